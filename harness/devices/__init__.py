@@ -1,0 +1,1 @@
+"""Where jobs run: a launcher plus a link."""

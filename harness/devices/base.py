@@ -1,0 +1,288 @@
+"""A device: a launcher that starts the process which owns the runtime, and the client's side of the wire.
+
+Both kinds of device share everything here. What differs (how to start, where the log is, why it died) is behind
+:class:`Launcher`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.devices.link import PROTOCOL, Link, LinkError, LinkTimeout, Message
+from harness.errors import DeviceError
+from harness.job import (
+    Array,
+    Completed,
+    Crashed,
+    Failure,
+    Job,
+    Lost,
+    Options,
+    Outcome,
+    Rejected,
+    Residency,
+    Sample,
+    TimedOut,
+)
+
+Sink = Callable[[str, Array], None]
+
+LOG_LIMIT = 1 << 20
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a device says of itself. `gpu` is filled once a job has run on it."""
+
+    name: str
+    kind: str
+    runtime: str
+    gpu: str
+    system: str
+
+
+class Launcher(Protocol):
+    """Starts and ends the process on the other side of the link."""
+
+    def start(self) -> Link:
+        """Start it and give the connected link. Raises DeviceError when that cannot be."""
+
+    def death(self) -> tuple[str, str] | None:
+        """(sentence, signal name) when the process ended by itself, waiting a moment for its end; else None."""
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+
+    def log(self, mark: int) -> str:
+        """What it logged since `mark`, at most `LOG_LIMIT` characters of the end."""
+
+    def log_mark(self) -> int:
+        """The present end of the log."""
+
+
+class Device:
+    """Runs jobs one after another; starts the process when needed and again after it died."""
+
+    def __init__(self, name: str, kind: str, launcher: Launcher) -> None:
+        self.name = name
+        self.kind = kind
+        self.compiles = 0
+        self.runs = 0
+        self._launcher = launcher
+        self._link: Link | None = None
+        self._ident = 0
+        self._hello: dict[str, Any] = {}
+        self._adapter = ""
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, and whatever it kept."""
+        self.rest()
+
+    def rest(self) -> None:
+        """End the process so that its memory is free; the next job starts it again."""
+        if self._link is not None:
+            try:
+                self._link.send("bye", 0, time.monotonic() + 1)
+            except LinkError:
+                pass
+            self._link.close()
+        self._link = None
+        self._launcher.kill()
+
+    def facts(self) -> DeviceFacts:
+        """Start the process if needed and tell what it is. Raises DeviceError when it does not start."""
+        self._connected()
+        hello = self._hello
+        return DeviceFacts(self.name, self.kind, str(hello.get("runtime", "")), self._adapter, str(hello.get("system", "")))
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        """Run a job. With `sink`, each output goes there as it arrives and `Completed.outputs` stays empty.
+
+        Raises:
+            DeviceError: the device cannot be reached at all. Everything that happens later is an outcome.
+        """
+        mark = self._launcher.log_mark()
+        link = self._connected()
+        deadline = time.monotonic() + job.timeout
+        outputs: dict[str, Array] = {}
+        take = sink or outputs.__setitem__
+        try:
+            refused = self._send_model(link, job, deadline)
+            if refused is None:
+                refused, done = self._exchange(link, job, deadline, take)
+        except LinkTimeout:
+            self._drop()
+            return TimedOut(job.timeout, self._launcher.log(mark))
+        except LinkError as error:
+            return self._post_mortem(error, mark)
+        log = self._launcher.log(mark)
+        if refused is not None:
+            reason, ops = explain_refusal(str(refused.fields.get("reason", "")), log)
+            return Rejected(reason, ops, log)
+        assert done is not None
+        self.runs += job.warmup + job.iterations
+        self.compiles += bool(done.fields["compiled"])
+        self._adapter = adapter_of(log) or self._adapter
+        return Completed(
+            outputs=outputs,
+            residency=residency_of(log, bool(done.fields["full"])),
+            samples=tuple(Sample(*(int(v) for v in row)) for row in done.fields["samples"]),
+            compile_ns=int(done.fields["compile_ns"]),
+            compiled=bool(done.fields["compiled"]),
+            runtime=str(self._hello.get("runtime", "")),
+            adapter=self._adapter,
+            log=log,
+            boot_id=str(self._hello.get("boot_id", "")),
+        )
+
+    def _connected(self) -> Link:
+        if self._link is None:
+            link = self._launcher.start()
+            try:
+                reply = self._ask(link, time.monotonic() + START_SECONDS, "hello", protocol=PROTOCOL)
+            except LinkError as error:
+                why = self._launcher.death()
+                self._launcher.kill()
+                tail = self._launcher.log(0).strip().splitlines()[-1:]
+                raise DeviceError(
+                    f"Device '{self.name}' did not start: {why[0] if why else error}. {' '.join(tail)}".strip(),
+                    "Run `harness doctor`.",
+                ) from None
+            if reply.type != "hello" or reply.fields.get("protocol") != PROTOCOL:
+                self._launcher.kill()
+                raise DeviceError(
+                    f"Device '{self.name}' speaks another protocol: {reply.fields.get('reason', reply.fields)}.",
+                    "Install the same release of the harness on both sides.",
+                )
+            self._hello = dict(reply.fields.get("facts", {}))
+            self._link = link
+        return self._link
+
+    def _ask(self, link: Link, deadline: float, kind: str, **fields: Any) -> Message:
+        self._ident += 1
+        payloads, limit = fields.pop("payloads", ()), fields.pop("limit", 0)
+        link.send(kind, self._ident, deadline, payloads, **fields)
+        return self._answer(link, deadline, limit)
+
+    def _answer(self, link: Link, deadline: float, limit: int) -> Message:
+        reply = link.receive(deadline, limit)
+        if reply.id != self._ident:
+            raise LinkError(f"answer {reply.id} came to request {self._ident}")
+        return reply
+
+    def _send_model(self, link: Link, job: Job, deadline: float) -> Message | None:
+        reply = self._ask(link, deadline, "has", sha256=job.sha256)
+        if reply.type == "has" and not reply.fields.get("present"):
+            data = np.frombuffer(job.model, np.uint8)
+            reply = self._ask(link, deadline, "put", sha256=job.sha256, payloads=[("model", data)])
+        return reply if reply.type == "failed" else None
+
+    def _exchange(
+        self, link: Link, job: Job, deadline: float, take: Sink
+    ) -> tuple[Message | None, Message | None]:
+        wanted = job.outputs
+        reply = self._ask(
+            link,
+            deadline,
+            "run",
+            sha256=job.sha256,
+            options=_options(job.options),
+            outputs=[port.name for port in wanted],
+            positions=[port.position for port in wanted],
+            warmup=job.warmup,
+            iterations=job.iterations,
+            final=job.final,
+            payloads=list(job.inputs.items()),
+            limit=wanted[0].nbytes if wanted else 0,
+        )
+        expected = list(wanted)
+        while reply.type == "output":
+            if not expected:
+                raise LinkError("more outputs came than were asked for")
+            port = expected.pop(0)
+            values = reply.payloads.get(port.name)
+            if values is None or values.shape != port.shape or values.dtype != port.dtype:
+                raise LinkError(f"output '{port.name}' came as {_seen(values)}, not {port.dtype} {list(port.shape)}")
+            take(port.name, values)
+            del values, reply
+            reply = self._answer(link, deadline, expected[0].nbytes if expected else 0)
+        if reply.type == "failed":
+            return reply, None
+        if reply.type != "completed" or expected:
+            raise LinkError(f"'{reply.type}' came with {len(expected)} outputs still missing")
+        return None, reply
+
+    def _post_mortem(self, error: LinkError, mark: int) -> Failure:
+        death = self._launcher.death()
+        self._drop()
+        log = self._launcher.log(mark)
+        if death is None:
+            return Lost(str(error), log)
+        return Crashed(death[0], death[1], log)
+
+    def _drop(self) -> None:
+        self._launcher.kill()
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+
+
+def _options(options: Options) -> dict[str, Any]:
+    return {"accelerator": options.accelerator, "precision": options.precision, "threads": options.threads}
+
+
+def _seen(values: Array | None) -> str:
+    return "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
+
+
+_RESIDENT = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\).*?yielding (\d+) partitions")
+_ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$", re.M)
+
+
+def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
+    """The runtime's reason, sharpened by its log: (sentence, refused ops as `OP: why`)."""
+    start = log.rfind("ERROR: Following operations are not supported")
+    if start >= 0:
+        block = log[start:].splitlines()[1:]
+        ops = []
+        for line in block:
+            if re.match(r"^(\d+ operations|No operations)", line):
+                break
+            ops.append(line.strip())
+        return f"the GPU delegate refuses {len(ops)} kind(s) of op: {'; '.join(ops[:3])}", tuple(ops)
+    custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
+    if custom:
+        return f"the runtime has no custom op '{custom[1].strip()}'", (f"CUSTOM: {custom[1].strip()}",)
+    errors = re.findall(r"^ERROR: (?!\[)(.+)$", log, re.M)
+    return (f"{reason} ({errors[-1]})" if errors and errors[-1] not in reason else reason), ()
+
+
+def residency_of(log: str, full: bool) -> Residency:
+    """Node counts where the runtime's log gives them."""
+    found = list(_RESIDENT.finditer(log))
+    if not found:
+        return Residency(full)
+    last = found[-1]
+    return Residency(full, int(last[1]), int(last[2]), int(last[4]))
+
+
+def adapter_of(log: str) -> str:
+    """Name and kind of the GPU that the runtime's log names, or an empty string."""
+    found = list(_ADAPTER.finditer(log))
+    if not found:
+        return ""
+    name, backend, kind = found[-1].groups()
+    return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"

@@ -1,0 +1,89 @@
+"""From a model and named inputs to a job, and from an outcome to values or one clear sentence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from harness.devices.base import Device, Sink
+from harness.errors import DeviceError, UsageError
+from harness.graph.model import Model
+from harness.job import Array, Completed, Crashed, Job, Options, Outcome, OutputPort, Rejected, TimedOut
+
+
+def output_ports(model: Model) -> tuple[OutputPort, ...]:
+    """What the model's (first) signature gives.
+
+    Raises:
+        UsageError: an output has no static shape or no numpy type.
+    """
+    graph = model.graph()
+    ports = []
+    for position, port in enumerate(graph.outputs):
+        tensor = graph.tensors[port.tensor]
+        if tensor.shape is None or tensor.dtype is None:
+            raise UsageError(
+                f"Output '{port.name}' has type {tensor.type} and shape {tensor.shape or 'dynamic'}.",
+                "Export the model with static shapes and numeric outputs.",
+            )
+        ports.append(OutputPort(port.name, position, tensor.dtype, tensor.shape))
+    return tuple(ports)
+
+
+def make_job(
+    model: Model,
+    inputs: dict[str, Array],
+    options: Options,
+    *,
+    timeout: float,
+    wanted: Sequence[str] | None = None,
+    warmup: int = 0,
+    iterations: int = 1,
+    final: bool = False,
+) -> Job:
+    """A job on the model's first signature; `wanted` names the outputs to bring back (None: all)."""
+    data = model.to_bytes()
+    ports = [port for port in output_ports(model) if wanted is None or port.name in wanted]
+    return Job(
+        model=data,
+        sha256=hashlib.sha256(data).hexdigest(),
+        inputs=inputs,
+        outputs=tuple(ports),
+        options=options,
+        warmup=warmup,
+        iterations=iterations,
+        timeout=timeout,
+        final=final,
+    )
+
+
+def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) -> Completed:
+    """Run a job that must complete.
+
+    Raises:
+        DeviceError: any other outcome; the sentence says what was being done and the runtime's own reason.
+    """
+    outcome = device.run(job, sink)
+    if isinstance(outcome, Completed):
+        return outcome
+    raise failure(device.name, outcome, doing)
+
+
+def failure(device: str, outcome: Outcome, doing: str) -> DeviceError:
+    """The sentence for an outcome that is not `Completed`."""
+    if isinstance(outcome, Rejected):
+        if any(op.startswith("CUSTOM: ") for op in outcome.ops):
+            step = "Replace that op by builtin ones when exporting the model."
+        else:
+            step = "`harness audit` lists what the GPU refuses; run those ops on the CPU or re-author them."
+        return DeviceError(f"{device} rejected the model while {doing}: {outcome.reason}.", step)
+    if isinstance(outcome, TimedOut):
+        return DeviceError(
+            f"{device} gave {outcome.reason} while {doing}; it was killed.", "Raise --timeout, or look at log.txt."
+        )
+    if isinstance(outcome, Crashed):
+        return DeviceError(
+            f"{device} crashed while {doing}: {outcome.reason}.", "The runtime's last words are in log.txt."
+        )
+    assert not isinstance(outcome, Completed)
+    return DeviceError(f"{device} was lost while {doing}: {outcome.reason}.", "Run `harness doctor`.")

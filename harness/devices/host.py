@@ -1,0 +1,181 @@
+"""The host as a device: a worker process over a socket pair, its log in a file.
+
+`host` runs the installed ai-edge-litert; `host@2.1.5` runs that release, in an environment of its own under the cache
+folder, made on first use.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+from harness.devices.base import LOG_LIMIT, Device
+from harness.devices.link import Link
+from harness.errors import DeviceError, UsageError
+
+_PACKAGE = Path(harness.__file__).parent
+_RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
+
+Progress = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where environments, converted models and the like are kept: `$HARNESS_CACHE`, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("HARNESS_CACHE") or Path(base) / "litert-device-harness")
+
+
+class HostLauncher:
+    """Starts `harness.devices.worker` with a Python that has the wanted runtime."""
+
+    def __init__(self, python: str, paths: tuple[Path, ...] = ()) -> None:
+        self._python = python
+        self._paths = paths
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-host-"))
+        self._log = self._folder / "log.txt"
+        self._log.touch()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Link:
+        """Start the worker with the far end of a socket pair as its only inherited descriptor."""
+        here, there = socket.socketpair()
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, self._paths)))
+        environment.setdefault("XDG_RUNTIME_DIR", str(self._folder))  # Dawn complains without it
+        store = self._folder / "models"
+        store.mkdir(exist_ok=True)
+        with there, self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self._folder,
+            )
+        return Link(here)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, while it runs."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def death(self) -> tuple[str, str] | None:
+        """How the worker ended, if it did within two seconds."""
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            return None
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the worker was ended by {name}", name
+        return f"the worker ended with exit code {code}", ""
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Remove what the worker kept on disk."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def log_mark(self) -> int:
+        """Size of the log so far."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def log(self, mark: int) -> str:
+        """The log since `mark`."""
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            file.seek(max(mark, self.log_mark() - LOG_LIMIT))
+            return file.read(LOG_LIMIT).decode("utf-8", "replace")
+
+
+class HostDevice(Device):
+    """The host's CPU and GPU."""
+
+    def __init__(self, name: str = "host", *, progress: Progress | None = None) -> None:
+        python, paths = sys.executable, (_PACKAGE.parent,)
+        if name != "host":
+            python, paths = release_environment(name.removeprefix("host@"), progress)
+        self.launcher = HostLauncher(python, paths)
+        super().__init__(name, "host", self.launcher)
+
+    def close(self) -> None:
+        """End the worker and remove its folder."""
+        super().close()
+        self.launcher.close()
+
+
+def release_environment(release: str, progress: Progress | None = None) -> tuple[str, tuple[Path, ...]]:
+    """A virtual environment with one ai-edge-litert release: (its python, extra import paths).
+
+    Made once under the cache folder; a half-made one is never used, for it gets its name only when complete.
+
+    Raises:
+        UsageError: not a release number. DeviceError: the release cannot be installed.
+    """
+    if not _RELEASE.fullmatch(release):
+        raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5.")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = cache_folder() / "runtimes" / f"{release}-py{version}"
+    python = home / "bin" / "python"
+    # The harness is linked into a folder of its own, so that its neighbours in site-packages stay out of the way.
+    paths = (home / "src",)
+    if python.exists():
+        _link_package(home / "src")
+        return str(python), paths
+    if progress:
+        progress(f"installing ai-edge-litert {release} (once)")
+    partial = home.with_name(f"{home.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        _install([sys.executable, "-m", "venv", str(partial)], release)
+        pip = [str(partial / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        _install([*pip, f"ai-edge-litert=={release}", "numpy"], release)
+        _link_package(partial / "src")
+        partial.rename(home)
+    except OSError as error:
+        if not python.exists():  # another process may have been first
+            raise DeviceError(
+                f"The environment for ai-edge-litert {release} cannot be made in {home} ({error.strerror}).",
+                "Free disk space or set HARNESS_CACHE to another folder.",
+            ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return str(python), paths
+
+
+def _link_package(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    link = folder / "harness"
+    if not link.exists() or link.resolve() != _PACKAGE.resolve():
+        fresh = folder / f"harness.{os.getpid()}"
+        fresh.symlink_to(_PACKAGE, target_is_directory=True)
+        fresh.replace(link)
+
+
+def _install(command: list[str], release: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise DeviceError(
+            f"ai-edge-litert {release} cannot be installed: {last}",
+            "Check the release number and the connection to the package index.",
+        )

@@ -1,0 +1,225 @@
+"""The wire: framed messages between the host and whatever runs a model.
+
+A frame is
+
+    magic    4 bytes   `LDH1`
+    length   4 bytes   big-endian byte count of the header, at most 1 MiB
+    header   JSON      an object with `type`, `id`, and `payloads`: a list of {name, dtype, shape, bytes, crc32}
+    payloads           the announced bytes, in that order, little-endian, C order
+
+The host speaks first; every answer repeats the `id` of its request.
+
+    hello {protocol}                 -> hello {protocol, facts}, or failed and the connection closes on a mismatch
+    has {sha256}                     -> has {present}
+    put {sha256} + payload `model`   -> put {}; the receiver recomputes the digest
+    run {sha256, options, outputs, warmup, iterations} + one payload for each input
+                                     -> output {} + one payload, once for each wanted output, then
+                                        completed {samples, compile_ns, compiled, full}
+    any of them                      -> failed {kind, reason}; the connection stays usable
+    bye {}                           -> the worker ends
+
+Each side treats the other as untrusted: sizes are bounded before memory is taken, shapes must multiply to the bytes
+announced, checksums must match, every read has a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import select
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+PROTOCOL = 1
+MAGIC = b"LDH1"
+MAX_HEADER = 1 << 20
+MAX_PAYLOADS = 4096
+MAX_PAYLOAD_BYTES = (1 << 31) - 1
+MAX_RANK = 8
+DTYPES = {
+    name: np.dtype(name)
+    for name in (
+        "float16 float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool complex64".split()
+    )
+}
+
+Array = np.ndarray[Any, Any]
+_HEAD = struct.Struct(">4sI")
+
+
+class LinkError(Exception):
+    """The other side closed the connection or broke the wire's rules."""
+
+
+class LinkTimeout(LinkError):
+    """The deadline passed."""
+
+
+@dataclass
+class Message:
+    """A decoded frame: the header's own fields and the arrays by name."""
+
+    type: str
+    id: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    payloads: dict[str, Array] = field(default_factory=dict)
+
+
+class Link:
+    """Frames over a connected stream socket.
+
+    `counted` tells the bytes that went each way, which a test of "no model bytes the second time" reads.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.setblocking(False)
+        self.sent_bytes = 0
+        self.received_bytes = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def send(
+        self,
+        kind: str,
+        ident: int,
+        /,
+        deadline: float | None = None,
+        payloads: Sequence[tuple[str, Array]] = (),
+        **fields: Any,
+    ) -> None:
+        """Send one frame. `deadline` is on `time.monotonic()`'s clock, None waits for ever.
+
+        Raises:
+            LinkTimeout, LinkError: the deadline passed; the other side is gone.
+        """
+        arrays = [(name, np.ascontiguousarray(array)) for name, array in payloads]
+        header = dict(fields, type=kind, id=ident)
+        header["payloads"] = [_announce(name, array) for name, array in arrays]
+        raw = json.dumps(header, allow_nan=False).encode()
+        if len(raw) > MAX_HEADER:
+            raise LinkError(f"a header of {len(raw)} bytes is over the limit of {MAX_HEADER}")
+        self._write(memoryview(_HEAD.pack(MAGIC, len(raw)) + raw), deadline)
+        for _, array in arrays:
+            self._write(_bytes_of(array), deadline)
+
+    def receive(self, deadline: float | None = None, limit: int = 1 << 32) -> Message:
+        """Read one frame whose payloads have at most `limit` bytes in all.
+
+        Raises:
+            LinkTimeout, LinkError: the deadline passed; the stream ended or broke a rule.
+        """
+        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline))
+        if magic != MAGIC:
+            raise LinkError(f"a frame starts with {magic!r}, not {MAGIC!r}")
+        if length > MAX_HEADER:
+            raise LinkError(f"a header of {length} bytes is announced, over the limit of {MAX_HEADER}")
+        header = _parse(bytes(self._read(length, deadline)))
+        announced = [_check_announcement(entry) for entry in header.pop("payloads")]
+        total = sum(size for _, _, _, size, _ in announced)
+        if total > limit:
+            raise LinkError(f"{total} bytes of payload are announced where at most {limit} are expected")
+        message = Message(header.pop("type"), header.pop("id"), header)
+        for name, dtype, shape, size, crc in announced:
+            raw = self._read(size, deadline)
+            if zlib.crc32(raw) != crc:
+                raise LinkError(f"the checksum of payload '{name}' does not match: it was corrupted on the way")
+            message.payloads[name] = np.frombuffer(raw, dtype).reshape(shape)
+        return message
+
+    def _wait(self, *, write: bool, deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise LinkTimeout("the deadline passed")
+        watched = [self._sock]
+        ready = select.select([] if write else watched, watched if write else [], [], left)
+        if not (ready[0] or ready[1]):
+            raise LinkTimeout("the deadline passed")
+
+    def _write(self, data: memoryview, deadline: float | None) -> None:
+        while data:
+            try:
+                done = self._sock.send(data[: 1 << 20])
+            except BlockingIOError:
+                self._wait(write=True, deadline=deadline)
+                continue
+            except OSError as error:
+                raise LinkError(f"the connection broke while sending ({error.strerror})") from None
+            data = data[done:]
+            self.sent_bytes += done
+
+    def _read(self, size: int, deadline: float | None) -> bytearray:
+        # Grown as bytes arrive, so that an announcement alone takes no memory.
+        whole = bytearray()
+        while len(whole) < size:
+            try:
+                chunk = self._sock.recv(min(size - len(whole), 1 << 20))
+            except BlockingIOError:
+                self._wait(write=False, deadline=deadline)
+                continue
+            except OSError as error:
+                raise LinkError(f"the connection broke while receiving ({error.strerror})") from None
+            if not chunk:
+                raise LinkError("the other side closed the connection")
+            whole += chunk
+            self.received_bytes += len(chunk)
+        return whole
+
+
+def _announce(name: str, array: Array) -> dict[str, Any]:
+    if array.dtype.name not in DTYPES:
+        raise LinkError(f"'{name}' has type {array.dtype}, which the wire does not carry")
+    return {
+        "name": name,
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "bytes": array.nbytes,
+        "crc32": zlib.crc32(_bytes_of(array)),
+    }
+
+
+def _bytes_of(array: Array) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise LinkError("a header is not JSON") from None
+    if not isinstance(header, dict):
+        raise LinkError("a header is not a JSON object")
+    kind, ident, payloads = header.get("type"), header.get("id"), header.get("payloads")
+    if not isinstance(kind, str) or not isinstance(ident, int) or not isinstance(payloads, list):
+        raise LinkError("a header lacks type, id or payloads")
+    if len(payloads) > MAX_PAYLOADS:
+        raise LinkError(f"{len(payloads)} payloads are announced, over the limit of {MAX_PAYLOADS}")
+    return header
+
+
+def _check_announcement(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int, int]:
+    if not isinstance(entry, dict):
+        raise LinkError("a payload's announcement is not an object")
+    name, dtype, shape, size, crc = (entry.get(key) for key in ("name", "dtype", "shape", "bytes", "crc32"))
+    if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in DTYPES:
+        raise LinkError(f"a payload is announced as {name!r} of type {dtype!r}")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(_is_size(d) for d in shape):
+        raise LinkError(f"payload '{name}' is announced with shape {shape!r}")
+    if not _is_size(size) or not _is_size(crc) or size > MAX_PAYLOAD_BYTES:
+        raise LinkError(f"payload '{name}' is announced with {size!r} bytes, checksum {crc!r}")
+    if math.prod(shape) * DTYPES[dtype].itemsize != size:
+        raise LinkError(f"payload '{name}' is announced with {size} bytes for shape {shape} of {dtype}")
+    return name, DTYPES[dtype], tuple(shape), size, crc
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,283 @@
+"""The process that owns the runtime: `python -m harness.devices.worker FD STORE` serves the wire on descriptor FD.
+
+It imports the wire and the runtime and nothing else of the harness, so that any ai-edge-litert release can host it.
+The delegate logs from C++ to descriptor 2; whoever launches the worker points that at a file and reads it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.devices.link import PROTOCOL, Link, LinkError, Message
+
+Array = np.ndarray[Any, Any]
+
+
+class Refusal(Exception):
+    """The request cannot be carried out; the sentence goes back to the host."""
+
+
+class Compiled:
+    """A model behind LiteRT's CompiledModel, one accelerator, no fallback."""
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        from ai_edge_litert import compiled_model as cm
+
+        accelerator = options["accelerator"]
+        precision = options["precision"]
+        if accelerator == "gpu":
+            if precision == "fp16-fp32acc":
+                raise Refusal("this runtime's Python API has no fp16 with fp32 accumulation")
+            gpu = cm.GpuOptions(enforce_f32=precision == "fp32")
+            # GPU without CPU: the runtime itself refuses a model that it cannot delegate whole.
+            chosen = cm.Options(cm.HardwareAccelerator.GPU, gpu_options=gpu)
+        elif accelerator == "cpu":
+            cpu = cm.CpuOptions(num_threads=options["threads"])
+            chosen = cm.Options(cm.HardwareAccelerator.CPU, cpu_options=cpu)
+        else:
+            raise Refusal(f"this device has no accelerator '{accelerator}'")
+        try:
+            self._model = cm.CompiledModel.from_file(path, options=chosen)
+        except RuntimeError as error:
+            raise Refusal(_plain(error)) from None
+        self.full = accelerator == "gpu" and self._model.is_fully_accelerated()
+        if accelerator == "gpu" and not self.full:
+            raise Refusal("the GPU delegate took only a part of the model")
+        signature = self._model.get_signature_by_index(0)
+        self._names: list[str] = signature["inputs"]
+        by_name = self._model.get_output_tensor_details(signature["key"])
+        self._details = [by_name[name] for name in signature["outputs"]]
+        self._outputs: list[str] = signature["outputs"]
+        self._ins = self._model.create_input_buffers(0)
+        self._outs = self._model.create_output_buffers(0)
+
+    def write(self, inputs: dict[str, Array]) -> None:
+        """Copy the inputs to their buffers, by name, or by position for a model without names in common."""
+        named = [inputs[n] for n in self._names] if set(self._names) == set(inputs) else list(inputs.values())
+        for buffer, array in zip(self._ins, named, strict=True):
+            # As bytes: the binding lacks 64-bit and half types, and copies the bytes as they are.
+            buffer.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+    def run(self) -> None:
+        """Enqueue one inference; reading an output waits for it."""
+        self._model.run_by_index(0, self._ins, self._outs)
+
+    def read(self, index: int) -> Array:
+        """The values of one output."""
+        detail = self._details[index]
+        shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
+        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        return np.asarray(self._outs[index].read(count, np.uint8)).view(dtype).reshape(shape)
+
+    def release(self, index: int) -> None:
+        """Free one output's buffers, once its values are sent and no further run will come."""
+        self._outs[index].destroy()
+
+    def position(self, name: str) -> int:
+        """Position of a named output in the runtime's order."""
+        return self._outputs.index(name) if name in self._outputs else -1
+
+
+class Reference:
+    """The Interpreter with its plain kernels and no delegate."""
+
+    full = False
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        threads = options["threads"] or os.cpu_count()
+        try:
+            self._model = Interpreter(path, experimental_op_resolver_type=plain, num_threads=threads)
+            self._model.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise Refusal(_plain(error)) from None
+        signatures = self._model.get_signature_list()
+        if signatures:
+            # A live runner would keep `invoke` from running; its details are all that is wanted of it.
+            runner = self._model.get_signature_runner(next(iter(signatures)))
+            self._inputs = {name: int(d["index"]) for name, d in runner.get_input_details().items()}
+            self._outputs = {name: int(d["index"]) for name, d in runner.get_output_details().items()}
+            del runner
+        else:
+            self._inputs = {d["name"]: int(d["index"]) for d in self._model.get_input_details()}
+            self._outputs = {d["name"]: int(d["index"]) for d in self._model.get_output_details()}
+        self._positions = list(self._outputs)
+
+    def write(self, inputs: dict[str, Array]) -> None:
+        """Copy the inputs."""
+        for name, array in inputs.items():
+            if name not in self._inputs:
+                raise Refusal(f"the model has no input '{name}'")
+            self._model.set_tensor(self._inputs[name], array)
+
+    def run(self) -> None:
+        """One inference."""
+        try:
+            self._model.invoke()
+        except RuntimeError as error:
+            raise Refusal(_plain(error)) from None
+
+    def read(self, index: int) -> Array:
+        """The values of one output."""
+        return np.asarray(self._model.get_tensor(self._outputs[self._positions[index]]))
+
+    def release(self, index: int) -> None:
+        """Nothing to free: the interpreter owns one arena."""
+
+    def position(self, name: str) -> int:
+        """Position of a named output, or -1."""
+        return self._positions.index(name) if name in self._outputs else -1
+
+
+class Worker:
+    """Answers requests until `bye` or the end of the stream; keeps the last compiled model."""
+
+    def __init__(self, link: Link, store: Path) -> None:
+        self._link = link
+        self._store = store
+        self._key: tuple[Any, ...] = ()
+        self._engine: Compiled | Reference | None = None
+        self._answers: dict[str, Callable[[Message], None]] = {
+            "hello": self._hello,
+            "has": self._has,
+            "put": self._put,
+            "run": self._run,
+        }
+
+    def serve(self) -> None:
+        """The session loop."""
+        while True:
+            try:
+                message = self._link.receive()
+            except LinkError:
+                return
+            if message.type == "bye":
+                return
+            answer = self._answers.get(message.type)
+            try:
+                if answer is None:
+                    raise Refusal(f"unknown request '{message.type}'")
+                answer(message)
+            except Refusal as refusal:
+                self._link.send("failed", message.id, kind="rejected", reason=str(refusal))
+            except MemoryError:
+                self._link.send("failed", message.id, kind="rejected", reason="out of memory")
+
+    def _hello(self, message: Message) -> None:
+        if message.fields.get("protocol") != PROTOCOL:
+            raise Refusal(f"protocol {message.fields.get('protocol')!r} is asked for, this worker speaks {PROTOCOL}")
+        facts = {
+            "runtime": importlib.metadata.version("ai-edge-litert"),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "cpu": platform.processor() or platform.machine(),
+            "boot_id": _boot_id(),
+        }
+        self._link.send("hello", message.id, protocol=PROTOCOL, facts=facts)
+
+    def _path(self, message: Message) -> Path:
+        digest = message.fields.get("sha256")
+        if not isinstance(digest, str) or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise Refusal(f"{digest!r} is not a sha256")
+        return self._store / f"{digest}.tflite"
+
+    def _has(self, message: Message) -> None:
+        self._link.send("has", message.id, present=self._path(message).exists())
+
+    def _put(self, message: Message) -> None:
+        path = self._path(message)
+        data = message.payloads["model"].tobytes() if "model" in message.payloads else b""
+        if hashlib.sha256(data).hexdigest() != message.fields["sha256"]:
+            raise Refusal("the model's bytes do not have the announced sha256")
+        partial = path.with_suffix(".part")
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            raise Refusal(f"the model cannot be stored ({error.strerror})") from None
+        self._link.send("put", message.id)
+
+    def _run(self, message: Message) -> None:
+        fields = message.fields
+        started = time.perf_counter_ns()
+        compiled = self._compile(message)
+        compile_ns = time.perf_counter_ns() - started if compiled else 0
+        engine = self._engine
+        assert engine is not None
+        names: list[str] = fields["outputs"]
+        samples = []
+        last = fields["warmup"] + fields["iterations"] - 1
+        for i in range(last + 1):
+            begin = time.perf_counter_ns()
+            engine.write(message.payloads)
+            written = time.perf_counter_ns()
+            engine.run()
+            ran = time.perf_counter_ns()
+            read_ns = 0
+            for place, name in enumerate(names):
+                index = engine.position(name)
+                before = time.perf_counter_ns()
+                values = engine.read(index if index >= 0 else fields["positions"][place])
+                read_ns += time.perf_counter_ns() - before
+                if i == last:
+                    self._link.send("output", message.id, payloads=[(name, values)])
+                    if fields["final"]:
+                        engine.release(index if index >= 0 else fields["positions"][place])
+            if i >= fields["warmup"]:
+                samples.append([written - begin, ran - written, read_ns])
+        if fields["final"]:
+            self._engine, self._key = None, ()
+        self._link.send(
+            "completed", message.id, samples=samples, compile_ns=compile_ns, compiled=compiled, full=engine.full
+        )
+
+    def _compile(self, message: Message) -> bool:
+        options = message.fields["options"]
+        key = (message.fields["sha256"], *sorted(options.items()))
+        if key == self._key:
+            return False
+        path = self._path(message)
+        if not path.exists():
+            raise Refusal(f"model {message.fields['sha256'][:12]} was not sent")
+        # The old model goes first: two compiled ones at once would double the peak.
+        self._engine, self._key = None, ()
+        kind = Reference if options["accelerator"] == "reference" else Compiled
+        self._engine = kind(str(path), options)
+        self._key = key
+        return True
+
+
+def _plain(error: Exception) -> str:
+    """The runtime's sentence without its source positions and markers."""
+    lines = [line.strip(" └\t") for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("ERROR: [", "CompiledModel error"))]
+    return " ".join(kept) or str(error)
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def main() -> None:
+    """Serve the descriptor named on the command line."""
+    Worker(Link(socket.socket(fileno=int(sys.argv[1]))), Path(sys.argv[2])).serve()
+
+
+if __name__ == "__main__":
+    main()

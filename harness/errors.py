@@ -1,0 +1,42 @@
+"""What can go wrong outside this program, each with the exit code that the command line gives it.
+
+Two roots: :class:`HarnessError` is the fault of an input, a device or the surroundings; it is shown as one sentence
+and the next step, never as a traceback. Anything else that escapes is a defect of the harness and keeps its traceback.
+"""
+
+EXIT_OK = 0
+EXIT_WRONG = 1
+EXIT_MISUSE = 2
+EXIT_DEVICE = 3
+EXIT_UNRESOLVED = 4
+
+
+class HarnessError(Exception):
+    """A fault outside the harness: `message` names the offending value, `next_step` says what mends it."""
+
+    exit_code = EXIT_MISUSE
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message if not next_step else f"{message} {next_step}")
+        self.message = message
+        self.next_step = next_step
+
+
+class UsageError(HarnessError):
+    """A bad file, name, shape or option (exit code 2)."""
+
+
+class StorageError(HarnessError):
+    """A folder that cannot be written, or a full disk (exit code 2)."""
+
+
+class DeviceError(HarnessError):
+    """A device that is absent, lost, crashed, timed out or refused the model (exit code 3)."""
+
+    exit_code = EXIT_DEVICE
+
+
+class UnresolvedError(HarnessError):
+    """The question could not be answered with what the device gave (exit code 4)."""
+
+    exit_code = EXIT_UNRESOLVED

@@ -1,0 +1,211 @@
+"""A small builder of .tflite graphs, for tests and reproducers, without torch.
+
+Tensors are named by handles (their index in subgraph 0). `op` appends any builtin operation; the other methods are
+sugar for the ones used most, with the shape of the result worked out.
+
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8))
+    graph.output(graph.unary("RELU", x), "y")
+    model = graph.build()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph.model import NUMPY_TYPES, AlignedBuffer, Model
+
+_TYPE_CODES = {np.dtype(t): getattr(schema.TensorType, name) for name, t in NUMPY_TYPES.items()}
+
+Array = np.ndarray[Any, Any]
+
+
+def type_code(dtype: Any) -> int:
+    """The schema's number for a numpy type."""
+    return int(_TYPE_CODES[np.dtype(dtype)])
+
+
+class GraphBuilder:
+    """Collects tensors and ops of one subgraph; `build` gives the model with one signature, `serving_default`."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._ops: list[Any] = []
+        self._codes: dict[tuple[int, str | None], int] = {}
+        self._code_tables: list[Any] = []
+        self._buffers: list[Any] = [AlignedBuffer(None)]
+        self._inputs: list[tuple[str, int]] = []
+        self._outputs: list[tuple[str, int]] = []
+
+    def tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+        """A tensor without a producer yet."""
+        table = schema.TensorT()
+        table.name = name
+        table.shape = np.asarray(shape, np.int32)
+        table.type = type_code(dtype)
+        table.hasRank = True
+        self._tensors.append(table)
+        return len(self._tensors) - 1
+
+    def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+        """A graph input."""
+        handle = self.tensor(name, shape, dtype)
+        self._inputs.append((name, handle))
+        return handle
+
+    def output(self, handle: int, name: str | None = None) -> None:
+        """Mark a tensor as graph output; `name` is its name in the signature."""
+        self._outputs.append((name or self._tensors[handle].name, handle))
+
+    def constant(self, values: Any, name: str = "") -> int:
+        """A constant; float64 values become float32."""
+        array = np.asarray(values)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        handle = self.tensor(name or f"const_{len(self._tensors)}", array.shape, array.dtype)
+        self._buffers.append(AlignedBuffer(np.frombuffer(array.tobytes(), np.uint8)))
+        self._tensors[handle].buffer = len(self._buffers) - 1
+        return handle
+
+    def shape(self, handle: int) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return tuple(int(d) for d in self._tensors[handle].shape)
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        options: Any = None,
+        *,
+        dtype: Any = None,
+        name: str = "",
+        custom: str | None = None,
+        version: int = 1,
+    ) -> int:
+        """Append an operation with one output of `shape`; `options` is the schema's `…OptionsT`, if it takes any."""
+        dtype = dtype or self._dtype(inputs[0])
+        out = self.tensor(name or f"{kind.lower()}_{len(self._ops)}", shape, dtype)
+        table = schema.OperatorT()
+        table.opcodeIndex = self._code(kind, custom, version)
+        table.inputs = np.asarray(inputs, np.int32)
+        table.outputs = np.asarray([out], np.int32)
+        if options is not None:
+            table.builtinOptions = options
+            table.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self._ops.append(table)
+        return out
+
+    def unary(self, kind: str, x: int, options: Any = None, name: str = "") -> int:
+        """An element-wise op of one operand (RELU, RSQRT, EXP, TANH, LOGISTIC, GELU, …)."""
+        return self.op(kind, [x], self.shape(x), options, name=name)
+
+    def binary(self, kind: str, x: int, y: int, name: str = "") -> int:
+        """ADD, SUB, MUL or DIV with broadcasting."""
+        options = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT, "DIV": schema.DivOptionsT}
+        made = options[kind]() if kind in options else None
+        return self.op(kind, [x, y], np.broadcast_shapes(self.shape(x), self.shape(y)), made, name=name)
+
+    def batch_matmul(self, x: int, y: int, *, adj_y: bool = False, name: str = "") -> int:
+        """x @ y over the last two axes; `adj_y` transposes y first."""
+        options = schema.BatchMatMulOptionsT()
+        options.adjY = adj_y
+        a, b = self.shape(x), self.shape(y)
+        columns = b[-2] if adj_y else b[-1]
+        batch = np.broadcast_shapes(a[:-2], b[:-2])
+        return self.op("BATCH_MATMUL", [x, y], (*batch, a[-2], columns), options, name=name)
+
+    def fully_connected(self, x: int, weights: Array, bias: Array | None = None, name: str = "") -> int:
+        """x [..., k] times weights [n, k] (stored as they are) plus bias [n]."""
+        options = schema.FullyConnectedOptionsT()
+        options.keepNumDims = True
+        feeds = [x, self.constant(weights.astype(np.float32))]
+        feeds.append(-1 if bias is None else self.constant(bias.astype(np.float32)))
+        return self.op("FULLY_CONNECTED", feeds, (*self.shape(x)[:-1], weights.shape[0]), options, name=name)
+
+    def softmax(self, x: int, name: str = "") -> int:
+        """Softmax over the last axis."""
+        options = schema.SoftmaxOptionsT()
+        options.beta = 1.0
+        return self.op("SOFTMAX", [x], self.shape(x), options, name=name)
+
+    def reduce(self, kind: str, x: int, axis: int, name: str = "") -> int:
+        """MEAN, SUM or REDUCE_MAX over one axis, which is kept with size 1."""
+        options = schema.ReducerOptionsT()
+        options.keepDims = True
+        shape = list(self.shape(x))
+        shape[axis] = 1
+        axes = self.constant(np.asarray([axis % len(shape)], np.int32))
+        return self.op(kind, [x, axes], shape, options, name=name)
+
+    def pad(self, x: int, widths: Sequence[tuple[int, int]], name: str = "") -> int:
+        """PAD with zeros; one (before, after) pair for each axis."""
+        shape = [d + before + after for d, (before, after) in zip(self.shape(x), widths, strict=True)]
+        return self.op("PAD", [x, self.constant(np.asarray(widths, np.int32))], shape, schema.PadOptionsT(), name=name)
+
+    def reshape(self, x: int, shape: Sequence[int], name: str = "") -> int:
+        """RESHAPE to a static shape."""
+        options = schema.ReshapeOptionsT()
+        options.newShape = np.asarray(shape, np.int32)
+        return self.op("RESHAPE", [x, self.constant(np.asarray(shape, np.int32))], shape, options, name=name)
+
+    def transpose(self, x: int, order: Sequence[int], name: str = "") -> int:
+        """TRANSPOSE; `order` as numpy's."""
+        shape = [self.shape(x)[axis] for axis in order]
+        feeds = [x, self.constant(np.asarray(order, np.int32))]
+        return self.op("TRANSPOSE", feeds, shape, schema.TransposeOptionsT(), name=name)
+
+    def dequantize(self, values: Array, name: str = "") -> int:
+        """A float16 constant behind DEQUANTIZE, as converters store half-size weights."""
+        half = self.constant(values.astype(np.float16))
+        return self.op("DEQUANTIZE", [half], values.shape, schema.DequantizeOptionsT(), dtype=np.float32, name=name)
+
+    def build(self, signature: str = "serving_default") -> Model:
+        """The model. `signature=""` leaves the signature away."""
+        sub = schema.SubGraphT()
+        sub.name = "main"
+        sub.tensors, sub.operators = self._tensors, self._ops
+        sub.inputs = np.asarray([t for _, t in self._inputs], np.int32)
+        sub.outputs = np.asarray([t for _, t in self._outputs], np.int32)
+        root = schema.ModelT()
+        root.version = 3
+        root.description = "built by harness.graph.build"
+        root.operatorCodes, root.subgraphs, root.buffers = self._code_tables, [sub], self._buffers
+        root.signatureDefs = [signature_def(signature, self._inputs, self._outputs)] if signature else []
+        return Model.from_bytes(Model(root).to_bytes())
+
+    def _code(self, kind: str, custom: str | None, version: int) -> int:
+        number = getattr(schema.BuiltinOperator, kind)
+        if (number, custom) not in self._codes:
+            table = schema.OperatorCodeT()
+            table.builtinCode = number
+            table.deprecatedBuiltinCode = min(number, 127)
+            table.version = version
+            table.customCode = custom
+            self._code_tables.append(table)
+            self._codes[number, custom] = len(self._code_tables) - 1
+        return self._codes[number, custom]
+
+    def _dtype(self, handle: int) -> np.dtype[Any]:
+        code = self._tensors[handle].type
+        return next(dtype for dtype, number in _TYPE_CODES.items() if number == code)
+
+
+def signature_def(key: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], subgraph: int = 0) -> Any:
+    """A `SignatureDefT` from (name, tensor index) pairs."""
+    table = schema.SignatureDefT()
+    table.signatureKey = key
+    table.subgraphIndex = subgraph
+    table.inputs, table.outputs = ([_tensor_map(*pair) for pair in pairs] for pairs in (inputs, outputs))
+    return table
+
+
+def _tensor_map(name: str, tensor: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name = name
+    entry.tensorIndex = tensor
+    return entry

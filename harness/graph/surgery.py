@@ -1,0 +1,337 @@
+"""Cutting and tapping: new models made of parts of an existing one.
+
+Nothing here changes the model it is given. The new models share its constant data; each has one signature, on
+subgraph 0, whose ports keep the names of the tensors they stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph.build import signature_def, type_code
+from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
+
+TapKind = Literal["copy", "direct"]
+Array = np.ndarray[Any, Any]
+
+# Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
+MOVING_OPS = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS PAD PADV2 SLICE STRIDED_SLICE CONCATENATION".split())
+
+_SUBGRAPH_FIELDS = {
+    "IfOptionsT": ("thenSubgraphIndex", "elseSubgraphIndex"),
+    "WhileOptionsT": ("condSubgraphIndex", "bodySubgraphIndex"),
+    "CallOptionsT": ("subgraph",),
+    "CallOnceOptionsT": ("initSubgraphIndex",),
+    "StableHLOCompositeOptionsT": ("decompositionSubgraphIndex",),
+}
+
+
+def tappable(graph: Graph) -> tuple[int, ...]:
+    """Tensors that a tap can read on a device: float32 results with a static, non-empty shape of rank at most 4, made
+    by an op that is not constant-folded."""
+    found = []
+    for op in graph.ops:
+        if op.index in graph.constant_ops:
+            continue
+        for t in op.outputs:
+            tensor = graph.tensors[t]
+            if tensor.type == "FLOAT32" and tensor.shape is not None and len(tensor.shape) <= 4 and tensor.elements:
+                found.append(t)
+    return tuple(found)
+
+
+def isolate(model: Model, signature: str | None = None) -> Model:
+    """The model with one signature, on subgraph 0. A model that already is so is returned as it is."""
+    graph = model.graph(signature)
+    if graph.subgraph == 0 and (not model.signatures or model.signatures[0] == graph.signature):
+        return model
+    root = _shallow(model)
+    order = [graph.subgraph, *(i for i in range(len(root.subgraphs)) if i != graph.subgraph)]
+    place = {old: new for new, old in enumerate(order)}
+    root.subgraphs = [_renumbered(root.subgraphs[i], place) for i in order]
+    _set_ports(root, graph.inputs, graph.outputs, graph.signature or "serving_default")
+    return Model(root)
+
+
+def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[Model, dict[int, str]]:
+    """Expose intermediate tensors as extra outputs: (model, tensor -> name of its output).
+
+    The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`. `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, which leaves the
+    tensor an intermediate for the compiler.
+    """
+    graph = model.graph()
+    root = _shallow(model)
+    sub = root.subgraphs[0]
+    outputs = list(graph.outputs)
+    present = {port.tensor: port.name for port in outputs}
+    taken = {port.name for port in outputs} | {tensor.name for tensor in graph.tensors}
+    names: dict[int, str] = {}
+    code = _operator_code(root, "RESHAPE") if kind == "copy" else -1
+    for t in tensors:
+        if kind == "direct" and t in present:
+            names[t] = present[t]
+            continue
+        target = t
+        name = _fresh(f"tap_{t}", taken)
+        if kind == "copy":
+            target = _append_reshape(root, t, name, code)
+        names[t] = name
+        outputs.append(Port(name, target))
+    sub.outputs = np.asarray([port.tensor for port in outputs], np.int32)
+    _set_ports(root, graph.inputs, outputs)
+    return Model(root), names
+
+
+def inject(model: Model, errors: Mapping[int, Array]) -> Model:
+    """The model with an error added to some intermediate tensors: each is replaced, for all its readers and as an
+    output, by itself plus a constant of its shape."""
+    root = _shallow(model)
+    sub = root.subgraphs[0]
+    code = _operator_code(root, "ADD")
+    ops = []
+    for op in sub.operators:
+        moved = [t for t in indices(op.outputs) if t in errors]
+        op = copy(op)
+        ops.append(op)
+        for t in moved:
+            table = copy(sub.tensors[t])
+            table.name = f"tensor_{t}/without_error"
+            sub.tensors.append(table)
+            exact = len(sub.tensors) - 1
+            op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
+            error = _append_constant(root, f"tensor_{t}/error", np.asarray(errors[t], np.float32))
+            add = schema.OperatorT()
+            add.opcodeIndex = code
+            add.inputs, add.outputs = np.asarray([exact, error], np.int32), np.asarray([t], np.int32)
+            add.builtinOptionsType, add.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+            ops.append(add)
+    sub.operators = ops
+    graph = model.graph()
+    _set_ports(root, graph.inputs, graph.outputs)
+    return Model(root)
+
+
+def extract(model: Model, targets: Sequence[int], sources: Iterable[int] = ()) -> Model:
+    """The part of the graph that computes `targets` from `sources`, graph inputs and constants.
+
+    Sources become inputs named after their tensors. With one op's inputs as sources this is that op alone; with the
+    graph's inputs it is a prefix; in between, a window.
+
+    Raises:
+        ValueError: a target is not computed by any op.
+    """
+    return islands(model, [(t, frozenset(sources)) for t in targets]).model
+
+
+def islands(model: Model, parts: Sequence[tuple[int, frozenset[int]]]) -> Islands:
+    """Several extractions side by side in one model: for each (target, sources), a copy of the ops between them.
+
+    A tensor may be the target of one part and the source of another: each part has its own copies of what it
+    computes, and parts share the inputs and constants they read. Outputs come in the order of `parts`, named after the
+    target tensors; a target that is itself an input of the model cannot be computed and raises ValueError.
+    """
+    builder = _Islands(model)
+    for target, sources in parts:
+        builder.add(target, sources)
+    return builder.finish()
+
+
+@dataclass(frozen=True)
+class Islands:
+    """Parts of a model side by side; `origin` gives, for each tensor here, the one of the whole model it stands for."""
+
+    model: Model
+    origin: tuple[int, ...]
+
+
+def closure(graph: Graph, target: int, sources: frozenset[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What computes `target`: (op indices in graph order, tensors that must be fed), stopping at `sources`."""
+    ops: set[int] = set()
+    feeds: dict[int, None] = {}
+    inputs = {port.tensor for port in graph.inputs}
+    stack, seen = [target], {target}
+    while stack:
+        t = stack.pop()
+        if (t in sources and t != target) or t in inputs:
+            feeds[t] = None
+            continue
+        if t not in graph.producer:
+            continue
+        op = graph.ops[graph.producer[t]]
+        ops.add(op.index)
+        for i in op.inputs:
+            if i >= 0 and i not in seen:
+                seen.add(i)
+                stack.append(i)
+    return tuple(sorted(ops)), tuple(sorted(feeds))
+
+
+class _Islands:
+    """Assembles copies of parts of subgraph 0; other subgraphs, opcodes and buffers are shared."""
+
+    def __init__(self, model: Model) -> None:
+        self._graph = model.graph()
+        self._root = _shallow(model)
+        self._old = model.root.subgraphs[0]
+        self._tensors: list[Any] = []
+        self._origin: list[int] = []
+        self._ops: list[Any] = []
+        self._shared: dict[int, int] = {}
+        self._inputs: list[Port] = []
+        self._outputs: list[Port] = []
+        self._names: set[str] = set()
+
+    def add(self, target: int, sources: frozenset[int]) -> None:
+        ops, feeds = closure(self._graph, target, sources)
+        if not ops:
+            raise ValueError(f"tensor {target} is not computed by any op")
+        for t in feeds:
+            if t not in self._shared:
+                # The name is the port's name too, and how the caller recognizes it.
+                self._inputs.append(Port(port_name(t), self._copy(t, self._shared)))
+        local: dict[int, int] = {}
+        for index in ops:
+            old = self._old.operators[index]
+            new = copy(old)
+            new.inputs = np.asarray([self._place(t, local) for t in indices(old.inputs)], np.int32)
+            new.outputs = np.asarray([self._copy(t, local) for t in indices(old.outputs)], np.int32)
+            if old.intermediates is not None:
+                new.intermediates = np.asarray([self._copy(t, local) for t in indices(old.intermediates)], np.int32)
+            self._ops.append(new)
+        self._outputs.append(Port(port_name(target), local[target]))
+
+    def finish(self) -> Islands:
+        sub = self._root.subgraphs[0]
+        sub.tensors, sub.operators = self._tensors, self._ops
+        sub.inputs = np.asarray([port.tensor for port in self._inputs], np.int32)
+        sub.outputs = np.asarray([port.tensor for port in self._outputs], np.int32)
+        _set_ports(self._root, self._inputs, self._outputs)
+        _drop_unused_buffers(self._root)
+        return Islands(Model(self._root), tuple(self._origin))
+
+    def _place(self, t: int, local: dict[int, int]) -> int:
+        if t < 0:
+            return -1
+        if t in local:
+            return local[t]
+        if t not in self._shared:  # a constant, or a variable without a producer
+            self._copy(t, self._shared)
+        return self._shared[t]
+
+    def _copy(self, t: int, places: dict[int, int]) -> int:
+        table = copy(self._old.tensors[t])
+        self._tensors.append(table)
+        self._origin.append(t)
+        places[t] = len(self._tensors) - 1
+        name = port_name(t)
+        table.name = _fresh(name, self._names)
+        return places[t]
+
+
+def port_name(tensor: int) -> str:
+    """The name under which extracted models expose a tensor: unique, short, and stable from one edit to the next."""
+    return f"t{tensor}"
+
+
+def _shallow(model: Model) -> Any:
+    """A copy whose lists can be changed without touching the original; tables and data are shared until replaced."""
+    root = copy(model.root)
+    root.operatorCodes = list(model.root.operatorCodes or ())
+    root.buffers = list(model.root.buffers)
+    root.subgraphs = list(model.root.subgraphs)
+    root.subgraphs[0] = sub = copy(root.subgraphs[0])
+    sub.tensors, sub.operators = list(sub.tensors or ()), list(sub.operators or ())
+    root.metadata, root.metadataBuffer = None, None  # facts about the whole file, no longer true
+    return root
+
+
+def _set_ports(
+    root: Any, inputs: Sequence[Port], outputs: Sequence[Port], key: str = "serving_default"
+) -> None:
+    pairs = ([(port.name, port.tensor) for port in ports] for ports in (inputs, outputs))
+    root.signatureDefs = [signature_def(key, *pairs)]
+
+
+def _operator_code(root: Any, kind: str) -> int:
+    number = getattr(schema.BuiltinOperator, kind)
+    for i, code in enumerate(root.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
+            return i
+    table = schema.OperatorCodeT()
+    table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
+    root.operatorCodes.append(table)
+    return len(root.operatorCodes) - 1
+
+
+def _append_reshape(root: Any, tensor: int, name: str, code: int) -> int:
+    sub = root.subgraphs[0]
+    table = copy(sub.tensors[tensor])
+    table.name = name
+    shape = np.asarray(indices(table.shape), np.int32)
+    sub.tensors.append(table)
+    result = len(sub.tensors) - 1
+    options = schema.ReshapeOptionsT()
+    options.newShape = shape
+    op = schema.OperatorT()
+    op.opcodeIndex = code
+    op.inputs = np.asarray([tensor, _append_constant(root, f"{name}/shape", shape)], np.int32)
+    op.outputs = np.asarray([result], np.int32)
+    op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.ReshapeOptions, options
+    sub.operators.append(op)
+    return result
+
+
+def _append_constant(root: Any, name: str, values: Array) -> int:
+    root.buffers.append(AlignedBuffer(np.frombuffer(values.tobytes(), np.uint8)))
+    table = schema.TensorT()
+    table.name, table.type = name, type_code(values.dtype)
+    table.shape, table.buffer, table.hasRank = np.asarray(values.shape, np.int32), len(root.buffers) - 1, True
+    root.subgraphs[0].tensors.append(table)
+    return len(root.subgraphs[0].tensors) - 1
+
+
+def _drop_unused_buffers(root: Any) -> None:
+    """Keep the weights that the parts use; an island of a 100 MB model is as small as its own constants."""
+    used = {0} | {t.buffer for sub in root.subgraphs for t in sub.tensors or ()}
+    place = {old: new for new, old in enumerate(sorted(used))}
+    root.buffers = [root.buffers[i] for i in sorted(used)]
+    for number, sub in enumerate(root.subgraphs):
+        moved = []
+        for table in sub.tensors or ():
+            table = copy(table)
+            table.buffer = place[table.buffer]
+            moved.append(table)
+        root.subgraphs[number] = sub = copy(sub)
+        sub.tensors = moved
+
+
+def _renumbered(sub: Any, place: dict[int, int]) -> Any:
+    sub = copy(sub)
+    moved = []
+    for op in sub.operators or ():
+        for field in ("builtinOptions", "builtinOptions2"):
+            options = getattr(op, field)
+            names = _SUBGRAPH_FIELDS.get(type(options).__name__, ())
+            if names:
+                op, options = copy(op), copy(options)
+                setattr(op, field, options)
+            for name in names:
+                setattr(options, name, place.get(getattr(options, name), getattr(options, name)))
+        moved.append(op)
+    sub.operators = moved
+    return sub
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    unique, n = name, 1
+    while unique in taken:
+        n += 1
+        unique = f"{name}~{n}"
+    taken.add(unique)
+    return unique

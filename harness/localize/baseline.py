@@ -1,0 +1,117 @@
+"""Reference, oracle and the untouched model on the device: how wrong is it, and is that more than float16 explains?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, make_job
+from harness.graph import surgery
+from harness.graph.model import Graph, Model
+from harness.job import Array, Completed, Options
+from harness.localize.result import OutputVerdict
+from harness.numerics import fp16
+from harness.numerics.metrics import compare, mask_iou
+from harness.numerics.verdict import judge
+from harness.results import TensorStore
+
+REFERENCE = Options(accelerator="reference")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model with inputs, to be run under some options. `labels` names each tensor's files in the store."""
+
+    model: Model
+    inputs: dict[str, Array]
+    options: Options
+    timeout: float
+    seed: int = 0
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The view of the model's signature."""
+        return self.model.graph()
+
+    @property
+    def roundoff(self) -> float:
+        """Relative precision of one stored value under the options."""
+        return fp16.UNIT_ROUNDOFF if self.options.half else fp16.FLOAT32_ROUNDOFF
+
+    def ideal(self, model: Model, beyond: frozenset[int]) -> Model:
+        """The model as an ideal device would run it; `beyond`: tensors of it out of float16's range."""
+        return fp16.oracle(model, beyond) if self.options.half else model
+
+    def disturbed(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """The inputs moved by less than the precision of a stored value."""
+        rng = np.random.default_rng(self.seed)
+        return {name: fp16.perturb(values, self.roundoff, rng) for name, values in inputs.items()}
+
+
+def label_of(graph: Graph, tensor: int) -> str:
+    """The name of a tensor's files: `<op>-<NAME>`, with the position when an op has several results."""
+    op = graph.ops[graph.producer[tensor]]
+    place = f".{op.outputs.index(tensor)}" if len(op.outputs) > 1 else ""
+    return f"{op.index:04d}-{op.name}{place}"
+
+
+def output_label(name: str) -> str:
+    """The name of an output's files."""
+    return "output-" + "".join(c if c.isalnum() or c in "._" else "_" for c in name)[:80]
+
+
+def run_reference(host: Device, case: Case, store: TensorStore, tensors: Sequence[int]) -> dict[int, float]:
+    """One host run that keeps every tensor of `tensors` and all outputs, straight to the store.
+
+    Returns the largest finite magnitude of each tensor.
+    """
+    tapped, names = surgery.tap(case.model, tensors, "direct")
+    graph = case.graph
+    own = {port.name for port in graph.outputs}
+    labels = {name: (label_of(graph, t), graph.tensors[t].name) for t, name in names.items()}
+
+    at = {name: t for t, name in names.items()}
+    peaks: dict[int, float] = {}
+
+    def sink(name: str, values: Array) -> None:
+        if name in own:
+            store.put(output_label(name), "reference", values, name)
+        if name in labels:
+            store.put(labels[name][0], "reference", values, labels[name][1])
+        if name in at:
+            peaks[at[name]] = float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+
+    completed(host, make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True), "running the reference", sink)
+    return peaks
+
+
+def run_ideal(host: Device, case: Case, beyond: frozenset[int]) -> dict[str, Array]:
+    """The model's outputs on an ideal device, with slightly moved inputs."""
+    job = make_job(case.ideal(case.model, beyond), case.disturbed(case.inputs), REFERENCE, timeout=case.timeout, final=True)
+    return completed(host, job, "running the ideal device").outputs
+
+
+def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int = 1) -> Completed:
+    """The untouched model on the device. Raises DeviceError when it does not complete."""
+    job = make_job(case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations)
+    return completed(device, job, "running the model")
+
+
+def judge_outputs(
+    case: Case, outputs: dict[str, Array], ideal: dict[str, Array], store: TensorStore
+) -> tuple[OutputVerdict, ...]:
+    """Each of the model's own outputs against the stored reference. The device's values are stored beside it."""
+    verdicts = []
+    for port in case.graph.outputs:
+        name = port.name
+        exact = store.get(output_label(name), "reference")
+        store.put(output_label(name), "device", outputs[name], name)
+        judgement = judge(
+            compare(outputs[name], exact), compare(ideal[name], exact), half=case.options.half, roundoff=case.roundoff
+        )
+        verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact)))
+    return tuple(verdicts)

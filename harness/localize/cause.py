@@ -1,0 +1,60 @@
+"""Why a culprit is wrong, as far as its values alone tell; experiments on the device come on top of this."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.localize.result import OpRecord
+from harness.numerics.fp16 import LARGEST
+
+_REDUCTIONS = frozenset(
+    "BATCH_MATMUL FULLY_CONNECTED CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV MEAN SUM SOFTMAX L2_NORMALIZATION "
+    "AVERAGE_POOL_2D CUMSUM".split()
+)
+
+# Below this the result is not an imprecise version of the right one, but another one.
+_UNRELATED = 0.9
+
+
+def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[str, str | None]:
+    """(cause, signature) of a culprit.
+
+    `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has
+    little to do with the exact one (cosine below 0.9). `accumulation`: an op that sums `reduction` products is
+    imprecise beyond storage under float16. `rounding`: any other imprecision.
+    """
+    assert record.local is not None
+    actual = record.local.actual
+    low, high = actual.reference_range
+    peak = max(abs(low), abs(high))
+    if actual.nonfinite and half:
+        if peak > LARGEST:
+            return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
+        return "overflow", f"results stay below {peak:.3g}, but a step on the way leaves float16's range"
+    if actual.nonfinite:
+        return "kernel", "NaN or infinity from finite inputs"
+    if half and peak > LARGEST:
+        return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
+    if actual.cosine < _UNRELATED:
+        zeros = actual.range == (0.0, 0.0)
+        return "kernel", "all zeros" if zeros else None
+    if half and record.op in _REDUCTIONS:
+        return "accumulation", None if reduction is None else f"float16 sum over {reduction} products"
+    return "rounding", None
+
+
+def reduction_length(op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> int | None:
+    """How many products (or terms) make one element of the result, from the shapes of op inputs; None if unknown."""
+    if not shapes:
+        return None
+    if op in ("BATCH_MATMUL", "FULLY_CONNECTED") and len(shapes) > 1:
+        # Elements of a times elements of b over elements of the result: each result sums K of a's and K of b's.
+        rows = int(np.prod(output[:-1], dtype=np.int64))
+        return int(np.prod(shapes[0], dtype=np.int64)) // max(rows, 1)
+    if op == "CONV_2D" and len(shapes) > 1:
+        return int(np.prod(shapes[1][1:], dtype=np.int64))
+    if op in ("MEAN", "SUM"):
+        return int(np.prod(shapes[0], dtype=np.int64)) // max(int(np.prod(output, dtype=np.int64)), 1)
+    if op == "SOFTMAX":
+        return shapes[0][-1]
+    return None

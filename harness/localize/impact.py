@@ -1,0 +1,63 @@
+"""Does the local error matter? Added to the exact model on the host, what does it do to the outputs?
+
+This needs no device: the culprits' local errors alone, injected into the reference, either give outputs as wrong as the
+device's or they do not. It also clears ops that leave float16's range harmlessly, such as an attention mask of -1e9
+that becomes -infinity before a softmax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.devices.execute import completed, make_job
+from harness.graph import surgery
+from harness.job import Array
+from harness.localize.baseline import REFERENCE, output_label
+from harness.localize.local_error import LocalError, Reading
+from harness.localize.result import Impact
+from harness.numerics.metrics import compare, mask_iou
+from harness.numerics.verdict import judge
+
+
+@dataclass(frozen=True)
+class ImpactProbe:
+    """Injects local errors of one case."""
+
+    local: LocalError
+    ideal: dict[str, Array]
+    read: frozenset[int]
+
+    def of(self, readings: Sequence[Reading]) -> tuple[Impact, ...]:
+        """What the local errors of these readings, together, do to each output of the model."""
+        case, store = self.local.case, self.local.store
+        outputs = {port.name: port.tensor for port in case.graph.outputs}
+        errors: dict[int, Array] = {}
+        own: dict[str, Array] = {}
+        for reading in readings:
+            (exact,) = self.local.run([reading], self.read, ideal=False)
+            with np.errstate(invalid="ignore", over="ignore"):
+                error = store.get(reading.label, "device") - exact
+            # An own output that is wrong as the caller gets it leaves what the graph sees alone.
+            if reading.from_output is None:
+                errors[reading.tensor] = error
+            else:
+                own[reading.from_output] = error
+        model = surgery.inject(case.model, errors) if errors else case.model
+        job = make_job(model, case.inputs, REFERENCE, timeout=case.timeout)
+        values = completed(self.local.host, job, "injecting local errors").outputs
+        impacts = []
+        for name in outputs:
+            exact = store.get(output_label(name), "reference")
+            with np.errstate(invalid="ignore", over="ignore"):
+                actual = values[name] + own[name] if name in own else values[name]
+            judgement = judge(
+                compare(actual, exact),
+                compare(self.ideal[name], exact),
+                half=case.options.half,
+                roundoff=case.roundoff,
+            )
+            impacts.append(Impact(name, judgement, mask_iou(actual, exact)))
+        return tuple(impacts)

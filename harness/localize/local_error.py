@@ -1,0 +1,169 @@
+"""Local error: every op re-run on the host with the device's own inputs, in islands under a byte budget.
+
+An op whose result differs from that re-run by more than an ideal device's would is a culprit, whatever reached it; an
+op that merely passes on a wrong input is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, make_job
+from harness.graph import surgery
+from harness.graph.model import Graph
+from harness.job import Array
+from harness.localize.baseline import REFERENCE, Case, label_of, output_label
+from harness.localize.result import OpRecord, OpVerdict
+from harness.numerics.fp16 import LARGEST, SMALLEST_NORMAL
+from harness.numerics.metrics import compare
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, judge
+from harness.results import TensorStore
+
+ISLAND_BUDGET = 64 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value to judge: a tensor, the files that hold the device's value, the ops between it and the tensors that
+    feed it, and the output it was read as, if it was not through a copy."""
+
+    tensor: int
+    label: str
+    ops: tuple[int, ...]
+    feeds: tuple[int, ...]
+    from_output: str | None
+
+    @property
+    def op(self) -> int:
+        """The op that makes the tensor."""
+        return self.ops[-1]
+
+
+def plan(graph: Graph, read: frozenset[int]) -> list[Reading]:
+    """What can be judged: every tensor read by a tap, and every own output of the model, in graph order.
+
+    An own output that ops also read is judged twice: as the caller gets it, and as the graph sees it. Ops without a
+    readable result are judged together with the next op that has one.
+    """
+    readings = []
+    for t in read:
+        ops, feeds = surgery.closure(graph, t, read)
+        readings.append(Reading(t, label_of(graph, t), _own_ops(graph, ops), feeds, None))
+    for port in graph.outputs:
+        if port.tensor in graph.producer and graph.producer[port.tensor] not in graph.constant_ops:
+            ops, feeds = surgery.closure(graph, port.tensor, read)
+            readings.append(Reading(port.tensor, output_label(port.name), _own_ops(graph, ops), feeds, port.name))
+    return sorted(readings, key=lambda r: (r.op, r.tensor, r.from_output or ""))
+
+
+@dataclass(frozen=True)
+class LocalError:
+    """Re-runs ops of one case on the host. `beyond` lists the tensors whose exact values leave float16's range."""
+
+    host: Device
+    case: Case
+    store: TensorStore
+    beyond: frozenset[int]
+
+    def judge(
+        self, readings: Sequence[Reading], read: frozenset[int], advance: Callable[[float], None] = lambda done: None
+    ) -> Iterator[OpRecord]:
+        """Judge readings, batch by batch.
+
+        Two models run for each batch: the ops as they are on the device's inputs, which gives the exact results, and
+        the ideal device's version on those inputs moved by less than a stored value's precision, which gives the error
+        to expect. Peak memory is a small multiple of `ISLAND_BUDGET`.
+        """
+        done = 0
+        for batch in _batches(self.case.graph, readings):
+            exact = self.run(batch, read, ideal=False)
+            ideal = self.run(batch, read, ideal=True)
+            for place, reading in enumerate(batch):
+                actual = self.store.get(reading.label, "device")
+                judgement = judge(
+                    compare(actual, exact[place]),
+                    compare(ideal[place], exact[place]),
+                    half=self.case.options.half,
+                    roundoff=self.case.roundoff,
+                    factor=LOCAL_FACTOR,
+                )
+                yield self._record(reading, actual, judgement)
+            done += len(batch)
+            advance(done / len(readings))
+
+    def run(self, batch: Sequence[Reading], read: frozenset[int], *, ideal: bool) -> list[Array]:
+        """The results of some readings' ops on the device's inputs, exactly or as an ideal device gives them."""
+        parts = surgery.islands(self.case.model, [(r.tensor, read) for r in batch])
+        model = parts.model
+        ports = {port.tensor: port.name for port in self.case.graph.inputs}
+        feeds: dict[str, Array] = {}
+        for t in dict.fromkeys(t for r in batch for t in r.feeds):
+            label = "" if t in ports else label_of(self.case.graph, t)
+            feeds[surgery.port_name(t)] = self.store.get(label, "device") if label else self.case.inputs[ports[t]]
+        if ideal:
+            out_of_range = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
+            feeds, model = self.case.disturbed(feeds), self.case.ideal(model, out_of_range)
+        job = make_job(model, feeds, REFERENCE, timeout=self.case.timeout)
+        results = completed(self.host, job, "re-running ops").outputs
+        return [_unclamped(results[port.name]) for port in model.graph().outputs]
+
+    def _record(self, reading: Reading, actual: Array, judgement: Judgement) -> OpRecord:
+        graph = self.case.graph
+        op, tensor = graph.ops[reading.op], graph.tensors[reading.tensor]
+        against = compare(actual, self.store.get(reading.label, "reference"))
+        verdict: OpVerdict = "fine"
+        if not judgement.ok and not self._driven_out_of_range(tensor.index, judgement):
+            verdict = "culprit"
+        elif against.nonfinite or against.max_abs > FACTOR * max(judgement.expected.max_abs, SMALLEST_NORMAL):
+            verdict = "inherited"
+        return OpRecord(
+            index=op.index,
+            op=op.custom or op.name,
+            first=reading.ops[0],
+            output=tensor.name,
+            tensor=tensor.index,
+            shape=tensor.shape or (),
+            dtype=np.dtype(actual.dtype).name,
+            verdict=verdict,
+            local=judgement,
+            reference_max_abs=against.max_abs,
+            reference_cosine=against.cosine,
+            reading="copy" if reading.from_output is None else "output",
+        )
+
+    def _driven_out_of_range(self, tensor: int, judgement: Judgement) -> bool:
+        """Wrong inputs took a result out of float16's range that right ones leave inside it."""
+        peak = max(map(abs, judgement.actual.reference_range))
+        return self.case.options.half and LARGEST < peak < float("inf") and tensor not in self.beyond
+
+
+def _unclamped(values: Array) -> Array:
+    """The host's arithmetic kernels clamp infinity to the largest float32, as part of a fused activation of none."""
+    largest = np.finfo(np.float32).max
+    if values.dtype != np.float32 or not (np.abs(values) >= largest).any():
+        return values
+    return np.where(np.abs(values) >= largest, np.copysign(np.float32(np.inf), values), values)
+
+
+def _own_ops(graph: Graph, ops: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(op for op in ops if op not in graph.constant_ops)
+
+
+def _batches(graph: Graph, readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+    batch: list[Reading] = []
+    tensors: set[int] = set()
+    for reading in readings:
+        wanted = tensors | {reading.tensor, *reading.feeds}
+        # A tensor read two ways has one place among a model's outputs.
+        twice = any(other.tensor == reading.tensor for other in batch[-1:])
+        if batch and (twice or sum(graph.tensors[t].nbytes for t in wanted) > ISLAND_BUDGET):
+            yield batch
+            batch, wanted = [], {reading.tensor, *reading.feeds}
+        batch.append(reading)
+        tensors = wanted
+    if batch:
+        yield batch

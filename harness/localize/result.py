@@ -1,0 +1,189 @@
+"""What a localization finds: plain facts, and their JSON (schema 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.job import Residency
+from harness.numerics.verdict import Judgement
+
+Status = Literal["pass", "culprits", "unresolved"]
+OpVerdict = Literal["fine", "inherited", "culprit", "unread"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model under test."""
+
+    path: str
+    sha256: str
+    ops: int
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """One of the model's own outputs on the device, against the host's reference. `iou` is that of the masks
+    `values > 0`."""
+
+    name: str
+    judgement: Judgement
+    iou: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's fields, and a few more."""
+        actual, expected = self.judgement.actual, self.judgement.expected
+        return {
+            "name": self.name,
+            "cosine": actual.cosine,
+            "max_abs": actual.max_abs,
+            "expected_max_abs": expected.max_abs,
+            "nonfinite": actual.nonfinite,
+            "ok": self.judgement.ok,
+            "ratio": self.judgement.ratio,
+            "mean_abs": actual.mean_abs,
+            "relative_rms": actual.relative_rms,
+            "snr_db": actual.snr_db,
+            "reference_range": actual.reference_range,
+            "device_range": actual.range,
+            "worst": actual.worst,
+            "iou": self.iou,
+        }
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """One tensor made by an op, judged. `local` compares the device's value with the op re-run on the device's own
+    inputs; `against_reference` with the host's run of the whole model."""
+
+    index: int
+    op: str
+    first: int
+    output: str
+    tensor: int
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: OpVerdict
+    local: Judgement | None = None
+    reference_max_abs: float = 0.0
+    reference_cosine: float = 1.0
+    reading: Literal["copy", "output"] = "copy"
+
+    HEADER = (
+        "index", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
+        "expected_max_abs", "expected_rms", "ratio", "nonfinite", "cosine_vs_reference", "max_abs_vs_reference",
+        "device_min", "device_max",
+    )  # fmt: skip
+
+    def row(self) -> tuple[Any, ...]:
+        """The line of ops.csv."""
+        head = (self.index, self.op, self.output, "x".join(map(str, self.shape)), self.dtype, self.verdict)
+        if self.local is None:
+            return (*head, self.reading, *[""] * 7, self.reference_cosine, self.reference_max_abs, "", "")
+        actual, expected = self.local.actual, self.local.expected
+        figures = (actual.max_abs, actual.rms, expected.max_abs, expected.rms, self.local.ratio, actual.nonfinite)
+        return (*head, self.reading, *figures, self.reference_cosine, self.reference_max_abs, *actual.range)
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What local errors, injected into the exact model, do to one of its outputs."""
+
+    output: str
+    judgement: Judgement
+    iou: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Its figures."""
+        actual = self.judgement.actual
+        return {
+            "output": self.output,
+            "cosine": actual.cosine,
+            "max_abs": actual.max_abs,
+            "nonfinite": actual.nonfinite,
+            "iou": self.iou,
+            "ok": self.judgement.ok,
+        }
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain. `impact` is what
+    its local error alone does to the outputs."""
+
+    record: OpRecord
+    cause: str
+    signature: str | None
+    certified: bool
+    note: str = ""
+    impact: tuple[Impact, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's fields, and a few more."""
+        local = self.record.local
+        assert local is not None
+        return {
+            "ops": [self.record.first, self.record.index],
+            "op": self.record.op,
+            "output": self.record.output,
+            "cause": self.cause,
+            "signature": self.signature,
+            "local_error": local.actual.max_abs,
+            "expected_error": local.expected.max_abs,
+            "ratio": local.ratio,
+            "isolated": False,
+            "reproducer": None,
+            "remedies": [],
+            "certified": self.certified,
+            "nonfinite": local.actual.nonfinite,
+            "shape": list(self.record.shape),
+            "note": self.note,
+            "impact": [impact.to_json() for impact in self.impact],
+        }
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The answer."""
+
+    model: ModelFacts
+    device: dict[str, str]
+    status: Status
+    certified: bool
+    outputs: tuple[OutputVerdict, ...]
+    culprits: tuple[Culprit, ...]
+    records: tuple[OpRecord, ...]
+    residency: Residency
+    device_compiles: int
+    device_runs: int
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+    explained: tuple[Impact, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """`localize --json`, schema 1."""
+        return {
+            "schema": 1,
+            "model": {"path": self.model.path, "sha256": self.model.sha256, "ops": self.model.ops},
+            "device": self.device,
+            "status": self.status,
+            "certified": self.certified,
+            "device_compiles": self.device_compiles,
+            "device_runs": self.device_runs,
+            "seconds": round(self.seconds, 3),
+            "outputs": [output.to_json() for output in self.outputs],
+            "culprits": [culprit.to_json() for culprit in self.culprits],
+            "residency": residency_json(self.residency),
+            "notes": list(self.notes),
+            "explained": [impact.to_json() for impact in self.explained],
+        }
+
+
+def residency_json(residency: Residency) -> dict[str, Any]:
+    """The contract's residency object."""
+    return {
+        "delegated": residency.delegated,
+        "total": residency.total,
+        "partitions": residency.partitions,
+        "full": residency.full,
+    }

@@ -1,0 +1,115 @@
+"""The fp16 oracle: what an ideal device that stores every value as float16 would compute.
+
+Ideal means that each op computes in float32 and only its result is rounded. The oracle is a graph rewrite (a CAST to
+FLOAT16 and back after every float32 result, constants rounded in place), run by the host's plain CPU kernels; no op is
+modelled by hand. IEEE 754 binary16 has 11 significant bits: unit roundoff 2^-11, largest finite value 65504, smallest
+normal 2^-14.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph.model import AlignedBuffer, Model, indices
+
+UNIT_ROUNDOFF = 2.0**-11
+LARGEST = 65504.0
+SMALLEST_NORMAL = 2.0**-14
+
+# A GPU's float32 functions are not correctly rounded: Vulkan allows exp 3 + 2·|x| ulp. 16 ulp covers the common ones.
+FLOAT32_ROUNDOFF = 2.0**-20
+
+Array = np.ndarray[Any, Any]
+
+
+def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
+    """The same graph with float16 storage: ports keep their names, types and shapes.
+
+    `beyond` lists tensors of subgraph 0 whose exact values leave float16's range. They are stored unrounded, as are
+    constants out of range: an oracle that overflows like the device would excuse every overflow.
+    """
+    root = copy(model.root)
+    root.operatorCodes = list(root.operatorCodes or ())
+    root.buffers = list(root.buffers)
+    code = _cast_code(root)
+    root.subgraphs = [_rounded(root, sub, code, beyond if i == 0 else frozenset()) for i, sub in enumerate(root.subgraphs)]
+    return Model(root)
+
+
+def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
+    """Float values times (1 + roundoff·ξ), ξ uniform in [-1, 1]; others as they are.
+
+    The response of an op to this tells how well conditioned it is at these inputs: the mean of values that nearly
+    cancel moves by far more than the rounding of its own small result (stochastic arithmetic, Vignes 1993).
+    """
+    if values.dtype != np.float32:
+        return values
+    noise = rng.random(values.shape, np.float32)
+    noise *= 2 * roundoff
+    noise += 1 - roundoff
+    noise *= values
+    return noise
+
+
+def _rounded(root: Any, sub: Any, code: int, beyond: frozenset[int]) -> Any:
+    sub = copy(sub)
+    sub.tensors = [_rounded_constant(root, table) for table in sub.tensors or ()]
+    ops = []
+    for op in sub.operators or ():
+        op = copy(op)
+        ops.append(op)
+        for t in indices(op.outputs):
+            if sub.tensors[t].type != schema.TensorType.FLOAT32 or t in beyond:
+                continue
+            # The port's tensor stays the last of the three, so that signatures need no change.
+            exact = _append(sub, sub.tensors[t], schema.TensorType.FLOAT32, "exact")
+            half = _append(sub, sub.tensors[t], schema.TensorType.FLOAT16, "half")
+            op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
+            ops.append(_cast(code, exact, half, schema.TensorType.FLOAT32, schema.TensorType.FLOAT16))
+            ops.append(_cast(code, half, t, schema.TensorType.FLOAT16, schema.TensorType.FLOAT32))
+    sub.operators = ops
+    return sub
+
+
+def _rounded_constant(root: Any, table: Any) -> Any:
+    data = root.buffers[table.buffer].data if table.buffer else None
+    if table.type != schema.TensorType.FLOAT32 or data is None or len(data) == 0 or table.sparsity is not None:
+        return table
+    values = np.asarray(data, np.uint8).view(np.float32)
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16).astype(np.float32)
+    stored = np.where(np.isfinite(stored), stored, values)
+    root.buffers.append(AlignedBuffer(stored.view(np.uint8)))
+    table = copy(table)
+    table.buffer = len(root.buffers) - 1
+    return table
+
+
+def _append(sub: Any, like: Any, kind: int, label: str) -> int:
+    table = copy(like)
+    table.name = f"{len(sub.tensors)}/{label}"
+    table.type = kind
+    sub.tensors.append(table)
+    return len(sub.tensors) - 1
+
+
+def _cast(code: int, source: int, target: int, before: int, after: int) -> Any:
+    options = schema.CastOptionsT()
+    options.inDataType, options.outDataType = before, after
+    op = schema.OperatorT()
+    op.opcodeIndex = code
+    op.inputs, op.outputs = np.asarray([source], np.int32), np.asarray([target], np.int32)
+    op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.CastOptions, options
+    return op
+
+
+def _cast_code(root: Any) -> int:
+    table = schema.OperatorCodeT()
+    number = schema.BuiltinOperator.CAST
+    table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
+    root.operatorCodes.append(table)
+    return len(root.operatorCodes) - 1

@@ -1,0 +1,187 @@
+"""Comparing tensors, in chunks and in float64, with names, units and directions for every figure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a figure is measured in and which way is better."""
+
+    unit: str
+    better: Literal["lower", "higher"]
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "max_abs": Metric("tensor units", "lower", "largest absolute difference"),
+    "mean_abs": Metric("tensor units", "lower", "mean absolute difference"),
+    "rms": Metric("tensor units", "lower", "root mean square of the difference"),
+    "relative_rms": Metric("1", "lower", "RMS of the difference over RMS of the reference"),
+    "cosine": Metric("1", "higher", "cosine of the angle between the two tensors taken as vectors"),
+    "snr_db": Metric("dB", "higher", "20·log10 of RMS of the reference over RMS of the difference"),
+    "nonfinite": Metric("elements", "lower", "NaN or infinite where the reference is finite"),
+    "iou": Metric("1", "higher", "intersection over union of the masks `values > 0`"),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The figures of one comparison; differences are taken over elements finite on both sides.
+
+    `nonfinite` counts elements that are NaN or infinite where the reference is finite; `odd` those where the reference
+    is not finite and the other side is anything but the same. `worst` is the position of `max_abs`, or of the first
+    element counted in `nonfinite`. Ranges are over each side's own finite elements.
+    """
+
+    count: int
+    finite: int
+    nonfinite: int
+    odd: int
+    reference_nonfinite: int
+    max_abs: float
+    mean_abs: float
+    rms: float
+    reference_rms: float
+    cosine: float
+    range: tuple[float, float]
+    reference_range: tuple[float, float]
+    worst: tuple[int, ...]
+
+    @property
+    def relative_rms(self) -> float:
+        """RMS of the difference over RMS of the reference; 0 when both are 0, infinite when only the latter is."""
+        if self.rms == 0:
+            return 0.0
+        return self.rms / self.reference_rms if self.reference_rms else math.inf
+
+    @property
+    def snr_db(self) -> float:
+        """Signal-to-noise ratio in dB; infinite when there is no difference."""
+        if self.rms == 0:
+            return math.inf
+        return 20 * math.log10(self.reference_rms / self.rms) if self.reference_rms else -math.inf
+
+    @property
+    def identical(self) -> bool:
+        """No difference at all, non-finite elements included."""
+        return self.max_abs == 0 and self.nonfinite == 0 and self.odd == 0
+
+
+class Comparator:
+    """Accumulates a comparison over chunks of the flattened tensors, in order."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._count = self._finite = self._nonfinite = self._odd = self._reference_nonfinite = 0
+        self._max_abs = -1.0
+        self._worst = 0
+        self._sum_abs = self._sum_sq = self._dot = self._actual_sq = self._reference_sq = 0.0
+        self._range = [math.inf, -math.inf]
+        self._reference_range = [math.inf, -math.inf]
+
+    def update(self, actual: Array, reference: Array) -> None:
+        """Add the next elements of both tensors; equal sizes.
+
+        Raises:
+            ValueError: the sizes differ.
+        """
+        if actual.size != reference.size:
+            raise ValueError(f"{actual.size} elements cannot be compared with {reference.size}")
+        if not actual.size:
+            return
+        a = actual.reshape(-1).astype(np.float64)
+        r = reference.reshape(-1).astype(np.float64)
+        good, expected = np.isfinite(a), np.isfinite(r)
+        both = good & expected
+        if good.any():
+            _widen(self._range, a[good])
+        if expected.any():
+            _widen(self._reference_range, r[expected])
+        fresh = expected & ~good
+        if self._nonfinite == 0 and fresh.any():
+            self._worst = self._count + int(np.argmax(fresh))
+        self._nonfinite += int(fresh.sum())
+        self._odd += int((~expected & (a != r) & ~(np.isnan(a) & np.isnan(r))).sum())
+        self._reference_nonfinite += int((~expected).sum())
+        a, r = (a, r) if both.all() else (a[both], r[both])
+        if a.size:
+            error = np.abs(a - r)
+            peak = int(np.argmax(error))
+            if error[peak] > self._max_abs:
+                self._max_abs = float(error[peak])
+                if self._nonfinite == 0:
+                    self._worst = self._count + int(np.flatnonzero(both)[peak])
+            self._sum_abs += float(error.sum())
+            self._sum_sq += float(error @ error)
+            self._dot += float(a @ r)
+            self._actual_sq += float(a @ a)
+            self._reference_sq += float(r @ r)
+        self._count += actual.size
+        self._finite += int(both.sum())
+
+    def result(self) -> Comparison:
+        """The figures.
+
+        Raises:
+            ValueError: nothing was compared; agreement about nothing is no agreement.
+        """
+        if self._count == 0:
+            raise ValueError("a comparison of no elements says nothing")
+        n = max(self._finite, 1)
+        norm = math.sqrt(self._actual_sq) * math.sqrt(self._reference_sq)
+        if norm > 0:
+            cosine = min(1.0, self._dot / norm)
+        else:
+            cosine = 1.0 if self._actual_sq == self._reference_sq and self._finite else 0.0
+        return Comparison(
+            count=self._count,
+            finite=self._finite,
+            nonfinite=self._nonfinite,
+            odd=self._odd,
+            reference_nonfinite=self._reference_nonfinite,
+            max_abs=max(self._max_abs, 0.0),
+            mean_abs=self._sum_abs / n,
+            rms=math.sqrt(self._sum_sq / n),
+            reference_rms=math.sqrt(self._reference_sq / n),
+            cosine=cosine,
+            range=(self._range[0], self._range[1]),
+            reference_range=(self._reference_range[0], self._reference_range[1]),
+            worst=tuple(int(i) for i in np.unravel_index(self._worst, self._shape)) if self._shape else (),
+        )
+
+
+def compare(actual: Array, reference: Array) -> Comparison:
+    """Compare two tensors of equal shape, `CHUNK` elements at a time.
+
+    Raises:
+        ValueError: the shapes differ, or there are no elements.
+    """
+    if actual.shape != reference.shape:
+        raise ValueError(f"shape {list(actual.shape)} cannot be compared with {list(reference.shape)}")
+    comparator = Comparator(actual.shape)
+    a, r = np.ascontiguousarray(actual).reshape(-1), np.ascontiguousarray(reference).reshape(-1)
+    for start in range(0, a.size, CHUNK):
+        comparator.update(a[start : start + CHUNK], r[start : start + CHUNK])
+    return comparator.result()
+
+
+def mask_iou(actual: Array, reference: Array) -> float:
+    """Intersection over union of `actual > 0` and `reference > 0`; 1 when both masks are empty. NaN is outside."""
+    a, r = actual > 0, reference > 0
+    union = int(np.count_nonzero(a | r))
+    return float(np.count_nonzero(a & r)) / union if union else 1.0
+
+
+def _widen(bounds: list[float], values: Array) -> None:
+    bounds[0] = min(bounds[0], float(values.min()))
+    bounds[1] = max(bounds[1], float(values.max()))

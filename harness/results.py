@@ -1,0 +1,242 @@
+"""The run folder: what a command found, written as it goes, so that an interrupted run is a readable run marked so.
+
+    results/<utc>-<model>-<device>/
+        run.json                        schema, command, status, model, device, result
+        ops.csv                         one row for each op
+        samples.csv                     one row for each timed iteration
+        tensors/<op>-<NAME>.<side>.safetensors
+        log.txt                         what the runtime logged
+        report.html
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from harness.errors import StorageError, UsageError
+from harness.job import Array, Sample
+
+SCHEMA = 1
+Status = Literal["running", "done", "failed", "interrupted"]
+Side = Literal["device", "reference"]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what can go wrong on disk into one sentence. Raises StorageError."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise _storage_error(path, "No space left on device" in str(error), str(error)) from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise _storage_error(path, full, error.strerror or str(error)) from None
+
+
+def _storage_error(path: Path, full: bool, why: str) -> StorageError:
+    if full:
+        return StorageError(
+            f"The disk that holds {path} is full; what was written before is kept.", "Free space or give --out a folder elsewhere."
+        )
+    return StorageError(f"{path} cannot be written ({why}).", "Give --out a folder that you may write to.")
+
+
+@dataclass
+class TensorStore:
+    """One safetensors file for each tensor and side, named after the op that makes it. Values are read back whole."""
+
+    folder: Path
+
+    def path(self, label: str, side: Side) -> Path:
+        """Where a tensor lies. `label` is `<op>-<NAME>` or an output's name."""
+        return self.folder / f"{label}.{side}.safetensors"
+
+    def put(self, label: str, side: Side, values: Array, name: str) -> None:
+        """Write one tensor. Raises StorageError."""
+        path = self.path(label, side)
+        with writing(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part")
+            save_file({name: np.ascontiguousarray(values)}, partial)
+            partial.replace(path)
+
+    def get(self, label: str, side: Side) -> Array:
+        """Read one tensor back."""
+        with safetensors.safe_open(self.path(label, side), "numpy") as file:
+            (name,) = file.keys()
+            values: Array = file.get_tensor(name)
+        return values
+
+    def has(self, label: str, side: Side) -> bool:
+        """Whether a tensor was put."""
+        return self.path(label, side).exists()
+
+    def keep_only(self, labels: Sequence[str]) -> None:
+        """Drop every tensor but these."""
+        kept = {self.path(label, side).name for label in labels for side in ("device", "reference")}
+        for path in self.folder.glob("*.safetensors") if self.folder.exists() else ():
+            if path.name not in kept:
+                path.unlink()
+
+
+class RunFolder:
+    """Writes one run. As a context manager it marks the run `failed` or `interrupted` when left by an exception."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self.record = record
+        self.tensors = TensorStore(path / "tensors")
+
+    @classmethod
+    def create(cls, root: Path, command: str, model: str, device: str) -> RunFolder:
+        """Make `<root>/<utc>-<model>-<device>/` with a first run.json.
+
+        Raises:
+            StorageError: the folder cannot be made or written.
+        """
+        now = datetime.now(UTC)
+        stem = re.sub(r"[^A-Za-z0-9.]+", "-", Path(model).stem)[:48].strip("-") or "model"
+        place = re.sub(r"[^A-Za-z0-9.]+", "-", device)
+        with writing(root):
+            for attempt in range(100):
+                suffix = "" if attempt == 0 else f"-{attempt + 1}"
+                path = root / f"{now:%Y%m%dT%H%M%SZ}-{stem}-{place}{suffix}"
+                try:
+                    path.mkdir(parents=True)
+                    break
+                except FileExistsError:
+                    if not path.is_dir():
+                        raise
+            run = cls(path, {})
+            run.record = {
+                "schema": SCHEMA,
+                "command": command,
+                "status": "running",
+                "pid": os.getpid(),
+                "started": now.isoformat(timespec="seconds"),
+            }
+        run.save()
+        return run
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            status: Status = "done"
+        elif issubclass(kind, KeyboardInterrupt):
+            status = "interrupted"
+        else:
+            status = "failed"
+            self.record["error"] = str(error)
+        try:
+            self.save(status=status)
+        except StorageError:
+            if error is None:
+                raise
+
+    def save(self, **fields: Any) -> None:
+        """Update run.json, atomically. Raises StorageError."""
+        self.record.update(fields)
+        path = self.path / "run.json"
+        with writing(path):
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(to_json(self.record), indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+
+    def log(self, text: str) -> None:
+        """Append to log.txt. Raises StorageError."""
+        path = self.path / "log.txt"
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Append rows to a .csv, with the header when it is new. Raises StorageError."""
+        path = self.path / name
+        with writing(path):
+            new = not path.exists()
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if new:
+                    writer.writerow(header)
+                writer.writerows(rows)
+
+    def samples(self, samples: Sequence[Sample], phase: str) -> None:
+        """Append timed iterations to samples.csv, in nanoseconds."""
+        rows = [(phase, i, s.write_ns, s.run_ns, s.read_ns) for i, s in enumerate(samples)]
+        self.rows("samples.csv", ("phase", "iteration", "write_ns", "run_ns", "read_ns"), rows)
+
+    def discard_tensors(self) -> None:
+        """Remove the tensors folder."""
+        shutil.rmtree(self.tensors.folder, ignore_errors=True)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The record of one run; a run whose process is gone reads `interrupted`.
+
+    Raises:
+        UsageError: no run.json there, or not one that this release can read.
+    """
+    file = path / "run.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} is no run folder (no run.json).", "List the runs with `harness runs`.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read ({error}).", "Run the command again.") from None
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        seen = record.get("schema") if isinstance(record, dict) else type(record).__name__
+        raise UsageError(f"{file} has schema {seen!r}; this release reads {SCHEMA}.", "Run the command again.")
+    if record.get("status") == "running" and not _alive(record.get("pid")):
+        record["status"] = "interrupted"
+    return record
+
+
+def list_runs(root: Path) -> list[Path]:
+    """Run folders under `root`, newest first."""
+    return sorted((p.parent for p in root.glob("*/run.json")), key=lambda p: p.name, reverse=True)
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values: numpy scalars and tuples converted, NaN and infinities as the strings `nan`, `inf`, `-inf`."""
+    if isinstance(value, dict):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _alive(pid: Any) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,256 @@
+"""The SAM 2.1 mask decoder, rewritten so that a mobile GPU takes all of it.
+
+Six rewrites, each exact in real arithmetic and each a small named piece below:
+
+1. `head_attention`: attention as 3-D batched products, [heads, N, d]; 4-D operands would add a BROADCAST_TO.
+2. `UpsampleConv`: a stride-2 ConvTranspose2d as zero-stuffing plus Conv2d; some phones refuse TRANSPOSE_CONV.
+3. `mask_logits`: the mask head stays at rank 4 or less; upstream's [1, 1, 4, H, W] would be refused.
+4. `SafeLayerNorm`: divides by the largest deviation before squaring, so nothing exceeds fp16's range.
+5. Constants: the image's positional encoding and the dense "no mask" prompt are buffers, not computations.
+6. `MULTIMASK`: the multimask candidates by a static slice, without upstream's stability test, argmax, gather.
+
+Reference: `transformers.models.sam2.modeling_sam2.Sam2MaskDecoder`; every piece is tested against it.
+This module imports torch. Import it lazily.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.sam2.contract import LayerNormKind
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+MULTIMASK = slice(1, None)
+"""The mask tokens of the multimask candidates; token 0 is for asking one mask only."""
+
+
+def head_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """Scaled dot-product attention: softmax(scaling * Q K^T) V, for each head on its own.
+
+    `query` is [heads, N, d]; `key` and `value` are [heads, M, d]; the result is [heads, N, d].
+    """
+    weights = torch.softmax(torch.bmm(query * scaling, key.transpose(1, 2)), dim=-1)
+    return torch.bmm(weights, value)
+
+
+class HeadAttention(nn.Module):
+    """Upstream's `Sam2Attention`, for one image and one prompt."""
+
+    def __init__(self, source: Any) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj = source.q_proj, source.k_proj
+        self.v_proj, self.o_proj = source.v_proj, source.o_proj
+        self.heads = int(source.num_attention_heads)
+        self.scaling = float(source.scaling)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]."""
+        attended = head_attention(
+            self._split(self.q_proj(query)),
+            self._split(self.k_proj(key)),
+            self._split(self.v_proj(value)),
+            self.scaling,
+        )
+        merged: Tensor = self.o_proj(attended.permute(1, 0, 2).reshape(1, query.shape[1], -1))
+        return merged
+
+
+class SafeLayerNorm(nn.Module):
+    """LayerNorm over the last axis whose squares stay in fp16's range, whatever the size of the input.
+
+    With d = x - mean(x) and any m > 0, d / sqrt(mean(d^2) + eps) = e / sqrt(mean(e^2) + (sqrt(eps) / m)^2)
+    for e = d / m. Taking m = max(max|d|, sqrt(eps)) keeps e within [-1, 1] and the added term within [0, 1]:
+    nothing overflows, and a constant input does not divide by zero.
+    """
+
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
+        self.root_eps = float(source.eps) ** 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        largest = deviation.abs().amax(dim=-1, keepdim=True).clamp(min=self.root_eps)
+        unit = deviation / largest
+        floor = self.root_eps / largest
+        variance = (unit * unit).mean(dim=-1, keepdim=True) + floor * floor
+        return unit * torch.rsqrt(variance) * self.weight + self.bias
+
+
+class PlainLayerNorm(nn.Module):
+    """LayerNorm over the last axis as the textbook has it; in fp16 its variance overflows beyond 65504."""
+
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
+        self.eps = float(source.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        variance = (deviation * deviation).mean(dim=-1, keepdim=True)
+        return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
+    """The LayerNorm of the wanted kind with the weights of `source`."""
+    return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)
+
+
+def zero_stuff(x: Tensor) -> Tensor:
+    """[1, C, H, W] to [1, C, 2H, 2W] with x at the even places and zeros elsewhere, by rank-4 PADs and
+    RESHAPEs alone."""
+    _, channels, height, width = x.shape
+    columns = F.pad(x.reshape(channels, height, width, 1), (0, 1)).reshape(channels, height, 1, 2 * width)
+    return F.pad(columns, (0, 0, 0, 1)).reshape(1, channels, 2 * height, 2 * width)
+
+
+class UpsampleConv(nn.Module):
+    """`ConvTranspose2d(kernel_size=2, stride=2)` as a convolution with the same sums.
+
+    A transposed convolution is a convolution of the zero-stuffed input with the kernel flipped and its
+    channels swapped.
+    """
+
+    def __init__(self, source: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        shape = (source.kernel_size, source.stride, source.padding, source.groups)
+        if shape != ((2, 2), (2, 2), (0, 0), 1):
+            raise ValueError(
+                f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}"
+            )
+        self.weight = nn.Parameter(source.weight.detach().flip(2, 3).transpose(0, 1).contiguous())
+        self.bias = source.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[1, C, H, W] to [1, D, 2H, 2W]."""
+        # zero_stuff ends on a zero, so only the leading side still needs room for the kernel's overlap.
+        return F.conv2d(F.pad(zero_stuff(x), (1, 0, 1, 0)), self.weight, self.bias)
+
+
+def mask_logits(hyper: Tensor, upscaled: Tensor) -> Tensor:
+    """Each mask token's weights [1, M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
+    _, channels, height, width = upscaled.shape
+    logits = torch.bmm(hyper, upscaled.reshape(1, channels, height * width))
+    return logits.reshape(1, hyper.shape[1], height, width)
+
+
+class TwoWayBlock(nn.Module):
+    """Upstream's `Sam2TwoWayAttentionBlock` on [1, T, C] tokens and [1, P, C] pixels."""
+
+    def __init__(self, source: Any, kind: LayerNormKind) -> None:
+        super().__init__()
+        self.self_attn = HeadAttention(source.self_attn)
+        self.token_to_image = HeadAttention(source.cross_attn_token_to_image)
+        self.image_to_token = HeadAttention(source.cross_attn_image_to_token)
+        self.mlp = source.mlp
+        self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind), layer_norm(source.layer_norm2, kind)
+        self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind), layer_norm(source.layer_norm4, kind)
+        self.skip_first_layer_pe = bool(source.skip_first_layer_pe)
+
+    def forward(
+        self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """[1, T, C] tokens and [1, P, C] pixels, each with its positional encoding, to the new ones."""
+        if self.skip_first_layer_pe:
+            tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
+        else:
+            query = tokens + token_pe
+            tokens = self.norm1(tokens + self.self_attn(query, query, tokens))
+        placed = pixels + pixel_pe
+        tokens = self.norm2(tokens + self.token_to_image(tokens + token_pe, placed, pixels))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        pixels = self.norm4(pixels + self.image_to_token(placed, tokens + token_pe, tokens))
+        return tokens, pixels
+
+
+class MaskDecoder(nn.Module):
+    """The whole decoder. Inputs, outputs and their published shapes are in `harness.sam2.contract`.
+
+    Mask logits above 0 are the object; the IoU scores are the model's own estimates, from 0 to 1.
+    """
+
+    output_tokens: Tensor
+    image_positions: Tensor
+    dense_prompt: Tensor
+
+    def __init__(self, model: Sam2Model, kind: LayerNormKind) -> None:
+        super().__init__()
+        source: Any = model.mask_decoder
+        tokens = torch.cat(
+            [source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight]
+        )
+        self.register_buffer("output_tokens", tokens.detach().unsqueeze(0))
+        positions = model.get_image_wide_positional_embeddings().detach()
+        self.register_buffer("image_positions", positions.flatten(2).transpose(1, 2).contiguous())
+        self.register_buffer("dense_prompt", model.prompt_encoder.no_mask_embed.weight.detach().clone())
+        self.blocks = nn.ModuleList([TwoWayBlock(layer, kind) for layer in source.transformer.layers])
+        self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image)
+        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, kind)
+        self.upsample1 = UpsampleConv(source.upscale_conv1)
+        self.upsample2 = UpsampleConv(source.upscale_conv2)
+        self.upsample_norm = layer_norm(source.upscale_layer_norm, kind)
+        self.activation = nn.GELU()
+        self.hypernetworks = source.output_hypernetworks_mlps
+        self.iou_head = source.iou_prediction_head
+
+    def forward(
+        self, image_embeddings: Tensor, sparse_prompt: Tensor, feat_s1: Tensor, feat_s0: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The mask logits and the IoU scores."""
+        _, channels, height, width = image_embeddings.shape
+        token_pe = torch.cat([self.output_tokens, sparse_prompt], dim=1)
+        tokens = token_pe
+        pixels = image_embeddings.reshape(1, channels, height * width).transpose(1, 2) + self.dense_prompt
+        for block in self.blocks:
+            tokens, pixels = block(tokens, pixels, token_pe, self.image_positions)
+        attended = self.final_attention(tokens + token_pe, pixels + self.image_positions, pixels)
+        tokens = self.final_norm(tokens + attended)
+
+        upscaled = self.upsample1(pixels.transpose(1, 2).reshape(1, channels, height, width)) + feat_s1
+        upscaled = self.activation(self.upsample_norm(upscaled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
+        # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
+        hyper = torch.cat([mlp(tokens[:, 2 + i : 3 + i]) for i, mlp in enumerate(self.hypernetworks)], dim=1)
+        masks = mask_logits(hyper, upscaled)[:, MULTIMASK]
+        scores = self.iou_head(tokens[:, 1])[:, MULTIMASK]
+        return masks, scores
+
+
+def build_decoder(model: Sam2Model, layernorm: LayerNormKind = "safe") -> nn.Module:
+    """The rewritten decoder with the weights of `model`, ready to run or to convert.
+
+    Inputs and outputs are in the order of `contract.INPUT_NAMES` and `OUTPUT_NAMES`; their sizes follow the
+    model's configuration. `model` itself is left as it was.
+    Raises `ValueError` for a kind of LayerNorm that does not exist, or an upsampler that cannot be rewritten.
+    """
+    if layernorm not in ("safe", "plain"):
+        raise ValueError(f"layernorm must be 'safe' or 'plain', not {layernorm!r}")
+    decoder = MaskDecoder(model, layernorm)
+    return copy.deepcopy(decoder).eval().requires_grad_(False)
+
+
+def sample_inputs(model: Sam2Model, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Standard-normal inputs of the right shapes, in the order of `INPUT_NAMES`, as for a single click."""
+    size = int(model.prompt_encoder.image_embedding_size[0])
+    channels = int(model.mask_decoder.hidden_size)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (
+        (1, channels, size, size),
+        (1, 2, channels),
+        (1, channels // 4, 2 * size, 2 * size),
+        (1, channels // 8, 4 * size, 4 * size),
+    )
+    one, two, three, four = (torch.randn(shape, generator=generator) for shape in shapes)
+    return one, two, three, four

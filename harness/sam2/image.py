@@ -1,0 +1,126 @@
+"""Photos in, masks out: everything around the model that happens in pixels.
+
+Photos are uint8 [H, W, 3], RGB. Positions are (x, y) in photo pixels unless they are said to be in model
+space.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+Photo = NDArray[np.uint8]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MODEL_SIZE = 1024
+
+SAMPLE_FACE = (266.0, 228.0)
+"""The middle of the face in `sample_photo`, (x, y) in its pixels."""
+
+
+def load_photo(path: Path | str) -> Photo:
+    """The photo in a file, turned upright as its EXIF data says. Raises `UsageError` when it is not a
+    readable image."""
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError as error:
+        raise UsageError(f"The photo {str(path)!r} does not exist.", "Check the path.") from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise UsageError(
+            f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo."
+        ) from error
+
+
+def sample_photo() -> Photo:
+    """A portrait that needs no download, uint8 [600, 512, 3]: matplotlib's sample picture of Grace Hopper."""
+    from matplotlib import cbook
+
+    path: Any = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
+
+
+def preprocess(photo: Photo, size: int = MODEL_SIZE) -> NDArray[np.float32]:
+    """What the image encoder takes: float32 [1, 3, size, size], normalised as ImageNet.
+
+    The aspect ratio is not kept. Bit for bit what `transformers.Sam2ImageProcessor` gives on a CPU with AVX2,
+    where torchvision resizes uint8 by the same kernel; elsewhere it resizes floats, which differs by up to one
+    grey level.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    planes = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None]
+    resized = F.interpolate(planes, (size, size), mode="bilinear", antialias=True).numpy()
+    # The factor 1/255 is folded into mean and deviation, as upstream does, for the same rounding.
+    mean = (np.array(IMAGENET_MEAN, np.float32) * np.float32(255)).reshape(3, 1, 1)
+    std = (np.array(IMAGENET_STD, np.float32) * np.float32(255)).reshape(3, 1, 1)
+    return np.ascontiguousarray((resized.astype(np.float32) - mean) / std)
+
+
+def to_model_space(
+    x: float, y: float, photo_shape: tuple[int, ...], size: int = MODEL_SIZE
+) -> tuple[float, float]:
+    """A photo position (x, y) in model space, for a photo of shape (H, W, ...)."""
+    height, width = photo_shape[:2]
+    return x * size / width, y * size / height
+
+
+def image_features(model: Sam2Model, photo: Photo) -> dict[str, NDArray[np.float32]]:
+    """The decoder's three image inputs from the model's own encoder, float32; for the published model:
+
+    image_embeddings [1, 256, 64, 64] with the no-memory embedding added, feat_s1 [1, 64, 128, 128] and
+    feat_s0 [1, 32, 256, 256] after the decoder's conv_s1 and conv_s0.
+    """
+    import torch
+
+    size: Any = model.prompt_encoder.input_image_size
+    pixels = torch.from_numpy(preprocess(photo, int(size)))
+    with torch.inference_mode():
+        feat_s0, feat_s1, embeddings = model.get_image_embeddings(pixels)
+    named = {"image_embeddings": embeddings, "feat_s1": feat_s1, "feat_s0": feat_s0}
+    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in named.items()}
+
+
+def upsample_mask(logits: NDArray[np.float32], photo_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Mask logits [h, w] at the photo's size, float32 [H, W].
+
+    Bilinear with half-pixel centres, as `torch.nn.functional.interpolate(mode="bilinear",
+    align_corners=False)`, which upstream's `post_process_masks` uses. Above 0 is the object.
+    """
+    height, width = photo_shape[:2]
+    top, bottom, down = _neighbours(logits.shape[0], height)
+    left, right, across = _neighbours(logits.shape[1], width)
+    rows = logits[top] * (1 - down)[:, None] + logits[bottom] * down[:, None]
+    full = rows[:, left] * (1 - across) + rows[:, right] * across
+    return full.astype(np.float32)
+
+
+def _neighbours(have: int, want: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `want` places: the two of `have` samples around it, and how far it lies towards the
+    second."""
+    place = np.maximum((np.arange(want) + 0.5) * (have / want) - 0.5, 0.0)
+    first = np.minimum(place.astype(np.intp), have - 1)
+    return first, np.minimum(first + 1, have - 1), (place - first).astype(np.float32)
+
+
+def overlay(
+    photo: Photo, mask: NDArray[np.bool_], color: tuple[int, int, int] = (255, 64, 64), opacity: float = 0.5
+) -> Photo:
+    """The photo with the mask [H, W] tinted in `color`, uint8 [H, W, 3]. Raises `ValueError` when the sizes
+    differ."""
+    if mask.shape != photo.shape[:2]:
+        raise ValueError(f"a mask of {mask.shape} does not fit a photo of {photo.shape[:2]}")
+    tinted = photo * (1 - opacity) + np.array(color) * opacity
+    return np.where(mask[..., None], np.rint(tinted), photo).astype(np.uint8)

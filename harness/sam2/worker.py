@@ -1,0 +1,163 @@
+"""The torch half of the workload, in a process of its own.
+
+Run as `python -m harness.sam2.worker REQUEST.json`. It loads the weights once, makes what the request names
+(image features, prompt constants, a converted decoder) and ends, giving back its memory. Its standard output
+carries one JSON object per line: {"progress": words}, and at the end {"done": true}, {"usage": [message, next
+step]} or {"storage": [message, next step]}. Whatever the libraries print, in Python or in C++, goes to
+standard error, which the caller keeps for the case of a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from harness.errors import HarnessError, StorageError, UsageError
+from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES, LayerNormKind, Progress, WeightKind
+from harness.sam2.convert import model_card, require_packages
+from harness.sam2.files import write_arrays, write_bytes
+from harness.sam2.source import Source
+
+TIMEOUT_SECONDS = 900.0
+
+
+def run_worker(request: dict[str, Any], progress: Progress, timeout: float = TIMEOUT_SECONDS) -> None:
+    """Have `request` done in a process of its own; `progress` is told in words what is being done.
+
+    Raises `UsageError` for unusable weights or missing packages, `StorageError` for a full disk,
+    `HarnessError` when it takes longer than `timeout` seconds, and `RuntimeError` with the end of its log for
+    anything else.
+    """
+    require_packages()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        file = Path(folder) / "request.json"
+        file.write_text(json.dumps(request))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.sam2.worker", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+        )
+        expired = threading.Event()
+
+        def end() -> None:
+            expired.set()
+            process.kill()
+
+        clock = threading.Timer(timeout, end)
+        clock.start()
+        try:
+            assert process.stdout is not None
+            done = _listen(process.stdout, progress)
+            code = process.wait()
+        finally:
+            clock.cancel()
+            process.kill()
+            process.wait()
+        log.seek(0)
+        said = log.read().decode(errors="replace").strip().splitlines()[-30:]
+    if expired.is_set():
+        raise HarnessError(
+            f"Preparing SAM 2.1 did not end within {timeout:g} s.", "Try again on a less busy machine."
+        )
+    if code == -signal.SIGKILL:
+        raise HarnessError(
+            "Preparing SAM 2.1 was killed from outside, most likely for want of memory.",
+            "Give it 2 GB of free memory.",
+        )
+    if code != 0 or not done:
+        raise RuntimeError(
+            f"preparing SAM 2.1 failed (exit code {code}); the end of its log:\n" + "\n".join(said)
+        )
+
+
+def _listen(lines: IO[str], progress: Progress) -> bool:
+    done = False
+    for line in lines:
+        told = json.loads(line)
+        if "usage" in told:
+            raise UsageError(*told["usage"])
+        if "storage" in told:
+            raise StorageError(*told["storage"])
+        if "progress" in told:
+            progress(told["progress"])
+        done = done or bool(told.get("done"))
+    return done
+
+
+def perform(request: dict[str, Any], progress: Progress) -> None:
+    """Do what `request` names, in this process: `source`, and any of `features`, `constants`, `decoder`."""
+    progress("loading the weights")
+    from harness.sam2 import image, weights
+
+    entry = request["source"]
+    folder = None if entry["folder"] is None else Path(entry["folder"])
+    source = Source(folder, entry["seed"], entry["provenance"], entry["key"])
+    model = weights.load(source).model
+    if wanted := request.get("constants"):
+        weights.prompt_constants(model).save(Path(wanted))
+    if wanted := request.get("features"):
+        progress("running the image encoder on the photo")
+        features = image.image_features(model, np.load(wanted["photo"], allow_pickle=False))
+        write_arrays(Path(wanted["path"]), features)
+    if wanted := request.get("decoder"):
+        progress("converting the decoder")
+        content = converted(model, wanted["layernorm"], wanted["weights"])
+        write_bytes(Path(wanted["path"]), content)
+        # Last, because the card's presence is what makes the model count as finished.
+        card = model_card(source, wanted["layernorm"], wanted["weights"], content)
+        write_bytes(Path(wanted["card"]), card.encode())
+
+
+def converted(model: Any, layernorm: LayerNormKind, weights: WeightKind) -> bytes:
+    """The decoder of a `Sam2Model` as the bytes of a .tflite, names and weight type as wanted."""
+    import litert_torch
+
+    from harness.sam2 import decoder, tflite
+
+    sample = dict(zip(INPUT_NAMES, decoder.sample_inputs(model), strict=True))
+    edge = litert_torch.convert(decoder.build_decoder(model, layernorm), sample_kwargs=sample)
+    tree = tflite.read(edge.model_content())
+    tflite.rename(tree, INPUT_NAMES, OUTPUT_NAMES)
+    if weights == "float16":
+        tflite.halve_weights(tree)
+    return tflite.write(tree)
+
+
+def main(arguments: list[str]) -> int:
+    """The worker process: `arguments` is the path of the request. Returns the exit code."""
+    warnings.simplefilter("ignore")
+    # From here on the libraries' output, C++ included, goes to standard error; only `tell` reaches the
+    # caller.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def tell(**told: object) -> None:
+        channel.write(json.dumps(told) + "\n")
+
+    try:
+        perform(json.loads(Path(arguments[0]).read_text()), lambda words: tell(progress=words))
+    except UsageError as error:
+        tell(usage=[error.message, error.next_step])
+        return 0
+    except StorageError as error:
+        tell(storage=[error.message, error.next_step])
+        return 0
+    tell(done=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""A photo and a tap, made ready: a decoder on disk and the four arrays to run it with.
+
+Everything costly is kept under the cache folder, so a second call with the same photo and weights imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UsageError
+from harness.sam2 import image
+from harness.sam2.contract import INPUT_NAMES, LayerNormKind, Progress, WeightKind
+from harness.sam2.convert import (
+    DecoderPlan,
+    code,
+    digest,
+    versions,
+)
+from harness.sam2.files import make_folder, read_arrays
+from harness.sam2.prompt import POSITIVE, PromptConstants, encode_points
+from harness.sam2.source import resolve
+
+_FEATURES_CODE = ("image.py", "weights.py")
+_FEATURES = ("image_embeddings", "feat_s1", "feat_s0")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one run of the decoder needs."""
+
+    model_path: Path
+    inputs: dict[str, NDArray[np.float32]]
+    """By name, in the model's order: image_embeddings, sparse_prompt, feat_s1, feat_s0."""
+    photo: image.Photo
+    at: tuple[float, float]
+    """The tap, (x, y) in photo pixels."""
+    provenance: str
+    """A sentence fragment for people; says so when the weights are random."""
+    is_random: bool
+
+
+def prepare(
+    cache_dir: Path,
+    *,
+    photo: image.Photo | None = None,
+    at: tuple[float, float] | None = None,
+    source: str | None = None,
+    seed: int = 0,
+    layernorm: LayerNormKind = "safe",
+    weights: WeightKind = "float32",
+    progress: Progress | None = None,
+) -> Workload:
+    """The decoder and its inputs for a tap `at` (x, y) in the pixels of `photo`, uint8 [H, W, 3].
+
+    Without a photo: the sample portrait, tapped on the face. With a photo but no tap: its middle. The weights
+    are chosen as in `convert.convert_decoder`, which also says what `layernorm` and `weights` mean.
+    `progress` is told in words what is being done; it stays silent when everything is there already.
+    Raises `UsageError` for a photo of another kind, a tap outside it, unusable weights or missing packages.
+    """
+    photo, at = _photo_and_tap(photo, at)
+    settled = resolve(source, seed)
+    plan = DecoderPlan(make_folder(cache_dir), settled, layernorm, weights)
+    content = hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).hexdigest()
+    features_path = (
+        cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
+    )
+
+    request = plan.request()
+    if plan.is_there():
+        del request["decoder"], request["constants"]
+    features = _read(features_path)
+    if features is None or len(request) > 1:
+        from harness.sam2.worker import run_worker
+
+        with tempfile.TemporaryDirectory() as folder:
+            if features is None:
+                np.save(Path(folder) / "photo.npy", photo, allow_pickle=False)
+                request["features"] = {"photo": str(Path(folder) / "photo.npy"), "path": str(features_path)}
+            run_worker(request, progress or (lambda _: None))
+        features = _read(features_path)
+        if features is None:
+            raise RuntimeError(f"the image features just written to {features_path} cannot be read")
+
+    constants = PromptConstants.load(plan.constants)
+    tap = image.to_model_space(*at, photo.shape, constants.image_size)
+    arrays = {**features, "sparse_prompt": encode_points([tap], [POSITIVE], constants)}
+    inputs = {name: arrays[name] for name in INPUT_NAMES}
+    return Workload(plan.model, inputs, photo, at, settled.provenance, settled.is_random)
+
+
+def _photo_and_tap(
+    photo: image.Photo | None, at: tuple[float, float] | None
+) -> tuple[image.Photo, tuple[float, float]]:
+    if photo is None:
+        photo, at = image.sample_photo(), image.SAMPLE_FACE if at is None else at
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise UsageError(
+            f"A photo of type {photo.dtype} and shape {list(photo.shape)} is not RGB.",
+            "Give uint8 [H, W, 3].",
+        )
+    height, width = photo.shape[:2]
+    x, y = (width / 2, height / 2) if at is None else at
+    if not (0 <= x < width and 0 <= y < height):
+        raise UsageError(
+            f"The tap ({x:g}, {y:g}) is outside the photo, which is {width} wide and {height} high.",
+            "Give x, y in the photo's pixels.",
+        )
+    return photo, (float(x), float(y))
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]] | None:
+    """The features kept in `path`, or None when they have to be made (again)."""
+    try:
+        return read_arrays(path, _FEATURES)
+    except (OSError, ValueError):
+        return None

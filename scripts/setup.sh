@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# Makes .venv with everything the project needs, and a Vulkan driver where the machine has none that suits.
+#
+# Safe to run again: what is already there is left alone, and a run with nothing to do takes about a second.
+# PYTHON=python3.12           which Python makes .venv (default: the first that is 3.11 or newer)
+# HARNESS_TORCH='torch>=2.13' another PyTorch than the one this was tested with
+# HARNESS_SYSTEM_PACKAGES=no  never install system packages
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="$ROOT/.venv"
+PY="$VENV/bin/python"
+LOG="$VENV/setup.log"
+STAMP="$VENV/.setup-stamp"
+TORCH="${HARNESS_TORCH:-torch==2.13.0}"
+MESA_NEEDED=23.1 # Dawn refuses older Mesa: "Vulkan shaderUniform*ArrayDynamicIndexing required"
+STEPS=5
+step=0
+say() { printf '%s\n' "$*"; }
+
+# die SENTENCE: the last lines of the log, what failed, and what to do about it.
+die() {
+    if [[ -s "$LOG" ]]; then
+        printf '\n--- the last lines of %s ---\n' "$LOG" >&2
+        tail -n 20 "$LOG" >&2
+        printf -- '---\n' >&2
+    fi
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# begin WHAT: announces the next step.
+begin() {
+    step=$((step + 1))
+    say "[$step/$STEPS] $1"
+}
+
+# quietly COMMAND...: runs it into the log, with a clock where someone watches; passes its exit status on.
+quietly() {
+    local start=$SECONDS pid status=0
+    printf '\n$ %s\n' "$*" >>"$LOG"
+    "$@" >>"$LOG" 2>&1 </dev/null &
+    pid=$!
+    trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+    if [[ -t 1 ]]; then
+        while kill -0 "$pid" 2>/dev/null; do
+            printf '\r      %ds' $((SECONDS - start))
+            sleep 1
+        done
+        printf '\r\033[K'
+    fi
+    wait "$pid" || status=$?
+    trap - INT TERM
+    ((status == 0 && SECONDS - start < 2)) || say "      $((SECONDS - start)) s"
+    return "$status"
+}
+
+as_root() { if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi; }
+
+# may_install WHAT: whether system packages can be installed here; says why when they cannot.
+may_install() {
+    if [[ "${HARNESS_SYSTEM_PACKAGES:-yes}" == no ]]; then
+        say "      not installing $1: HARNESS_SYSTEM_PACKAGES=no"
+    elif ! command -v apt-get >/dev/null; then
+        say "      no apt-get here: please install $1 with this system's package manager"
+    elif ((EUID != 0)) && ! { command -v sudo >/dev/null && sudo -v; }; then
+        say "      neither root nor sudo: please have $1 installed"
+    else
+        return 0
+    fi
+    return 1
+}
+
+apt_get() {
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# One stale source of many must not stop us: a package that is then missing is told of when it is needed.
+refresh_apt() { apt_get update || say "      apt-get update had trouble (.venv/setup.log); going on"; }
+
+python_suits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if python_suits "$candidate"; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+make_venv() {
+    local base made_for
+    made_for="$(cat "$VENV/.made-for" 2>/dev/null || true)"
+    if "$PY" -c 'import pip' 2>/dev/null && python_suits "$PY" && [[ "${made_for:-$ROOT}" == "$ROOT" ]]; then
+        return 0
+    fi
+    if ! base="$(find_python)" || ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
+        say "      Python's venv module is missing: installing python3 and python3-venv"
+        may_install "Python 3.11 or newer with its venv module" || die "no Python 3.11 or newer that can make a venv"
+        refresh_apt
+        apt_get install --no-install-recommends python3 python3-venv || die "apt-get could not install python3-venv"
+        base="$(find_python)" || die "Python is older than 3.11: install a newer one, then PYTHON=python3.12 make setup"
+    fi
+    # A folder that was moved or copied here has the old place written into its scripts: start afresh.
+    "$base" -m venv --clear "$VENV" || die "$base -m venv failed: try PYTHON=python3.12 make setup"
+    printf '%s\n' "$ROOT" >"$VENV/.made-for"
+}
+
+# What apt would install, as its version; empty when it knows no such package.
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p'; }
+
+# One "codename<TAB>component<TAB>uri" line for each source apt is configured with, whichever file format it is in.
+apt_sources() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(CODENAME)	$(COMPONENT)	$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u
+}
+
+enable_backports() {
+    local codename="$1" uri file=/etc/apt/sources.list.d/harness-backports.list
+    if apt_sources | cut -f1 | grep -qx "$codename-backports"; then return 0; fi
+    uri="$(apt_sources | awk -F'\t' -v c="$codename" '$1 == c && $2 == "main" { print $3; exit }')"
+    [[ -n "$uri" ]] || die "apt has no mirror for $codename: add $codename-backports to its sources by hand, then make setup"
+    say "      adding $codename-backports from the mirror apt uses already: $file"
+    printf 'deb %s %s-backports main\n' "$uri" "$codename" | as_root tee "$file" >/dev/null
+    refresh_apt
+    if ! apt_sources | cut -f1 | grep -qx "$codename-backports"; then
+        as_root rm -f "$file"
+        die "the mirror $uri has no $codename-backports; the source was taken out again"
+    fi
+}
+
+install_vulkan() {
+    local offered codename from_backports=()
+    may_install "a Vulkan driver (Mesa $MESA_NEEDED or newer; Debian: mesa-vulkan-drivers)" || return 0
+    refresh_apt
+    offered="$(candidate mesa-vulkan-drivers)"
+    if ! dpkg --compare-versions "${offered:-0}" ge "$MESA_NEEDED"; then
+        codename="$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)"
+        if ! grep -qx 'ID=debian' /etc/os-release || [[ -z "$codename" ]]; then
+            say "      this system offers Mesa ${offered:-(none)}, too old: please install a newer Vulkan driver"
+            return 0
+        fi
+        enable_backports "$codename"
+        from_backports=(-t "$codename-backports")
+    fi
+    apt_get install --no-install-recommends "${from_backports[@]}" mesa-vulkan-drivers libvulkan1 ||
+        die "apt-get could not install the Vulkan driver"
+}
+
+# The adapters found, one per line; true when one of them suits LiteRT's GPU delegate.
+adapter() {
+    if [[ "$(uname -s)" == Darwin ]]; then
+        say "macOS: the GPU delegate uses Metal"
+    else
+        "$PY" "$ROOT/scripts/vulkan_adapter.py" 2>>"$LOG"
+    fi
+}
+
+mkdir -p "$VENV"
+if command -v flock >/dev/null; then # one setup at a time in a checkout
+    exec 9<"$ROOT/scripts/setup.sh"
+    flock 9
+fi
+want="$(cat "$ROOT/pyproject.toml" "$ROOT/scripts/setup.sh" | cksum) $ROOT $TORCH"
+installed=no
+if [[ "$(cat "$STAMP" 2>/dev/null)" == "$want" ]] && "$PY" -c '' 2>/dev/null; then installed=yes; fi
+if [[ "$installed" == yes ]] && adapter >/dev/null; then exit 0; fi
+
+begin "Python environment: .venv"
+: >"$LOG"
+make_venv
+say "      $("$PY" --version) in .venv; details go to .venv/setup.log"
+
+begin "Vulkan driver, for LiteRT's GPU delegate without a phone (about a minute if one is needed)"
+if ! adapter >/dev/null; then install_vulkan; fi
+if found="$(adapter)"; then
+    say "      ${found%%$'\n'*}"
+else
+    say "      ${found:-the adapter check crashed}"
+    say "      GPU runs on this host will be refused until there is a suitable adapter; the rest works"
+fi
+if [[ "$installed" == yes ]]; then exit 0; fi
+
+begin "PyTorch ($TORCH), for the reference workload (half a minute; several for a CUDA build)"
+quietly "$PY" -m pip install "$TORCH" ||
+    die "pip could not install $TORCH: HARNESS_TORCH='torch>=2.13' make setup takes another release"
+
+begin "harness with its sam2 and dev extras (a minute or two)"
+quietly "$PY" -m pip install -e "${ROOT}[sam2,dev]" || die "pip could not install the project: make setup resumes"
+
+begin "check that the installed packages agree with one another"
+quietly "$PY" -m pip check || die "installed packages disagree: rm -r .venv, then make setup"
+printf '%s\n' "$want" >"$STAMP"
+say "Ready: make demo, make test, or .venv/bin/harness --help"

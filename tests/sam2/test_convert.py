@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from harness.errors import UsageError
+from harness.sam2 import convert, tflite, worker
+from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES
+from harness.sam2.convert import ConvertedDecoder, DecoderPlan, convert_decoder
+from harness.sam2.decoder import build_decoder, sample_inputs
+from harness.sam2.prompt import PromptConstants
+from harness.sam2.source import Source, resolve
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+
+def op_counts(path: Path) -> collections.Counter[str]:
+    model = tflite.read(path.read_bytes())
+    return collections.Counter(
+        OP_NAMES[model.operatorCodes[op.opcodeIndex].builtinCode] for op in model.subgraphs[0].operators
+    )
+
+
+def largest_rank(path: Path) -> int:
+    return max(len(tensor.shape) for tensor in tflite.read(path.read_bytes()).subgraphs[0].tensors)
+
+
+def on_the_cpu(path: Path, arrays: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    interpreter = Interpreter(str(path), num_threads=2)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], arrays[detail["name"]])
+    interpreter.invoke()
+    return {
+        detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()
+    }
+
+
+def eager(model: Sam2Model, layernorm: Literal["safe", "plain"], *, halved: bool) -> dict[str, Any]:
+    """The rewritten decoder's inputs and outputs in torch, with its weights rounded to fp16 if wanted."""
+    decoder = copy.deepcopy(build_decoder(model, layernorm))
+    for tensor in (*decoder.parameters(), *decoder.buffers()):
+        if halved:
+            tensor.data.copy_(tensor.data.half().float())
+    inputs = sample_inputs(model, seed=11)
+    named = dict(zip(INPUT_NAMES, inputs, strict=True)) | dict(
+        zip(OUTPUT_NAMES, decoder(*inputs), strict=True)
+    )
+    return {name: tensor.numpy() for name, tensor in named.items()}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    """What the conversion of `converted` said it was doing."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def converted(small_folder: Path, cache: Path, told: list[str]) -> ConvertedDecoder:
+    return convert_decoder(cache / "new", source=str(small_folder), progress=told.append)
+
+
+@pytest.fixture(scope="module")
+def converted_half(small_folder: Path, cache: Path) -> ConvertedDecoder:
+    return convert_decoder(cache, source=str(small_folder), layernorm="plain", weights="float16")
+
+
+def test_a_first_conversion_makes_the_model_its_card_and_the_prompt_constants(
+    converted: ConvertedDecoder, small_folder: Path, told: list[str]
+) -> None:
+    assert not converted.cached
+    assert not converted.is_random
+    assert converted.provenance == f"folder {small_folder}"
+    assert PromptConstants.load(converted.prompt_constants).image_size == 128
+    assert told == ["loading the weights", "converting the decoder"]
+    names = {path.suffix for path in converted.path.parent.iterdir()}
+    assert names == {".tflite", ".json", ".npz"}, "no temporary file is left behind"
+    card = json.loads(converted.path.with_suffix(".json").read_text())
+    assert card["provenance"] == converted.provenance
+    assert card["inputs"] == ["image_embeddings", "sparse_prompt", "feat_s1", "feat_s0"]
+    assert card["bytes"] == converted.path.stat().st_size
+
+
+def test_inputs_and_outputs_carry_the_published_names_in_order(converted: ConvertedDecoder) -> None:
+    interpreter = Interpreter(str(converted.path))
+    assert [entry["name"] for entry in interpreter.get_input_details()] == list(INPUT_NAMES)
+    assert [entry["name"] for entry in interpreter.get_output_details()] == list(OUTPUT_NAMES)
+    (signature,) = tflite.read(converted.path.read_bytes()).signatureDefs
+    assert [entry.name.decode() for entry in signature.inputs] == list(INPUT_NAMES)
+    assert [entry.name.decode() for entry in signature.outputs] == list(OUTPUT_NAMES)
+    shapes = [entry["shape"].tolist() for entry in interpreter.get_input_details()]
+    assert shapes == [[1, 64, 8, 8], [1, 2, 64], [1, 16, 16, 16], [1, 8, 32, 32]]
+
+
+def test_the_graph_has_the_published_operations_and_rank(converted: ConvertedDecoder) -> None:
+    counts = op_counts(converted.path)
+    wanted = {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
+    assert {name: counts[name] for name in wanted} == wanted
+    assert not counts.keys() & {
+        "TRANSPOSE_CONV",
+        "BROADCAST_TO",
+        "GATHER",
+        "GATHER_ND",
+        "SELECT_V2",
+        "ARG_MAX",
+    }
+    assert largest_rank(converted.path) == 4
+
+
+def test_float32_on_the_cpu_is_the_eager_decoder(converted: ConvertedDecoder, small_model: Sam2Model) -> None:
+    wanted = eager(small_model, "safe", halved=False)
+    got = on_the_cpu(converted.path, wanted)
+    for name in OUTPUT_NAMES:
+        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
+
+
+def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
+    converted_half: ConvertedDecoder, small_model: Sam2Model
+) -> None:
+    wanted = eager(small_model, "plain", halved=True)
+    unrounded = eager(small_model, "plain", halved=False)
+    got = on_the_cpu(converted_half.path, wanted)
+    for name in OUTPUT_NAMES:
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * scale)
+        assert np.abs(got[name] - unrounded[name]).max() > 3e-5 * scale, "rounding must have an effect"
+
+
+def test_float16_halves_the_file_and_keeps_the_graph(
+    converted: ConvertedDecoder, converted_half: ConvertedDecoder
+) -> None:
+    weights = sum(
+        len(buffer.data)
+        for buffer in tflite.read(converted.path.read_bytes()).buffers
+        if buffer.data is not None
+    )
+    halves = sum(
+        len(buffer.data)
+        for buffer in tflite.read(converted_half.path.read_bytes()).buffers
+        if buffer.data is not None
+    )
+    assert halves == pytest.approx(weights / 2, rel=0.01)
+    counts = op_counts(converted_half.path)
+    assert counts["DEQUANTIZE"] > 50
+    assert counts["BATCH_MATMUL"] == 15
+    assert counts["MAXIMUM"] == 0, "the plain LayerNorm has none"
+    assert op_counts(converted.path)["MAXIMUM"] == 10
+
+
+@pytest.mark.usefixtures("converted")
+def test_a_second_call_finds_it_without_starting_anything(
+    small_folder: Path, cache: Path, converted: ConvertedDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "run_worker", lambda *_: pytest.fail("nothing is to be made"))
+    start = time.monotonic()
+    again = convert_decoder(cache / "new", source=str(small_folder), progress=pytest.fail)
+    assert again == dataclasses.replace(converted, cached=True)
+    assert time.monotonic() - start < 2
+
+
+def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(source: Source, **changes: Any) -> Path:
+        return DecoderPlan(
+            tmp_path, source, changes.get("layernorm", "safe"), changes.get("weights", "float32")
+        ).model
+
+    source = resolve("random")
+    names = [
+        model(source),
+        model(resolve("random", seed=1)),
+        model(source, layernorm="plain"),
+        model(source, weights="float16"),
+    ]
+    assert model(resolve("random")) == names[0]
+    monkeypatch.setattr(convert, "versions", lambda: ["torch==9"])
+    names.append(model(source))
+    monkeypatch.setattr(convert, "_DECODER_CODE", ("decoder.py",))
+    names.append(model(source))
+    assert len(set(names)) == 6
+
+
+def test_a_damaged_or_incomplete_cache_does_not_count(
+    converted: ConvertedDecoder, small_folder: Path
+) -> None:
+    plan = DecoderPlan(converted.path.parent, resolve(str(small_folder)), "safe", "float32")
+    assert plan.is_there()
+    for path in (plan.model, plan.card, plan.constants):
+        content = path.read_bytes()
+        for damaged in (content[:-10], b"", b"{}"):
+            path.write_bytes(damaged)
+            assert not plan.is_there(), (path.name, damaged)
+        path.unlink()
+        assert not plan.is_there(), path.name
+        path.write_bytes(content)
+    assert plan.is_there()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layernorm": "fast"}, "There is no 'fast' LayerNorm"),
+        ({"weights": "int8"}, "cannot be stored as 'int8'"),
+        ({"source": "./nowhere"}, "does not exist"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused(tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        convert_decoder(tmp_path, **{"source": "random", **options})
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        convert.importlib.util, "find_spec", lambda name: None if "litert" in name else object()
+    )
+    with pytest.raises(
+        UsageError, match=r"needs litert-torch, which this Python lacks\. Install .*'sam2' extra"
+    ):
+        convert_decoder(tmp_path, source="random")
+
+
+def test_packages_that_are_not_installed_have_a_version_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "_PACKAGES", ("no-such-package-anywhere",))
+    assert convert.versions() == ["no-such-package-anywhere absent"]
+
+
+def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -> None:
+    assert re.fullmatch(r"sam2-decoder-safe-float32-[0-9a-f]{16}\.tflite", converted.path.name)
+    assert re.fullmatch(r"sam2-prompt-[0-9a-f]{16}\.npz", converted.prompt_constants.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("layernorm", "operations"), [("safe", 354), ("plain", 284)])
+def test_the_published_decoder_converts_as_published(
+    full_decoder_model: Sam2Model, tmp_path: Path, layernorm: Literal["safe", "plain"], operations: int
+) -> None:
+    full_decoder_model.save_pretrained(tmp_path / "full")
+    converted = convert_decoder(tmp_path, source=str(tmp_path / "full"), layernorm=layernorm)
+    counts = op_counts(converted.path)
+    wanted = {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
+    assert {name: counts[name] for name in wanted} == wanted
+    assert counts.total() == operations
+    assert largest_rank(converted.path) == 4
+    reference = eager(full_decoder_model, layernorm, halved=False)
+    got = on_the_cpu(converted.path, reference)
+    masks = torch.from_numpy(got["pred_masks"]).flatten()
+    assert masks.shape == (3 * 256 * 256,)
+    cosine = torch.cosine_similarity(masks, torch.from_numpy(reference["pred_masks"]).flatten(), dim=0)
+    assert float(cosine) > 0.999999
+    for name in OUTPUT_NAMES:
+        scale = np.abs(reference[name]).max()
+        np.testing.assert_allclose(got[name], reference[name], rtol=0, atol=1e-5 * scale)

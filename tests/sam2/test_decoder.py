@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.sam2.decoder import (
+    HeadAttention,
+    MaskDecoder,
+    PlainLayerNorm,
+    SafeLayerNorm,
+    UpsampleConv,
+    build_decoder,
+    head_attention,
+    mask_logits,
+    sample_inputs,
+    zero_stuff,
+)
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def difference(got: Tensor, wanted: Tensor) -> float:
+    """The largest difference, relative to the largest wanted value."""
+    assert got.shape == wanted.shape
+    return float((got - wanted).abs().max() / wanted.abs().max())
+
+
+def upstream(model: Sam2Model, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """The masks and scores of transformers' own decoder for the rewritten decoder's inputs."""
+    embeddings, sparse, feat_s1, feat_s0 = inputs
+    dense = model.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand_as(embeddings)
+    with torch.no_grad():
+        masks, scores, _, _ = model.mask_decoder(
+            image_embeddings=embeddings,
+            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse[None],
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            high_resolution_features=[feat_s0, feat_s1],
+        )
+    return masks[:, 0], scores[:, 0]
+
+
+class Half(nn.Module):
+    """A LayerNorm run as a device with fp16 storage would: every result rounded to fp16."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm.half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.norm(x.half())
+        return result.float()
+
+
+def test_head_attention_is_scaled_dot_product_attention() -> None:
+    query, key, value = drawn(8, 9, 16), drawn(8, 64, 16, seed=1), drawn(8, 64, 16, seed=2)
+    wanted = F.scaled_dot_product_attention(query, key, value, scale=0.25)
+    assert difference(head_attention(query, key, value, 0.25), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"])
+def test_each_attention_is_upstreams(small_model: Sam2Model, name: str) -> None:
+    decoder: Any = small_model.mask_decoder
+    source = getattr(decoder.transformer.layers[1], name)
+    query, key, value = drawn(1, 8, 64), drawn(1, 20, 64, seed=1), drawn(1, 20, 64, seed=2)
+    with torch.no_grad():
+        wanted = source(query=query[None], key=key[None], value=value[None])[0][0]
+        assert difference(HeadAttention(source)(query, key, value), wanted) < 1e-6
+
+
+def test_zero_stuffing_keeps_the_values_at_even_places_and_zeros_the_rest() -> None:
+    x = drawn(1, 3, 4, 5)
+    wanted = torch.zeros(1, 3, 8, 10)
+    wanted[:, :, ::2, ::2] = x
+    assert torch.equal(zero_stuff(x), wanted)
+
+
+def test_the_upsampling_convolution_is_the_transposed_convolution() -> None:
+    source = nn.ConvTranspose2d(6, 4, kernel_size=2, stride=2)
+    x = drawn(1, 6, 5, 7)
+    with torch.no_grad():
+        assert difference(UpsampleConv(source)(x), source(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        nn.ConvTranspose2d(4, 4, kernel_size=3, stride=2),
+        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=1),
+        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=2, padding=1),
+        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=2, groups=2),
+    ],
+)
+def test_a_transposed_convolution_of_another_kind_is_refused(source: nn.ConvTranspose2d) -> None:
+    with pytest.raises(ValueError, match="only kernel 2, stride 2"):
+        UpsampleConv(source)
+
+
+def test_mask_logits_are_each_tokens_weighted_sum_of_the_features() -> None:
+    hyper, upscaled = drawn(1, 4, 8), drawn(1, 8, 6, 5, seed=1)
+    assert difference(mask_logits(hyper, upscaled), torch.einsum("bmc,bchw->bmhw", hyper, upscaled)) < 1e-6
+
+
+@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_both_layer_norms_are_torchs_at_every_scale(
+    kind: type[SafeLayerNorm] | type[PlainLayerNorm], scale: float
+) -> None:
+    source = nn.LayerNorm(64)
+    with torch.no_grad():
+        source.weight.copy_(drawn(64, seed=1))
+        source.bias.copy_(drawn(64, seed=2))
+        x = scale * drawn(5, 64) + 3 * scale
+        assert difference(kind(source)(x), source(x)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
+def test_a_constant_input_gives_the_offset(kind: type[SafeLayerNorm] | type[PlainLayerNorm]) -> None:
+    source = nn.LayerNorm(64)
+    with torch.no_grad():
+        source.bias.copy_(drawn(64))
+        assert torch.equal(kind(source)(torch.full((1, 64), 5.0)), source.bias[None])
+
+
+def test_in_fp16_the_safe_layer_norm_is_right_where_the_plain_one_overflows() -> None:
+    x = 2000 * drawn(4, 64)
+    wanted = nn.LayerNorm(64)(x)
+    with torch.no_grad():
+        assert difference(Half(SafeLayerNorm(nn.LayerNorm(64)))(x), wanted) < 2e-3
+        assert difference(Half(PlainLayerNorm(nn.LayerNorm(64)))(x), wanted) > 0.9
+
+
+def test_the_image_positions_and_the_dense_prompt_are_baked_in(small_model: Sam2Model) -> None:
+    decoder = MaskDecoder(small_model, "safe")
+    positions = small_model.get_image_wide_positional_embeddings()
+    assert decoder.image_positions.shape == (1, 64, 64)
+    assert torch.equal(decoder.image_positions[0].T.reshape(1, 64, 8, 8), positions)
+    assert torch.equal(decoder.dense_prompt, small_model.prompt_encoder.no_mask_embed.weight)
+
+
+@pytest.mark.parametrize("layernorm", ["safe", "plain"])
+def test_the_small_decoder_is_upstreams(small_model: Sam2Model, layernorm: Literal["safe", "plain"]) -> None:
+    inputs = sample_inputs(small_model)
+    masks, scores = upstream(small_model, inputs)
+    got = build_decoder(small_model, layernorm)(*inputs)
+    assert got[0].shape == (1, 3, 32, 32)
+    assert got[1].shape == (1, 3)
+    assert difference(got[0], masks) < 1e-5
+    assert difference(got[1], scores) < 1e-5
+
+
+@pytest.mark.parametrize("layernorm", ["safe", "plain"])
+def test_the_published_decoder_is_upstreams(
+    full_decoder_model: Sam2Model, layernorm: Literal["safe", "plain"]
+) -> None:
+    inputs = sample_inputs(full_decoder_model)
+    shapes = [list(tensor.shape) for tensor in inputs]
+    assert shapes == [[1, 256, 64, 64], [1, 2, 256], [1, 64, 128, 128], [1, 32, 256, 256]]
+    masks, scores = upstream(full_decoder_model, inputs)
+    got = build_decoder(full_decoder_model, layernorm)(*inputs)
+    assert got[0].shape == (1, 3, 256, 256)
+    assert difference(got[0], masks) < 1e-5
+    assert difference(got[1], scores) < 1e-5
+
+
+def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
+    embeddings, _, feat_s1, feat_s0 = sample_inputs(small_model)
+    inputs = (embeddings, drawn(1, 5, 64), feat_s1, feat_s0)
+    assert difference(build_decoder(small_model)(*inputs)[0], upstream(small_model, inputs)[0]) < 1e-5
+
+
+def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(small_model: Sam2Model) -> None:
+    program = torch.export.export(build_decoder(small_model), sample_inputs(small_model), strict=False)
+    ranks = [
+        value.dim() for node in program.graph.nodes if isinstance(value := node.meta.get("val"), torch.Tensor)
+    ]
+    operations = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert len(ranks) > 200
+    assert max(ranks) == 4
+    assert not [
+        name for name in operations if any(bad in name for bad in ("argmax", "gather", "where", "sin"))
+    ]
+
+
+def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:
+    inputs = sample_inputs(small_model)
+    before = upstream(small_model, inputs)[0]
+    decoder = build_decoder(small_model)
+    for parameter in decoder.parameters():
+        parameter.data.zero_()
+    assert torch.equal(upstream(small_model, inputs)[0], before)
+
+
+def test_an_unknown_layer_norm_is_refused(small_model: Sam2Model) -> None:
+    with pytest.raises(ValueError, match="'safe' or 'plain', not 'fast'"):
+        build_decoder(small_model, "fast")  # type: ignore[arg-type]
