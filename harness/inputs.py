@@ -1,4 +1,4 @@
-"""A model's inputs: from an .npz file or drawn at random, and checked against the signature before any device sees them."""
+"""A model's inputs: from an .npz file or drawn at random, and checked before any device sees them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def load_inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
     except ValueError as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise UsageError(
-                f"{path} holds pickled Python objects, which are never loaded.", "Save plain arrays with np.savez."
+                f"{path} holds pickled Python objects, which are never loaded.",
+                "Save plain arrays with np.savez.",
             ) from None
         raise UsageError(f"{path} is not a readable .npz ({error}).", "Save it with np.savez.") from None
     except (OSError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
@@ -49,7 +50,7 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
         tensor = graph.tensors[port.tensor]
         if tensor.shape is None or tensor.dtype is None:
             raise UsageError(
-                f"Input '{port.name}' has type {tensor.type} and shape {tensor.shape or 'dynamic'}; it cannot be drawn.",
+                f"Input '{port.name}' has type {tensor.type}, shape {tensor.shape or 'dynamic'}: it cannot be drawn.",
                 "Give the inputs with --inputs FILE.npz, or export the model with static shapes.",
             )
         if tensor.dtype.kind == "f":

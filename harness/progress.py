@@ -23,3 +23,6 @@ class Silent:
 
     def fraction(self, done: float) -> None:
         """Nothing."""
+
+
+SILENT = Silent()

@@ -1,12 +1,12 @@
 """The run folder: what a command found, written as it goes, so that an interrupted run is a readable run marked so.
 
-    results/<utc>-<model>-<device>/
-        run.json                        schema, command, status, model, device, result
-        ops.csv                         one row for each op
-        samples.csv                     one row for each timed iteration
-        tensors/<op>-<NAME>.<side>.safetensors
-        log.txt                         what the runtime logged
-        report.html
+results/<utc>-<model>-<device>/
+    run.json                        schema, command, status, model, device, result
+    ops.csv                         one row for each op
+    samples.csv                     one row for each timed iteration
+    tensors/<op>-<NAME>.<side>.safetensors
+    log.txt                         what the runtime logged
+    report.html
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def writing(path: Path) -> Iterator[None]:
 def _storage_error(path: Path, full: bool, why: str) -> StorageError:
     if full:
         return StorageError(
-            f"The disk that holds {path} is full; what was written before is kept.", "Free space or give --out a folder elsewhere."
+            f"The disk that holds {path} is full; what was written before is kept.",
+            "Free space or give --out a folder elsewhere.",
         )
     return StorageError(f"{path} cannot be written ({why}).", "Give --out a folder that you may write to.")
 
@@ -114,16 +115,7 @@ class RunFolder:
         stem = re.sub(r"[^A-Za-z0-9.]+", "-", Path(model).stem)[:48].strip("-") or "model"
         place = re.sub(r"[^A-Za-z0-9.]+", "-", device)
         with writing(root):
-            for attempt in range(100):
-                suffix = "" if attempt == 0 else f"-{attempt + 1}"
-                path = root / f"{now:%Y%m%dT%H%M%SZ}-{stem}-{place}{suffix}"
-                try:
-                    path.mkdir(parents=True)
-                    break
-                except FileExistsError:
-                    if not path.is_dir():
-                        raise
-            run = cls(path, {})
+            run = cls(_fresh_folder(root, f"{now:%Y%m%dT%H%M%SZ}-{stem}-{place}"), {})
             run.record = {
                 "schema": SCHEMA,
                 "command": command,
@@ -179,6 +171,17 @@ class RunFolder:
                     writer.writerow(header)
                 writer.writerows(rows)
 
+    def replace_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write a .csv anew, atomically. Raises StorageError."""
+        path = self.path / name
+        with writing(path):
+            partial = path.with_suffix(".part")
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(header)
+                writer.writerows(rows)
+            partial.replace(path)
+
     def samples(self, samples: Sequence[Sample], phase: str) -> None:
         """Append timed iterations to samples.csv, in nanoseconds."""
         rows = [(phase, i, s.write_ns, s.run_ns, s.read_ns) for i, s in enumerate(samples)]
@@ -187,6 +190,20 @@ class RunFolder:
     def discard_tensors(self) -> None:
         """Remove the tensors folder."""
         shutil.rmtree(self.tensors.folder, ignore_errors=True)
+
+
+def _fresh_folder(root: Path, name: str) -> Path:
+    """A folder of that name, or with a number behind it when another run of the same second has it."""
+    for attempt in range(1, 1000):
+        path = root / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+        else:
+            return path
+    raise FileExistsError(errno.EEXIST, "a thousand runs of this name are there", str(root))
 
 
 def read_run(path: Path) -> dict[str, Any]:

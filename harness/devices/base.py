@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,10 +95,8 @@ class Device:
     def rest(self) -> None:
         """End the process so that its memory is free; the next job starts it again."""
         if self._link is not None:
-            try:
+            with suppress(LinkError):
                 self._link.send("bye", 0, time.monotonic() + 1)
-            except LinkError:
-                pass
             self._link.close()
         self._link = None
         self._launcher.kill()
@@ -106,7 +105,9 @@ class Device:
         """Start the process if needed and tell what it is. Raises DeviceError when it does not start."""
         self._connected()
         hello = self._hello
-        return DeviceFacts(self.name, self.kind, str(hello.get("runtime", "")), self._adapter, str(hello.get("system", "")))
+        return DeviceFacts(
+            self.name, self.kind, str(hello.get("runtime", "")), self._adapter, str(hello.get("system", ""))
+        )
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         """Run a job. With `sink`, each output goes there as it arrives and `Completed.outputs` stays empty.
@@ -119,6 +120,7 @@ class Device:
         deadline = time.monotonic() + job.timeout
         outputs: dict[str, Array] = {}
         take = sink or outputs.__setitem__
+        done: Message | None = None
         try:
             refused = self._send_model(link, job, deadline)
             if refused is None:
@@ -190,9 +192,7 @@ class Device:
             reply = self._ask(link, deadline, "put", sha256=job.sha256, payloads=[("model", data)])
         return reply if reply.type == "failed" else None
 
-    def _exchange(
-        self, link: Link, job: Job, deadline: float, take: Sink
-    ) -> tuple[Message | None, Message | None]:
+    def _exchange(self, link: Link, job: Job, deadline: float, take: Sink) -> tuple[Message | None, Message | None]:
         wanted = job.outputs
         reply = self._ask(
             link,

@@ -79,7 +79,8 @@ def failure(device: str, outcome: Outcome, doing: str) -> DeviceError:
         return DeviceError(f"{device} rejected the model while {doing}: {outcome.reason}.", step)
     if isinstance(outcome, TimedOut):
         return DeviceError(
-            f"{device} gave {outcome.reason} while {doing}; it was killed.", "Raise --timeout, or look at log.txt."
+            f"{device} gave {outcome.reason} while {doing}; it was killed.",
+            "Raise --timeout, or look at log.txt.",
         )
     if isinstance(outcome, Crashed):
         return DeviceError(

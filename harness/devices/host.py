@@ -110,7 +110,8 @@ class HostDevice(Device):
     """The host's CPU and GPU."""
 
     def __init__(self, name: str = "host", *, progress: Progress | None = None) -> None:
-        python, paths = sys.executable, (_PACKAGE.parent,)
+        python: str = sys.executable
+        paths: tuple[Path, ...] = (_PACKAGE.parent,)
         if name != "host":
             python, paths = release_environment(name.removeprefix("host@"), progress)
         self.launcher = HostLauncher(python, paths)

@@ -43,12 +43,8 @@ MAX_HEADER = 1 << 20
 MAX_PAYLOADS = 4096
 MAX_PAYLOAD_BYTES = (1 << 31) - 1
 MAX_RANK = 8
-DTYPES = {
-    name: np.dtype(name)
-    for name in (
-        "float16 float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool complex64".split()
-    )
-}
+_NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "complex64", *_NUMBERS)}
 
 Array = np.ndarray[Any, Any]
 _HEAD = struct.Struct(">4sI")
@@ -188,7 +184,7 @@ def _announce(name: str, array: Array) -> dict[str, Any]:
 
 
 def _bytes_of(array: Array) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -214,7 +210,7 @@ def _check_announcement(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]
         raise LinkError(f"a payload is announced as {name!r} of type {dtype!r}")
     if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(_is_size(d) for d in shape):
         raise LinkError(f"payload '{name}' is announced with shape {shape!r}")
-    if not _is_size(size) or not _is_size(crc) or size > MAX_PAYLOAD_BYTES:
+    if not isinstance(size, int) or not isinstance(crc, int) or not 0 <= size <= MAX_PAYLOAD_BYTES:
         raise LinkError(f"payload '{name}' is announced with {size!r} bytes, checksum {crc!r}")
     if math.prod(shape) * DTYPES[dtype].itemsize != size:
         raise LinkError(f"payload '{name}' is announced with {size} bytes for shape {shape} of {dtype}")

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class Compiled:
     def write(self, inputs: dict[str, Array]) -> None:
         """Copy the inputs to their buffers, by name, or by position for a model without names in common."""
         named = [inputs[n] for n in self._names] if set(self._names) == set(inputs) else list(inputs.values())
+        if len(named) != len(self._ins):
+            raise Refusal(f"{len(named)} inputs came for a model that takes {len(self._ins)}")
         for buffer, array in zip(self._ins, named, strict=True):
             # As bytes: the binding lacks 64-bit and half types, and copies the bytes as they are.
             buffer.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
@@ -75,10 +78,13 @@ class Compiled:
 
     def read(self, index: int) -> Array:
         """The values of one output."""
+        if index >= len(self._details):
+            raise Refusal(f"the model has no output {index}")
         detail = self._details[index]
         shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
         count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        return np.asarray(self._outs[index].read(count, np.uint8)).view(dtype).reshape(shape)
+        raw: Array = np.asarray(self._outs[index].read(count, np.uint8))
+        return np.asarray(raw.view(dtype)).reshape(shape)
 
     def release(self, index: int) -> None:
         """Free one output's buffers, once its values are sent and no further run will come."""
@@ -132,6 +138,8 @@ class Reference:
 
     def read(self, index: int) -> Array:
         """The values of one output."""
+        if index >= len(self._positions):
+            raise Refusal(f"the model has no output {index}")
         return np.asarray(self._model.get_tensor(self._outputs[self._positions[index]]))
 
     def release(self, index: int) -> None:
@@ -171,10 +179,13 @@ class Worker:
                 if answer is None:
                     raise Refusal(f"unknown request '{message.type}'")
                 answer(message)
+            except LinkError:
+                return
             except Refusal as refusal:
                 self._link.send("failed", message.id, kind="rejected", reason=str(refusal))
-            except MemoryError:
-                self._link.send("failed", message.id, kind="rejected", reason="out of memory")
+            except (MemoryError, RuntimeError, ValueError) as error:
+                # The runtime's bindings raise these for whatever they will not do.
+                self._link.send("failed", message.id, kind="rejected", reason=_plain(error) or type(error).__name__)
 
     def _hello(self, message: Message) -> None:
         if message.fields.get("protocol") != PROTOCOL:
@@ -211,15 +222,14 @@ class Worker:
         self._link.send("put", message.id)
 
     def _run(self, message: Message) -> None:
-        fields = message.fields
+        request = Request.of(message)
         started = time.perf_counter_ns()
-        compiled = self._compile(message)
+        compiled = self._compile(self._path(message), request)
         compile_ns = time.perf_counter_ns() - started if compiled else 0
         engine = self._engine
         assert engine is not None
-        names: list[str] = fields["outputs"]
         samples = []
-        last = fields["warmup"] + fields["iterations"] - 1
+        last = request.warmup + request.iterations - 1
         for i in range(last + 1):
             begin = time.perf_counter_ns()
             engine.write(message.payloads)
@@ -227,37 +237,71 @@ class Worker:
             engine.run()
             ran = time.perf_counter_ns()
             read_ns = 0
-            for place, name in enumerate(names):
+            for name, position in request.outputs:
                 index = engine.position(name)
+                index = position if index < 0 else index
                 before = time.perf_counter_ns()
-                values = engine.read(index if index >= 0 else fields["positions"][place])
+                values = engine.read(index)
                 read_ns += time.perf_counter_ns() - before
                 if i == last:
                     self._link.send("output", message.id, payloads=[(name, values)])
-                    if fields["final"]:
-                        engine.release(index if index >= 0 else fields["positions"][place])
-            if i >= fields["warmup"]:
+                    if request.final:
+                        engine.release(index)
+            if i >= request.warmup:
                 samples.append([written - begin, ran - written, read_ns])
-        if fields["final"]:
+        if request.final:
             self._engine, self._key = None, ()
         self._link.send(
             "completed", message.id, samples=samples, compile_ns=compile_ns, compiled=compiled, full=engine.full
         )
 
-    def _compile(self, message: Message) -> bool:
-        options = message.fields["options"]
-        key = (message.fields["sha256"], *sorted(options.items()))
+    def _compile(self, path: Path, request: Request) -> bool:
+        key = (path, *sorted(request.options.items()))
         if key == self._key:
             return False
-        path = self._path(message)
         if not path.exists():
-            raise Refusal(f"model {message.fields['sha256'][:12]} was not sent")
+            raise Refusal(f"model {path.stem[:12]} was not sent")
         # The old model goes first: two compiled ones at once would double the peak.
         self._engine, self._key = None, ()
-        kind = Reference if options["accelerator"] == "reference" else Compiled
-        self._engine = kind(str(path), options)
+        kind = Reference if request.options["accelerator"] == "reference" else Compiled
+        self._engine = kind(str(path), request.options)
         self._key = key
         return True
+
+
+@dataclass(frozen=True)
+class Request:
+    """A `run` request whose fields have the right types and sane values."""
+
+    options: dict[str, Any]
+    outputs: list[tuple[str, int]]
+    warmup: int
+    iterations: int
+    final: bool
+
+    @classmethod
+    def of(cls, message: Message) -> Request:
+        """Check a message. Raises Refusal."""
+        fields = message.fields
+        options, names, positions = (fields.get(key) for key in ("options", "outputs", "positions"))
+        if not isinstance(options, dict) or set(options) != {"accelerator", "precision", "threads"}:
+            raise Refusal("the options lack accelerator, precision or threads, or hold more")
+        if not isinstance(options["accelerator"], str) or not isinstance(options["precision"], str):
+            raise Refusal("accelerator and precision are words")
+        if not _is_count(options["threads"], 1024):
+            raise Refusal(f"{options['threads']!r} is no number of threads")
+        if not isinstance(names, list) or not isinstance(positions, list) or len(names) != len(positions):
+            raise Refusal("outputs and positions are two lists of one length")
+        if not all(isinstance(name, str) for name in names) or not all(_is_count(p, 1 << 16) for p in positions):
+            raise Refusal("outputs are names, positions are small numbers")
+        if not _is_count(fields.get("warmup"), 1 << 20) or not _is_count(fields.get("iterations"), 1 << 20):
+            raise Refusal("warmup and iterations are numbers below a million")
+        outputs = list(zip(names, positions, strict=True))
+        return cls(options, outputs, fields["warmup"], fields["iterations"], fields.get("final") is True)
+
+
+def _is_count(value: Any, limit: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit
 
 
 def _plain(error: Exception) -> str:

@@ -106,7 +106,12 @@ class GraphBuilder:
 
     def binary(self, kind: str, x: int, y: int, name: str = "") -> int:
         """ADD, SUB, MUL or DIV with broadcasting."""
-        options = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT, "DIV": schema.DivOptionsT}
+        options = {
+            "ADD": schema.AddOptionsT,
+            "SUB": schema.SubOptionsT,
+            "MUL": schema.MulOptionsT,
+            "DIV": schema.DivOptionsT,
+        }
         made = options[kind]() if kind in options else None
         return self.op(kind, [x, y], np.broadcast_shapes(self.shape(x), self.shape(y)), made, name=name)
 
@@ -195,7 +200,9 @@ class GraphBuilder:
         return next(dtype for dtype, number in _TYPE_CODES.items() if number == code)
 
 
-def signature_def(key: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], subgraph: int = 0) -> Any:
+def signature_def(
+    key: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], subgraph: int = 0
+) -> Any:
     """A `SignatureDefT` from (name, tensor index) pairs."""
     table = schema.SignatureDefT()
     table.signatureKey = key

@@ -19,9 +19,7 @@ from harness.graph.verify import MalformedError, verify
 
 MAX_FILE_BYTES = (1 << 31) - 1
 
-_BUILTIN_NAMES = {
-    code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
+_BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 NUMPY_TYPES: dict[str, type[np.generic]] = {
@@ -143,9 +141,7 @@ class Model:
         try:
             size = path.stat().st_size
             if size > MAX_FILE_BYTES:
-                raise UsageError(
-                    f"{path} has {size:,} bytes; models over 2 GB are not supported.", "Split the model."
-                )
+                raise UsageError(f"{path} has {size:,} bytes; models over 2 GB are not supported.", "Split the model.")
             data = path.read_bytes()
         except FileNotFoundError:
             raise UsageError(f"{path} does not exist.", "Give the path of a .tflite file.") from None
@@ -175,9 +171,7 @@ class Model:
             OverflowError,
             UnicodeError,
         ) as error:
-            raise UsageError(
-                f"{name} is not a readable .tflite: {error}.", "Export or copy the model again."
-            ) from None
+            raise UsageError(f"{name} is not a readable .tflite: {error}.", "Export or copy the model again.") from None
         return cls(root, path, data)
 
     def to_bytes(self) -> bytes:
@@ -256,7 +250,9 @@ class Model:
         raw = sub.tensors[index]
         shape: tuple[int, ...] | None = () if raw.shape is None else tuple(int(d) for d in raw.shape)
         signature = raw.shapeSignature
-        if shape is not None and (any(d < 0 for d in shape) or (signature is not None and min(signature, default=0) < 0)):
+        if shape is not None and (
+            any(d < 0 for d in shape) or (signature is not None and min(signature, default=0) < 0)
+        ):
             shape = None
         buffer = self.root.buffers[raw.buffer] if raw.buffer else None
         quantization = raw.quantization
@@ -269,7 +265,7 @@ class Model:
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """A `BufferT` that packs its bytes 16-aligned (`force_align: 16` in the schema, which the object API drops)."""
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the object API's name
+    def Pack(self, builder: Any) -> int:
         """Write the bytes, then the table that points at them."""
         offset = None
         if self.data is not None:

@@ -21,7 +21,9 @@ TapKind = Literal["copy", "direct"]
 Array = np.ndarray[Any, Any]
 
 # Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
-MOVING_OPS = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS PAD PADV2 SLICE STRIDED_SLICE CONCATENATION".split())
+MOVING_OPS = frozenset(
+    ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "SLICE", "STRIDED_SLICE", "CONCATENATION")
+)
 
 _SUBGRAPH_FIELDS = {
     "IfOptionsT": ("thenSubgraphIndex", "elseSubgraphIndex"),
@@ -62,8 +64,9 @@ def isolate(model: Model, signature: str | None = None) -> Model:
 def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[Model, dict[int, str]]:
     """Expose intermediate tensors as extra outputs: (model, tensor -> name of its output).
 
-    The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`. `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, which leaves the
-    tensor an intermediate for the compiler.
+    `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, which leaves the
+    tensor an intermediate for the compiler. The names are `tap_<tensor>`, or the output's own name for a tensor that is
+    one already under `direct`.
     """
     graph = model.graph()
     root = _shallow(model)
@@ -109,7 +112,10 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
             add = schema.OperatorT()
             add.opcodeIndex = code
             add.inputs, add.outputs = np.asarray([exact, error], np.int32), np.asarray([t], np.int32)
-            add.builtinOptionsType, add.builtinOptions = schema.BuiltinOptions.AddOptions, schema.AddOptionsT()
+            add.builtinOptionsType, add.builtinOptions = (
+                schema.BuiltinOptions.AddOptions,
+                schema.AddOptionsT(),
+            )
             ops.append(add)
     sub.operators = ops
     graph = model.graph()
@@ -251,11 +257,9 @@ def _shallow(model: Model) -> Any:
     return root
 
 
-def _set_ports(
-    root: Any, inputs: Sequence[Port], outputs: Sequence[Port], key: str = "serving_default"
-) -> None:
-    pairs = ([(port.name, port.tensor) for port in ports] for ports in (inputs, outputs))
-    root.signatureDefs = [signature_def(key, *pairs)]
+def _set_ports(root: Any, inputs: Sequence[Port], outputs: Sequence[Port], key: str = "serving_default") -> None:
+    ins, outs = ([(port.name, port.tensor) for port in ports] for ports in (inputs, outputs))
+    root.signatureDefs = [signature_def(key, ins, outs)]
 
 
 def _operator_code(root: Any, kind: str) -> int:

@@ -64,8 +64,10 @@ def output_label(name: str) -> str:
     return "output-" + "".join(c if c.isalnum() or c in "._" else "_" for c in name)[:80]
 
 
-def run_reference(host: Device, case: Case, store: TensorStore, tensors: Sequence[int]) -> dict[int, float]:
-    """One host run that keeps every tensor of `tensors` and all outputs, straight to the store.
+def run_reference(
+    host: Device, case: Case, store: TensorStore, tensors: Sequence[int], *, keep: bool = True
+) -> dict[int, float]:
+    """One host run that sees every tensor of `tensors` and all outputs, and stores them (outputs alone unless `keep`).
 
     Returns the largest finite magnitude of each tensor.
     """
@@ -80,18 +82,29 @@ def run_reference(host: Device, case: Case, store: TensorStore, tensors: Sequenc
     def sink(name: str, values: Array) -> None:
         if name in own:
             store.put(output_label(name), "reference", values, name)
-        if name in labels:
+        if name in labels and keep:
             store.put(labels[name][0], "reference", values, labels[name][1])
         if name in at:
             peaks[at[name]] = float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
-    completed(host, make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True), "running the reference", sink)
+    completed(
+        host,
+        make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True),
+        "running the reference",
+        sink,
+    )
     return peaks
 
 
 def run_ideal(host: Device, case: Case, beyond: frozenset[int]) -> dict[str, Array]:
     """The model's outputs on an ideal device, with slightly moved inputs."""
-    job = make_job(case.ideal(case.model, beyond), case.disturbed(case.inputs), REFERENCE, timeout=case.timeout, final=True)
+    job = make_job(
+        case.ideal(case.model, beyond),
+        case.disturbed(case.inputs),
+        REFERENCE,
+        timeout=case.timeout,
+        final=True,
+    )
     return completed(host, job, "running the ideal device").outputs
 
 
@@ -111,7 +124,10 @@ def judge_outputs(
         exact = store.get(output_label(name), "reference")
         store.put(output_label(name), "device", outputs[name], name)
         judgement = judge(
-            compare(outputs[name], exact), compare(ideal[name], exact), half=case.options.half, roundoff=case.roundoff
+            compare(outputs[name], exact),
+            compare(ideal[name], exact),
+            half=case.options.half,
+            roundoff=case.roundoff,
         )
         verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact)))
     return tuple(verdicts)

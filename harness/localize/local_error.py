@@ -70,7 +70,10 @@ class LocalError:
     beyond: frozenset[int]
 
     def judge(
-        self, readings: Sequence[Reading], read: frozenset[int], advance: Callable[[float], None] = lambda done: None
+        self,
+        readings: Sequence[Reading],
+        read: frozenset[int],
+        advance: Callable[[float], None] = lambda done: None,
     ) -> Iterator[OpRecord]:
         """Judge readings, batch by batch.
 

@@ -8,40 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from harness.devices.base import Device
-from harness.graph import surgery
-from harness.job import Completed
-from harness.localize.baseline import Case, judge_outputs, label_of, output_label, run_device, run_ideal, run_reference
+from harness.localize.baseline import Case, label_of, output_label, run_device
 from harness.localize.cause import cause_of, reduction_length
+from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
 from harness.localize.impact import ImpactProbe
 from harness.localize.local_error import LocalError, Reading, plan
-from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, OutputVerdict, Status
+from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
-from harness.numerics.fp16 import LARGEST
 from harness.numerics.metrics import compare
 from harness.numerics.verdict import judge
-from harness.progress import Progress, Silent
-from harness.results import RunFolder
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where a localization runs: the device under test, the host that gives references, the run folder, the listener."""
-
-    device: Device
-    host: Device
-    run: RunFolder
-    progress: Progress = Silent()
 
 
 def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
     """Find the ops whose errors their own arithmetic does not explain.
 
     Raises:
-        DeviceError: the reference or the untouched model does not complete. What goes wrong later is part of the answer.
+        DeviceError: the reference or the untouched model does not complete. What goes wrong later is part of the
+            answer.
     """
     return _Localizer(bench, case, tap_budget).answer()
 
@@ -56,56 +42,48 @@ class _Localizer:
         self.compiles, self.runs = bench.device.compiles, bench.device.runs
 
     def answer(self) -> Localization:
-        tensors = surgery.tappable(self.graph)
-        done, outputs, unstable = self._baseline(tensors)
-        if unstable:
+        bench, case = self.bench, self.case
+        first = compare_model(bench, case, keep=True)
+        if not self._repeatable(first):
             self.notes.append("Two runs of the untouched model gave different outputs: the device is nondeterministic.")
-            return self._finish("unresolved", False, done, outputs)
-        if all(output.judgement.ok for output in outputs):
-            return self._finish("pass", True, done, outputs)
+            return self._finish("unresolved", False, first)
+        if first.ok:
+            return self._finish("pass", True, first)
         tapped = self._tap(choose(self.graph, self.tap_budget))
         read = frozenset(tapped.read)
         readings = plan(self.graph, read)
-        local = LocalError(self.bench.host, self.case, self.store, self.beyond)
+        local = LocalError(bench.host, case, self.store, first.beyond)
         records = self._judge(local, readings, read)
-        unchanged = self._outputs_unchanged(done, tapped)
-        self.bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
-        look = look_again(self.bench.device, local, records, readings, read)
-        culprits, explained, records = self._convict(local, look, unchanged)
+        unchanged = self._outputs_unchanged(first, tapped)
+        bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
+        look = look_again(bench.device, local, records, readings, read)
+        culprits, explained, records = self._convict(local, look, first, unchanged)
         records = [*records, *self._unread(readings)]
         if not culprits:
             self.notes.append("The outputs are wrong, but no op that could be read is: the fault hides from the taps.")
-            return self._finish("unresolved", False, done, outputs, records=records)
+            return self._finish("unresolved", False, first, records=records)
         certified = unchanged and all(c.certified for c in culprits)
-        return self._finish("culprits", certified, done, outputs, culprits, explained, records)
+        return self._finish("culprits", certified, first, culprits, explained, records)
 
-    def _baseline(self, tensors: Sequence[int]) -> tuple[Completed, tuple[OutputVerdict, ...], bool]:
-        bench, ops = self.bench, len(self.graph.ops)
-        size = sum(self.graph.tensors[t].nbytes for t in tensors)
-        bench.progress.stage("reference on the host CPU", 1 + size / 150e6)
-        peaks = run_reference(bench.host, self.case, self.store, tensors)
-        self.beyond = frozenset(t for t, peak in peaks.items() if self.case.options.half and peak > LARGEST)
-        bench.progress.stage("what float16 explains" if self.case.options.half else "what float32 explains", 1 + ops / 200)
-        ideal = run_ideal(bench.host, self.case, self.beyond)
-        bench.host.rest()  # its memory is wanted on the device's side now
-        bench.progress.stage(f"untouched model on {bench.device.name}", 2 + ops * 0.07)
-        done = run_device(bench.device, self.case)
-        bench.run.log(done.log)
-        bench.run.samples(done.samples, "first")
-        bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + done.samples[0].run_ns / 1e9)
+    def _repeatable(self, first: Comparison) -> bool:
+        bench, run_ns = self.bench, first.done.samples[0].run_ns + first.done.samples[0].read_ns
+        bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + run_ns / 2e9)
         again = run_device(bench.device, self.case)
         bench.run.samples(again.samples, "second")
-        outputs = judge_outputs(self.case, done.outputs, ideal, self.store)
-        self.ideal = ideal
-        same = all(compare(again.outputs[n], done.outputs[n]).identical for n in done.outputs)
-        bench.run.save(outputs=[o.to_json() for o in outputs])
-        return done, outputs, not same
+        return all(compare(again.outputs[name], values).identical for name, values in first.done.outputs.items())
 
     def _tap(self, taps: Sequence[int]) -> Tapped:
         size = sum(self.graph.tensors[t].nbytes for t in taps)
-        self.bench.progress.stage(f"{len(taps)} tensors read on {self.bench.device.name}", 2 + len(taps) * 0.05 + size / 60e6)
+        self.bench.progress.stage(
+            f"{len(taps)} tensors read on {self.bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 60e6
+        )
         tapped = read_copies(
-            self.bench.device, self.case, self.store, taps, budget=self.tap_budget, advance=self.bench.progress.fraction
+            self.bench.device,
+            self.case,
+            self.store,
+            taps,
+            budget=self.tap_budget,
+            advance=self.bench.progress.fraction,
         )
         self.bench.device.rest()
         if tapped.unread:
@@ -121,14 +99,14 @@ class _Localizer:
         self.bench.host.rest()
         return records
 
-    def _outputs_unchanged(self, done: Completed, tapped: Tapped) -> bool:
+    def _outputs_unchanged(self, first: Comparison, tapped: Tapped) -> bool:
         """Own outputs under the taps within what the ideal device's rounding explains of the untouched model's."""
         for own in tapped.own_outputs:
             for name, values in own.items():
                 exact = self.store.get(output_label(name), "reference")
                 change = judge(
-                    compare(values, done.outputs[name]),
-                    compare(self.ideal[name], exact),
+                    compare(values, first.done.outputs[name]),
+                    compare(first.ideal[name], exact),
                     half=self.case.options.half,
                     roundoff=self.case.roundoff,
                 )
@@ -138,7 +116,7 @@ class _Localizer:
         return True
 
     def _convict(
-        self, local: LocalError, look: SecondLook, unchanged: bool
+        self, local: LocalError, look: SecondLook, first: Comparison, unchanged: bool
     ) -> tuple[list[Culprit], tuple[Impact, ...], list[OpRecord]]:
         """From suspects to culprits: causes, and what each error does to the outputs by itself and all together."""
         suspects = [r for r in look.records if r.verdict == "culprit"]
@@ -147,7 +125,7 @@ class _Localizer:
         self.bench.progress.stage("what each local error does by itself", 1 + len(suspects) * len(self.graph.ops) / 300)
         read = frozenset(r.tensor for r in look.records if r.reading == "copy")
         readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, read)}
-        probe = ImpactProbe(local, self.ideal, read)
+        probe = ImpactProbe(local, first.ideal, read)
         culprits, guilty, cleared = [], [], []
         for suspect in suspects:
             reading = readings[suspect.tensor, suspect.reading == "copy"]
@@ -183,23 +161,29 @@ class _Localizer:
         self,
         status: Status,
         certified: bool,
-        done: Completed,
-        outputs: tuple[OutputVerdict, ...],
+        first: Comparison,
         culprits: Sequence[Culprit] = (),
         explained: tuple[Impact, ...] = (),
         records: Sequence[OpRecord] = (),
     ) -> Localization:
         case, device = self.case, self.bench.device
         self.store.keep_only(self._worth_keeping(culprits))
+        records = sorted(records, key=lambda r: (r.index, r.tensor))
+        self.bench.run.replace_rows("ops.csv", OpRecord.HEADER, [r.row() for r in records])
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(self.graph.ops)),
-            device={"name": device.name, "kind": device.kind, "runtime": done.runtime, "gpu": done.adapter},
+            device={
+                "name": device.name,
+                "kind": device.kind,
+                "runtime": first.done.runtime,
+                "gpu": first.done.adapter,
+            },
             status=status,
             certified=certified,
-            outputs=outputs,
+            outputs=first.outputs,
             culprits=tuple(culprits),
-            records=tuple(sorted(records, key=lambda r: (r.index, r.tensor))),
-            residency=done.residency,
+            records=tuple(records),
+            residency=first.done.residency,
             device_compiles=device.compiles - self.compiles,
             device_runs=device.runs - self.runs,
             seconds=time.monotonic() - self.started,

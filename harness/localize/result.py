@@ -30,6 +30,11 @@ class OutputVerdict:
     judgement: Judgement
     iou: float
 
+    @property
+    def ok(self) -> bool:
+        """Right as far as the arithmetic allows, and not finite where the reference is not either."""
+        return self.judgement.ok and self.judgement.actual.odd == 0
+
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
         actual, expected = self.judgement.actual, self.judgement.expected
@@ -39,7 +44,8 @@ class OutputVerdict:
             "max_abs": actual.max_abs,
             "expected_max_abs": expected.max_abs,
             "nonfinite": actual.nonfinite,
-            "ok": self.judgement.ok,
+            "ok": self.ok,
+            "reference_nonfinite": actual.reference_nonfinite,
             "ratio": self.judgement.ratio,
             "mean_abs": actual.mean_abs,
             "relative_rms": actual.relative_rms,
@@ -70,18 +76,36 @@ class OpRecord:
     reading: Literal["copy", "output"] = "copy"
 
     HEADER = (
-        "index", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
+        "index", "first", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
         "expected_max_abs", "expected_rms", "ratio", "nonfinite", "cosine_vs_reference", "max_abs_vs_reference",
         "device_min", "device_max",
     )  # fmt: skip
+    """Columns of ops.csv. Ops `first` to `index` were judged together where they differ. Errors are in tensor units;
+    `ratio` is local error over expected error; `nonfinite` counts elements; the two `_vs_reference` columns compare
+    with the host's run of the whole model."""
 
     def row(self) -> tuple[Any, ...]:
         """The line of ops.csv."""
-        head = (self.index, self.op, self.output, "x".join(map(str, self.shape)), self.dtype, self.verdict)
+        head = (
+            self.index,
+            self.first,
+            self.op,
+            self.output,
+            "x".join(map(str, self.shape)),
+            self.dtype,
+            self.verdict,
+        )
         if self.local is None:
             return (*head, self.reading, *[""] * 7, self.reference_cosine, self.reference_max_abs, "", "")
         actual, expected = self.local.actual, self.local.expected
-        figures = (actual.max_abs, actual.rms, expected.max_abs, expected.rms, self.local.ratio, actual.nonfinite)
+        figures = (
+            actual.max_abs,
+            actual.rms,
+            expected.max_abs,
+            expected.rms,
+            self.local.ratio,
+            actual.nonfinite,
+        )
         return (*head, self.reading, *figures, self.reference_cosine, self.reference_max_abs, *actual.range)
 
 
@@ -100,6 +124,7 @@ class Impact:
             "output": self.output,
             "cosine": actual.cosine,
             "max_abs": actual.max_abs,
+            "relative_rms": actual.relative_rms,
             "nonfinite": actual.nonfinite,
             "iou": self.iou,
             "ok": self.judgement.ok,

@@ -33,7 +33,11 @@ class SecondLook:
 
 
 def look_again(
-    device: Device, local: LocalError, records: Sequence[OpRecord], readings: Sequence[Reading], read: frozenset[int]
+    device: Device,
+    local: LocalError,
+    records: Sequence[OpRecord],
+    readings: Sequence[Reading],
+    read: frozenset[int],
 ) -> SecondLook:
     """Read suspects a second way and judge hidden ops on their own."""
     graph, store = local.case.graph, local.store
@@ -45,7 +49,11 @@ def look_again(
     resting = {t for r in chosen.values() for t in (*r.feeds, r.tensor) if t not in ports}
     tappable = set(surgery.tappable(graph))
     hidden = {
-        t for r in chosen.values() for op in r.ops[:-1] for t in graph.ops[op].outputs if t in tappable and t not in read
+        t
+        for r in chosen.values()
+        for op in r.ops[:-1]
+        for t in graph.ops[op].outputs
+        if t in tappable and t not in read
     }
     seen = read_again(device, local.case, sorted(resting), sorted(hidden))
     device.rest()

@@ -1,4 +1,4 @@
-"""Reading intermediates on the device: copy taps under a byte budget, and a second, different kind to hold against them.
+"""Reading intermediates on the device: copy taps under a byte budget, and a second kind to hold against them.
 
 A tensor that is an output of the model and that no op reads is taken from the untouched model's own run: a copy tap
 would make it an intermediate, and runtimes are known that return an output wrongly only once it is read too

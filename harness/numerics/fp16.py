@@ -36,7 +36,9 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
     root.operatorCodes = list(root.operatorCodes or ())
     root.buffers = list(root.buffers)
     code = _cast_code(root)
-    root.subgraphs = [_rounded(root, sub, code, beyond if i == 0 else frozenset()) for i, sub in enumerate(root.subgraphs)]
+    root.subgraphs = [
+        _rounded(root, sub, code, beyond if i == 0 else frozenset()) for i, sub in enumerate(root.subgraphs)
+    ]
     return Model(root)
 
 
@@ -48,9 +50,9 @@ def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
     """
     if values.dtype != np.float32:
         return values
-    noise = rng.random(values.shape, np.float32)
-    noise *= 2 * roundoff
-    noise += 1 - roundoff
+    noise: Array = np.asarray(rng.random(values.shape, np.float32))
+    noise *= np.float32(2 * roundoff)
+    noise += np.float32(1 - roundoff)
     noise *= values
     return noise
 

@@ -182,6 +182,14 @@ def mask_iou(actual: Array, reference: Array) -> float:
     return float(np.count_nonzero(a & r)) / union if union else 1.0
 
 
+def finite_range(values: Array) -> tuple[float, float]:
+    """Smallest and largest finite value, NaN when there is none."""
+    finite = values[np.isfinite(values)] if values.dtype.kind in "fc" else values
+    if not finite.size:
+        return float("nan"), float("nan")
+    return float(finite.min()), float(finite.max())
+
+
 def _widen(bounds: list[float], values: Array) -> None:
     bounds[0] = min(bounds[0], float(values.min()))
     bounds[1] = max(bounds[1], float(values.max()))

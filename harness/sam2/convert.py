@@ -84,9 +84,7 @@ class DecoderPlan:
         if self.layernorm not in ("safe", "plain"):
             raise UsageError(f"There is no {self.layernorm!r} LayerNorm.", "Choose 'safe' or 'plain'.")
         if self.weights not in ("float32", "float16"):
-            raise UsageError(
-                f"Weights cannot be stored as {self.weights!r}.", "Choose 'float32' or 'float16'."
-            )
+            raise UsageError(f"Weights cannot be stored as {self.weights!r}.", "Choose 'float32' or 'float16'.")
 
     @property
     def model(self) -> Path:
@@ -134,9 +132,7 @@ class DecoderPlan:
 
     def result(self, cached: bool) -> ConvertedDecoder:
         """The decoder these files make up."""
-        return ConvertedDecoder(
-            self.model, self.constants, self.source.provenance, self.source.is_random, cached
-        )
+        return ConvertedDecoder(self.model, self.constants, self.source.provenance, self.source.is_random, cached)
 
 
 def require_packages() -> None:

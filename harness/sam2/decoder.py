@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.sam2.contract import LayerNormKind
+from harness.sam2 import tflite
+from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES, LayerNormKind, WeightKind
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -127,9 +128,7 @@ class UpsampleConv(nn.Module):
         super().__init__()
         shape = (source.kernel_size, source.stride, source.padding, source.groups)
         if shape != ((2, 2), (2, 2), (0, 0), 1):
-            raise ValueError(
-                f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}"
-            )
+            raise ValueError(f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}")
         self.weight = nn.Parameter(source.weight.detach().flip(2, 3).transpose(0, 1).contiguous())
         self.bias = source.bias
 
@@ -159,9 +158,7 @@ class TwoWayBlock(nn.Module):
         self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind), layer_norm(source.layer_norm4, kind)
         self.skip_first_layer_pe = bool(source.skip_first_layer_pe)
 
-    def forward(
-        self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor) -> tuple[Tensor, Tensor]:
         """[1, T, C] tokens and [1, P, C] pixels, each with its positional encoding, to the new ones."""
         if self.skip_first_layer_pe:
             tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
@@ -188,9 +185,7 @@ class MaskDecoder(nn.Module):
     def __init__(self, model: Sam2Model, kind: LayerNormKind) -> None:
         super().__init__()
         source: Any = model.mask_decoder
-        tokens = torch.cat(
-            [source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight]
-        )
+        tokens = torch.cat([source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight])
         self.register_buffer("output_tokens", tokens.detach().unsqueeze(0))
         positions = model.get_image_wide_positional_embeddings().detach()
         self.register_buffer("image_positions", positions.flatten(2).transpose(1, 2).contiguous())
@@ -254,3 +249,19 @@ def sample_inputs(model: Sam2Model, seed: int = 0) -> tuple[Tensor, Tensor, Tens
     )
     one, two, three, four = (torch.randn(shape, generator=generator) for shape in shapes)
     return one, two, three, four
+
+
+def to_tflite(model: Sam2Model, layernorm: LayerNormKind, weights: WeightKind) -> bytes:
+    """The rewritten decoder of `model` as a .tflite whose inputs and outputs carry their published names.
+
+    Takes about 10 s. litert-torch writes to standard output and error meanwhile.
+    """
+    import litert_torch
+
+    sample = dict(zip(INPUT_NAMES, sample_inputs(model), strict=True))
+    edge = litert_torch.convert(build_decoder(model, layernorm), sample_kwargs=sample)
+    tree = tflite.read(edge.model_content())
+    tflite.rename(tree, INPUT_NAMES, OUTPUT_NAMES)
+    if weights == "float16":
+        tflite.halve_weights(tree)
+    return tflite.write(tree)

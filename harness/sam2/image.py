@@ -37,9 +37,7 @@ def load_photo(path: Path | str) -> Photo:
     except FileNotFoundError as error:
         raise UsageError(f"The photo {str(path)!r} does not exist.", "Check the path.") from error
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UsageError(
-            f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo."
-        ) from error
+        raise UsageError(f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo.") from error
 
 
 def sample_photo() -> Photo:
@@ -55,8 +53,8 @@ def preprocess(photo: Photo, size: int = MODEL_SIZE) -> NDArray[np.float32]:
     """What the image encoder takes: float32 [1, 3, size, size], normalised as ImageNet.
 
     The aspect ratio is not kept. Bit for bit what `transformers.Sam2ImageProcessor` gives on a CPU with AVX2,
-    where torchvision resizes uint8 by the same kernel; elsewhere it resizes floats, which differs by up to one
-    grey level.
+    where torchvision resizes uint8 by the same kernel; elsewhere it resizes floats, and may differ
+    by one grey level.
     """
     import torch
     import torch.nn.functional as F
@@ -69,9 +67,7 @@ def preprocess(photo: Photo, size: int = MODEL_SIZE) -> NDArray[np.float32]:
     return np.ascontiguousarray((resized.astype(np.float32) - mean) / std)
 
 
-def to_model_space(
-    x: float, y: float, photo_shape: tuple[int, ...], size: int = MODEL_SIZE
-) -> tuple[float, float]:
+def to_model_space(x: float, y: float, photo_shape: tuple[int, ...], size: int = MODEL_SIZE) -> tuple[float, float]:
     """A photo position (x, y) in model space, for a photo of shape (H, W, ...)."""
     height, width = photo_shape[:2]
     return x * size / width, y * size / height

@@ -69,13 +69,9 @@ def encode_points(
     places = np.asarray(points, dtype=np.float32)
     kinds = np.asarray(labels)
     if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0:
-        raise UsageError(
-            f"Points of shape {list(places.shape)} are not pairs (x, y).", "Give at least one (x, y)."
-        )
+        raise UsageError(f"Points of shape {list(places.shape)} are not pairs (x, y).", "Give at least one (x, y).")
     if not np.isfinite(places).all():
-        raise UsageError(
-            f"The points {places.tolist()} are not all finite.", "Give positions within the photo."
-        )
+        raise UsageError(f"The points {places.tolist()} are not all finite.", "Give positions within the photo.")
     if kinds.shape != (len(places),) or not np.isin(kinds, LABELS).all():
         raise UsageError(
             f"The labels {kinds.tolist()} do not fit {len(places)} points.",

@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from harness.errors import HarnessError, StorageError, UsageError
-from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES, LayerNormKind, Progress, WeightKind
+from harness.sam2.contract import Progress
 from harness.sam2.convert import model_card, require_packages
 from harness.sam2.files import write_arrays, write_bytes
 from harness.sam2.source import Source
@@ -58,9 +58,10 @@ def run_worker(request: dict[str, Any], progress: Progress, timeout: float = TIM
 
         clock = threading.Timer(timeout, end)
         clock.start()
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
-            done = _listen(process.stdout, progress)
+            with process.stdout:
+                done = _listen(process.stdout, progress)
             code = process.wait()
         finally:
             clock.cancel()
@@ -69,18 +70,14 @@ def run_worker(request: dict[str, Any], progress: Progress, timeout: float = TIM
         log.seek(0)
         said = log.read().decode(errors="replace").strip().splitlines()[-30:]
     if expired.is_set():
-        raise HarnessError(
-            f"Preparing SAM 2.1 did not end within {timeout:g} s.", "Try again on a less busy machine."
-        )
+        raise HarnessError(f"Preparing SAM 2.1 did not end within {timeout:g} s.", "Try again on a less busy machine.")
     if code == -signal.SIGKILL:
         raise HarnessError(
             "Preparing SAM 2.1 was killed from outside, most likely for want of memory.",
             "Give it 2 GB of free memory.",
         )
     if code != 0 or not done:
-        raise RuntimeError(
-            f"preparing SAM 2.1 failed (exit code {code}); the end of its log:\n" + "\n".join(said)
-        )
+        raise RuntimeError(f"preparing SAM 2.1 failed (exit code {code}); the end of its log:\n" + "\n".join(said))
 
 
 def _listen(lines: IO[str], progress: Progress) -> bool:
@@ -100,7 +97,7 @@ def _listen(lines: IO[str], progress: Progress) -> bool:
 def perform(request: dict[str, Any], progress: Progress) -> None:
     """Do what `request` names, in this process: `source`, and any of `features`, `constants`, `decoder`."""
     progress("loading the weights")
-    from harness.sam2 import image, weights
+    from harness.sam2 import decoder, image, weights
 
     entry = request["source"]
     folder = None if entry["folder"] is None else Path(entry["folder"])
@@ -114,26 +111,11 @@ def perform(request: dict[str, Any], progress: Progress) -> None:
         write_arrays(Path(wanted["path"]), features)
     if wanted := request.get("decoder"):
         progress("converting the decoder")
-        content = converted(model, wanted["layernorm"], wanted["weights"])
+        content = decoder.to_tflite(model, wanted["layernorm"], wanted["weights"])
         write_bytes(Path(wanted["path"]), content)
         # Last, because the card's presence is what makes the model count as finished.
         card = model_card(source, wanted["layernorm"], wanted["weights"], content)
         write_bytes(Path(wanted["card"]), card.encode())
-
-
-def converted(model: Any, layernorm: LayerNormKind, weights: WeightKind) -> bytes:
-    """The decoder of a `Sam2Model` as the bytes of a .tflite, names and weight type as wanted."""
-    import litert_torch
-
-    from harness.sam2 import decoder, tflite
-
-    sample = dict(zip(INPUT_NAMES, decoder.sample_inputs(model), strict=True))
-    edge = litert_torch.convert(decoder.build_decoder(model, layernorm), sample_kwargs=sample)
-    tree = tflite.read(edge.model_content())
-    tflite.rename(tree, INPUT_NAMES, OUTPUT_NAMES)
-    if weights == "float16":
-        tflite.halve_weights(tree)
-    return tflite.write(tree)
 
 
 def main(arguments: list[str]) -> int:

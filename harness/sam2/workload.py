@@ -68,9 +68,7 @@ def prepare(
     settled = resolve(source, seed)
     plan = DecoderPlan(make_folder(cache_dir), settled, layernorm, weights)
     content = hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).hexdigest()
-    features_path = (
-        cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
-    )
+    features_path = cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
 
     request = plan.request()
     if plan.is_there():

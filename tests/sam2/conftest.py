@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.sam2.convert import ConvertedDecoder, convert_decoder
+from harness.sam2.workload import Workload, prepare
+
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2Model
 
@@ -78,3 +81,28 @@ def small_folder(small_model: Sam2Model, tmp_path_factory: pytest.TempPathFactor
 def photo() -> NDArray[np.uint8]:
     """Noise, 90 high and 120 wide."""
     return np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def told() -> list[str]:
+    """What the conversion of `converted` said it was doing."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def converted(small_folder: Path, told: list[str], tmp_path_factory: pytest.TempPathFactory) -> ConvertedDecoder:
+    """The small decoder with the safe LayerNorm and float32 weights, alone in its cache folder."""
+    return convert_decoder(tmp_path_factory.mktemp("cache") / "new", source=str(small_folder), progress=told.append)
+
+
+@pytest.fixture(scope="session")
+def prepared(small_folder: Path, photo: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    """The small decoder with the plain LayerNorm and float16 weights, and its inputs for a tap."""
+    return prepare(
+        tmp_path_factory.mktemp("cache"),
+        photo=photo,
+        at=(40, 50),
+        source=str(small_folder),
+        layernorm="plain",
+        weights="float16",
+    )

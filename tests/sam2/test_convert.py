@@ -3,6 +3,7 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import importlib.util
 import json
 import re
 import time
@@ -20,9 +21,10 @@ from harness.errors import UsageError
 from harness.sam2 import convert, tflite, worker
 from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES
 from harness.sam2.convert import ConvertedDecoder, DecoderPlan, convert_decoder
-from harness.sam2.decoder import build_decoder, sample_inputs
+from harness.sam2.decoder import HeadAttention, build_decoder, sample_inputs
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
+from harness.sam2.workload import Workload
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -47,43 +49,23 @@ def on_the_cpu(path: Path, arrays: dict[str, NDArray[np.float32]]) -> dict[str, 
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], arrays[detail["name"]])
     interpreter.invoke()
-    return {
-        detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()
-    }
+    return {detail["name"]: interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()}
 
 
 def eager(model: Sam2Model, layernorm: Literal["safe", "plain"], *, halved: bool) -> dict[str, Any]:
     """The rewritten decoder's inputs and outputs in torch, with its weights rounded to fp16 if wanted."""
     decoder = copy.deepcopy(build_decoder(model, layernorm))
-    for tensor in (*decoder.parameters(), *decoder.buffers()):
-        if halved:
+    if halved:
+        for attention in (module for module in decoder.modules() if isinstance(module, HeadAttention)):
+            # The converter folds the scaling into the projection, so that is what gets rounded.
+            attention.q_proj.weight.data *= attention.scaling
+            attention.q_proj.bias.data *= attention.scaling
+            attention.scaling = 1.0
+        for tensor in (*decoder.parameters(), *decoder.buffers()):
             tensor.data.copy_(tensor.data.half().float())
     inputs = sample_inputs(model, seed=11)
-    named = dict(zip(INPUT_NAMES, inputs, strict=True)) | dict(
-        zip(OUTPUT_NAMES, decoder(*inputs), strict=True)
-    )
+    named = dict(zip(INPUT_NAMES, inputs, strict=True)) | dict(zip(OUTPUT_NAMES, decoder(*inputs), strict=True))
     return {name: tensor.numpy() for name, tensor in named.items()}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def told() -> list[str]:
-    """What the conversion of `converted` said it was doing."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def converted(small_folder: Path, cache: Path, told: list[str]) -> ConvertedDecoder:
-    return convert_decoder(cache / "new", source=str(small_folder), progress=told.append)
-
-
-@pytest.fixture(scope="module")
-def converted_half(small_folder: Path, cache: Path) -> ConvertedDecoder:
-    return convert_decoder(cache, source=str(small_folder), layernorm="plain", weights="float16")
 
 
 def test_a_first_conversion_makes_the_model_its_card_and_the_prompt_constants(
@@ -136,54 +118,45 @@ def test_float32_on_the_cpu_is_the_eager_decoder(converted: ConvertedDecoder, sm
 
 
 def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
-    converted_half: ConvertedDecoder, small_model: Sam2Model
+    prepared: Workload, small_model: Sam2Model
 ) -> None:
     wanted = eager(small_model, "plain", halved=True)
     unrounded = eager(small_model, "plain", halved=False)
-    got = on_the_cpu(converted_half.path, wanted)
+    got = on_the_cpu(prepared.model_path, wanted)
     for name in OUTPUT_NAMES:
         scale = np.abs(wanted[name]).max()
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * scale)
         assert np.abs(got[name] - unrounded[name]).max() > 3e-5 * scale, "rounding must have an effect"
 
 
-def test_float16_halves_the_file_and_keeps_the_graph(
-    converted: ConvertedDecoder, converted_half: ConvertedDecoder
-) -> None:
+def test_float16_halves_the_file_and_keeps_the_graph(converted: ConvertedDecoder, prepared: Workload) -> None:
     weights = sum(
-        len(buffer.data)
-        for buffer in tflite.read(converted.path.read_bytes()).buffers
-        if buffer.data is not None
+        len(buffer.data) for buffer in tflite.read(converted.path.read_bytes()).buffers if buffer.data is not None
     )
     halves = sum(
-        len(buffer.data)
-        for buffer in tflite.read(converted_half.path.read_bytes()).buffers
-        if buffer.data is not None
+        len(buffer.data) for buffer in tflite.read(prepared.model_path.read_bytes()).buffers if buffer.data is not None
     )
     assert halves == pytest.approx(weights / 2, rel=0.01)
-    counts = op_counts(converted_half.path)
+    counts = op_counts(prepared.model_path)
     assert counts["DEQUANTIZE"] > 50
     assert counts["BATCH_MATMUL"] == 15
     assert counts["MAXIMUM"] == 0, "the plain LayerNorm has none"
     assert op_counts(converted.path)["MAXIMUM"] == 10
 
 
-@pytest.mark.usefixtures("converted")
 def test_a_second_call_finds_it_without_starting_anything(
-    small_folder: Path, cache: Path, converted: ConvertedDecoder, monkeypatch: pytest.MonkeyPatch
+    small_folder: Path, converted: ConvertedDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "run_worker", lambda *_: pytest.fail("nothing is to be made"))
     start = time.monotonic()
-    again = convert_decoder(cache / "new", source=str(small_folder), progress=pytest.fail)
+    again = convert_decoder(converted.path.parent, source=str(small_folder), progress=pytest.fail)
     assert again == dataclasses.replace(converted, cached=True)
     assert time.monotonic() - start < 2
 
 
 def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def model(source: Source, **changes: Any) -> Path:
-        return DecoderPlan(
-            tmp_path, source, changes.get("layernorm", "safe"), changes.get("weights", "float32")
-        ).model
+        return DecoderPlan(tmp_path, source, changes.get("layernorm", "safe"), changes.get("weights", "float32")).model
 
     source = resolve("random")
     names = [
@@ -200,9 +173,7 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pyt
     assert len(set(names)) == 6
 
 
-def test_a_damaged_or_incomplete_cache_does_not_count(
-    converted: ConvertedDecoder, small_folder: Path
-) -> None:
+def test_a_damaged_or_incomplete_cache_does_not_count(converted: ConvertedDecoder, small_folder: Path) -> None:
     plan = DecoderPlan(converted.path.parent, resolve(str(small_folder)), "safe", "float32")
     assert plan.is_there()
     for path in (plan.model, plan.card, plan.constants):
@@ -230,12 +201,8 @@ def test_a_choice_that_does_not_exist_is_refused(tmp_path: Path, options: Any, m
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        convert.importlib.util, "find_spec", lambda name: None if "litert" in name else object()
-    )
-    with pytest.raises(
-        UsageError, match=r"needs litert-torch, which this Python lacks\. Install .*'sam2' extra"
-    ):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "litert" in name else object())
+    with pytest.raises(UsageError, match=r"needs litert-torch, which this Python lacks\. Install .*'sam2' extra"):
         convert_decoder(tmp_path, source="random")
 
 

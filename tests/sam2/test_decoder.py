@@ -160,9 +160,7 @@ def test_the_small_decoder_is_upstreams(small_model: Sam2Model, layernorm: Liter
 
 
 @pytest.mark.parametrize("layernorm", ["safe", "plain"])
-def test_the_published_decoder_is_upstreams(
-    full_decoder_model: Sam2Model, layernorm: Literal["safe", "plain"]
-) -> None:
+def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, layernorm: Literal["safe", "plain"]) -> None:
     inputs = sample_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
     assert shapes == [[1, 256, 64, 64], [1, 2, 256], [1, 64, 128, 128], [1, 32, 256, 256]]
@@ -181,15 +179,11 @@ def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
 
 def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(small_model: Sam2Model) -> None:
     program = torch.export.export(build_decoder(small_model), sample_inputs(small_model), strict=False)
-    ranks = [
-        value.dim() for node in program.graph.nodes if isinstance(value := node.meta.get("val"), torch.Tensor)
-    ]
+    ranks = [value.dim() for node in program.graph.nodes if isinstance(value := node.meta.get("val"), torch.Tensor)]
     operations = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert len(ranks) > 200
     assert max(ranks) == 4
-    assert not [
-        name for name in operations if any(bad in name for bad in ("argmax", "gather", "where", "sin"))
-    ]
+    assert not [name for name in operations if any(bad in name for bad in ("argmax", "gather", "where", "sin"))]
 
 
 def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:

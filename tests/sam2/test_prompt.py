@@ -24,9 +24,7 @@ def constants(full_decoder_model: Sam2Model) -> PromptConstants:
     return prompt_constants(full_decoder_model)
 
 
-def upstream(
-    model: Sam2Model, *, points: Any = None, labels: Any = None, box: Any = None
-) -> NDArray[np.float32]:
+def upstream(model: Sam2Model, *, points: Any = None, labels: Any = None, box: Any = None) -> NDArray[np.float32]:
     """transformers' sparse embedding of one prompt, [1, N, 256]."""
     import torch
 
@@ -124,7 +122,5 @@ def test_encoding_prompts_needs_numpy_alone() -> None:
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=root
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=root)
     assert done.returncode == 0, done.stderr

@@ -91,9 +91,7 @@ def test_halved_weights_are_rounded_to_fp16_and_computed_with_in_float32() -> No
     model = adds(third)
     assert tflite.halve_weights(model) == 1
     x = values(1e-6, 0)
-    np.testing.assert_array_equal(
-        run(tflite.write(model), x), x + third.astype(np.float16).astype(np.float32)
-    )
+    np.testing.assert_array_equal(run(tflite.write(model), x), x + third.astype(np.float16).astype(np.float32))
 
 
 def test_halved_weights_take_half_the_room() -> None:

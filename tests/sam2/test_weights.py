@@ -48,9 +48,7 @@ def test_the_same_seed_draws_the_same_weights_and_another_seed_others(
         (IMAGE_POSITIONS, [0.688055, 0.469101, -1.019628]),
     ],
 )
-def test_a_seed_means_the_same_weights_on_every_machine(
-    small_model: Sam2Model, name: str, first: list[float]
-) -> None:
+def test_a_seed_means_the_same_weights_on_every_machine(small_model: Sam2Model, name: str, first: list[float]) -> None:
     values = small_model.state_dict()[name].flatten()[:3]
     torch.testing.assert_close(values, torch.tensor(first), rtol=0, atol=1e-6)
 
@@ -58,9 +56,7 @@ def test_a_seed_means_the_same_weights_on_every_machine(
 def test_random_weights_have_the_scale_of_trained_ones(full_decoder_model: Sam2Model) -> None:
     spread = {name: float(value.std(correction=0)) for name, value in full_decoder_model.state_dict().items()}
     assert spread["mask_decoder.transformer.layers.0.mlp.proj_in.weight"] == pytest.approx(1.5 / 16, rel=0.02)
-    assert spread["mask_decoder.transformer.layers.0.mlp.proj_out.weight"] == pytest.approx(
-        1.5 / 2048**0.5, rel=0.02
-    )
+    assert spread["mask_decoder.transformer.layers.0.mlp.proj_out.weight"] == pytest.approx(1.5 / 2048**0.5, rel=0.02)
     assert spread["mask_decoder.upscale_conv1.weight"] == pytest.approx(1.5 / 16, rel=0.02)
     assert spread["mask_decoder.transformer.layers.0.mlp.proj_in.bias"] == pytest.approx(0.3, rel=0.1)
     assert spread["mask_decoder.transformer.layers.0.layer_norm1.weight"] == pytest.approx(0.1, rel=0.2)
@@ -69,9 +65,7 @@ def test_random_weights_have_the_scale_of_trained_ones(full_decoder_model: Sam2M
 
 
 def test_no_random_parameter_is_left_at_a_constant(small_model: Sam2Model) -> None:
-    flat = [
-        name for name, value in small_model.state_dict().items() if value.numel() > 1 and value.std() == 0
-    ]
+    flat = [name for name, value in small_model.state_dict().items() if value.numel() > 1 and value.std() == 0]
     assert flat == []
 
 
@@ -137,9 +131,7 @@ def test_a_checkpoint_that_keeps_the_positional_matrix_once_is_completed(
 
 def test_missing_weights_are_named(small_folder: Path, tmp_path: Path) -> None:
     folder = edited(small_folder, tmp_path / "holes", drop="mask_decoder.iou_token.weight")
-    with pytest.raises(
-        UsageError, match=r"lack 1 of SAM 2's parameters, such as 'mask_decoder.iou_token.weight'"
-    ):
+    with pytest.raises(UsageError, match=r"lack 1 of SAM 2's parameters, such as 'mask_decoder.iou_token.weight'"):
         load_model(str(folder))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -19,14 +19,24 @@ from harness.sam2.workload import Workload, prepare
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+class Prepare(Protocol):
+    """`prepare` with the cache folder, the weights and the model of the `prepared` fixture."""
+
+    def __call__(self, **options: Any) -> Workload: ...
 
 
-@pytest.fixture(scope="module")
-def prepared(cache: Path, small_folder: Path, photo: NDArray[np.uint8]) -> Workload:
-    return prepare(cache, photo=photo, at=(40, 50), source=str(small_folder))
+@pytest.fixture
+def cache(prepared: Workload) -> Path:
+    return prepared.model_path.parent
+
+
+@pytest.fixture
+def prepare_again(cache: Path, small_folder: Path, photo: NDArray[np.uint8]) -> Prepare:
+    def call(**options: Any) -> Workload:
+        fixed = {"photo": photo, "source": str(small_folder), "layernorm": "plain", "weights": "float16"}
+        return prepare(cache, **{**fixed, **options})
+
+    return call
 
 
 @pytest.fixture
@@ -65,13 +75,9 @@ def test_the_tap_is_encoded_in_model_space(prepared: Workload, cache: Path) -> N
 
 
 def test_the_same_again_starts_no_worker_and_gives_the_same(
-    prepared: Workload,
-    cache: Path,
-    small_folder: Path,
-    photo: NDArray[np.uint8],
-    requests: list[dict[str, Any]],
+    prepared: Workload, prepare_again: Prepare, requests: list[dict[str, Any]]
 ) -> None:
-    again = prepare(cache, photo=photo, at=(40, 50), source=str(small_folder), progress=pytest.fail)
+    again = prepare_again(at=(40, 50), progress=pytest.fail)
     assert requests == []
     assert again.model_path == prepared.model_path
     for name, array in prepared.inputs.items():
@@ -79,59 +85,47 @@ def test_the_same_again_starts_no_worker_and_gives_the_same(
 
 
 def test_another_tap_on_the_same_photo_changes_the_prompt_alone(
-    prepared: Workload,
-    cache: Path,
-    small_folder: Path,
-    photo: NDArray[np.uint8],
-    requests: list[dict[str, Any]],
+    prepared: Workload, prepare_again: Prepare, requests: list[dict[str, Any]]
 ) -> None:
-    other = prepare(cache, photo=photo, at=(10, 80), source=str(small_folder))
+    other = prepare_again(at=(10, 80))
     assert requests == []
     assert not np.array_equal(other.inputs["sparse_prompt"], prepared.inputs["sparse_prompt"])
     for name in ("image_embeddings", "feat_s1", "feat_s0"):
         np.testing.assert_array_equal(other.inputs[name], prepared.inputs[name])
 
 
-@pytest.mark.usefixtures("prepared")
 def test_another_photo_asks_for_features_but_not_for_another_model(
-    cache: Path, small_folder: Path, photo: NDArray[np.uint8], requests: list[dict[str, Any]]
+    prepare_again: Prepare, photo: NDArray[np.uint8], requests: list[dict[str, Any]]
 ) -> None:
     changed = photo.copy()
     changed[0, 0, 0] ^= 1
     with pytest.raises(InterruptedError):
-        prepare(cache, photo=changed, source=str(small_folder))
+        prepare_again(photo=changed)
     (request,) = requests
     assert set(request) == {"source", "features"}
 
 
-@pytest.mark.usefixtures("prepared")
-def test_another_model_asks_for_no_new_features(
-    cache: Path, small_folder: Path, photo: NDArray[np.uint8], requests: list[dict[str, Any]]
-) -> None:
+def test_another_model_asks_for_no_new_features(prepare_again: Prepare, requests: list[dict[str, Any]]) -> None:
     with pytest.raises(InterruptedError):
-        prepare(cache, photo=photo, source=str(small_folder), weights="float16")
+        prepare_again(weights="float32")
     (request,) = requests
     assert set(request) == {"source", "constants", "decoder"}
-    assert request["decoder"]["weights"] == "float16"
+    assert request["decoder"]["weights"] == "float32"
 
 
-@pytest.mark.usefixtures("prepared")
-def test_damaged_features_are_made_again(
-    cache: Path, small_folder: Path, photo: NDArray[np.uint8], requests: list[dict[str, Any]]
-) -> None:
+def test_damaged_features_are_made_again(cache: Path, prepare_again: Prepare, requests: list[dict[str, Any]]) -> None:
     (features,) = cache.glob("sam2-features-*.npz")
     content = features.read_bytes()
     try:
         for damaged in (content[: len(content) // 2], b""):
             features.write_bytes(damaged)
             with pytest.raises(InterruptedError):
-                prepare(cache, photo=photo, source=str(small_folder))
+                prepare_again()
     finally:
         features.write_bytes(content)
     assert [set(request) for request in requests] == [{"source", "features"}] * 2
 
 
-@pytest.mark.usefixtures("prepared")
 def test_a_second_run_imports_no_torch(
     cache: Path, small_folder: Path, photo: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -140,7 +134,8 @@ def test_a_second_run_imports_no_torch(
         "import sys, numpy, pathlib\n"
         "from harness.sam2.workload import prepare\n"
         "folder, photo, source = sys.argv[1:]\n"
-        "prepare(pathlib.Path(folder), photo=numpy.load(photo), source=source, progress=sys.exit)\n"
+        "prepare(pathlib.Path(folder), photo=numpy.load(photo), source=source, progress=sys.exit,\n"
+        "        layernorm='plain', weights='float16')\n"
         "sys.exit('torch imported' if {'torch', 'transformers', 'litert_torch'} & set(sys.modules) else 0)"
     )
     done = subprocess.run(
@@ -153,11 +148,8 @@ def test_a_second_run_imports_no_torch(
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.usefixtures("prepared")
-def test_without_a_tap_the_middle_of_the_photo_is_tapped(
-    cache: Path, small_folder: Path, photo: NDArray[np.uint8]
-) -> None:
-    assert prepare(cache, photo=photo, source=str(small_folder)).at == (60, 45)
+def test_without_a_tap_the_middle_of_the_photo_is_tapped(prepare_again: Prepare) -> None:
+    assert prepare_again().at == (60, 45)
 
 
 def test_without_a_photo_the_sample_portrait_is_tapped_on_the_face(
@@ -178,9 +170,7 @@ def test_without_a_photo_the_sample_portrait_is_tapped_on_the_face(
 
 
 @pytest.mark.parametrize("at", [(-1, 5), (5, -0.5), (120, 5), (5, 90), (float("nan"), 5)])
-def test_a_tap_outside_the_photo_is_refused(
-    tmp_path: Path, photo: NDArray[np.uint8], at: tuple[float, float]
-) -> None:
+def test_a_tap_outside_the_photo_is_refused(tmp_path: Path, photo: NDArray[np.uint8], at: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="outside the photo, which is 120 wide and 90 high"):
         prepare(tmp_path, photo=photo, at=at, source="random")
 

@@ -1,0 +1,240 @@
+"""The command line: parses, wires, prints. Exit codes: 0 right, 1 wrong, 2 misuse, 3 device trouble, 4 unresolved."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness import __version__, commands, demo, doctor, terminal
+from harness.commands import Request
+from harness.devices.registry import attached_devices, profiles
+from harness.errors import EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
+from harness.report.page import write_report
+from harness.request_options import (
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    SignatureOption,
+    TimeoutOption,
+    with_request,
+)
+from harness.results import list_runs, read_run
+from harness.sam2.contract import LayerNormKind, WeightKind
+
+app = typer.Typer(
+    help="Find the op that breaks a model on an on-device GPU.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+sam2 = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
+app.add_typer(sam2, name="sam2")
+
+LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}
+
+
+@app.command()
+@with_request
+def run(
+    request: Request,
+    as_json: JsonOption = False,
+    warmup: Annotated[int, typer.Option(min=0, help="Runs before the timed ones.")] = 0,
+    iterations: Annotated[int, typer.Option(min=1, help="Timed runs.")] = 1,
+) -> None:
+    """Run a model and keep its outputs."""
+    with terminal.Stages() as progress:
+        done, folder = commands.run_command(request, warmup=warmup, iterations=iterations, progress=progress)
+    if as_json:
+        terminal.print_json(commands.run_json(done) | {"run": str(folder)})
+    else:
+        terminal.show_run(done, folder)
+
+
+@app.command()
+@with_request
+def compare(request: Request, as_json: JsonOption = False) -> None:
+    """Compare a model's outputs with the host CPU's; exit 1 when they are wrong."""
+    with terminal.Stages() as progress:
+        found, folder = commands.compare_command(request, progress)
+    if as_json:
+        terminal.print_json(found.to_json() | {"run": str(folder)})
+    else:
+        terminal.show_comparison(found, request.device, folder)
+    raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
+
+
+@app.command()
+@with_request
+def dump(request: Request, as_json: JsonOption = False) -> None:
+    """Write every op's result from device and host as safetensors, and ops.csv; exit 1 when outputs are wrong."""
+    with terminal.Stages() as progress:
+        found, count, folder = commands.dump_command(request, progress)
+    if as_json:
+        terminal.print_json(found.to_json() | {"records": count, "run": str(folder)})
+    else:
+        terminal.show_comparison(found, request.device, folder)
+        terminal.out.print(f"[dim]{count} values from both sides in tensors/, their figures in ops.csv[/]")
+    raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
+
+
+@app.command()
+@with_request
+def localize(request: Request, as_json: JsonOption = False) -> None:
+    """Name the ops that break a model; exit 1 with culprits, 4 when unresolved."""
+    with terminal.Stages() as progress:
+        answer, folder = commands.localize_command(request, progress)
+    if as_json:
+        terminal.print_json(answer.to_json() | {"run": str(folder)})
+    else:
+        terminal.show_localization(answer, folder)
+    raise typer.Exit(LOCALIZED[answer.status])
+
+
+@app.command()
+def audit(
+    model: ModelArgument,
+    device: DeviceOption = "host",
+    static: Annotated[bool, typer.Option("--static", help="Look at the file only, ask no GPU.")] = False,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+    signature: SignatureOption = None,
+) -> None:
+    """Count ops and ranks, and list what the GPU refuses; exit 1 when it refuses something."""
+    with terminal.Stages() as progress:
+        found = commands.audit_command(model, signature, None if static else device, timeout, progress)
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        terminal.show_audit(found, model)
+    raise typer.Exit(EXIT_WRONG if found.unsupported else EXIT_OK)
+
+
+@app.command(name="doctor")
+def doctor_command(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
+    """Check that everything is here, by using it; exit 3 when something is missing."""
+    checks = []
+    for check in doctor.examine(out):
+        checks.append(check)
+        if as_json:
+            continue
+        mark = {"ok": "[green]ok      [/]", "missing": "[red]missing [/]", "optional": "[yellow]optional[/]"}[
+            check.state
+        ]
+        terminal.out.print(f"{mark} {check.name}: {escape(check.detail)}")
+        if check.mend:
+            terminal.out.print(f"         [bold]{escape(check.mend)}[/]")
+    if as_json:
+        terminal.print_json({"schema": 1, "checks": [check.to_json() for check in checks]})
+    raise typer.Exit(EXIT_DEVICE if any(check.state == "missing" for check in checks) else EXIT_OK)
+
+
+@app.command()
+def devices(as_json: JsonOption = False) -> None:
+    """List what --device can name here."""
+    found = attached_devices()
+    known = profiles()
+    if as_json:
+        attached = [{"serial": d.serial, "state": d.state, "product": d.product} for d in found]
+        terminal.print_json({"schema": 1, "host": True, "attached": attached, "profiles": sorted(known)})
+        return
+    table = Table("name", "what", box=None, header_style="dim", pad_edge=False)
+    table.add_row("host", "this machine's CPU and GPU; host@RELEASE for another ai-edge-litert")
+    for device in found:
+        table.add_row(device.serial, escape(f"{device.product} ({device.state})"))
+    for name, profile in known.items():
+        here = any(d.product == profile.product for d in found)
+        table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")
+    terminal.out.print(table)
+
+
+@app.command()
+def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
+    """List the runs in a results folder, newest first."""
+    rows = []
+    for path in list_runs(out):
+        try:
+            rows.append((path, read_run(path)))
+        except UsageError as error:
+            terminal.err.print(f"[yellow]{escape(str(error))}[/]")
+    if as_json:
+        listed = [
+            {"path": path, "command": r.get("command"), "status": r.get("status"), "result": _word(r)}
+            for path, r in rows
+        ]
+        terminal.print_json({"schema": 1, "runs": listed})
+        return
+    table = Table("run", "command", "status", "answer", box=None, header_style="dim", pad_edge=False)
+    for path, record in rows:
+        table.add_row(escape(path.name), str(record.get("command")), str(record.get("status")), escape(_word(record)))
+    terminal.out.print(table)
+
+
+def _word(record: dict[str, object]) -> str:
+    result = record.get("result")
+    return str(result.get("status", "")) if isinstance(result, dict) else ""
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
+    """Write a run's report.html anew."""
+    terminal.out.print(str(write_report(run_folder)))
+
+
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", help="A folder, a Hugging Face name, or `random`; default what can be had."),
+]
+LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
+
+
+@sam2.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
+    weights: WeightsOption = None,
+    layernorm: LayerNormOption = "safe",
+    storage: Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")] = "float32",
+    seed: Annotated[int, typer.Option(min=0, help="For random weights.")] = 0,
+) -> None:
+    """Convert the mask decoder, and encode the sample portrait with a tap on the face as its inputs."""
+    with terminal.Stages() as progress:
+        made = demo.convert(folder, weights, layernorm, storage, seed, progress)
+    terminal.out.print(f"{made.model}\n{made.inputs}\n[dim]{escape(made.provenance)}[/]")
+
+
+@app.command(name="demo")
+def demo_command(
+    device: DeviceOption = "host",
+    weights: WeightsOption = None,
+    layernorm: LayerNormOption = "safe",
+    out: OutOption = Path("results"),
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """Find the ops that break the SAM 2.1 mask decoder: photo, tap, both masks, culprits, report."""
+    with terminal.Stages() as progress:
+        story = demo.tell(device, weights, layernorm, out, timeout, progress)
+    demo.show(story)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        terminal.out.print(f"harness {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: a HarnessError becomes one sentence and its exit code."""
+    try:
+        app()
+    except HarnessError as error:
+        terminal.err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

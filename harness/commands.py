@@ -1,0 +1,205 @@
+"""What each command does, once its words are parsed: models and inputs in, run folders and answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, failure, make_job
+from harness.devices.host import HostDevice
+from harness.devices.registry import open_device
+from harness.errors import HarnessError
+from harness.graph.audit import Audit, audit
+from harness.graph.model import Model
+from harness.graph.surgery import isolate
+from harness.inputs import check_inputs, load_inputs, random_inputs
+from harness.job import Array, Completed, Options, Rejected
+from harness.localize.baseline import Case, output_label
+from harness.localize.comparison import Bench, Comparison, compare_model
+from harness.localize.dump import dump
+from harness.localize.localize import localize
+from harness.localize.result import Localization, residency_json
+from harness.numerics.metrics import finite_range
+from harness.progress import SILENT, Progress
+from harness.report.page import write_report
+from harness.results import RunFolder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the common options say. `given` replaces `inputs` and `seed` when the caller has arrays at hand."""
+
+    model: Path
+    device: str = "host"
+    options: Options = field(default_factory=Options)
+    inputs: Path | None = None
+    seed: int = 0
+    out: Path = Path("results")
+    timeout: float = 600.0
+    signature: str | None = None
+    given: dict[str, Array] | None = None
+    provenance: str | None = None
+
+
+class Scene(Protocol):
+    """Pictures for a report, drawn once the device's outputs are there."""
+
+    def draw(self, run: RunFolder) -> dict[str, Any]:
+        """Write the pictures into the run folder and describe them."""
+
+
+@contextmanager
+def _session(command: str, request: Request, progress: Progress) -> Iterator[tuple[Bench, Case]]:
+    """Check everything that can be checked without a device, then open the devices and the run folder."""
+    whole = Model.load(request.model)
+    model = isolate(whole, request.signature)
+    model.path = request.model
+    graph = model.graph()
+    if request.given is not None:
+        inputs, origin = check_inputs(request.given, graph), "given by the caller"
+    elif request.inputs is not None:
+        inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
+    else:
+        inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
+    case = Case(model, inputs, request.options, request.timeout, request.seed)
+    with ExitStack() as stack:
+        device: Device = stack.enter_context(open_device(request.device, lambda what: progress.stage(what, 20.0)))
+        host = stack.enter_context(HostDevice())
+        run = stack.enter_context(RunFolder.create(request.out, command, str(request.model), request.device))
+        run.save(
+            model={"path": str(request.model), "sha256": model.sha256, "ops": len(graph.ops)},
+            device={"name": device.name, "kind": device.kind, "runtime": "", "gpu": ""},
+            options={
+                "accelerator": request.options.accelerator,
+                "precision": request.options.precision,
+                "inputs": origin,
+                "signature": request.signature,
+                "timeout_s": request.timeout,
+            },
+            provenance=request.provenance,
+        )
+        stack.enter_context(_explained(run))
+        yield Bench(device, host, run, progress), case
+
+
+@contextmanager
+def _explained(run: RunFolder) -> Iterator[None]:
+    """A failure leaves its sentence and a report behind."""
+    try:
+        yield
+    except HarnessError as error:
+        with suppress(HarnessError):
+            run.save(status="failed", error=str(error))
+            write_report(run.path)
+        raise
+
+
+def _close(bench: Bench, done: Completed, seconds: float | None, result: dict[str, Any]) -> None:
+    device = {
+        "name": bench.device.name,
+        "kind": bench.device.kind,
+        "runtime": done.runtime,
+        "gpu": done.adapter,
+    }
+    bench.run.save(status="done", device=device, seconds=seconds, result=result)
+    write_report(bench.run.path)
+
+
+def run_command(
+    request: Request, *, warmup: int, iterations: int, progress: Progress = SILENT
+) -> tuple[Completed, Path]:
+    """`harness run`: the outputs, as safetensors in the run folder. Raises HarnessError."""
+    with _session("run", request, progress) as (bench, case):
+        progress.stage(f"{request.model.name} on {bench.device.name}", 2 + len(case.graph.ops) * 0.07)
+        job = make_job(
+            case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations
+        )
+        done = completed(bench.device, job, "running the model")
+        for name, values in done.outputs.items():
+            bench.run.tensors.put(output_label(name), "device", values, name)
+        bench.run.log(done.log)
+        bench.run.samples(done.samples, "run")
+        _close(bench, done, None, run_json(done))
+        return done, bench.run.path
+
+
+def run_json(done: Completed) -> dict[str, Any]:
+    """`run --json`, schema 1."""
+    totals = [(s.write_ns + s.run_ns + s.read_ns) / 1e6 for s in done.samples]
+    return {
+        "schema": 1,
+        "outputs": [
+            {
+                "name": name,
+                "dtype": values.dtype.name,
+                "shape": list(values.shape),
+                "range": list(finite_range(values)),
+                "nonfinite": int(values.size - np.isfinite(values).sum()) if values.dtype.kind in "fc" else 0,
+            }
+            for name, values in done.outputs.items()
+        ],
+        "residency": residency_json(done.residency),
+        "runtime": done.runtime,
+        "gpu": done.adapter,
+        "compile_ms": done.compile_ns / 1e6,
+        "samples_ms": {
+            "min": min(totals),
+            "median": float(np.median(totals)),
+            "max": max(totals),
+            "count": len(totals),
+        },
+    }
+
+
+def compare_command(request: Request, progress: Progress = SILENT) -> tuple[Comparison, Path]:
+    """`harness compare`. Raises HarnessError."""
+    with _session("compare", request, progress) as (bench, case):
+        found = compare_model(bench, case)
+        _close(bench, found.done, None, found.to_json())
+        return found, bench.run.path
+
+
+def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Comparison, int, Path]:
+    """`harness dump`: (comparison, ops read, run folder). Raises HarnessError."""
+    with _session("dump", request, progress) as (bench, case):
+        found, records = dump(bench, case)
+        _close(bench, found.done, None, found.to_json() | {"records": len(records)})
+        return found, len(records), bench.run.path
+
+
+def localize_command(
+    request: Request, progress: Progress = SILENT, scene: Scene | None = None
+) -> tuple[Localization, Path]:
+    """`harness localize`. `scene` adds pictures to the report. Raises HarnessError."""
+    with _session("localize", request, progress) as (bench, case):
+        answer = localize(bench, case)
+        if scene is not None:
+            bench.run.save(scene=scene.draw(bench.run))
+        bench.run.save(status="done", device=answer.device, seconds=answer.seconds, result=answer.to_json())
+        write_report(bench.run.path)
+        return answer, bench.run.path
+
+
+def audit_command(
+    path: Path, signature: str | None, device_name: str | None, timeout: float, progress: Progress = SILENT
+) -> Audit:
+    """`harness audit`; with a device, what its GPU delegate itself refuses. Raises HarnessError."""
+    model = isolate(Model.load(path), signature)
+    found = replace(audit(model), signatures=Model.load(path).signatures)
+    if device_name is None:
+        return found
+    inputs = random_inputs(model.graph(), 0)
+    progress.stage(f"asking {device_name}", 2 + found.total * 0.07)
+    with open_device(device_name) as device:
+        outcome = device.run(make_job(model, inputs, Options(), timeout=timeout, wanted=(), iterations=0))
+    if isinstance(outcome, Rejected):
+        return replace(found, unsupported=outcome.ops or (outcome.reason,), asked=f"{device_name}'s GPU")
+    if not isinstance(outcome, Completed):
+        raise failure(device_name, outcome, "asking what its GPU refuses")
+    return replace(found, unsupported=(), asked=f"{device_name}'s GPU")

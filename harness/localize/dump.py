@@ -1,0 +1,32 @@
+"""Every op's tensors from the device and from the reference, kept, with their local errors in ops.csv."""
+
+from __future__ import annotations
+
+from harness.localize.baseline import Case
+from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
+from harness.localize.local_error import LocalError, plan
+from harness.localize.result import OpRecord
+from harness.localize.taps import TAP_BUDGET, choose, read_copies
+
+
+def dump(bench: Bench, case: Case, *, budget: int = TAP_BUDGET) -> tuple[Comparison, list[OpRecord]]:
+    """Compare the model, and keep each op's result from both sides in the run folder.
+
+    Raises:
+        DeviceError: the reference or the untouched model does not complete.
+    """
+    comparison = compare_model(bench, case, keep=True)
+    taps = choose(case.graph, None)
+    size = sum(case.graph.tensors[t].nbytes for t in taps)
+    bench.progress.stage(f"{len(taps)} tensors read on {bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 40e6)
+    tapped = read_copies(bench.device, case, bench.run.tensors, taps, budget=budget, advance=bench.progress.fraction)
+    bench.device.rest()
+    read = frozenset(tapped.read)
+    readings = plan(case.graph, read)
+    bench.progress.stage("each op re-run on the device's own inputs", 1 + len(readings) / 60)
+    records = []
+    local = LocalError(bench.host, case, bench.run.tensors, comparison.beyond)
+    for record in local.judge(readings, read, bench.progress.fraction):
+        records.append(record)
+        bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
+    return comparison, records

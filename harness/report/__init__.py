@@ -1,0 +1,1 @@
+"""What a run found, as one page that opens anywhere: no server, no network, no tensor files."""

@@ -1,0 +1,121 @@
+"""Numbers and names as a reader sees them.
+
+Figures keep a form that sorts by its leading number, since the page sorts by what it shows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+
+NOTHING = "–"
+# A name of a hostile model may be a megabyte long.
+LONGEST_NAME = 600
+_SHORT = 64
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits: `0.728`, `2.54e6`, `8,609`; `∞` and `NaN` in words."""
+    if value is None:
+        return NOTHING
+    special = _special(value)
+    if special:
+        return special
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if 1e-3 <= size < 999.5:
+        text = f"{value:.3g}"
+    elif 999.5 <= size < 1e5:
+        text = f"{value:,.0f}"
+    else:
+        mantissa, _, exponent = f"{value:.2e}".partition("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def count(value: float | None) -> str:
+    """A whole number: `8,609`."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def times(value: float | None) -> str:
+    """A ratio: `335×`."""
+    text = figure(value)
+    return text if value is None or math.isnan(value) or value == 0 else f"{text}×"
+
+
+def share(value: float | None, digits: int = 6) -> str:
+    """A figure that is best at 1, such as a cosine: 1 only when it is 1."""
+    if value is None:
+        return NOTHING
+    special = _special(value)
+    if special:
+        return special
+    scale = 10.0**digits
+    shown = math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value
+    text = "1" if shown == 1 else f"{shown:.{digits}f}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def shares(*values: float) -> list[str]:
+    """Figures that are best at 1, side by side, with as many digits as tell the nearest one from 1."""
+    gaps = [1 - value for value in values if value < 1]
+    digits = 3 if not gaps else max(3, min(7, math.ceil(-math.log10(min(gaps))) + 1))
+    return [share(value, digits) for value in values]
+
+
+def duration(nanoseconds: float | None) -> str:
+    """`3.72 s`, `318 ms`, `107 µs`."""
+    if nanoseconds is None:
+        return NOTHING
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if nanoseconds >= 0.9995 * size:
+            return f"{nanoseconds / size:.3g} {unit}" if nanoseconds < 999.5 * size else f"{nanoseconds / size:,.0f} {unit}"
+    return f"{nanoseconds:.0f} ns"
+
+
+def interval(bounds: Sequence[float]) -> str:
+    """`−1.45 … 1.53`; nothing when no element was finite."""
+    if len(bounds) != 2 or bounds[0] > bounds[1]:
+        return NOTHING
+    return f"{figure(bounds[0])} … {figure(bounds[1])}"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """`8×8×16`; `scalar` without axes."""
+    return "×".join(map(str, sizes)) or "scalar"
+
+
+def visible(text: str) -> str:
+    """Control, formatting and surrogate characters as escapes, so that a name cannot reorder or hide what surrounds it."""
+    plain = "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+    return plain if len(plain) <= LONGEST_NAME else f"{plain[: LONGEST_NAME - 1]}…"
+
+
+def short_name(name: str) -> str:
+    """A tensor name without the Python packages in it and without the names fused into it.
+
+    `a.b.Decoder/a.b.Block_0/torch.nn.Linear_k;1;;…` becomes `Decoder/Block_0/Linear_k;1 …`.
+    """
+    first, _, fused = visible(name).partition(";;")
+    parts = [re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=\w)", "", part) for part in first.split("/")]
+    text = "/".join(parts)
+    if len(text) > _SHORT:
+        text = f"{text[: _SHORT // 3]}…{text[-(_SHORT - _SHORT // 3 - 1) :]}"
+    return f"{text} …" if fused else text
+
+
+def _special(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "\N{MINUS SIGN}∞"
+    return ""
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,238 @@
+"""One run as plain facts: run.json, read once and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from harness.errors import UsageError
+from harness.job import Accelerator, Options, Precision
+from harness.report.fields import Fields
+
+State = Literal["running", "done", "failed", "interrupted"]
+Answer = Literal["", "pass", "fail", "culprits", "unresolved"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How far one output is from its exact values. What was not measured is None."""
+
+    name: str
+    ok: bool | None
+    cosine: float | None
+    max_abs: float | None
+    expected_max_abs: float | None
+    ratio: float | None
+    relative_rms: float | None
+    snr_db: float | None
+    iou: float | None
+    nonfinite: int | None
+    reference_range: tuple[float, ...]
+    device_range: tuple[float, ...]
+    worst: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A fix that was tried."""
+
+    name: str
+    cosine: float | None
+    max_abs: float | None
+    run_ms: float | None
+    ok: bool | None
+
+
+@dataclass(frozen=True)
+class CulpritFacts:
+    """An op, or a run of ops, that its own arithmetic does not excuse."""
+
+    first: int
+    last: int
+    op: str
+    output: str
+    cause: str
+    signature: str
+    local_error: float | None
+    expected_error: float | None
+    ratio: float | None
+    nonfinite: int
+    shape: tuple[int, ...]
+    certified: bool
+    isolated: bool
+    note: str
+    reproducer: str
+    impact: tuple[Figures, ...]
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def number(self) -> str:
+        """`#49`, or `#3–5` for a run of ops."""
+        return f"#{self.last}" if self.first == self.last else f"#{self.first}–{self.last}"
+
+
+@dataclass(frozen=True)
+class Residency:
+    """Where the nodes ran; `full` is None when nothing was said about it."""
+
+    full: bool | None
+    delegated: int | None
+    total: int | None
+    partitions: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything run.json says that the page shows."""
+
+    command: str
+    state: State
+    started: str
+    seconds: float | None
+    error: str
+    provenance: str
+    model_path: str
+    model_sha256: str
+    model_ops: int | None
+    device: str
+    kind: str
+    runtime: str
+    gpu: str
+    accelerator: str
+    precision: str
+    inputs: str
+    signature: str
+    timeout: float | None
+    answer: Answer
+    certified: bool
+    compiles: int | None
+    runs: int | None
+    compile_ms: float | None
+    outputs: tuple[Figures, ...]
+    culprits: tuple[CulpritFacts, ...]
+    explained: tuple[Figures, ...]
+    residency: Residency
+    notes: tuple[str, ...]
+    scene: Fields | None
+
+    @property
+    def half(self) -> bool:
+        """Whether the device stores values as float16 under the run's options."""
+        return Options(cast(Accelerator, self.accelerator), cast(Precision, self.precision)).half
+
+    @property
+    def model_name(self) -> str:
+        """The last part of the model's path."""
+        return self.model_path.replace("\\", "/").rstrip("/").rpartition("/")[2] or "unknown model"
+
+
+def parse_run(record: Mapping[str, Any]) -> Run:
+    """Read what `harness.results.read_run` returned. Raises UsageError when a field is of another type than documented."""
+    top = Fields(record)
+    result, options = top.child("result"), top.child("options")
+    model = result.child("model") if result.values.get("model") else top.child("model")
+    device = result.child("device") if result.values.get("device") else top.child("device")
+    residency = result.child("residency")
+    # An interrupted localization has judged the outputs already and says so at the top level.
+    outputs = result.children("outputs") or top.children("outputs")
+    return Run(
+        command=top.text("command"),
+        state=_choice(top, "status", State),
+        started=top.text("started"),
+        seconds=top.number("seconds"),
+        error=top.text("error"),
+        provenance=top.text("provenance"),
+        model_path=model.text("path"),
+        model_sha256=model.text("sha256"),
+        model_ops=model.count("ops"),
+        device=device.text("name"),
+        kind=device.text("kind"),
+        runtime=device.text("runtime"),
+        gpu=device.text("gpu"),
+        accelerator=options.text("accelerator") or "gpu",
+        precision=options.text("precision") or "default",
+        inputs=options.text("inputs"),
+        signature=options.text("signature"),
+        timeout=options.number("timeout_s"),
+        answer=_choice(result, "status", Answer),
+        certified=result.flag("certified") or False,
+        compiles=result.count("device_compiles"),
+        runs=result.count("device_runs"),
+        compile_ms=result.number("compile_ms"),
+        outputs=tuple(map(_figures, outputs)),
+        culprits=tuple(map(_culprit, result.children("culprits"))),
+        explained=tuple(_figures(each, "output") for each in result.children("explained")),
+        residency=Residency(
+            residency.flag("full"),
+            residency.count("delegated"),
+            residency.count("total"),
+            residency.count("partitions"),
+        ),
+        notes=result.texts("notes"),
+        scene=top.child("scene") if top.values.get("scene") else None,
+    )
+
+
+def _choice(fields: Fields, key: str, kind: Any) -> Any:
+    value, known = fields.text(key), kind.__args__
+    if value not in known:
+        raise UsageError(f"{fields.where}: {key} is {value[:40]!r}, not one of {', '.join(filter(None, known))}.")
+    return value
+
+
+def _figures(fields: Fields, name: str = "name") -> Figures:
+    return Figures(
+        name=fields.text(name),
+        ok=fields.flag("ok"),
+        cosine=fields.number("cosine"),
+        max_abs=fields.number("max_abs"),
+        expected_max_abs=fields.number("expected_max_abs"),
+        ratio=fields.number("ratio"),
+        relative_rms=fields.number("relative_rms"),
+        snr_db=fields.number("snr_db"),
+        iou=fields.number("iou"),
+        nonfinite=fields.count("nonfinite"),
+        reference_range=fields.numbers("reference_range"),
+        device_range=fields.numbers("device_range") or fields.numbers("range"),
+        worst=_whole(fields, "worst"),
+        shape=_whole(fields, "shape"),
+        dtype=fields.text("dtype"),
+    )
+
+
+def _culprit(fields: Fields) -> CulpritFacts:
+    ops = _whole(fields, "ops")
+    if len(ops) != 2:
+        raise UsageError(f"{fields.where}: ops is {list(ops)}, not the first and the last op.")
+    return CulpritFacts(
+        first=ops[0],
+        last=ops[1],
+        op=fields.text("op"),
+        output=fields.text("output"),
+        cause=fields.text("cause"),
+        signature=fields.text("signature"),
+        local_error=fields.number("local_error"),
+        expected_error=fields.number("expected_error"),
+        ratio=fields.number("ratio"),
+        nonfinite=fields.count("nonfinite") or 0,
+        shape=_whole(fields, "shape"),
+        certified=fields.flag("certified") or False,
+        isolated=fields.flag("isolated") or False,
+        note=fields.text("note"),
+        reproducer=fields.text("reproducer"),
+        impact=tuple(_figures(each, "output") for each in fields.children("impact")),
+        remedies=tuple(
+            Remedy(r.text("name"), r.number("cosine"), r.number("max_abs"), r.number("run_ms"), r.flag("ok"))
+            for r in fields.children("remedies")
+        ),
+    )
+
+
+def _whole(fields: Fields, key: str) -> tuple[int, ...]:
+    values = fields.numbers(key)
+    if any(value % 1 for value in values):  # NaN and infinity have no remainder of 0 either
+        raise UsageError(f"{fields.where}: {key} is {list(values)}, not whole numbers.")
+    return tuple(int(value) for value in values)

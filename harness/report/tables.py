@@ -1,0 +1,182 @@
+"""ops.csv, samples.csv and log.txt of a run folder, as far as they were written."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from harness.errors import UsageError
+
+Verdict = Literal["culprit", "unread", "inherited", "fine"]
+VERDICTS: tuple[Verdict, ...] = ("culprit", "inherited", "fine", "unread")
+OPS_COLUMNS = (
+    "index", "first", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
+    "expected_max_abs", "expected_rms", "ratio", "nonfinite", "cosine_vs_reference", "max_abs_vs_reference",
+    "device_min", "device_max",
+)  # fmt: skip
+SAMPLES_COLUMNS = ("phase", "iteration", "write_ns", "run_ns", "read_ns")
+
+_LOG_BYTES = 24 << 10
+_LOG_LINES = 120
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One line of ops.csv. Figures are None where the op could not be read."""
+
+    index: int
+    first: int
+    op: str
+    output: str
+    shape: str
+    dtype: str
+    verdict: Verdict
+    as_output: bool
+    local_max: float | None
+    local_rms: float | None
+    expected_max: float | None
+    expected_rms: float | None
+    ratio: float | None
+    nonfinite: int | None
+    cosine: float | None
+    reference_max: float | None
+    device_range: tuple[float, ...]
+
+    @property
+    def number(self) -> str:
+        """`49`, or `3–5` where ops were judged together."""
+        return str(self.index) if self.first == self.index else f"{self.first}–{self.index}"
+
+
+@dataclass(frozen=True)
+class Ops:
+    """ops.csv. `there` tells an empty file from none; `incomplete` counts lines that were cut off."""
+
+    rows: tuple[OpRow, ...] = ()
+    incomplete: int = 0
+    there: bool = False
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One timed iteration, in nanoseconds."""
+
+    phase: str
+    iteration: int
+    write: float
+    run: float
+    read: float
+
+
+@dataclass(frozen=True)
+class LogTail:
+    """The end of log.txt."""
+
+    text: str = ""
+    cut: bool = False
+
+
+def read_ops(path: Path) -> Ops:
+    """Read ops.csv; its last line may be half a line. Raises UsageError."""
+    rows, incomplete = [], 0
+    if not path.exists():
+        return Ops()
+    for line, cells in _lines(path, OPS_COLUMNS):
+        try:
+            rows.append(_op(cells))
+        except KeyError:
+            incomplete += 1
+        except ValueError as error:
+            raise UsageError(f"{path}, line {line}: {error}.", "Run the command again.") from None
+    return Ops(tuple(rows), incomplete, True)
+
+
+def read_samples(path: Path) -> tuple[SampleRow, ...]:
+    """Read samples.csv, without a last line that was cut off; nothing when there is none. Raises UsageError."""
+    rows = []
+    for line, cells in _lines(path, SAMPLES_COLUMNS) if path.exists() else ():
+        try:
+            times = [float(cells[name]) for name in SAMPLES_COLUMNS[2:]]
+            rows.append(SampleRow(cells["phase"], int(cells["iteration"]), *times))
+        except KeyError:
+            continue
+        except ValueError as error:
+            raise UsageError(f"{path}, line {line}: {error}.", "Run the command again.") from None
+    return tuple(rows)
+
+
+def read_log(path: Path) -> LogTail:
+    """The last lines of log.txt; nothing when there is none. Raises UsageError."""
+    if not path.exists():
+        return LogTail()
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_BYTES))
+            text = file.read(_LOG_BYTES).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    lines = text.splitlines()
+    cut = size > _LOG_BYTES or len(lines) > _LOG_LINES
+    # The first line of a tail by bytes is likely half a line.
+    kept = lines[1:] if size > _LOG_BYTES and len(lines) > 1 else lines
+    return LogTail("\n".join(kept[-_LOG_LINES:]), cut)
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column; a line that is cut off lacks columns."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.reader(file)
+            header = next(reader, None)
+            if header is None:
+                return
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise UsageError(f"{path} has no column {missing[0]!r}.", "Run the command again.")
+            for cells in reader:
+                # strict=False: what a killed writer left behind is short.
+                yield reader.line_num, dict(zip(header, cells, strict=False))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except csv.Error as error:
+        raise UsageError(f"{path} cannot be read ({error}).", "Run the command again.") from None
+
+
+def _op(cells: dict[str, str]) -> OpRow:
+    verdict = cells["verdict"]
+    if verdict not in VERDICTS:
+        raise ValueError(f"verdict is {verdict[:40]!r}")
+    # A line is whole when its last column is there.
+    bounds = (cells["device_min"], cells["device_max"])
+    # An op that was not read has no figures, whatever its columns hold.
+    read = verdict != "unread"
+    value = {name: float(cells[name]) if read and cells[name] else None for name in OPS_COLUMNS[8:16]}
+    nonfinite = value["nonfinite"]
+    return OpRow(
+        index=int(cells["index"]),
+        first=int(cells["first"]),
+        op=cells["op"],
+        output=cells["output"],
+        shape=cells["shape"].replace("x", "×") or "scalar",
+        dtype=cells["dtype"],
+        verdict=cast(Verdict, verdict),
+        as_output=cells["reading"] == "output",
+        local_max=value["local_max_abs"],
+        local_rms=value["local_rms"],
+        expected_max=value["expected_max_abs"],
+        expected_rms=value["expected_rms"],
+        ratio=value["ratio"],
+        nonfinite=None if nonfinite is None else int(nonfinite),
+        cosine=value["cosine_vs_reference"],
+        reference_max=value["max_abs_vs_reference"],
+        device_range=tuple(float(b) for b in bounds) if read and all(bounds) else (),
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be read ({error.strerror or error}).", "Check its permissions.")

@@ -1,0 +1,57 @@
+"""The options that `run`, `compare`, `dump` and `localize` share, declared once and turned into a `Request`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from harness.commands import Request
+from harness.job import Accelerator, Options, Precision
+
+DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds until a job is killed.")]
+SignatureOption = Annotated[str | None, typer.Option("--signature", help="Which signature; default the first.")]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
+
+
+def _template(
+    model: ModelArgument,
+    device: DeviceOption = "host",
+    accelerator: Annotated[Accelerator, typer.Option("--accelerator", help="What runs the model.")] = "gpu",
+    precision: Annotated[Precision, typer.Option("--precision", help="How the accelerator computes.")] = "default",
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="For random inputs, without --inputs.")] = 0,
+    out: OutOption = Path("results"),
+    timeout: TimeoutOption = 600.0,
+    signature: SignatureOption = None,
+) -> Request:
+    return Request(model, device, Options(accelerator, precision), inputs, seed, out, timeout, signature)
+
+
+def with_request(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter is a `Request`, as one whose parameters are the shared options and the rest."""
+    shared = inspect.signature(_template).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+    hints = get_type_hints(command, include_extras=True)
+
+    @wraps(command)
+    def parsed(**words: Any) -> None:
+        request = _template(**{name: words.pop(name) for name in shared})
+        command(request, **words)
+
+    kinds = get_type_hints(_template, include_extras=True)
+    parameters = [p.replace(annotation=kinds[p.name]) for p in shared.values()]
+    parameters += [p.replace(annotation=hints[p.name]) for p in own]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    parsed.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {p.name: p.annotation for p in keyword} | {"return": None}
+    return parsed

@@ -1,0 +1,228 @@
+"""What a person sees in a terminal: progress with the time left on stderr, answers on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from harness.graph.audit import Audit
+from harness.job import Completed, Residency
+from harness.localize.comparison import Comparison
+from harness.localize.result import Culprit, Localization, OutputVerdict
+from harness.numerics.metrics import finite_range
+from harness.results import to_json
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Stages:
+    """Draws stages as bars: one that tells its share of work done by that, the others by the clock against a guess.
+
+    A guess overrun slows the bar down rather than letting it stand at the end: it nears 100 % and never claims it.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._bars = Progress(
+            TextColumn("[progress.description]{task.description}"),
+            BarColumn(28),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[left]}"),
+            console=err,
+            disable=quiet,
+            transient=False,
+        )
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._task: Any = None
+        self._began = self._expected = 0.0
+        self._done: float | None = None
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> Stages:
+        self._bars.start()
+        self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._finish(complete=kind is None)
+        self._stop.set()
+        self._ticker.join()
+        self._bars.stop()
+
+    def stage(self, what: str, expected_seconds: float) -> None:
+        """A stage begins."""
+        with self._lock:
+            self._finish(complete=True)
+            self._began, self._expected, self._done = time.monotonic(), max(expected_seconds, 0.1), None
+            self._task = self._bars.add_task(escape(what), total=1.0, left="")
+
+    def fraction(self, done: float) -> None:
+        """This share of the stage is done."""
+        with self._lock:
+            self._done = done
+
+    def _finish(self, *, complete: bool) -> None:
+        if self._task is not None:
+            if complete:
+                self._bars.update(self._task, completed=1.0, left="")
+            self._bars.stop_task(self._task)
+            self._task = None
+
+    def _tick(self) -> None:
+        while not self._stop.wait(0.25):
+            with self._lock:
+                if self._task is None:
+                    continue
+                spent = time.monotonic() - self._began
+                if self._done:
+                    share, left = self._done, spent * (1 - self._done) / self._done
+                else:
+                    share = (
+                        spent / self._expected if spent < 0.8 * self._expected else 1 - 0.16 * self._expected / spent
+                    )
+                    left = max(self._expected - spent, 0.0)
+                text = f"about {left:.0f} s left" if left >= 1 else "almost done"
+                self._bars.update(self._task, completed=min(share, 0.99), left=text if self._expected > 2 else "")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(to_json(document), indent=1) + "\n")
+
+
+def residency_text(residency: Residency) -> str:
+    """`all 330 nodes`, or what is known."""
+    if residency.delegated is not None and residency.total is not None:
+        return f"{residency.delegated} of {residency.total} nodes delegated, {residency.partitions} partition(s)"
+    return "fully delegated" if residency.full else "not delegated"
+
+
+def outputs_table(outputs: Iterable[OutputVerdict]) -> Table:
+    """The model's outputs against the reference."""
+    table = Table("output", box=None, header_style="dim", pad_edge=False)
+    for title in ("cosine", "max error", "arithmetic explains", "ratio", "mask IoU", "non-finite"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for verdict in outputs:
+        actual, expected = verdict.judgement.actual, verdict.judgement.expected
+        table.add_row(
+            escape(verdict.name),
+            f"{actual.cosine:.6f}",
+            f"{actual.max_abs:.3g}",
+            f"{expected.max_abs:.3g}",
+            f"{verdict.judgement.ratio:.1f}x",
+            f"{verdict.iou:.4f}",
+            str(actual.nonfinite),
+            "[green]right[/]" if verdict.ok else "[red]wrong[/]",
+        )
+    return table
+
+
+def show_comparison(comparison: Comparison, device: str, folder: Path) -> None:
+    """The end of `harness compare`."""
+    done = comparison.done
+    out.print(outputs_table(comparison.outputs))
+    word = "[green]right[/]" if comparison.ok else "[red]wrong[/]"
+    out.print(
+        f"\n{escape(device)} is {word}: {residency_text(done.residency)}, LiteRT {done.runtime}, "
+        f"{escape(done.adapter)}."
+    )
+    out.print(f"[dim]{folder}[/]")
+
+
+def show_run(done: Completed, folder: Path) -> None:
+    """The end of `harness run`."""
+    table = Table("output", "type", "shape", "range", box=None, header_style="dim", pad_edge=False)
+    for name, values in done.outputs.items():
+        low, high = finite_range(values)
+        table.add_row(escape(name), values.dtype.name, "x".join(map(str, values.shape)), f"{low:.4g} … {high:.4g}")
+    out.print(table)
+    last = done.samples[-1]
+    total = (last.write_ns + last.run_ns + last.read_ns) / 1e6
+    out.print(
+        f"\n{residency_text(done.residency).capitalize()}; compiled in {done.compile_ns / 1e9:.2f} s; last run "
+        f"{total:.1f} ms (write {last.write_ns / 1e6:.1f}, run {last.run_ns / 1e6:.1f}, read {last.read_ns / 1e6:.1f})."
+    )
+    out.print(f"LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}.\n[dim]{folder}[/]")
+
+
+def culprit_line(culprit: Culprit) -> str:
+    """`BATCH_MATMUL #49 (1x8x16): accumulation, …`."""
+    record = culprit.record
+    ops = f"#{record.index}" if record.first == record.index else f"#{record.first}-{record.index}"
+    local = record.local
+    times = f"{local.ratio:.0f}x what the arithmetic explains" if local and local.ratio < 1e30 else "not finite"
+    shape = "x".join(map(str, record.shape))
+    why = f"{culprit.cause}" + (f", {culprit.signature}" if culprit.signature else "")
+    return f"{record.op} {ops} [{shape}]: {why}; local error {times}"
+
+
+def show_localization(answer: Localization, folder: Path) -> None:
+    """The end of `harness localize`."""
+    out.print(outputs_table(answer.outputs))
+    out.print()
+    if answer.status == "pass":
+        out.print(f"[green]Right[/]: {escape(answer.device['name'])} is as right as its arithmetic allows.")
+    elif answer.status == "unresolved":
+        out.print("[yellow]Unresolved[/]: the outputs are wrong, and no op could be named.")
+    else:
+        n = len(answer.culprits)
+        out.print(
+            f"[red]{n} culprit{'s' if n > 1 else ''}[/] ({'certified' if answer.certified else 'not certified'}):"
+        )
+        for culprit in answer.culprits:
+            out.print(f"  {escape(culprit_line(culprit))}")
+            if culprit.note:
+                out.print(f"    [dim]{escape(culprit.note)}[/]")
+        for impact in answer.explained:
+            seen = next(o for o in answer.outputs if o.name == impact.output)
+            if not seen.ok:
+                mine, its = impact.judgement.actual, seen.judgement.actual
+                out.print(
+                    f"These local errors alone, injected into the exact model, put {escape(impact.output)} off by "
+                    f"{mine.relative_rms:.2%} of its RMS; the device is off by {its.relative_rms:.2%}."
+                )
+    for note in answer.notes:
+        out.print(f"[dim]{escape(note)}[/]")
+    out.print(
+        f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s; "
+        f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
+    )
+    out.print(f"[dim]{folder / 'report.html'}[/]")
+
+
+def show_audit(found: Audit, path: Path) -> None:
+    """The end of `harness audit`."""
+    table = Table("op", box=None, header_style="dim", pad_edge=False)
+    table.add_column("count", justify="right")
+    for name, count in found.ops.items():
+        table.add_row(escape(name), str(count))
+    out.print(table)
+    signatures = ", ".join(found.signatures) or "none"
+    out.print(
+        f"\n{escape(str(path))}: {found.total} ops, {found.weights_bytes / 1e6:.1f} MB of weights, largest rank "
+        f"{found.max_rank}, {found.rank_over_4} tensor(s) over rank 4, signatures: {escape(signatures)}."
+    )
+    asked = f"{found.asked} refuses" if found.asked else "the file shows ops that a GPU refuses"
+    if not found.unsupported:
+        said = f"{found.asked} takes all of it" if found.asked else "nothing in the file that a GPU is known to refuse"
+        out.print(f"[green]{escape(said)}[/]")
+        return
+    out.print(f"[red]{escape(asked)}[/]:")
+    for line in found.unsupported:
+        out.print(f"  {escape(line)}")
