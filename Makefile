@@ -12,11 +12,12 @@ help: ## This list
 setup: ## Make .venv with everything in it, and install a Vulkan driver if none suits
 	@scripts/setup.sh
 
-demo: setup ## Find real bugs in the GPU delegate on this machine, and see the report
+demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine's GPU
 	@$(BIN)/harness demo
 
-test: lint ## What CI runs: lint, types, the tests, and the device tests on the host's GPU
+test: lint ## What CI runs: lint, types, the tests, and the device tests on the host's GPU, old and new
 	$(BIN)/pytest tests device_tests --device host -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
 
 bench: setup ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -227,13 +229,27 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+class _Interrupted(BaseException):
+    """A signal to end; not KeyboardInterrupt, which the command-line library would turn into exit code 1."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted(number)
+
+
 def main() -> None:
-    """Entry point: a HarnessError becomes one sentence and its exit code."""
+    """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT and SIGTERM end
+    a command in order, with the code that a shell gives them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
     except HarnessError as error:
         terminal.err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
         sys.exit(error.exit_code)
+    except _Interrupted as signalled:
+        terminal.err.print("Interrupted; what was written is kept.")
+        sys.exit(128 + signalled.args[0])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import HarnessError
+from harness.errors import DeviceError, HarnessError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Model
 from harness.graph.surgery import isolate
@@ -96,6 +96,8 @@ def _explained(run: RunFolder) -> Iterator[None]:
     except HarnessError as error:
         with suppress(HarnessError):
             run.save(status="failed", error=str(error))
+            if isinstance(error, DeviceError):
+                run.log(error.log)
             write_report(run.path)
         raise
 

@@ -31,9 +31,14 @@ class StorageError(HarnessError):
 
 
 class DeviceError(HarnessError):
-    """A device that is absent, lost, crashed, timed out or refused the model (exit code 3)."""
+    """A device that is absent, lost, crashed, timed out or refused the model (exit code 3). `log` is what the runtime
+    said."""
 
     exit_code = EXIT_DEVICE
+
+    def __init__(self, message: str, next_step: str = "", log: str = "") -> None:
+        super().__init__(message, next_step)
+        self.log = log
 
 
 class UnresolvedError(HarnessError):

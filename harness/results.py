@@ -134,7 +134,7 @@ class RunFolder:
     ) -> None:
         if kind is None:
             status: Status = "done"
-        elif issubclass(kind, KeyboardInterrupt):
+        elif not issubclass(kind, Exception):
             status = "interrupted"
         else:
             status = "failed"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import assert_never
 
 from harness.devices.base import Device, Sink
 from harness.errors import DeviceError, UsageError
 from harness.graph.model import Model
-from harness.job import Array, Completed, Crashed, Job, Options, Outcome, OutputPort, Rejected, TimedOut
+from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 
 
 def output_ports(model: Model) -> tuple[OutputPort, ...]:
@@ -69,22 +70,24 @@ def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) ->
     raise failure(device.name, outcome, doing)
 
 
-def failure(device: str, outcome: Outcome, doing: str) -> DeviceError:
+def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     """The sentence for an outcome that is not `Completed`."""
-    if isinstance(outcome, Rejected):
-        if any(op.startswith("CUSTOM: ") for op in outcome.ops):
-            step = "Replace that op by builtin ones when exporting the model."
-        else:
-            step = "`harness audit` lists what the GPU refuses; run those ops on the CPU or re-author them."
-        return DeviceError(f"{device} rejected the model while {doing}: {outcome.reason}.", step)
-    if isinstance(outcome, TimedOut):
-        return DeviceError(
-            f"{device} gave {outcome.reason} while {doing}; it was killed.",
-            "Raise --timeout, or look at log.txt.",
-        )
-    if isinstance(outcome, Crashed):
-        return DeviceError(
-            f"{device} crashed while {doing}: {outcome.reason}.", "The runtime's last words are in log.txt."
-        )
-    assert not isinstance(outcome, Completed)
-    return DeviceError(f"{device} was lost while {doing}: {outcome.reason}.", "Run `harness doctor`.")
+    match outcome:
+        case Rejected():
+            said, step = (
+                f"rejected the model while {doing}: {outcome.reason}",
+                "The runtime's own words are in log.txt.",
+            )
+            if any(op.startswith("CUSTOM: ") for op in outcome.ops):
+                step = "Replace that op by builtin ones when exporting the model."
+            elif outcome.ops:
+                step = "`harness audit` lists what the GPU refuses; run those ops on the CPU or re-author them."
+        case TimedOut():
+            said, step = f"gave {outcome.reason} while {doing} and was killed", "Raise --timeout, or look at log.txt."
+        case Crashed():
+            said, step = f"crashed while {doing}: {outcome.reason}", "The runtime's last words are in log.txt."
+        case Lost():
+            said, step = f"was lost while {doing}: {outcome.reason}", "Run `harness doctor`."
+        case _:
+            assert_never(outcome)
+    return DeviceError(f"{device} {said}.", step, outcome.log)

@@ -61,6 +61,7 @@ class HostLauncher:
                 stderr=log,
                 env=environment,
                 cwd=self._folder,
+                start_new_session=True,  # Ctrl-C is the caller's to handle
             )
         return Link(here)
 

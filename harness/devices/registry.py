@@ -3,7 +3,9 @@ latter two with `@server:port` behind it for a remote adb server."""
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -87,6 +89,8 @@ def attached_devices(server: str = "") -> list[Attached]:
     host, _, port = server.partition(":")
     if port and not port.isdecimal():
         raise UsageError(f"'{server}' is not an adb server.", "Write it as NAME@HOST:PORT.")
+    if not server:
+        _start_server(adbutils.adb_path())
     client = adbutils.AdbClient(host or "127.0.0.1", int(port or 5037), socket_timeout=ADB_SECONDS)
     try:
         found = [Attached(info.serial, info.state, "") for info in client.list()]
@@ -96,6 +100,12 @@ def attached_devices(server: str = "") -> list[Attached]:
             f"The adb server at {server or 'this machine'} cannot be asked ({error}).",
             "Run `adb start-server` there.",
         ) from None
+
+
+def _start_server(adb: str) -> None:
+    """Start the local adb server without its chatter; what goes wrong shows when it is asked."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run([adb, "start-server"], capture_output=True, timeout=ADB_SECONDS, check=False)
 
 
 def _product(client: object, device: Attached) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,8 +62,9 @@ def label_of(graph: Graph, tensor: int) -> str:
 
 
 def output_label(name: str) -> str:
-    """The name of an output's files."""
-    return "output-" + "".join(c if c.isalnum() or c in "._" else "_" for c in name)[:80]
+    """The name of an output's files. What a file name may not hold is replaced, and a digest keeps it unique."""
+    plain = re.sub(r"[^A-Za-z0-9._]", "_", name)[:64]
+    return f"output-{plain}" if plain == name else f"output-{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def run_reference(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.job import Array
 from harness.localize.baseline import Case, label_of, output_label, run_device
 from harness.localize.cause import cause_of, reduction_length
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
@@ -70,7 +71,21 @@ class _Localizer:
         bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + run_ns / 2e9)
         again = run_device(bench.device, self.case)
         bench.run.samples(again.samples, "second")
-        return all(compare(again.outputs[name], values).identical for name, values in first.done.outputs.items())
+        return self._same(first, again.outputs) == ""
+
+    def _same(self, first: Comparison, outputs: dict[str, Array]) -> str:
+        """What differs from the untouched model's first run by more than rounding, in a clause; empty when nothing."""
+        for name, values in outputs.items():
+            exact = self.store.get(output_label(name), "reference")
+            change = judge(
+                compare(values, first.done.outputs[name]),
+                compare(first.ideal[name], exact),
+                half=self.case.options.half,
+                roundoff=self.case.roundoff,
+            )
+            if not change.ok:
+                return f"'{name}' ({change.ratio:.0f}x what rounding explains)"
+        return ""
 
     def _tap(self, taps: Sequence[int]) -> Tapped:
         size = sum(self.graph.tensors[t].nbytes for t in taps)
@@ -102,17 +117,10 @@ class _Localizer:
     def _outputs_unchanged(self, first: Comparison, tapped: Tapped) -> bool:
         """Own outputs under the taps within what the ideal device's rounding explains of the untouched model's."""
         for own in tapped.own_outputs:
-            for name, values in own.items():
-                exact = self.store.get(output_label(name), "reference")
-                change = judge(
-                    compare(values, first.done.outputs[name]),
-                    compare(first.ideal[name], exact),
-                    half=self.case.options.half,
-                    roundoff=self.case.roundoff,
-                )
-                if not change.ok:
-                    self.notes.append(f"Tapping changed output '{name}' ({change.ratio:.0f}x what rounding explains).")
-                    return False
+            changed = self._same(first, own)
+            if changed:
+                self.notes.append(f"Tapping changed output {changed}.")
+                return False
         return True
 
     def _convict(

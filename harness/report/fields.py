@@ -33,9 +33,9 @@ class Fields:
         value = self.values.get(key)
         if value is None:
             return None
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >> 63:
             raise _wrong(f"{self.where}: {key}", value, "a whole number")
-        return int(self._checked(key, value, int))
+        return value
 
     def flag(self, key: str) -> bool | None:
         """True or false."""
@@ -74,7 +74,7 @@ class Fields:
 
     def _checked(self, key: str, value: Any, kind: type) -> Any:
         if not isinstance(value, kind):
-            names = {str: "a string", int: "a whole number", bool: "true or false", dict: "an object", list: "a list"}
+            names = {str: "a string", bool: "true or false", dict: "an object", list: "a list"}
             raise _wrong(f"{self.where}: {key}", value, names[kind])
         return value
 

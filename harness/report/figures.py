@@ -11,8 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 
 NOTHING = "–"
-# A name of a hostile model may be a megabyte long.
-LONGEST_NAME = 600
 _SHORT = 64
 
 
@@ -73,7 +71,11 @@ def duration(nanoseconds: float | None) -> str:
         return NOTHING
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if nanoseconds >= 0.9995 * size:
-            return f"{nanoseconds / size:.3g} {unit}" if nanoseconds < 999.5 * size else f"{nanoseconds / size:,.0f} {unit}"
+            return (
+                f"{nanoseconds / size:.3g} {unit}"
+                if nanoseconds < 999.5 * size
+                else f"{nanoseconds / size:,.0f} {unit}"
+            )
     return f"{nanoseconds:.0f} ns"
 
 
@@ -91,21 +93,28 @@ def shape(sizes: Sequence[int]) -> str:
 
 def visible(text: str) -> str:
     """Control, formatting and surrogate characters as escapes, so that a name cannot reorder or hide what surrounds it."""
-    plain = "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
-    return plain if len(plain) <= LONGEST_NAME else f"{plain[: LONGEST_NAME - 1]}…"
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
-def short_name(name: str) -> str:
+def name(text: str, longest: int = 600) -> str:
+    """A name, visible throughout and no longer than fits: that of a hostile model may be a megabyte."""
+    plain = visible(text[: longest + 1])
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
+
+
+def short_name(text: str) -> str:
     """A tensor name without the Python packages in it and without the names fused into it.
 
     `a.b.Decoder/a.b.Block_0/torch.nn.Linear_k;1;;…` becomes `Decoder/Block_0/Linear_k;1 …`.
     """
-    first, _, fused = visible(name).partition(";;")
+    first, _, fused = name(text).partition(";;")
     parts = [re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=\w)", "", part) for part in first.split("/")]
-    text = "/".join(parts)
-    if len(text) > _SHORT:
-        text = f"{text[: _SHORT // 3]}…{text[-(_SHORT - _SHORT // 3 - 1) :]}"
-    return f"{text} …" if fused else text
+    short = "/".join(parts)
+    if len(short) > _SHORT:
+        short = f"{short[: _SHORT // 3]}…{short[-(_SHORT - _SHORT // 3 - 1) :]}"
+    return f"{short} …" if fused else short
 
 
 def _special(value: float) -> str:

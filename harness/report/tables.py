@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def read_ops(path: Path) -> Ops:
             rows.append(_op(cells))
         except KeyError:
             incomplete += 1
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise UsageError(f"{path}, line {line}: {error}.", "Run the command again.") from None
     return Ops(tuple(rows), incomplete, True)
 
@@ -128,38 +129,47 @@ def read_log(path: Path) -> LogTail:
 
 
 def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column; a line that is cut off lacks columns."""
+    """Line number and cells by column; a line that a killed writer cut off has none."""
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.reader(file)
-            header = next(reader, None)
-            if header is None:
-                return
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise UsageError(f"{path} has no column {missing[0]!r}.", "Run the command again.")
-            for cells in reader:
-                # strict=False: what a killed writer left behind is short.
-                yield reader.line_num, dict(zip(header, cells, strict=False))
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        records = [(number, cells) for cells, number in _numbered(text)]
     except OSError as error:
         raise _unreadable(path, error) from None
     except csv.Error as error:
         raise UsageError(f"{path} cannot be read ({error}).", "Run the command again.") from None
+    if not records:
+        return
+    header = records[0][1]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise UsageError(f"{path} has no column {missing[0]!r}.", "Run the command again.")
+    for place, (number, cells) in enumerate(records[1:], start=2):
+        cut = place == len(records) and not text.endswith("\n")
+        yield number, {} if cut else dict(zip(header, cells, strict=False))
+
+
+def _numbered(text: str) -> Iterator[tuple[list[str], int]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    for cells in reader:
+        yield cells, reader.line_num
 
 
 def _op(cells: dict[str, str]) -> OpRow:
+    """Raises KeyError when a column is missing, ValueError when one holds nonsense."""
     verdict = cells["verdict"]
     if verdict not in VERDICTS:
         raise ValueError(f"verdict is {verdict[:40]!r}")
-    # A line is whole when its last column is there.
+    index, first = int(cells["index"]), int(cells["first"])
+    if not 0 <= first <= index < 1 << 31:
+        raise ValueError(f"ops {first} to {index} cannot be")
     bounds = (cells["device_min"], cells["device_max"])
     # An op that was not read has no figures, whatever its columns hold.
     read = verdict != "unread"
     value = {name: float(cells[name]) if read and cells[name] else None for name in OPS_COLUMNS[8:16]}
     nonfinite = value["nonfinite"]
     return OpRow(
-        index=int(cells["index"]),
-        first=int(cells["first"]),
+        index=index,
+        first=first,
         op=cells["op"],
         output=cells["output"],
         shape=cells["shape"].replace("x", "×") or "scalar",

@@ -1,0 +1,30 @@
+"""Real delegate bugs: on a release that has one, exactly its op is named; elsewhere the model is right."""
+
+import pytest
+
+from device_tests.corpus import CORPUS, Bug
+from harness.on_device import OnDevice
+
+MEASURED = {name for bug in CORPUS for name in bug.broken}
+
+
+@pytest.mark.parametrize("bug", CORPUS, ids=lambda bug: bug.name)
+def test_a_known_bug_is_named_exactly_and_nothing_else_is(on_device: OnDevice, bug: Bug) -> None:
+    answer = on_device.localize(bug.build())
+    named = tuple((c.record.index, c.record.op, c.cause) for c in answer.culprits)
+    if on_device.name in bug.broken:
+        assert answer.status == "culprits"
+        assert named == bug.culprits
+        assert all(c.record.first == c.record.index for c in answer.culprits)
+    elif on_device.name in MEASURED or not bug.culprits:
+        assert (answer.status, named) == ("pass", ())
+    else:
+        # A device nobody has measured yet: right, or wrong in the one known way.
+        assert (answer.status, named) in (("pass", ()), ("culprits", bug.culprits))
+    assert answer.device_compiles <= 3
+
+
+def test_residency_comes_from_the_runtime(on_device: OnDevice) -> None:
+    found = on_device.compare(CORPUS[-1].build())
+    assert found.ok
+    assert found.done.residency.full

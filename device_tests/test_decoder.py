@@ -1,0 +1,69 @@
+"""The SAM 2.1 mask decoder: fully delegated, wrong in float16, and which ops make it so."""
+
+import pytest
+
+from harness.graph.model import Graph, Model
+from harness.localize.cause import reduction_length
+from harness.localize.result import Localization
+from harness.on_device import OnDevice
+from harness.sam2.workload import Workload
+
+TOKENS = 4096
+
+
+@pytest.fixture(scope="module")
+def answer(on_device: OnDevice, decoder: Workload) -> Localization:
+    return on_device.localize(decoder.model_path, decoder.inputs)
+
+
+def long_reductions(graph: Graph) -> list[int]:
+    """The BATCH_MATMULs that sum over all image tokens: attention of the prompt's tokens to the image, times V."""
+    found = []
+    for op in graph.ops:
+        shapes = [graph.tensors[t].shape or () for t in op.inputs]
+        output = graph.tensors[op.outputs[0]].shape or ()
+        if op.name == "BATCH_MATMUL" and reduction_length(op.name, shapes, output) == TOKENS:
+            found.append(op.index)
+    return found
+
+
+def test_the_gpu_takes_every_op(on_device: OnDevice, decoder: Workload) -> None:
+    found = on_device.audit(decoder.model_path)
+    assert found.unsupported == ()
+    assert found.rank_over_4 == 0
+
+
+def test_the_op_histogram_is_the_published_one(decoder: Workload) -> None:
+    graph = Model.load(decoder.model_path).graph()
+    counts = {name: sum(op.name == name for op in graph.ops) for name in ("BATCH_MATMUL", "SOFTMAX", "GELU", "CONV_2D")}
+    assert counts == {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
+
+
+def test_it_is_fully_delegated(answer: Localization) -> None:
+    assert answer.residency.full
+
+
+def test_in_float32_the_gpu_is_right(on_device: OnDevice, decoder: Workload) -> None:
+    found = on_device.compare(decoder.model_path, decoder.inputs, precision="fp32")
+    assert found.ok
+
+
+@pytest.mark.xfail(strict=True, reason="float16 sums over 4096 products; see the culprits")
+def test_in_float16_the_gpu_is_right(answer: Localization) -> None:
+    assert all(output.ok for output in answer.outputs)
+
+
+def test_the_culprits_are_the_sums_over_all_image_tokens(answer: Localization, decoder: Workload) -> None:
+    expected = long_reductions(Model.load(decoder.model_path).graph())
+    assert len(expected) == 3
+    assert [c.record.index for c in answer.culprits] == expected
+    assert {c.record.op for c in answer.culprits} == {"BATCH_MATMUL"}
+    assert {c.cause for c in answer.culprits} == {"accumulation"}
+    assert answer.certified
+    assert answer.device_compiles <= 3
+
+
+def test_the_culprits_alone_account_for_what_the_device_shows(answer: Localization) -> None:
+    for impact in answer.explained:
+        (seen,) = [output for output in answer.outputs if output.name == impact.output]
+        assert impact.judgement.actual.relative_rms == pytest.approx(seen.judgement.actual.relative_rms, rel=0.15)

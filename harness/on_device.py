@@ -1,0 +1,58 @@
+"""The harness's commands bound to one device, as a test or a script wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.commands import Request, audit_command, compare_command, localize_command
+from harness.graph.audit import Audit
+from harness.graph.model import Model
+from harness.job import Array, Options
+from harness.localize.comparison import Comparison
+from harness.localize.result import Localization
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """The commands of the harness on one device, for models on disk or in memory. Run folders land under `out`."""
+
+    name: str
+    out: Path
+    timeout: float
+    _models: dict[str, Path] = field(default_factory=dict)
+
+    def compare(
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **options: str
+    ) -> Comparison:
+        """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`."""
+        return compare_command(self._request(model, inputs, options))[0]
+
+    def localize(
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **options: str
+    ) -> Localization:
+        """Which ops break the model."""
+        return localize_command(self._request(model, inputs, options))[0]
+
+    def audit(self, model: Model | Path | str) -> Audit:
+        """What is in the model, and what this device's GPU refuses of it."""
+        return audit_command(self._path(model), None, self.name, self.timeout)
+
+    def _request(
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None, options: dict[str, str]
+    ) -> Request:
+        given = None if inputs is None else dict(inputs)
+        chosen = Options(**options)  # type: ignore[arg-type]
+        return Request(self._path(model), self.name, chosen, given=given, out=self.out, timeout=self.timeout)
+
+    def _path(self, model: Model | Path | str) -> Path:
+        if not isinstance(model, Model):
+            return Path(model)
+        digest = model.sha256
+        if digest not in self._models:
+            self.out.mkdir(parents=True, exist_ok=True)
+            path = self.out / f"{digest[:16]}.tflite"
+            path.write_bytes(model.to_bytes())
+            self._models[digest] = path
+        return self._models[digest]

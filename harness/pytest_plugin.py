@@ -1,0 +1,74 @@
+"""pytest on devices: `--device NAME`, repeated for several, and the fixtures that tests of models need.
+
+Usable from any repository that installs this package. A device that is unknown or absent stops the session with a usage
+error; it never skips a test.
+
+    def test_the_gpu_is_right(on_device):
+        assert on_device.compare("model.tflite").ok
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Imported only when a test asks for a device: the plugin is loaded by every pytest run of an environment.
+if TYPE_CHECKING:
+    from harness.devices.base import Device
+    from harness.on_device import OnDevice
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--device`, `--job-timeout`, `--results`."""
+    group = parser.getgroup("harness", "models on devices")
+    group.addoption(
+        "--device", action="append", metavar="NAME", help="host, host@RELEASE, a phone; may be repeated (default: host)"
+    )
+    group.addoption("--job-timeout", type=float, default=600.0, metavar="S", help="seconds until a job is killed")
+    group.addoption("--results", metavar="DIR", help="keep run folders and reports here (default: pytest's own folder)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every device named must be here, before any test is collected."""
+    for name in config.getoption("--device") or ():
+        from harness.devices.registry import check_device
+        from harness.errors import HarnessError
+
+        try:
+            check_device(name)
+        except HarnessError as error:
+            raise pytest.UsageError(f"--device {name}: {error}") from None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which devices this session is about."""
+    return f"devices: {', '.join(config.getoption('--device') or ['host'])}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run of each test for each device."""
+    if "device_name" in metafunc.fixturenames:
+        names = dict.fromkeys(metafunc.config.getoption("--device") or ["host"])
+        metafunc.parametrize("device_name", list(names), scope="session")
+
+
+@pytest.fixture(scope="session")
+def device(device_name: str) -> Iterator[Device]:
+    """The device itself, started on the first job."""
+    from harness.devices.registry import open_device
+
+    with open_device(device_name) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def on_device(device_name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OnDevice:
+    """The harness's commands on the chosen device."""
+    from harness.on_device import OnDevice
+
+    kept = request.config.getoption("--results")
+    out = Path(kept) if kept else tmp_path_factory.mktemp("runs")
+    return OnDevice(device_name, out, request.config.getoption("--job-timeout"))

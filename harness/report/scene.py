@@ -1,0 +1,181 @@
+"""The masks of both sides over the photo, as pictures that live inside the page.
+
+Pictures are decoded and written anew: what a photo carries besides its pixels (place, camera, owner) stays behind, and
+a file that is no picture never enters the page.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from harness.numerics.metrics import mask_iou
+from harness.report.fields import Fields
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Colour = tuple[int, int, int]
+
+CPU_COLOUR: Colour = (56, 150, 255)
+GPU_COLOUR: Colour = (255, 140, 26)
+
+_PHOTO_EDGE = 1024
+_LARGEST = 64_000_000
+_FILL, _EDGE = 110, 255
+
+
+class _Unusable(Exception):
+    """The pictures cannot be shown; the message says why."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of the photo, in its pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: a title, what to see, and a `data:` URI to lay over the photo."""
+
+    title: str
+    caption: str
+    overlay: str
+    view: View
+    dimmed: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything the masks' section shows. With a `problem` there is nothing but that sentence."""
+
+    problem: str = ""
+    photo: str = ""
+    width: int = 0
+    height: int = 0
+    tap: tuple[float, float] | None = None
+    label: str = ""
+    iou: float | None = None
+    panels: tuple[Panel, ...] = ()
+
+
+def read_scene(run: Path, fields: Fields, device: str) -> Scene:
+    """Load the pictures of `run.json: scene`. `device` names the device's side.
+
+    Raises:
+        UsageError: a field is of another type than documented. Missing or bad pictures become the scene's `problem`.
+    """
+    masks, tap = fields.child("masks"), fields.numbers("tap")
+    names = (fields.text("photo"), masks.text("reference"), masks.text("device"))
+    label, iou = fields.text("label"), fields.number("iou")
+    try:
+        photo = _open(run, names[0]).convert("RGB")
+        reference, actual = (np.asarray(_open(run, name).convert("L")) > 127 for name in names[1:])
+    except _Unusable as error:
+        return Scene(problem=str(error))
+    if reference.shape != actual.shape or reference.shape != photo.size[::-1]:
+        return Scene(problem="The masks of this run differ from its photo in size, so they are not shown.")
+    width, height = photo.size
+    whole = View(0, 0, width, height)
+    only_cpu, only_gpu = reference & ~actual, actual & ~reference
+    zoomed = _around(reference | actual, width, height)
+    scale = width / zoomed.width
+    enlarged = f", enlarged {scale:.1f}×" if scale >= 1.1 else ""
+    return Scene(
+        photo=_photo(photo),
+        width=width,
+        height=height,
+        tap=(tap[0], tap[1]) if len(tap) == 2 and 0 <= tap[0] <= width and 0 <= tap[1] <= height else None,
+        label=label,
+        iou=mask_iou(actual, reference) if iou is None else iou,
+        panels=(
+            Panel("CPU reference", f"{reference.sum():,} px", _overlay(reference, CPU_COLOUR), whole),
+            Panel(device, f"{actual.sum():,} px", _overlay(actual, GPU_COLOUR), whole),
+            Panel(
+                f"Difference{enlarged}",
+                f"{only_cpu.sum():,} px on the CPU alone, {only_gpu.sum():,} px on the device alone",
+                _difference(only_cpu, only_gpu, reference & actual),
+                zoomed,
+                dimmed=True,
+            ),
+        ),
+    )
+
+
+def _open(run: Path, name: str) -> Image.Image:
+    """A picture inside the run folder, decoded."""
+    path = (run / name).resolve()
+    if not name or not path.is_relative_to(run.resolve()):
+        raise _Unusable(f"A picture of this run is said to be at {name!r}, outside the run folder, so it is not shown.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=("JPEG", "PNG"))
+        if image.width * image.height > _LARGEST:
+            raise _Unusable(f"{name} has {image.width}×{image.height} pixels, too many to be shown.")
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no picture that can be read"
+        raise _Unusable(f"{name} cannot be shown: {why}.") from None
+    return image
+
+
+def _photo(photo: Image.Image) -> str:
+    small = photo.copy()
+    small.thumbnail((_PHOTO_EDGE, _PHOTO_EDGE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _overlay(mask: Mask, colour: Colour) -> str:
+    """The mask tinted, with a solid outline."""
+    levels = mask.astype(np.uint8)
+    levels[mask & ~_eroded(mask, max(1, max(mask.shape) // 300))] = 2
+    return _picture(levels, [((0, 0, 0), 0), (colour, _FILL), (colour, _EDGE)])
+
+
+def _difference(only_cpu: Mask, only_gpu: Mask, both: Mask) -> str:
+    levels = np.where(both, 3, 0).astype(np.uint8)
+    levels[only_cpu], levels[only_gpu] = 1, 2
+    return _picture(levels, [((0, 0, 0), 0), (CPU_COLOUR, 255), (GPU_COLOUR, 255), ((255, 255, 255), 40)])
+
+
+def _picture(levels: np.ndarray[Any, np.dtype[np.uint8]], colours: list[tuple[Colour, int]]) -> str:
+    image = Image.fromarray(levels).convert("P")
+    image.putpalette([channel for colour, _ in colours for channel in colour])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", bits=2, optimize=True, transparency=bytes(alpha for _, alpha in colours))
+    return "data:image/png;base64," + b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _eroded(mask: Mask, steps: int) -> Mask:
+    """The mask without its outermost pixels; the photo's border is no edge."""
+    inner = np.pad(mask, steps, constant_values=True)
+    for _ in range(steps):
+        inner[1:-1, 1:-1] = inner[1:-1, 1:-1] & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    trimmed: Mask = inner[steps:-steps, steps:-steps]
+    return trimmed
+
+
+def _around(mask: Mask, width: int, height: int) -> View:
+    """The part of the photo that holds the masks, in the photo's proportions and with room around them."""
+    if not mask.any():
+        return View(0, 0, width, height)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    share = min(1.0, 1.15 * max((right - left) / width, (bottom - top) / height))
+    wide, high = share * width, share * height
+    x = min(max(0.0, (left + right - wide) / 2), width - wide)
+    y = min(max(0.0, (top + bottom - high) / 2), height - high)
+    return View(round(x, 1), round(y, 1), round(wide, 1), round(high, 1))

@@ -1,0 +1,224 @@
+"""The verdict: one sentence that an engineer who has never seen this tool understands, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.numerics.verdict import FACTOR
+from harness.report.figures import count, name, shares, times
+from harness.report.record import CulpritFacts, Figures, Run
+from harness.report.wording import CAUSES_IN_SHORT, place, precision, storage
+
+Tone = Literal["good", "bad", "open"]
+
+# Named in the sentence; the cards below it show all.
+_NAMED = 12
+# Injected and observed errors that differ by less than this factor are the same failure.
+_SAME = 1.25
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`mark` is the word beside the sentence, `support` what makes the sentence trustworthy or keeps it from being so."""
+
+    tone: Tone
+    mark: str
+    sentence: str
+    support: tuple[str, ...] = ()
+
+
+def verdict_of(run: Run) -> Verdict:
+    """What the run found, or how far it came."""
+    where = f"in {precision(run)} on {place(run)}"
+    if run.state == "failed":
+        return Verdict(
+            "bad", "Failed", f"The run did not finish {where}: {_sentence(run.error or 'no reason was recorded')}"
+        )
+    if run.state != "done":
+        mark = "Interrupted" if run.state == "interrupted" else "Running"
+        how = "was interrupted" if run.state == "interrupted" else "is still going on"
+        return Verdict(
+            "open", mark, f"The run {where} {how}; this page shows what was written until then.{_so_far(run)}"
+        )
+    if run.answer == "culprits" and run.culprits:
+        return _culprits(run, where)
+    if run.answer == "pass" and run.outputs:
+        return _pass(run, where)
+    if run.answer == "fail":
+        return Verdict("bad", "Wrong", f"This model is wrong {where}: {_wrong(run)}", _advice(run))
+    if run.answer == "unresolved":
+        note = " ".join(map(_sentence, run.notes)) or "Nothing that could be read explains it."
+        return Verdict("open", "Unresolved", f"No op could be named as the cause {where}. {note}", (_wrong(run),))
+    return _ran(run, where)
+
+
+def group(culprits: Sequence[CulpritFacts]) -> list[list[CulpritFacts]]:
+    """Culprits of the same op, cause and signature together, in graph order of their first."""
+    groups: dict[tuple[str, str, str], list[CulpritFacts]] = {}
+    for culprit in sorted(culprits, key=lambda c: (c.first, c.last)):
+        groups.setdefault((culprit.op, culprit.cause, culprit.signature), []).append(culprit)
+    return list(groups.values())
+
+
+def reproduces(run: Run) -> bool:
+    """Whether the culprits' local errors alone, injected into the exact model, fail as the device does.
+
+    They do when every output that is wrong on the device shows an error within a factor 1.25 of the device's: in
+    relative RMS, or, where that was not recorded, both in the angle to the exact result and in the largest element.
+    """
+    injected = {figures.name: figures for figures in run.explained}
+    wrong = [output for output in run.outputs if output.ok is False]
+    return bool(wrong) and all(o.name in injected and _alike(injected[o.name], o) for o in wrong)
+
+
+def _culprits(run: Run, where: str) -> Verdict:
+    number = sum(c.last - c.first + 1 for c in run.culprits)
+    named, left = [], _NAMED
+    for alike in group(run.culprits):
+        if left:
+            names = ", ".join(c.number for c in alike[:left])
+            named.append(f"{name(alike[0].op, 80)} {names} — {_why(alike)}")
+            left -= len(alike[:left])
+    rest = len(run.culprits) - (_NAMED - left)
+    sentence = (
+        f"{_ops(number)} {'breaks' if number == 1 else 'break'} this model {where}: {'; '.join(named)}"
+        f"{f'; and {rest} more' if rest else ''}."
+    )
+    their = "Its local error alone" if len(run.culprits) == 1 else "Their local errors alone"
+    share = _injected(run)
+    if share and reproduces(run):
+        verb = "reproduces" if len(run.culprits) == 1 else "reproduce"
+        sentence += f" {their} {verb} the failure: {share}."
+    elif share:
+        verb = "does" if len(run.culprits) == 1 else "do"
+        sentence += f" {their} {verb} not account for all of it: {share}."
+    return Verdict("bad", f"{_ops(number)} at fault", sentence, _certificate(run))
+
+
+def _certificate(run: Run) -> tuple[str, ...]:
+    if run.certified:
+        return (
+            "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
+            "way of reading gave the same values at every culprit.",
+        )
+    doubts = [c.note for c in run.culprits if c.note] + [n for n in run.notes if n.startswith("Tapping changed")]
+    return (
+        "Not certified: reading intermediates may itself have disturbed the model, so take the ops as suspects. "
+        + " ".join(map(_sentence, dict.fromkeys(doubts))),
+    )
+
+
+def _pass(run: Run, where: str) -> Verdict:
+    worst = max((o.ratio for o in run.outputs if o.ratio is not None), default=None)
+    outputs = "its output is" if len(run.outputs) == 1 else f"all {len(run.outputs)} outputs are"
+    measure = (
+        "" if worst is None else f" (at worst {times(worst)} the error of an ideal device; {FACTOR:g}× is the limit)"
+    )
+    support = ("Two runs of the untouched model gave identical outputs.",) if run.command == "localize" else ()
+    return Verdict(
+        "good", "Pass", f"This model is right {where}: {outputs} within what {storage(run)} explains{measure}.", support
+    )
+
+
+def _wrong(run: Run) -> str:
+    wrong = [o for o in run.outputs if o.ok is False]
+    if not wrong:
+        return f"No output is beyond what {storage(run)} explains."
+    shown = headline(run.outputs)
+    text = f"{len(wrong)} of {len(run.outputs)} outputs {'is' if len(wrong) == 1 else 'are'} beyond what "
+    text += f"{storage(run)} explains"
+    if shown is None:
+        return f"{text}."
+    details = []
+    if shown.nonfinite:
+        details.append(f"{count(shown.nonfinite)} elements NaN or infinite")
+    if shown.cosine is not None:
+        details.append(f"cosine {shares(shown.cosine)[0]}")
+    if shown.ratio is not None and not math.isinf(shown.ratio):
+        details.append(f"{times(shown.ratio)} the error of an ideal device")
+    return f"{text}; {name(shown.name, 120)} shows {', '.join(details)}." if details else f"{text}."
+
+
+def _advice(run: Run) -> tuple[str, ...]:
+    return () if run.command == "localize" else ("`harness localize` names the op at fault.",)
+
+
+def _so_far(run: Run) -> str:
+    return f" Up to then: {_wrong(run)}" if any(o.ok is False for o in run.outputs) else ""
+
+
+def _ran(run: Run, where: str) -> Verdict:
+    odd = [o for o in run.outputs if o.nonfinite]
+    if odd:
+        said = ", ".join(f"{count(o.nonfinite)} in {name(o.name, 120)}" for o in odd)
+        return Verdict("bad", "Non-finite", f"The model ran {where}; its outputs hold NaN or infinity: {said}.")
+    if not run.outputs:
+        return Verdict("open", "Done", f"The run {where} is done; it recorded no outputs to judge.")
+    outputs = "its output is" if len(run.outputs) == 1 else f"all {len(run.outputs)} outputs are"
+    return Verdict("open", "Ran", f"The model ran {where}; {outputs} finite. Nothing was compared.")
+
+
+def headline(outputs: Sequence[Figures]) -> Figures | None:
+    """The wrong output to quote: a mask if there is one, else the one that is furthest off."""
+    wrong = [o for o in outputs if o.ok is False]
+    if not wrong:
+        return None
+    return min(wrong, key=lambda o: (not is_mask(o), -(o.nonfinite or 0), 1.0 if o.cosine is None else o.cosine))
+
+
+def is_mask(output: Figures) -> bool:
+    """Whether the output's sign is a mask, going by its name: only then does its IoU mean anything."""
+    return output.iou is not None and "mask" in output.name.lower()
+
+
+def _injected(run: Run) -> str:
+    """`mask IoU 0.972 injected, 0.972 on the device`."""
+    observed = headline(run.outputs)
+    injected = next((e for e in run.explained if observed and e.name == observed.name), None)
+    if observed is None or injected is None:
+        return ""
+    if is_mask(observed) and observed.iou is not None and injected.iou is not None:
+        a, b = shares(injected.iou, observed.iou)
+        return f"mask IoU {a} injected, {b} on the device"
+    if observed.nonfinite and injected.nonfinite is not None:
+        return (
+            f"{count(injected.nonfinite)} elements NaN or infinite injected, {count(observed.nonfinite)} on the device"
+        )
+    if observed.cosine is not None and injected.cosine is not None:
+        a, b = shares(injected.cosine, observed.cosine)
+        return f"cosine {a} injected, {b} on the device"
+    return ""
+
+
+def _alike(injected: Figures, observed: Figures) -> bool:
+    if not _close(injected.nonfinite or 0, observed.nonfinite or 0):
+        return False
+    if injected.relative_rms is not None and observed.relative_rms is not None:
+        return _close(injected.relative_rms, observed.relative_rms)
+    angles = [math.sqrt(max(0.0, 1 - f.cosine)) if f.cosine is not None else math.nan for f in (injected, observed)]
+    largest = [math.nan if f.max_abs is None else f.max_abs for f in (injected, observed)]
+    return _close(*angles) and _close(*largest)
+
+
+def _close(a: float, b: float) -> bool:
+    return a == b or (min(a, b) > 0 and max(a, b) <= _SAME * min(a, b))
+
+
+def _why(alike: Sequence[CulpritFacts]) -> str:
+    several = len(alike) > 1
+    signature = alike[0].signature
+    if signature:
+        return signature.replace("float16 sum over", "float16 sums over") if several else signature
+    return CAUSES_IN_SHORT.get(alike[0].cause, (alike[0].cause or "cause unknown",) * 2)[several]
+
+
+def _ops(number: int) -> str:
+    return f"{number} op" if number == 1 else f"{number} ops"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."
