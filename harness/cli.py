@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -15,7 +16,7 @@ from rich.table import Table
 from harness import __version__, commands, demo, doctor, terminal
 from harness.commands import Request
 from harness.devices.registry import attached_devices, profiles
-from harness.errors import EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
+from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
 from harness.report.page import write_report
 from harness.request_options import (
     DeviceOption,
@@ -247,6 +248,9 @@ def main() -> None:
     except HarnessError as error:
         terminal.err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
         sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - ours: a traceback, and a code that cannot be read as "numerically wrong"
+        traceback.print_exc()
+        sys.exit(EXIT_DEFECT)
     except _Interrupted as signalled:
         terminal.err.print("Interrupted; what was written is kept.")
         sys.exit(128 + signalled.args[0])

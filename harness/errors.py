@@ -9,6 +9,7 @@ EXIT_WRONG = 1
 EXIT_MISUSE = 2
 EXIT_DEVICE = 3
 EXIT_UNRESOLVED = 4
+EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
 
 class HarnessError(Exception):

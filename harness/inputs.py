@@ -13,6 +13,8 @@ from harness.graph.model import Graph
 
 Array = np.ndarray[Any, Any]
 
+MAX_DRAWN_BYTES = 1 << 30
+
 
 def load_inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
     """Read and check the inputs of a signature from an .npz file with one array for each input name.
@@ -42,7 +44,7 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
     """Standard normal floats, small non-negative integers and coin flips, reproducible from `seed`.
 
     Raises:
-        UsageError: an input has no static shape or a type that cannot be drawn.
+        UsageError: an input has no static shape or a type that cannot be drawn, or is implausibly large.
     """
     rng = np.random.default_rng(seed)
     drawn: dict[str, Array] = {}
@@ -52,6 +54,11 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
             raise UsageError(
                 f"Input '{port.name}' has type {tensor.type}, shape {tensor.shape or 'dynamic'}: it cannot be drawn.",
                 "Give the inputs with --inputs FILE.npz, or export the model with static shapes.",
+            )
+        if tensor.nbytes > MAX_DRAWN_BYTES:
+            raise UsageError(
+                f"Input '{port.name}' has shape {list(tensor.shape)}, {tensor.nbytes / 1e9:.3g} GB.",
+                "Give the inputs with --inputs FILE.npz, if that is meant.",
             )
         if tensor.dtype.kind == "f":
             drawn[port.name] = rng.standard_normal(tensor.shape).astype(tensor.dtype)

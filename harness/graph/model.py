@@ -13,11 +13,13 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers.builder import BuilderSizeError
 
 from harness.errors import UsageError
 from harness.graph.verify import MalformedError, verify
 
 MAX_FILE_BYTES = (1 << 31) - 1
+MAX_RANK = 32  # kernels stop at 8; numpy, which holds the values, at 64
 
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
@@ -175,11 +177,18 @@ class Model:
         return cls(root, path, data)
 
     def to_bytes(self) -> bytes:
-        """Serialize, buffers aligned to 16 bytes as the schema demands. The bytes as read while nothing was edited."""
+        """Serialize, buffers aligned to 16 bytes as the schema demands. The bytes as read while nothing was edited.
+
+        Raises:
+            UsageError: an edit took the model over 2 GB.
+        """
         if self._data is not None:
             return self._data
-        builder = flatbuffers.Builder(self.weights_bytes + (1 << 20))
-        builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
+        try:
+            builder = flatbuffers.Builder(self.weights_bytes + (1 << 20))
+            builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
+        except BuilderSizeError:
+            raise UsageError("The model has over 2 GB; such models are not supported.", "Split the model.") from None
         return bytes(builder.Output())
 
     def edited(self) -> None:
@@ -293,15 +302,26 @@ def indices(values: Any) -> tuple[int, ...]:
 
 
 def _inline_buffers(root: Any, data: bytes) -> None:
-    """Bring buffers that lie behind the flatbuffer (`offset`, `size`) inside, and align all of them on writing."""
+    """Bring what lies behind the flatbuffer (buffers and options of custom ops with an offset and a size) inside, and
+    align all buffers on writing."""
     root.buffers = root.buffers or []
     for i, old in enumerate(root.buffers):
         new = AlignedBuffer(old.data)
         if old.offset > 1:
-            if old.offset + old.size > len(data):
-                raise MalformedError(f"buffer {i} ends at byte {old.offset + old.size}, past the end of the file")
-            new.data = np.frombuffer(data, np.uint8, old.size, old.offset)
+            new.data = _behind(data, old.offset, old.size, f"buffer {i}")
         root.buffers[i] = new
+    for sub in root.subgraphs or ():
+        for i, op in enumerate(sub.operators or ()):
+            if op.largeCustomOptionsOffset > 1:
+                place = op.largeCustomOptionsOffset, op.largeCustomOptionsSize
+                op.customOptions = _behind(data, *place, f"the options of op {i}")
+                op.largeCustomOptionsOffset = op.largeCustomOptionsSize = 0
+
+
+def _behind(data: bytes, offset: int, size: int, what: str) -> np.ndarray[Any, Any]:
+    if offset + size > len(data):
+        raise MalformedError(f"{what} ends at byte {offset + size}, past the end of the file")
+    return np.frombuffer(data, np.uint8, size, offset)
 
 
 def _check_graph(root: Any) -> None:
@@ -309,22 +329,51 @@ def _check_graph(root: Any) -> None:
     if not root.subgraphs:
         raise MalformedError("it has no subgraph")
     codes, buffers = len(root.operatorCodes or ()), len(root.buffers)
+    made: list[dict[int, int]] = []
     for s, sub in enumerate(root.subgraphs):
         count = len(sub.tensors or ())
         for t, tensor in enumerate(sub.tensors or ()):
             if not 0 <= tensor.buffer < max(buffers, 1):
                 raise MalformedError(f"tensor {t} of subgraph {s} names buffer {tensor.buffer} of {buffers}")
-        for label, listed, least in (("input", sub.inputs, 0), ("output", sub.outputs, 0)):
-            _within(indices(listed), least, count, f"{label} of subgraph {s}")
+            if tensor.shape is not None and len(tensor.shape) > MAX_RANK:
+                raise MalformedError(f"tensor {t} of subgraph {s} has rank {len(tensor.shape)}")
+            held = _length(root.buffers[tensor.buffer].data) if tensor.buffer else 0
+            taken = _plain_size(tensor)
+            if held and taken is not None and held != taken:
+                raise MalformedError(f"tensor {t} of subgraph {s} takes {taken} bytes, but its constant has {held}")
+        for label, listed in (("input", sub.inputs), ("output", sub.outputs)):
+            _within(indices(listed), 0, count, f"{label} of subgraph {s}")
+        made.append({})
         for o, op in enumerate(sub.operators or ()):
             _within((op.opcodeIndex,), 0, codes, f"operator code of op {o}")
             _within(indices(op.inputs), -1, count, f"input of op {o}")
             _within(indices(op.outputs), 0, count, f"output of op {o}")
+            _within(indices(op.intermediates), -1, count, f"intermediate of op {o}")
+            for t in indices(op.outputs):
+                if made[s].setdefault(t, o) != o:
+                    raise MalformedError(f"tensor {t} of subgraph {s} is made by op {made[s][t]} and by op {o}")
+        for t in set(indices(sub.inputs)) & set(made[s]):
+            raise MalformedError(f"tensor {t} is an input of subgraph {s} and made by op {made[s][t]}")
     for key in root.signatureDefs or ():
         _within((key.subgraphIndex,), 0, len(root.subgraphs), "subgraph of a signature")
         count = len(root.subgraphs[key.subgraphIndex].tensors or ())
         ports = [m.tensorIndex for m in (*(key.inputs or ()), *(key.outputs or ()))]
         _within(tuple(ports), 0, count, "tensor of a signature")
+        for t in {m.tensorIndex for m in key.inputs or ()} & set(made[key.subgraphIndex]):
+            raise MalformedError(f"tensor {t} is an input of a signature and made by an op")
+
+
+def _length(data: Any) -> int:
+    return 0 if data is None else len(data)
+
+
+def _plain_size(tensor: Any) -> int | None:
+    """Bytes that a constant of this tensor must have, or None where its type, shape or sparsity leave that open."""
+    scalar = NUMPY_TYPES.get(_TYPE_NAMES.get(tensor.type, ""))
+    shape = indices(tensor.shape)
+    if scalar is None or tensor.sparsity is not None or any(d < 0 for d in shape):
+        return None
+    return math.prod(shape) * np.dtype(scalar).itemsize
 
 
 def _within(values: tuple[int, ...], least: int, count: int, what: str) -> None:

@@ -31,6 +31,13 @@ _SUBGRAPH_FIELDS = {
     "CallOptionsT": ("subgraph",),
     "CallOnceOptionsT": ("initSubgraphIndex",),
     "StableHLOCompositeOptionsT": ("decompositionSubgraphIndex",),
+    "StablehloCaseOptionsT": ("branchSubgraphIndices",),
+    "StablehloCustomCallOptionsT": ("calledComputations",),
+    "StablehloReduceOptionsT": ("bodySubgraphIndex",),
+    "StablehloReduceWindowOptionsT": ("bodySubgraphIndex",),
+    "StablehloScatterOptionsT": ("updateComputationSubgraphIndex",),
+    "StablehloSortOptionsT": ("comparatorSubgraphIndex",),
+    "StablehloWhileOptionsT": ("condSubgraphIndex", "bodySubgraphIndex"),
 }
 
 
@@ -208,7 +215,8 @@ class _Islands:
             new.inputs = np.asarray([self._place(t, local) for t in indices(old.inputs)], np.int32)
             new.outputs = np.asarray([self._copy(t, local) for t in indices(old.outputs)], np.int32)
             if old.intermediates is not None:
-                new.intermediates = np.asarray([self._copy(t, local) for t in indices(old.intermediates)], np.int32)
+                places = [self._copy(t, local) if t >= 0 else -1 for t in indices(old.intermediates)]
+                new.intermediates = np.asarray(places, np.int32)
             self._ops.append(new)
         self._outputs.append(Port(port_name(target), local[target]))
 
@@ -326,7 +334,11 @@ def _renumbered(sub: Any, place: dict[int, int]) -> Any:
                 op, options = copy(op), copy(options)
                 setattr(op, field, options)
             for name in names:
-                setattr(options, name, place.get(getattr(options, name), getattr(options, name)))
+                old = getattr(options, name)
+                if isinstance(old, int):
+                    setattr(options, name, place.get(old, old))
+                elif old is not None:
+                    setattr(options, name, np.asarray([place.get(i, i) for i in indices(old)], np.int32))
         moved.append(op)
     sub.operators = moved
     return sub

@@ -6,10 +6,10 @@ from harness.localize.baseline import Case
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
 from harness.localize.local_error import LocalError, plan
 from harness.localize.result import OpRecord
-from harness.localize.taps import TAP_BUDGET, choose, read_copies
+from harness.localize.taps import DUMP_BUDGET, choose, read_copies
 
 
-def dump(bench: Bench, case: Case, *, budget: int = TAP_BUDGET) -> tuple[Comparison, list[OpRecord]]:
+def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Comparison, list[OpRecord]]:
     """Compare the model, and keep each op's result from both sides in the run folder.
 
     Raises:
@@ -20,7 +20,6 @@ def dump(bench: Bench, case: Case, *, budget: int = TAP_BUDGET) -> tuple[Compari
     size = sum(case.graph.tensors[t].nbytes for t in taps)
     bench.progress.stage(f"{len(taps)} tensors read on {bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 40e6)
     tapped = read_copies(bench.device, case, bench.run.tensors, taps, budget=budget, advance=bench.progress.fraction)
-    bench.device.rest()
     read = frozenset(tapped.read)
     readings = plan(case.graph, read)
     bench.progress.stage("each op re-run on the device's own inputs", 1 + len(readings) / 60)

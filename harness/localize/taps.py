@@ -21,6 +21,8 @@ from harness.results import TensorStore
 # Bytes of tapped values in one compile. A delegate was measured to hold 3 to 5 times as much while it runs (the value,
 # its copy, the float32 output and staging buffers), beside some 300 MB of its own.
 TAP_BUDGET = 192 << 20
+# With no limit on compiles, less at a time.
+DUMP_BUDGET = 128 << 20
 
 
 @dataclass
@@ -127,8 +129,12 @@ class _Reader:
             self.done += values.nbytes
             self.advance(self.done / self.total)
 
+        # A fresh process each time: a delegate keeps much of what an earlier model took.
+        self.device.rest()
         job = make_job(model, self.case.inputs, self.case.options, timeout=self.case.timeout, final=True)
-        return self.device.run(job, sink), arrived, own
+        outcome = self.device.run(job, sink)
+        self.device.rest()
+        return outcome, arrived, own
 
 
 def _batches(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list[int]]:

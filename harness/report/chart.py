@@ -22,6 +22,8 @@ TOP, LANE, PLOT = 18.0, 34.0, 268.0
 # A label of eleven-pixel letters, as a share of the narrowest chart.
 _LETTER = 100 * 6.7 / 640
 _LINE = 14.0
+# Room for half an axis label at either end, in percent.
+_MARGIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def _mark(
 
 
 def _across(index: int, end: int) -> float:
-    return round(100 * (index + 0.5) / end, 2)
+    return round(_MARGIN + (100 - 2 * _MARGIN) * (index + 0.5) / end, 2)
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
@@ -149,8 +151,10 @@ def _value_ticks(low: float, high: float, height: Callable[[float], float], kind
     first, last = round(math.log10(low)), round(math.log10(high))
     step = 1 + (last - first) // 8
     for power in range(last, first - 1, -step):
-        value = 10.0**power
-        yield Tick(height(value), times(value) if kind == "ratio" else figure(value))
+        label = f"{10**power:,}" if power >= 0 else f"{10.0**power:.{-power}f}"
+        if not -4 <= power < 5:
+            label = f"1e{power}".replace("-", "\N{MINUS SIGN}")
+        yield Tick(height(10.0**power), f"{label}×" if kind == "ratio" else label)
 
 
 def _op_ticks(end: int) -> Iterable[Tick]:

@@ -6,12 +6,12 @@ Figures keep a form that sorts by its leading number, since the page sorts by wh
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NOTHING = "–"
-_SHORT = 64
 
 
 def figure(value: float | None) -> str:
@@ -25,7 +25,7 @@ def figure(value: float | None) -> str:
     if size == 0:
         return "0"
     if 1e-3 <= size < 999.5:
-        text = f"{value:.3g}"
+        text = f"{value:#.3g}".rstrip(".")
     elif 999.5 <= size < 1e5:
         text = f"{value:,.0f}"
     else:
@@ -42,7 +42,7 @@ def count(value: float | None) -> str:
 def times(value: float | None) -> str:
     """A ratio: `335×`."""
     text = figure(value)
-    return text if value is None or math.isnan(value) or value == 0 else f"{text}×"
+    return text if value is None or not math.isfinite(value) or value == 0 else f"{text}×"
 
 
 def share(value: float | None, digits: int = 6) -> str:
@@ -54,7 +54,7 @@ def share(value: float | None, digits: int = 6) -> str:
         return special
     scale = 10.0**digits
     shown = math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value
-    text = "1" if shown == 1 else f"{shown:.{digits}f}"
+    text = f"{shown:.0f}" if shown in (0, 1) else f"{shown:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -71,11 +71,7 @@ def duration(nanoseconds: float | None) -> str:
         return NOTHING
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if nanoseconds >= 0.9995 * size:
-            return (
-                f"{nanoseconds / size:.3g} {unit}"
-                if nanoseconds < 999.5 * size
-                else f"{nanoseconds / size:,.0f} {unit}"
-            )
+            return f"{figure(nanoseconds / size)} {unit}"
     return f"{nanoseconds:.0f} ns"
 
 
@@ -104,17 +100,26 @@ def name(text: str, longest: int = 600) -> str:
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
-def short_name(text: str) -> str:
-    """A tensor name without the Python packages in it and without the names fused into it.
+def short_name(text: str, root: str = "", longest: int = 64) -> str:
+    """A tensor name without the Python packages in it, without the names fused into it, and below `root`.
 
     `a.b.Decoder/a.b.Block_0/torch.nn.Linear_k;1;;…` becomes `Decoder/Block_0/Linear_k;1 …`.
     """
     first, _, fused = name(text).partition(";;")
     parts = [re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=\w)", "", part) for part in first.split("/")]
     short = "/".join(parts)
-    if len(short) > _SHORT:
-        short = f"{short[: _SHORT // 3]}…{short[-(_SHORT - _SHORT // 3 - 1) :]}"
+    if root and short.startswith(f"{root}/"):
+        short = short[len(root) + 1 :]
+    if len(short) > longest:
+        short = f"{short[: longest // 3]}…{short[-(longest - longest // 3 - 1) :]}"
     return f"{short} …" if fused else short
+
+
+def common_root(names: Iterable[str]) -> str:
+    """The scopes that all names have in common, where there are at least two names; what is left names each one."""
+    scopes = [re.sub(r";\d*$", "", short_name(text, longest=1 << 20)).split("/") for text in names]
+    shared = os.path.commonprefix(scopes) if len(scopes) > 1 else []
+    return "/".join(shared)
 
 
 def _special(value: float) -> str:

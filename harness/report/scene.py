@@ -11,7 +11,7 @@ import warnings
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -45,11 +45,19 @@ class View:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one colour of a picture covers."""
+
+    side: Literal["cpu", "gpu"]
+    text: str
+
+
+@dataclass(frozen=True)
 class Panel:
-    """One picture: a title, what to see, and a `data:` URI to lay over the photo."""
+    """One picture: a title, what its colours cover, and a `data:` URI to lay over the photo."""
 
     title: str
-    caption: str
+    parts: tuple[Part, ...]
     overlay: str
     view: View
     dimmed: bool = False
@@ -99,11 +107,11 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
         label=label,
         iou=mask_iou(actual, reference) if iou is None else iou,
         panels=(
-            Panel("CPU reference", f"{reference.sum():,} px", _overlay(reference, CPU_COLOUR), whole),
-            Panel(device, f"{actual.sum():,} px", _overlay(actual, GPU_COLOUR), whole),
+            Panel("CPU reference", (_part("cpu", reference),), _overlay(reference, CPU_COLOUR), whole),
+            Panel(device, (_part("gpu", actual),), _overlay(actual, GPU_COLOUR), whole),
             Panel(
                 f"Difference{enlarged}",
-                f"{only_cpu.sum():,} px on the CPU alone, {only_gpu.sum():,} px on the device alone",
+                (_part("cpu", only_cpu, " on the CPU alone"), _part("gpu", only_gpu, " on the device alone")),
                 _difference(only_cpu, only_gpu, reference & actual),
                 zoomed,
                 dimmed=True,
@@ -112,12 +120,16 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
     )
 
 
+def _part(side: Literal["cpu", "gpu"], mask: Mask, where: str = "") -> Part:
+    return Part(side, f"{np.count_nonzero(mask):,} px{where}")
+
+
 def _open(run: Path, name: str) -> Image.Image:
     """A picture inside the run folder, decoded."""
-    path = (run / name).resolve()
-    if not name or not path.is_relative_to(run.resolve()):
-        raise _Unusable(f"A picture of this run is said to be at {name!r}, outside the run folder, so it is not shown.")
     try:
+        path = (run / name).resolve()
+        if not name or not path.is_relative_to(run.resolve()):
+            raise _Unusable(f"A picture of this run would lie at {name!r}, outside its folder, so it is not shown.")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=("JPEG", "PNG"))
@@ -152,7 +164,7 @@ def _difference(only_cpu: Mask, only_gpu: Mask, both: Mask) -> str:
 
 
 def _picture(levels: np.ndarray[Any, np.dtype[np.uint8]], colours: list[tuple[Colour, int]]) -> str:
-    image = Image.fromarray(levels).convert("P")
+    image = Image.frombytes("P", levels.shape[::-1], levels.tobytes())
     image.putpalette([channel for colour, _ in colours for channel in colour])
     buffer = io.BytesIO()
     image.save(buffer, "PNG", bits=2, optimize=True, transparency=bytes(alpha for _, alpha in colours))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.numerics.verdict import FACTOR
-from harness.report.figures import count, name, shares, times
+from harness.report.figures import count, figure, name, shares, times
 from harness.report.record import CulpritFacts, Figures, Run
 from harness.report.wording import CAUSES_IN_SHORT, place, precision, storage
 
-Tone = Literal["good", "bad", "open"]
+Tone = Literal["good", "bad", "open", "plain"]
 
 # Named in the sentence; the cards below it show all.
 _NAMED = 12
@@ -113,7 +113,7 @@ def _certificate(run: Run) -> tuple[str, ...]:
 
 def _pass(run: Run, where: str) -> Verdict:
     worst = max((o.ratio for o in run.outputs if o.ratio is not None), default=None)
-    outputs = "its output is" if len(run.outputs) == 1 else f"all {len(run.outputs)} outputs are"
+    outputs = _all(run.outputs)
     measure = (
         "" if worst is None else f" (at worst {times(worst)} the error of an ideal device; {FACTOR:g}× is the limit)"
     )
@@ -156,8 +156,8 @@ def _ran(run: Run, where: str) -> Verdict:
         said = ", ".join(f"{count(o.nonfinite)} in {name(o.name, 120)}" for o in odd)
         return Verdict("bad", "Non-finite", f"The model ran {where}; its outputs hold NaN or infinity: {said}.")
     if not run.outputs:
-        return Verdict("open", "Done", f"The run {where} is done; it recorded no outputs to judge.")
-    outputs = "its output is" if len(run.outputs) == 1 else f"all {len(run.outputs)} outputs are"
+        return Verdict("plain", "Done", f"The run {where} is done; it recorded no outputs to judge.")
+    outputs = _all(run.outputs)
     return Verdict("open", "Ran", f"The model ran {where}; {outputs} finite. Nothing was compared.")
 
 
@@ -187,6 +187,8 @@ def _injected(run: Run) -> str:
         return (
             f"{count(injected.nonfinite)} elements NaN or infinite injected, {count(observed.nonfinite)} on the device"
         )
+    if observed.relative_rms is not None and injected.relative_rms is not None:
+        return f"relative error {figure(injected.relative_rms)} injected, {figure(observed.relative_rms)} on the device"
     if observed.cosine is not None and injected.cosine is not None:
         a, b = shares(injected.cosine, observed.cosine)
         return f"cosine {a} injected, {b} on the device"
@@ -217,6 +219,10 @@ def _why(alike: Sequence[CulpritFacts]) -> str:
 
 def _ops(number: int) -> str:
     return f"{number} op" if number == 1 else f"{number} ops"
+
+
+def _all(outputs: Sequence[Figures]) -> str:
+    return {1: "its output is", 2: "both outputs are"}.get(len(outputs), f"all {len(outputs)} outputs are")
 
 
 def _sentence(text: str) -> str:

@@ -1,0 +1,155 @@
+"""`report.html`: one run as one page, complete in itself.
+
+Op and tensor names come from model files that nobody vouches for. Three things keep them inert: every value is escaped
+on its way into the page, none is ever placed in a script or a style, and the page's own policy lets no script run but
+the one whose hash it names.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness import __version__
+from harness.errors import UsageError
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
+from harness.report import chart, figures, verdict, wording
+from harness.report.command import reproduction
+from harness.report.record import CulpritFacts, parse_run
+from harness.report.scene import read_scene
+from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
+from harness.report.timings import timings
+from harness.results import read_run, writing
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# More cards than this are no overview; all culprits are in the table of ops.
+_CARDS = 24
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` into a run folder, atomically, and return its path.
+
+    Whatever the run came to, there is a page: a run that failed or was interrupted shows what it wrote until then.
+    Tensors are not read.
+
+    Raises:
+        UsageError: no run folder, or a file in it is not what this release writes.
+        StorageError: the page cannot be written.
+    """
+    page = render(run)
+    path = run / "report.html"
+    with writing(path):
+        partial = path.with_suffix(".part")
+        partial.write_bytes(page.encode("utf-8", errors="backslashreplace"))
+        partial.replace(path)
+    return path
+
+
+def render(folder: Path) -> str:
+    """The page of a run folder. Raises UsageError."""
+    try:
+        run = parse_run(read_run(folder))
+    except RecursionError:
+        raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
+    ops = read_ops(folder / "ops.csv")
+    judged = [row for row in ops.rows if row.verdict != "unread"]
+    device = f"{run.device or 'Device'} {run.accelerator.upper()}"
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            verdict=verdict.verdict_of(run),
+            reproduces=verdict.reproduces(run),
+            headline=verdict.headline(run.outputs),
+            precision=wording.precision(run),
+            storage=wording.storage(run),
+            place=wording.place(run),
+            residency=wording.residency(run),
+            groups=_groups(run.culprits[:_CARDS], ops.rows),
+            more_cards=len(run.culprits[_CARDS:]),
+            ops=ops,
+            root=figures.common_root(row.output for row in ops.rows),
+            nonfinite=any(row.nonfinite for row in ops.rows),
+            judged=len(judged),
+            tally={name: sum(row.verdict == name for row in ops.rows) for name in VERDICTS},
+            charts=[chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
+            timings=timings(read_samples(folder / "samples.csv")),
+            log=read_log(folder / "log.txt"),
+            scene=read_scene(folder, run.scene, device) if run.scene else None,
+            reproduction=reproduction(run),
+            script=_inline("script.js.j2"),
+            style=_inline("style.css.j2"),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Culprits of one cause, each with its place in the table of ops."""
+
+    cause: str
+    signature: str
+    members: list[tuple[CulpritFacts, int | None]]
+
+
+def _groups(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> list[_Group]:
+    groups = verdict.group(culprits)
+    return [_Group(g[0].cause, g[0].signature, [(c, _row_of(c, rows)) for c in g]) for g in groups]
+
+
+def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:
+    """Where the table of ops has a culprit."""
+    for place, row in enumerate(rows):
+        if (row.index, row.output, row.verdict) == (culprit.last, culprit.output, "culprit"):
+            return place
+    return None
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for convert in (
+        figures.figure,
+        figures.count,
+        figures.times,
+        figures.share,
+        figures.duration,
+        figures.interval,
+        figures.shape,
+        figures.visible,
+        figures.name,
+        figures.short_name,
+    ):
+        environment.filters[convert.__name__] = convert
+    environment.globals |= {
+        "causes": wording.CAUSES,
+        "verdicts": wording.VERDICTS,
+        "factor": FACTOR,
+        "local_factor": LOCAL_FACTOR,
+        "version": __version__,
+    }
+    return environment
+
+
+@cache
+def _inline(template: str) -> tuple[Markup, str]:
+    """The text of a script or style, and the source expression that lets it through the page's policy."""
+    text = _environment().get_template(template).render()
+    digest = b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
+    # These two are our own files and take no values.
+    return Markup(text), f"'sha256-{digest}'"  # noqa: S704
