@@ -116,10 +116,9 @@ def short_name(text: str, root: str = "", longest: int = 64) -> str:
 
 
 def common_root(names: Iterable[str]) -> str:
-    """The scopes that all names have in common, where there are at least two names; what is left names each one."""
-    scopes = [re.sub(r";\d*$", "", short_name(text, longest=1 << 20)).split("/") for text in names]
-    shared = os.path.commonprefix(scopes) if len(scopes) > 1 else []
-    return "/".join(shared)
+    """The scopes that all scoped names have in common, where there are at least two of them."""
+    scopes = [short_name(text, longest=1 << 20).split("/")[:-1] for text in names if "/" in text]
+    return "/".join(os.path.commonprefix(scopes)) if len(scopes) > 1 else ""
 
 
 def _special(value: float) -> str:

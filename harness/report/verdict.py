@@ -34,9 +34,7 @@ def verdict_of(run: Run) -> Verdict:
     """What the run found, or how far it came."""
     where = f"in {precision(run)} on {place(run)}"
     if run.state == "failed":
-        return Verdict(
-            "bad", "Failed", f"The run did not finish {where}: {_sentence(run.error or 'no reason was recorded')}"
-        )
+        return Verdict("bad", "Failed", f"The run failed. {_sentence(run.error or 'No reason was recorded')}")
     if run.state != "done":
         mark = "Interrupted" if run.state == "interrupted" else "Running"
         how = "was interrupted" if run.state == "interrupted" else "is still going on"
@@ -158,7 +156,7 @@ def _ran(run: Run, where: str) -> Verdict:
     if not run.outputs:
         return Verdict("plain", "Done", f"The run {where} is done; it recorded no outputs to judge.")
     outputs = _all(run.outputs)
-    return Verdict("open", "Ran", f"The model ran {where}; {outputs} finite. Nothing was compared.")
+    return Verdict("plain", "Ran", f"The model ran {where}; {outputs} finite. Nothing was compared.")
 
 
 def headline(outputs: Sequence[Figures]) -> Figures | None:
