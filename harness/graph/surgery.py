@@ -130,8 +130,8 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
     return Model(root)
 
 
-def extract(model: Model, targets: Sequence[int], sources: Iterable[int] = ()) -> Model:
-    """The part of the graph that computes `targets` from `sources`, graph inputs and constants.
+def extract(model: Model, targets: Sequence[int], sources: Iterable[int] = ()) -> Islands:
+    """The part of the graph that computes `targets` from `sources`, graph inputs and constants, each op once.
 
     Sources become inputs named after their tensors. With one op's inputs as sources this is that op alone; with the
     graph's inputs it is a prefix; in between, a window.
@@ -139,7 +139,9 @@ def extract(model: Model, targets: Sequence[int], sources: Iterable[int] = ()) -
     Raises:
         ValueError: a target is not computed by any op.
     """
-    return islands(model, [(t, frozenset(sources)) for t in targets]).model
+    builder = _Islands(model)
+    builder.add(tuple(targets), frozenset(sources))
+    return builder.finish()
 
 
 def islands(model: Model, parts: Sequence[tuple[int, frozenset[int]]]) -> Islands:
@@ -151,7 +153,7 @@ def islands(model: Model, parts: Sequence[tuple[int, frozenset[int]]]) -> Island
     """
     builder = _Islands(model)
     for target, sources in parts:
-        builder.add(target, sources)
+        builder.add((target,), sources)
     return builder.finish()
 
 
@@ -200,16 +202,21 @@ class _Islands:
         self._outputs: list[Port] = []
         self._names: set[str] = set()
 
-    def add(self, target: int, sources: frozenset[int]) -> None:
-        ops, feeds = closure(self._graph, target, sources)
-        if not ops:
-            raise ValueError(f"tensor {target} is not computed by any op")
-        for t in feeds:
+    def add(self, targets: tuple[int, ...], sources: frozenset[int]) -> None:
+        ops: set[int] = set()
+        feeds: set[int] = set()
+        for target in targets:
+            behind, fed = closure(self._graph, target, sources)
+            if not behind:
+                raise ValueError(f"tensor {target} is not computed by any op")
+            ops.update(behind)
+            feeds.update(fed)
+        for t in sorted(feeds):
             if t not in self._shared:
                 # The name is the port's name too, and how the caller recognizes it.
                 self._inputs.append(Port(port_name(t), self._copy(t, self._shared)))
         local: dict[int, int] = {}
-        for index in ops:
+        for index in sorted(ops):
             old = self._old.operators[index]
             new = copy(old)
             new.inputs = np.asarray([self._place(t, local) for t in indices(old.inputs)], np.int32)
@@ -218,7 +225,7 @@ class _Islands:
                 places = [self._copy(t, local) if t >= 0 else -1 for t in indices(old.intermediates)]
                 new.intermediates = np.asarray(places, np.int32)
             self._ops.append(new)
-        self._outputs.append(Port(port_name(target), local[target]))
+        self._outputs += [Port(port_name(target), local[target]) for target in targets]
 
     def finish(self) -> Islands:
         sub = self._root.subgraphs[0]

@@ -19,6 +19,8 @@ from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
+from harness.localize.uncertified import accounts_for, resolve
+from harness.localize.windows import WindowProbe
 from harness.numerics.metrics import compare
 from harness.numerics.verdict import judge
 
@@ -60,11 +62,33 @@ class _Localizer:
         look = look_again(bench.device, local, records, readings, read)
         culprits, explained, records = self._convict(local, look, first, unchanged)
         records = [*records, *self._unread(readings)]
-        if not culprits:
-            self.notes.append("The outputs are wrong, but no op that could be read is: the fault hides from the taps.")
-            return self._finish("unresolved", False, first, records=records)
-        certified = unchanged and all(c.certified for c in culprits)
-        return self._finish("culprits", certified, first, culprits, explained, records)
+        accounted = bool(culprits) and accounts_for(explained, first.outputs)
+        certified = accounted and unchanged and all(c.certified for c in culprits)
+        if not certified:
+            if not culprits:
+                self.notes.append(
+                    "The outputs are wrong, but no op that could be read is: the fault hides from the taps."
+                )
+            culprits = self._without_taps(first, culprits, readings, accounted)
+        status: Status = "culprits" if culprits else "unresolved"
+        return self._finish(status, certified, first, culprits, explained if culprits else (), records)
+
+    def _without_taps(
+        self, first: Comparison, suspects: Sequence[Culprit], readings: Sequence[Reading], accounted: bool
+    ) -> list[Culprit]:
+        """Suspects that stand without taps, and what windows find beside them."""
+        bench, ports = self.bench, {port.tensor for port in self.graph.inputs}
+        direct = {r.tensor for r in readings if r.from_output is not None and ports.issuperset(r.feeds)}
+        probe = WindowProbe(bench.device, bench.host, self.case, self.store, first.beyond)
+        resolved = resolve(
+            probe,
+            suspects,
+            lambda record: record.reading == "output" and record.tensor in direct,
+            accounted,
+            lambda what: bench.progress.stage(what, 2.0),
+        )
+        self.notes += resolved.notes
+        return resolved.culprits
 
     def _repeatable(self, first: Comparison) -> bool:
         bench, run_ns = self.bench, first.done.samples[0].run_ns + first.done.samples[0].read_ns
@@ -146,7 +170,7 @@ class _Localizer:
             reduction = reduction_length(suspect.op, shapes, suspect.shape)
             cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction)
             doubt = look.doubts.get(suspect, "")
-            culprits.append(Culprit(suspect, cause, signature, unchanged and not doubt, doubt, impact))
+            culprits.append(Culprit(suspect, cause, signature, unchanged and not doubt, note=doubt, impact=impact))
         if cleared:
             self.notes.append(f"{len(cleared)} op(s) leave float16's range without harm to any output.")
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]

@@ -73,7 +73,7 @@ class OpRecord:
     local: Judgement | None = None
     reference_max_abs: float = 0.0
     reference_cosine: float = 1.0
-    reading: Literal["copy", "output"] = "copy"
+    reading: Literal["copy", "output", "window"] = "copy"
 
     HEADER = (
         "index", "first", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
@@ -140,6 +140,7 @@ class Culprit:
     cause: str
     signature: str | None
     certified: bool
+    isolated: bool = False
     note: str = ""
     impact: tuple[Impact, ...] = ()
 
@@ -156,7 +157,7 @@ class Culprit:
             "local_error": local.actual.max_abs,
             "expected_error": local.expected.max_abs,
             "ratio": local.ratio,
-            "isolated": False,
+            "isolated": self.isolated,
             "reproducer": None,
             "remedies": [],
             "certified": self.certified,

@@ -67,7 +67,7 @@ def look_again(
         unsure = [
             graph.tensors[t].name
             for t in (*reading.feeds, reading.tensor)
-            if t in resting and not (t in seen and _agree(local.case, store, t, seen[t]))
+            if t in resting and not (t in seen and _agree(local.case, store, t, seen[t], reading))
         ]
         if unsure:
             doubts[suspect] = f"A direct tap of {', '.join(unsure[:3])} reads differently from the copy tap."
@@ -91,8 +91,8 @@ def _taken_apart(
     return sorted([*kept, *fresh], key=lambda r: (r.index, r.tensor)), remaining
 
 
-def _agree(case: Case, store: TensorStore, tensor: int, direct: Array) -> bool:
-    label = label_of(case.graph, tensor)
+def _agree(case: Case, store: TensorStore, tensor: int, direct: Array, reading: Reading) -> bool:
+    label = reading.label if tensor == reading.tensor else label_of(case.graph, tensor)
     if not store.has(label, "device"):  # an own output, read from the untouched model
         label = next(output_label(port.name) for port in case.graph.outputs if port.tensor == tensor)
     compared = compare(direct, store.get(label, "device"))

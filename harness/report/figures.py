@@ -6,10 +6,10 @@ Figures keep a form that sorts by its leading number, since the page sorts by wh
 from __future__ import annotations
 
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 NOTHING = "–"
 
@@ -88,7 +88,7 @@ def shape(sizes: Sequence[int]) -> str:
 
 
 def visible(text: str) -> str:
-    """Control, formatting and surrogate characters as escapes, so that a name cannot reorder or hide what surrounds it."""
+    """Control, formatting and surrogate characters as escapes: a name cannot reorder or hide what surrounds it."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
@@ -117,8 +117,10 @@ def short_name(text: str, root: str = "", longest: int = 64) -> str:
 
 def common_root(names: Iterable[str]) -> str:
     """The scopes that all scoped names have in common, where there are at least two of them."""
-    scopes = [short_name(text, longest=1 << 20).split("/")[:-1] for text in names if "/" in text]
-    return "/".join(os.path.commonprefix(scopes)) if len(scopes) > 1 else ""
+    scopes = [short_name(text, longest=1 << 20).split("/")[:-1] for text in names]
+    scoped = [scope for scope in scopes if scope]
+    levels = takewhile(lambda level: len(set(level)) == 1, zip(*scoped, strict=False))
+    return "/".join(level[0] for level in levels) if len(scoped) > 1 else ""
 
 
 def _special(value: float) -> str:

@@ -130,7 +130,7 @@ class Run:
 
 
 def parse_run(record: Mapping[str, Any]) -> Run:
-    """Read what `harness.results.read_run` returned. Raises UsageError when a field is of another type than documented."""
+    """Read what `harness.results.read_run` returned. Raises UsageError when a field is of an undocumented type."""
     top = Fields(record)
     result, options = top.child("result"), top.child("options")
     model = result.child("model") if result.values.get("model") else top.child("model")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from harness.errors import UsageError
 
@@ -174,7 +174,7 @@ def _op(cells: dict[str, str]) -> OpRow:
         output=cells["output"],
         shape=cells["shape"].replace("x", "×") or "scalar",
         dtype=cells["dtype"],
-        verdict=cast(Verdict, verdict),
+        verdict=verdict,
         as_output=cells["reading"] == "output",
         local_max=value["local_max_abs"],
         local_rms=value["local_rms"],

@@ -22,7 +22,7 @@ _SAME = 1.25
 
 @dataclass(frozen=True)
 class Verdict:
-    """`mark` is the word beside the sentence, `support` what makes the sentence trustworthy or keeps it from being so."""
+    """`mark` is the word above the sentence; `support` is what the sentence rests on, or what weakens it."""
 
     tone: Tone
     mark: str

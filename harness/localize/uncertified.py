@@ -1,0 +1,87 @@
+"""When reading intermediates cannot be trusted, or does not account for the failure: ask windows instead.
+
+A suspect stands when it fails by itself on the reference's inputs, or when its verdict rests on no tap at all. Where
+the suspects that stand do not make every failing output fail, the stretches between them are searched by windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from harness.localize.cause import cause_of
+from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
+from harness.localize.search import Answer, find_windows
+from harness.localize.windows import QUESTION_LIMIT, WindowProbe
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Culprits that stand, and what could not be resolved, in words."""
+
+    culprits: list[Culprit]
+    notes: list[str]
+
+
+def accounts_for(explained: Sequence[Impact], outputs: Sequence[OutputVerdict]) -> bool:
+    """Whether the culprits' errors, injected into the exact model, make every failing output fail."""
+    failed = {impact.output for impact in explained if not impact.judgement.ok}
+    return all(output.ok or output.name in failed for output in outputs)
+
+
+def resolve(
+    probe: WindowProbe,
+    suspects: Sequence[Culprit],
+    rests_on_no_tap: Callable[[OpRecord], bool],
+    accounted: bool,
+    listen: Callable[[str], None],
+) -> Resolved:
+    """Keep the suspects that stand without taps, and search for others where they do not explain the failure."""
+    notes: list[str] = []
+    standing: list[Culprit] = []
+    for suspect in suspects:
+        record = suspect.record
+        listen(f"{record.op} #{record.index} by itself")
+        answer = probe.alone(record)
+        if answer == "bad" or rests_on_no_tap(record):
+            standing.append(replace(suspect, isolated=answer == "bad"))
+        else:
+            word = "is right" if answer == "good" else "could not be run"
+            notes.append(f"{record.op} #{record.index} looked wrong under a tap, but {word} by itself.")
+    if accounted and len(standing) == len(suspects):
+        return Resolved(standing, notes)
+    found, unresolved = _search(probe, standing, listen)
+    if unresolved:
+        notes.append(f"{unresolved} stretch(es) of ops could not be resolved on the device.")
+    culprits = sorted([*standing, *found], key=lambda c: (c.record.index, c.record.first))
+    return Resolved(culprits, notes)
+
+
+def _search(
+    probe: WindowProbe, standing: Sequence[Culprit], listen: Callable[[str], None]
+) -> tuple[list[Culprit], int]:
+    places = {op: i for i, op in enumerate(probe.items)}
+    taken = sorted((places[c.record.first], places[c.record.index] + 1) for c in standing)
+    begin, stretches = 0, []
+    for start, stop in [*taken, (len(probe.items), len(probe.items))]:
+        if begin < start:
+            stretches.append((begin, start))
+        begin = max(begin, stop)
+    culprits: list[Culprit] = []
+    unresolved = 0
+    for begin, end in stretches:
+
+        def ask(start: int, stop: int, begin: int = begin) -> Answer:
+            first, last = probe.items[begin + start], probe.items[begin + stop - 1]
+            listen(f"ops {first} to {last} by themselves" if first != last else f"op {first} by itself")
+            return probe.ask(begin + start, begin + stop)
+
+        found = find_windows(end - begin, ask, limit=QUESTION_LIMIT)
+        unresolved += len(found.unresolved)
+        for window in found.failing:
+            record = probe.record(replace(window, start=window.start + begin, stop=window.stop + begin))
+            cause, signature = cause_of(record, half=probe.case.options.half, reduction=None)
+            if len(window) > 1:
+                cause = "context"
+            culprits.append(Culprit(record, cause, signature, certified=False, isolated=True))
+    return culprits, unresolved
