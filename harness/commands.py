@@ -28,7 +28,7 @@ from harness.localize.result import Localization, residency_json
 from harness.numerics.metrics import finite_range
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
-from harness.results import RunFolder
+from harness.results import RunFolder, writing
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
     model.path = request.model
     graph = model.graph()
     if request.given is not None:
-        inputs, origin = check_inputs(request.given, graph), "given by the caller"
+        inputs, origin = check_inputs(request.given, graph), ""
     elif request.inputs is not None:
         inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
     else:
@@ -72,6 +72,11 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
         device: Device = stack.enter_context(open_device(request.device, lambda what: progress.stage(what, 20.0)))
         host = stack.enter_context(HostDevice())
         run = stack.enter_context(RunFolder.create(request.out, command, str(request.model), request.device))
+        if request.given is not None:
+            path = run.path / "inputs.npz"
+            origin = str(path)
+            with writing(path):
+                np.savez(path, allow_pickle=False, **inputs)
         run.save(
             model={"path": str(request.model), "sha256": model.sha256, "ops": len(graph.ops)},
             device={"name": device.name, "kind": device.kind, "runtime": "", "gpu": ""},

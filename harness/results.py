@@ -49,13 +49,25 @@ def writing(path: Path) -> Iterator[None]:
         raise _storage_error(path, full, error.strerror or str(error)) from None
 
 
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` once complete, and leaves no part of itself when it is not: a full
+    disk then has room for the last word about it."""
+    partial = path.with_suffix(".part")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _storage_error(path: Path, full: bool, why: str) -> StorageError:
     if full:
         return StorageError(
             f"The disk that holds {path} is full; what was written before is kept.",
-            "Free space or give --out a folder elsewhere.",
+            "Free space, or choose a folder elsewhere.",
         )
-    return StorageError(f"{path} cannot be written ({why}).", "Give --out a folder that you may write to.")
+    return StorageError(f"{path} cannot be written ({why}).", "Choose a folder that you may write to.")
 
 
 @dataclass
@@ -73,9 +85,8 @@ class TensorStore:
         path = self.path(label, side)
         with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            save_file({name: np.ascontiguousarray(values)}, partial)
-            partial.replace(path)
+            with _replacing(path) as partial:
+                save_file({name: np.asarray(values, order="C")}, partial)
 
     def get(self, label: str, side: Side) -> Array:
         """Read one tensor back."""
@@ -149,10 +160,8 @@ class RunFolder:
         """Update run.json, atomically. Raises StorageError."""
         self.record.update(fields)
         path = self.path / "run.json"
-        with writing(path):
-            partial = path.with_suffix(".part")
+        with writing(path), _replacing(path) as partial:
             partial.write_text(json.dumps(to_json(self.record), indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
 
     def log(self, text: str) -> None:
         """Append to log.txt. Raises StorageError."""
@@ -174,13 +183,10 @@ class RunFolder:
     def replace_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a .csv anew, atomically. Raises StorageError."""
         path = self.path / name
-        with writing(path):
-            partial = path.with_suffix(".part")
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(header)
-                writer.writerows(rows)
-            partial.replace(path)
+        with writing(path), _replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
 
     def samples(self, samples: Sequence[Sample], phase: str) -> None:
         """Append timed iterations to samples.csv, in nanoseconds."""
@@ -217,7 +223,7 @@ def read_run(path: Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path} is no run folder (no run.json).", "List the runs with `harness runs`.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read ({error}).", "Run the command again.") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         seen = record.get("schema") if isinstance(record, dict) else type(record).__name__
@@ -248,11 +254,11 @@ def to_json(value: Any) -> Any:
 
 
 def _alive(pid: Any) -> bool:
-    if not isinstance(pid, int):
+    if not isinstance(pid, int) or pid <= 0:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

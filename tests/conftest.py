@@ -1,20 +1,14 @@
-"""What the tests of several layers share: the host's plain CPU kernels in this process, and one graph with everything."""
+"""What the tests of several layers share: the host's plain CPU kernels in this process, and a graph with everything."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from numpy.typing import NDArray
 
 from harness.graph.build import GraphBuilder, signature_def
 from harness.graph.model import Model
-
-Values = dict[str, NDArray[Any]]
-Evaluate = Callable[[Model, Values], Values]
+from tests.arrays import Evaluate, Values
 
 
 @pytest.fixture(scope="session")

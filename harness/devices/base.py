@@ -120,30 +120,30 @@ class Device:
         deadline = time.monotonic() + job.timeout
         outputs: dict[str, Array] = {}
         take = sink or outputs.__setitem__
-        done: Message | None = None
         try:
             refused = self._send_model(link, job, deadline)
-            if refused is None:
-                refused, done = self._exchange(link, job, deadline, take)
+            done = self._exchange(link, job, deadline, take) if refused is None else refused
         except LinkTimeout:
             self._drop()
             return TimedOut(job.timeout, self._launcher.log(mark))
         except LinkError as error:
             return self._post_mortem(error, mark)
+        except BaseException:
+            self._drop()  # the sink's own fault, or Ctrl-C: what is still on its way belongs to no later job
+            raise
         log = self._launcher.log(mark)
-        if refused is not None:
-            reason, ops = explain_refusal(str(refused.fields.get("reason", "")), log)
+        if isinstance(done, Message):
+            reason, ops = explain_refusal(str(done.fields.get("reason", "")), log)
             return Rejected(reason, ops, log)
-        assert done is not None
         self.runs += job.warmup + job.iterations
-        self.compiles += bool(done.fields["compiled"])
+        self.compiles += done.compiled
         self._adapter = adapter_of(log) or self._adapter
         return Completed(
             outputs=outputs,
-            residency=residency_of(log, bool(done.fields["full"])),
-            samples=tuple(Sample(*(int(v) for v in row)) for row in done.fields["samples"]),
-            compile_ns=int(done.fields["compile_ns"]),
-            compiled=bool(done.fields["compiled"]),
+            residency=residency_of(log, done.full),
+            samples=done.samples,
+            compile_ns=done.compile_ns,
+            compiled=done.compiled,
             runtime=str(self._hello.get("runtime", "")),
             adapter=self._adapter,
             log=log,
@@ -158,18 +158,21 @@ class Device:
             except LinkError as error:
                 why = self._launcher.death()
                 self._launcher.kill()
+                link.close()
                 tail = self._launcher.log(0).strip().splitlines()[-1:]
                 raise DeviceError(
                     f"Device '{self.name}' did not start: {why[0] if why else error}. {' '.join(tail)}".strip(),
                     "Run `harness doctor`.",
                 ) from None
-            if reply.type != "hello" or reply.fields.get("protocol") != PROTOCOL:
+            facts = reply.fields.get("facts")
+            if reply.type != "hello" or reply.fields.get("protocol") != PROTOCOL or not isinstance(facts, dict):
                 self._launcher.kill()
+                link.close()
                 raise DeviceError(
                     f"Device '{self.name}' speaks another protocol: {reply.fields.get('reason', reply.fields)}.",
                     "Install the same release of the harness on both sides.",
                 )
-            self._hello = dict(reply.fields.get("facts", {}))
+            self._hello = facts
             self._link = link
         return self._link
 
@@ -190,9 +193,11 @@ class Device:
         if reply.type == "has" and not reply.fields.get("present"):
             data = np.frombuffer(job.model, np.uint8)
             reply = self._ask(link, deadline, "put", sha256=job.sha256, payloads=[("model", data)])
+        if reply.type not in ("has", "put", "failed"):
+            raise LinkError(f"'{reply.type}' came where the model was offered")
         return reply if reply.type == "failed" else None
 
-    def _exchange(self, link: Link, job: Job, deadline: float, take: Sink) -> tuple[Message | None, Message | None]:
+    def _exchange(self, link: Link, job: Job, deadline: float, take: Sink) -> _Report | Message:
         wanted = job.outputs
         reply = self._ask(
             link,
@@ -220,10 +225,10 @@ class Device:
             del values, reply
             reply = self._answer(link, deadline, expected[0].nbytes if expected else 0)
         if reply.type == "failed":
-            return reply, None
+            return reply
         if reply.type != "completed" or expected:
             raise LinkError(f"'{reply.type}' came with {len(expected)} outputs still missing")
-        return None, reply
+        return _report_of(reply, job.iterations)
 
     def _post_mortem(self, error: LinkError, mark: int) -> Failure:
         death = self._launcher.death()
@@ -238,6 +243,28 @@ class Device:
         if self._link is not None:
             self._link.close()
         self._link = None
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What ends a run."""
+
+    samples: tuple[Sample, ...]
+    compile_ns: int
+    compiled: bool
+    full: bool
+
+
+def _report_of(message: Message, iterations: int) -> _Report:
+    fields = message.fields
+    try:
+        samples = tuple(Sample(*(int(v) for v in row)) for row in fields["samples"])
+        report = _Report(samples, int(fields["compile_ns"]), bool(fields["compiled"]), bool(fields["full"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise LinkError("the run's end came without samples, compile_ns, compiled and full") from None
+    if len(samples) != iterations:
+        raise LinkError(f"{len(samples)} samples came for {iterations} iterations")
+    return report
 
 
 def _options(options: Options) -> dict[str, Any]:

@@ -46,23 +46,34 @@ class HostLauncher:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Link:
-        """Start the worker with the far end of a socket pair as its only inherited descriptor."""
+        """Start the worker with the far end of a socket pair as its only inherited descriptor.
+
+        Raises:
+            DeviceError: the worker's Python, or room for its files, is not there.
+        """
         here, there = socket.socketpair()
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, self._paths)))
         environment.setdefault("XDG_RUNTIME_DIR", str(self._folder))  # Dawn complains without it
         store = self._folder / "models"
-        store.mkdir(exist_ok=True)
-        with there, self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
-                pass_fds=[there.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd=self._folder,
-                start_new_session=True,  # Ctrl-C is the caller's to handle
-            )
+        try:
+            store.mkdir(exist_ok=True)
+            with there, self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
+                    pass_fds=[there.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=self._folder,
+                    start_new_session=True,  # Ctrl-C is the caller's to handle
+                )
+        except OSError as error:
+            here.close()
+            raise DeviceError(
+                f"The worker cannot be started with {self._python} in {self._folder} ({error.strerror}).",
+                "Run `harness doctor`.",
+            ) from None
         return Link(here)
 
     @property

@@ -98,7 +98,10 @@ class Link:
         Raises:
             LinkTimeout, LinkError: the deadline passed; the other side is gone.
         """
-        arrays = [(name, np.ascontiguousarray(array)) for name, array in payloads]
+        if len(payloads) > MAX_PAYLOADS:
+            raise LinkError(f"{len(payloads)} payloads are over the limit of {MAX_PAYLOADS}")
+        # Not ascontiguousarray, which gives a scalar an axis.
+        arrays = [(name, np.asarray(array, order="C")) for name, array in payloads]
         header = dict(fields, type=kind, id=ident)
         header["payloads"] = [_announce(name, array) for name, array in arrays]
         raw = json.dumps(header, allow_nan=False).encode()
@@ -136,9 +139,9 @@ class Link:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise LinkTimeout("the deadline passed")
-        watched = [self._sock]
-        ready = select.select([] if write else watched, watched if write else [], [], left)
-        if not (ready[0] or ready[1]):
+        watched = select.poll()  # select() itself stops at descriptor 1023
+        watched.register(self._sock, select.POLLOUT if write else select.POLLIN)
+        if not watched.poll(None if left is None else math.ceil(left * 1000)):
             raise LinkTimeout("the deadline passed")
 
     def _write(self, data: memoryview, deadline: float | None) -> None:
@@ -172,7 +175,7 @@ class Link:
 
 
 def _announce(name: str, array: Array) -> dict[str, Any]:
-    if array.dtype.name not in DTYPES:
+    if DTYPES.get(array.dtype.name) != array.dtype:  # a type by name, or one of the other byte order
         raise LinkError(f"'{name}' has type {array.dtype}, which the wire does not carry")
     return {
         "name": name,

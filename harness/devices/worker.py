@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.devices.link import PROTOCOL, Link, LinkError, Message
+from harness.devices.link import DTYPES, PROTOCOL, Link, LinkError, Message
+
+PRECISIONS = ("default", "fp16", "fp32", "fp16-fp32acc")
 
 Array = np.ndarray[Any, Any]
 
@@ -44,6 +46,7 @@ class Compiled:
             # GPU without CPU: the runtime itself refuses a model that it cannot delegate whole.
             chosen = cm.Options(cm.HardwareAccelerator.GPU, gpu_options=gpu)
         elif accelerator == "cpu":
+            _only_single_precision(precision)
             cpu = cm.CpuOptions(num_threads=options["threads"])
             chosen = cm.Options(cm.HardwareAccelerator.CPU, cpu_options=cpu)
         else:
@@ -57,6 +60,7 @@ class Compiled:
             raise Refusal("the GPU delegate took only a part of the model")
         signature = self._model.get_signature_by_index(0)
         self._names: list[str] = signature["inputs"]
+        self._takes: dict[str, Any] = self._model.get_input_tensor_details(signature["key"])
         by_name = self._model.get_output_tensor_details(signature["key"])
         self._details = [by_name[name] for name in signature["outputs"]]
         self._outputs: list[str] = signature["outputs"]
@@ -65,10 +69,16 @@ class Compiled:
 
     def write(self, inputs: dict[str, Array]) -> None:
         """Copy the inputs to their buffers, by name, or by position for a model without names in common."""
+        if len(inputs) != len(self._ins):
+            raise Refusal(f"{len(inputs)} inputs came for a model that takes {len(self._ins)}")
+        if set(self._names) != set(inputs) and not set(self._names).isdisjoint(inputs):
+            raise Refusal(f"inputs {', '.join(inputs)} came for a model that takes {', '.join(self._names)}")
         named = [inputs[n] for n in self._names] if set(self._names) == set(inputs) else list(inputs.values())
-        if len(named) != len(self._ins):
-            raise Refusal(f"{len(named)} inputs came for a model that takes {len(self._ins)}")
-        for buffer, array in zip(self._ins, named, strict=True):
+        for name, buffer, array in zip(self._names, self._ins, named, strict=True):
+            # A shorter array would leave the rest of the buffer as it was.
+            shape, dtype = list(self._takes[name]["shape"]), str(self._takes[name]["dtype"])
+            if (list(array.shape) != shape and min(shape, default=0) >= 0) or (dtype != array.dtype.name in DTYPES):
+                raise Refusal(f"input '{name}' came as {array.dtype} {list(array.shape)}, not {dtype} {shape}")
             # As bytes: the binding lacks 64-bit and half types, and copies the bytes as they are.
             buffer.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
@@ -103,6 +113,7 @@ class Reference:
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        _only_single_precision(options["precision"])
         plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         threads = options["threads"] or os.cpu_count()
         try:
@@ -124,6 +135,9 @@ class Reference:
 
     def write(self, inputs: dict[str, Array]) -> None:
         """Copy the inputs."""
+        lacking = set(self._inputs) - set(inputs)
+        if lacking:
+            raise Refusal(f"input '{', '.join(sorted(lacking))}' did not come")
         for name, array in inputs.items():
             if name not in self._inputs:
                 raise Refusal(f"the model has no input '{name}'")
@@ -223,6 +237,13 @@ class Worker:
 
     def _run(self, message: Message) -> None:
         request = Request.of(message)
+        try:
+            self._iterate(message, request)
+        finally:
+            if request.final:  # whatever became of it: its outputs may be gone
+                self._engine, self._key = None, ()
+
+    def _iterate(self, message: Message, request: Request) -> None:
         started = time.perf_counter_ns()
         compiled = self._compile(self._path(message), request)
         compile_ns = time.perf_counter_ns() - started if compiled else 0
@@ -249,8 +270,6 @@ class Worker:
                         engine.release(index)
             if i >= request.warmup:
                 samples.append([written - begin, ran - written, read_ns])
-        if request.final:
-            self._engine, self._key = None, ()
         self._link.send(
             "completed", message.id, samples=samples, compile_ns=compile_ns, compiled=compiled, full=engine.full
         )
@@ -286,8 +305,8 @@ class Request:
         options, names, positions = (fields.get(key) for key in ("options", "outputs", "positions"))
         if not isinstance(options, dict) or set(options) != {"accelerator", "precision", "threads"}:
             raise Refusal("the options lack accelerator, precision or threads, or hold more")
-        if not isinstance(options["accelerator"], str) or not isinstance(options["precision"], str):
-            raise Refusal("accelerator and precision are words")
+        if not isinstance(options["accelerator"], str) or options["precision"] not in PRECISIONS:
+            raise Refusal(f"accelerator is a word, precision one of {', '.join(PRECISIONS)}")
         if not _is_count(options["threads"], 1024):
             raise Refusal(f"{options['threads']!r} is no number of threads")
         if not isinstance(names, list) or not isinstance(positions, list) or len(names) != len(positions):
@@ -296,8 +315,15 @@ class Request:
             raise Refusal("outputs are names, positions are small numbers")
         if not _is_count(fields.get("warmup"), 1 << 20) or not _is_count(fields.get("iterations"), 1 << 20):
             raise Refusal("warmup and iterations are numbers below a million")
+        if len(set(names)) < len(names) or (names and not fields["warmup"] + fields["iterations"]):
+            raise Refusal("each output is wanted once, of a model that runs at least once")
         outputs = list(zip(names, positions, strict=True))
         return cls(options, outputs, fields["warmup"], fields["iterations"], fields.get("final") is True)
+
+
+def _only_single_precision(precision: str) -> None:
+    if precision not in ("default", "fp32"):
+        raise Refusal(f"the CPU computes in single precision, not {precision}")
 
 
 def _is_count(value: Any, limit: int) -> bool:

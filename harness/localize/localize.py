@@ -69,9 +69,13 @@ class _Localizer:
                 self.notes.append(
                     "The outputs are wrong, but no op that could be read is: the fault hides from the taps."
                 )
-            culprits = self._without_taps(first, culprits, readings, accounted)
+            standing = self._without_taps(first, culprits, readings, accounted)
+            records = _corrected(records, standing)
+            if {c.record for c in standing} != {c.record for c in culprits}:
+                explained = ()  # it was of other ops
+            culprits = standing
         status: Status = "culprits" if culprits else "unresolved"
-        return self._finish(status, certified, first, culprits, explained if culprits else (), records)
+        return self._finish(status, certified, first, culprits, explained, records)
 
     def _without_taps(
         self, first: Comparison, suspects: Sequence[Culprit], readings: Sequence[Reading], accounted: bool
@@ -230,3 +234,10 @@ class _Localizer:
             tensors = (*self.graph.ops[culprit.record.index].inputs, culprit.record.tensor)
             kept += [label_of(self.graph, t) for t in tensors if t in self.graph.producer]
         return kept
+
+
+def _corrected(records: Sequence[OpRecord], standing: Sequence[Culprit]) -> list[OpRecord]:
+    """Records without the suspects that did not stand, and with what windows found."""
+    convicted = {culprit.record for culprit in standing}
+    kept = [replace(r, verdict="unread") if r.verdict == "culprit" and r not in convicted else r for r in records]
+    return [*kept, *(record for record in convicted if record not in records)]

@@ -96,7 +96,7 @@ class OpRecord:
             self.verdict,
         )
         if self.local is None:
-            return (*head, self.reading, *[""] * 7, self.reference_cosine, self.reference_max_abs, "", "")
+            return (*head, self.reading, *[""] * 6, self.reference_cosine, self.reference_max_abs, "", "")
         actual, expected = self.local.actual, self.local.expected
         figures = (
             actual.max_abs,

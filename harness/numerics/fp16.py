@@ -79,7 +79,9 @@ def _rounded(root: Any, sub: Any, code: int, beyond: frozenset[int]) -> Any:
 
 def _rounded_constant(root: Any, table: Any) -> Any:
     data = root.buffers[table.buffer].data if table.buffer else None
-    if table.type != schema.TensorType.FLOAT32 or data is None or len(data) == 0 or len(data) % 4 or table.sparsity is not None:
+    if table.type != schema.TensorType.FLOAT32 or data is None or table.sparsity is not None:
+        return table
+    if len(data) == 0 or len(data) % 4:
         return table
     values = np.asarray(data, np.uint8).view(np.float32)
     with np.errstate(over="ignore"):

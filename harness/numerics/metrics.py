@@ -161,13 +161,15 @@ class Comparator:
 
 
 def compare(actual: Array, reference: Array) -> Comparison:
-    """Compare two tensors of equal shape, `CHUNK` elements at a time.
+    """Compare two tensors of equal shape, `CHUNK` elements at a time. Complex ones count as pairs of reals, in a last
+    axis of 2.
 
     Raises:
         ValueError: the shapes differ, or there are no elements.
     """
     if actual.shape != reference.shape:
         raise ValueError(f"shape {list(actual.shape)} cannot be compared with {list(reference.shape)}")
+    actual, reference = _real(actual), _real(reference)
     comparator = Comparator(actual.shape)
     a, r = np.ascontiguousarray(actual).reshape(-1), np.ascontiguousarray(reference).reshape(-1)
     for start in range(0, a.size, CHUNK):
@@ -183,11 +185,16 @@ def mask_iou(actual: Array, reference: Array) -> float:
 
 
 def finite_range(values: Array) -> tuple[float, float]:
-    """Smallest and largest finite value, NaN when there is none."""
-    finite = values[np.isfinite(values)] if values.dtype.kind in "fc" else values
+    """Smallest and largest finite value (or part of a complex one), NaN when there is none."""
+    values = _real(values)
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
         return float("nan"), float("nan")
     return float(finite.min()), float(finite.max())
+
+
+def _real(values: Array) -> Array:
+    return np.stack([values.real, values.imag], -1) if values.dtype.kind == "c" else values
 
 
 def _widen(bounds: list[float], values: Array) -> None:

@@ -14,10 +14,15 @@ _SEED = re.compile(r"random, seed (\d+)")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A line for a shell, and what must be said about it."""
+    """The words of a line for a shell, each quoted, and what must be said about it."""
 
-    line: str
+    words: tuple[str, ...]
     note: str = ""
+
+    @property
+    def line(self) -> str:
+        """The line."""
+        return " ".join(self.words)
 
 
 def reproduction(run: Run) -> Reproduction | None:
@@ -39,7 +44,7 @@ def reproduction(run: Run) -> Reproduction | None:
         words += ["--signature", run.signature]
     if run.timeout is not None:
         words += ["--timeout", f"{run.timeout:g}"]
-    return Reproduction(" ".join(map(quote, words)), note)
+    return Reproduction(tuple(map(quote, words)), note)
 
 
 def quote(word: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 NOTHING = "–"
+# Packages before a class name, as scopes of converted PyTorch modules have them.
+_PACKAGES = re.compile(r"^(?:[a-z_][a-z0-9_]*\.)+(?=[A-Z])")
 
 
 def figure(value: float | None) -> str:
@@ -106,7 +108,7 @@ def short_name(text: str, root: str = "", longest: int = 64) -> str:
     `a.b.Decoder/a.b.Block_0/torch.nn.Linear_k;1;;…` becomes `Decoder/Block_0/Linear_k;1 …`.
     """
     first, _, fused = name(text).partition(";;")
-    parts = [re.sub(r"^(?:[A-Za-z_]\w*\.)+(?=\w)", "", part) for part in first.split("/")]
+    parts = [_PACKAGES.sub("", part) for part in first.split("/")]
     short = "/".join(parts)
     if root and short.startswith(f"{root}/"):
         short = short[len(root) + 1 :]

@@ -22,7 +22,7 @@ from harness.errors import UsageError
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
-from harness.report.record import CulpritFacts, parse_run
+from harness.report.record import CulpritFacts, Run, parse_run
 from harness.report.scene import read_scene
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
 from harness.report.timings import timings
@@ -80,6 +80,7 @@ def render(folder: Path) -> str:
             root=figures.common_root(row.output for row in ops.rows),
             nonfinite=any(row.nonfinite for row in ops.rows),
             judged=len(judged),
+            unconfirmed=_unconfirmed(run, ops.rows),
             tally={name: sum(row.verdict == name for row in ops.rows) for name in VERDICTS},
             charts=[chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
             timings=timings(read_samples(folder / "samples.csv")),
@@ -104,6 +105,14 @@ class _Group:
 def _groups(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> list[_Group]:
     groups = verdict.group(culprits)
     return [_Group(g[0].cause, g[0].signature, [(c, _row_of(c, rows)) for c in g]) for g in groups]
+
+
+def _unconfirmed(run: Run, rows: Sequence[OpRow]) -> int:
+    """Ops that looked like culprits under a tap and that the finished run does not name."""
+    if run.state != "done" or run.command != "localize":
+        return 0
+    looked = [row.index for row in rows if row.verdict == "culprit"]
+    return sum(not any(c.first <= index <= c.last for c in run.culprits) for index in looked)
 
 
 def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:

@@ -132,7 +132,7 @@ def _open(run: Path, name: str) -> Image.Image:
             raise _Unusable(f"A picture of this run would lie at {name!r}, outside its folder, so it is not shown.")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=("JPEG", "PNG"))
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG", "PNG"))
         if image.width * image.height > _LARGEST:
             raise _Unusable(f"{name} has {image.width}×{image.height} pixels, too many to be shown.")
         image.load()

@@ -48,7 +48,7 @@ def verdict_of(run: Run) -> Verdict:
     if run.answer == "fail":
         return Verdict("bad", "Wrong", f"This model is wrong {where}: {_wrong(run)}", _advice(run))
     if run.answer == "unresolved":
-        note = " ".join(map(_sentence, run.notes)) or "Nothing that could be read explains it."
+        note = " ".join(_sentence(name(note, 400)) for note in run.notes) or "Nothing that could be read explains it."
         return Verdict("open", "Unresolved", f"No op could be named as the cause {where}. {note}", (_wrong(run),))
     return _ran(run, where)
 
@@ -73,7 +73,8 @@ def reproduces(run: Run) -> bool:
 
 
 def _culprits(run: Run, where: str) -> Verdict:
-    number = sum(c.last - c.first + 1 for c in run.culprits)
+    number = len(run.culprits)
+    what = _counted(number, "op" if all(c.first == c.last for c in run.culprits) else "place")
     named, left = [], _NAMED
     for alike in group(run.culprits):
         if left:
@@ -82,18 +83,19 @@ def _culprits(run: Run, where: str) -> Verdict:
             left -= len(alike[:left])
     rest = len(run.culprits) - (_NAMED - left)
     sentence = (
-        f"{_ops(number)} {'breaks' if number == 1 else 'break'} this model {where}: {'; '.join(named)}"
+        f"{what} {'breaks' if number == 1 else 'break'} this model {where}: {'; '.join(named)}"
         f"{f'; and {rest} more' if rest else ''}."
     )
-    their = "Its local error alone" if len(run.culprits) == 1 else "Their local errors alone"
-    share = _injected(run)
+    their = "Its local error alone" if number == 1 else "Their local errors alone"
+    # Without a certificate, what was injected is what taps showed, which is not what the culprits rest on.
+    share = _injected(run) if run.certified else ""
     if share and reproduces(run):
-        verb = "reproduces" if len(run.culprits) == 1 else "reproduce"
+        verb = "reproduces" if number == 1 else "reproduce"
         sentence += f" {their} {verb} the failure: {share}."
     elif share:
-        verb = "does" if len(run.culprits) == 1 else "do"
+        verb = "does" if number == 1 else "do"
         sentence += f" {their} {verb} not account for all of it: {share}."
-    return Verdict("bad", f"{_ops(number)} at fault", sentence, _certificate(run))
+    return Verdict("bad", f"{what} at fault", sentence, _certificate(run))
 
 
 def _certificate(run: Run) -> tuple[str, ...]:
@@ -102,11 +104,15 @@ def _certificate(run: Run) -> tuple[str, ...]:
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
             "way of reading gave the same values at every culprit.",
         )
-    doubts = [c.note for c in run.culprits if c.note] + [n for n in run.notes if n.startswith("Tapping changed")]
-    return (
-        "Not certified: reading intermediates may itself have disturbed the model, so take the ops as suspects. "
-        + " ".join(map(_sentence, dict.fromkeys(doubts))),
-    )
+    text = "Not certified: reading intermediates disturbed the model, or what was read does not explain all of it."
+    if all(c.isolated for c in run.culprits):
+        each = "It was" if len(run.culprits) == 1 else "Each was"
+        text += f" {each} cut out, fed with the CPU's values, and failed by itself."
+    else:
+        text += " What does not fail by itself is a suspect."
+    doubts = [name(c.note, 400) for c in run.culprits if c.note]
+    doubts += [name(note, 400) for note in run.notes if note.startswith("Tapping changed")]
+    return (" ".join([text, *map(_sentence, dict.fromkeys(doubts))]),)
 
 
 def _pass(run: Run, where: str) -> Verdict:
@@ -209,14 +215,14 @@ def _close(a: float, b: float) -> bool:
 
 def _why(alike: Sequence[CulpritFacts]) -> str:
     several = len(alike) > 1
-    signature = alike[0].signature
+    signature = name(alike[0].signature, 160)
     if signature:
         return signature.replace("float16 sum over", "float16 sums over") if several else signature
-    return CAUSES_IN_SHORT.get(alike[0].cause, (alike[0].cause or "cause unknown",) * 2)[several]
+    return CAUSES_IN_SHORT.get(alike[0].cause, (name(alike[0].cause, 60) or "cause unknown",) * 2)[several]
 
 
-def _ops(number: int) -> str:
-    return f"{number} op" if number == 1 else f"{number} ops"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _all(outputs: Sequence[Figures]) -> str:

@@ -12,9 +12,9 @@ CAUSES = {
     "overflow": "A value beyond 65504, the largest float16, became infinity; what is computed from it is infinite, "
     "NaN or zero.",
     "underflow": "Values below float16's range became zero, and the outputs depend on them.",
-    "rounding": "The result is recognizably the right one, but less precise than float16 storage explains.",
-    "context": "Alone, on the same inputs, the op is right; it is wrong only inside this graph, as the delegate "
-    "fused or placed it.",
+    "rounding": "The result is recognizably the right one, but less precise than rounding explains.",
+    "context": "By itself, on the same inputs, each op is right; the result is wrong only together with neighbours, as "
+    "the delegate fuses or places them.",
     "nondeterministic": "The same inputs gave different results in two runs.",
     "crash": "Running the op ends the process that runs it.",
     "hang": "The op did not finish in time.",
@@ -27,10 +27,10 @@ CAUSES_IN_SHORT = {
     "overflow": ("its values leave float16's range", "their values leave float16's range"),
     "underflow": ("its values vanish below float16's range", "their values vanish below float16's range"),
     "rounding": (
-        "its result is less precise than float16 storage explains",
-        "their results are less precise than float16 storage explains",
+        "its result is less precise than rounding explains",
+        "their results are less precise than rounding explains",
     ),
-    "context": ("wrong only inside this graph", "wrong only inside this graph"),
+    "context": ("wrong only together with its neighbours", "wrong only together with their neighbours"),
     "nondeterministic": ("its result differs between two runs", "their results differ between two runs"),
     "crash": ("it ends the process", "they end the process"),
     "hang": ("it does not finish", "they do not finish"),

@@ -21,6 +21,7 @@ from harness.graph.model import Model
 from harness.graph.surgery import islands, isolate, tap, tappable
 from harness.graph.verify import MalformedError, verify
 from harness.numerics.fp16 import oracle
+from tests.arrays import i32
 
 SECONDS = 2.0
 MEGABYTES = 256
@@ -265,12 +266,12 @@ def test_overwritten_words_give_a_model_or_a_sentence(rich_model: Model) -> None
         (lambda sub: sub.operators[0].inputs.__setitem__(0, 77), "input of op 0 is 77"),
         (lambda sub: sub.operators[0].inputs.__setitem__(0, -2), "input of op 0 is -2"),
         (lambda sub: sub.operators[0].outputs.__setitem__(0, -1), "output of op 0 is -1"),
-        (lambda sub: sub.operators[0].__setattr__("intermediates", np.int32([50])), "intermediate of op 0 is 50"),
+        (lambda sub: sub.operators[0].__setattr__("intermediates", i32([50])), "intermediate of op 0 is 50"),
         (lambda sub: sub.outputs.__setitem__(0, 50), "output of subgraph 0 is 50"),
         (lambda sub: sub.tensors[0].__setattr__("buffer", 40), "tensor 0 of subgraph 0 names buffer 40"),
         (lambda sub: sub.operators[1].outputs.__setitem__(0, sub.operators[0].outputs[0]), "by op 0 and by op 1"),
         (lambda sub: sub.operators[1].outputs.__setitem__(0, sub.inputs[0]), "is an input of subgraph 0"),
-        (lambda sub: sub.tensors[1].__setattr__("shape", np.int32([8, 9])), "takes 288 bytes, but its constant has"),
+        (lambda sub: sub.tensors[1].__setattr__("shape", i32([8, 9])), "takes 288 bytes, but its constant has"),
     ],
 )
 def test_a_graph_that_refers_to_what_is_not_there_is_refused(

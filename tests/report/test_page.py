@@ -1,0 +1,251 @@
+"""Every kind of run makes a page that says what the run came to."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.errors import StorageError, UsageError
+from harness.report.page import write_report
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Make, Node, Read, Samples
+
+
+def stamp(page: Node) -> str:
+    return page.one("p", class_="stamp").text
+
+
+def sentence(page: Node) -> str:
+    return page.one("p", class_="sentence").text
+
+
+def test_the_page_is_written_into_the_run_folder_and_leaves_nothing_else(make: Make) -> None:
+    folder = make()
+    before = {path.name for path in folder.iterdir()}
+    assert write_report(folder) == folder / "report.html"
+    assert {path.name for path in folder.iterdir()} == before | {"report.html"}
+
+
+def test_the_same_run_makes_the_same_page(make: Make) -> None:
+    folder = make()
+    assert write_report(folder).read_bytes() == write_report(folder).read_bytes()
+
+
+def test_a_localization_names_its_culprits_in_the_verdict_and_in_a_card_each(make: Make, read: Read) -> None:
+    page = read(make())
+    assert stamp(page) == "3 ops at fault"
+    for name in ("#2", "#5", "#7"):
+        assert name in sentence(page)
+        assert any(name in card.one("h3").text for card in page.all("article", class_="card"))
+
+
+def test_every_line_of_ops_csv_is_a_row_of_the_table_and_a_mark_in_both_charts(make: Make, read: Read) -> None:
+    folder = make()
+    page = read(folder)
+    with (folder / "ops.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    table = page.one("table", id="op-table")
+    rows = [row for row in table.all("tr") if row.attrs.get("id", "").startswith("row-")]
+    assert [row.all("th")[0].text for row in rows] == [line["index"] for line in lines]
+    assert [row.attrs["class"] for row in rows] == [line["verdict"] for line in lines]
+    for points in page.all("g", class_="points"):
+        assert len(points.all("title")) == len(lines)
+
+
+def test_a_card_leads_to_its_row(make: Make, read: Read) -> None:
+    page = read(make())
+    links = [link.attrs["href"] for card in page.all("article") for link in card.all("a")]
+    assert links == ["#row-2", "#row-5", "#row-7"]
+
+
+def test_a_culprit_shows_its_remedies_its_doubt_and_its_reproducer(make: Make, read: Read, samples: Samples) -> None:
+    remedy = {"name": "chunks of 64", "cosine": 0.99999, "max_abs": 0.24, "run_ms": 1900.0, "ok": True}
+    suspect = samples.culprit(
+        2, remedies=[remedy], certified=False, note="Read differently.", reproducer="repro/2", isolated=True
+    )
+    page = read(make(samples.record(result=samples.localization(culprits=[suspect], certified=False))))
+    card = page.one("article").text
+    for said in ("chunks of 64", "1.90 s", "not certified", "fails alone", "Read differently.", "repro/2"):
+        assert said in card
+
+
+def test_what_all_local_errors_do_together_stands_beside_what_the_device_showed(make: Make, read: Read) -> None:
+    section = read(make()).one("section", id="culprits").text
+    assert "account for the whole failure" in section
+    assert "0.998166" in section and "0.998133" in section
+
+
+def test_a_healthy_run_passes_without_cards_or_charts(make: Make, read: Read, samples: Samples) -> None:
+    fine = samples.localization(
+        status="pass", culprits=[], explained=[], outputs=[samples.output(ok=True, ratio=2.68, cosine=0.999993)]
+    )
+    page = read(make(samples.record(result=fine), ops=[]))
+    assert stamp(page) == "Pass"
+    assert not page.all("article") and not page.all(class_="charts")
+
+
+def test_an_unresolved_run_says_why(make: Make, read: Read, samples: Samples) -> None:
+    notes = ["Two runs of the untouched model gave different outputs: the device is nondeterministic."]
+    result = samples.localization(status="unresolved", certified=False, culprits=[], explained=[], notes=notes)
+    page = read(make(samples.record(result=result)))
+    assert stamp(page) == "Unresolved"
+    assert notes[0] in sentence(page)
+    assert notes[0] in page.one("ul", class_="notes").text
+
+
+@pytest.mark.parametrize("command", ["compare", "dump"])
+def test_a_comparison_says_which_output_is_wrong_and_what_to_do_next(
+    command: str, make: Make, read: Read, samples: Samples
+) -> None:
+    residency = {"delegated": 9, "total": 9, "partitions": 1, "full": True}
+    result = {"schema": 1, "status": "fail", "outputs": [samples.output()], "residency": residency, "records": 9}
+    page = read(make(samples.record(command, result=result, seconds=None)))
+    assert stamp(page) == "Wrong"
+    assert "pred_masks" in sentence(page)
+    assert "harness localize" in page.one("section", class_="verdict").text
+    assert "9 of 9 nodes delegated in 1 partition" in page.one("section", id="run").text
+
+
+def test_a_run_without_comparison_shows_shapes_ranges_and_no_judgement(
+    make: Make, read: Read, samples: Samples
+) -> None:
+    ran = {"name": "y", "dtype": "float32", "shape": [1, 3, 256, 256], "range": [-1.5, "inf"], "nonfinite": 2}
+    result = {"schema": 1, "outputs": [ran], "compile_ms": 18234.0, "residency": {"full": True}}
+    page = read(make(samples.record("run", result=result, seconds=None), ops=[]))
+    assert stamp(page) == "Non-finite"
+    shown = page.one("section", id="outputs").text
+    assert "1×3×256×256" in shown and "−1.50 … ∞" in shown
+    assert "Compiling took 18.2 s" in page.one("section", id="run").text
+
+
+def test_a_failed_run_is_marked_and_shows_its_error_and_its_log(make: Make, read: Read, samples: Samples) -> None:
+    record = samples.record(status="failed", error="The device 'pixel8a' did not answer within 600 s.")
+    del record["result"]
+    page = read(make(record, ops=[], log="E/LITERT: gone\n"))
+    assert stamp(page) == "Failed"
+    assert "did not answer within 600 s." in sentence(page)
+    log = page.one("section", id="log").one("details")
+    assert "open" in log.attrs and "E/LITERT: gone" in log.text
+
+
+def test_an_interrupted_run_is_marked_and_shows_what_was_written(make: Make, read: Read, samples: Samples) -> None:
+    record = samples.record(status="interrupted", outputs=[samples.output()])
+    del record["result"]
+    page = read(make(record, ops=[samples.op(0), samples.op(1)]))
+    assert stamp(page) == "Interrupted"
+    assert "pred_masks" in sentence(page)
+    assert len(page.one("table", id="op-table").one("tbody").all("tr")) == 2
+
+
+def test_a_run_whose_process_is_gone_reads_as_interrupted(make: Make, read: Read, samples: Samples) -> None:
+    record = samples.record(status="running", pid=None)
+    del record["result"]
+    assert stamp(read(make(record, ops=[]))) == "Interrupted"
+
+
+def test_a_record_with_nothing_but_its_first_fields_makes_a_page(make: Make, read: Read) -> None:
+    first = {"schema": 1, "command": "localize", "status": "interrupted", "started": "2026-11-20T11:23:04+00:00"}
+    folder = make(first, ops=[], log="")
+    (folder / "samples.csv").unlink()
+    (folder / "log.txt").unlink()
+    assert "unknown model" in read(folder).one("h1").text
+
+
+def test_a_run_without_ops_csv_says_so(make: Make, read: Read) -> None:
+    page = read(make(ops=[]))
+    assert not page.all("table", id="op-table")
+    assert "This run has no ops.csv" in page.one("section", id="run").text
+    assert stamp(page) == "3 ops at fault"
+
+
+def test_where_the_weights_come_from_stands_above_the_verdict(make: Make, read: Read, samples: Samples) -> None:
+    header = read(make(samples.record(provenance="random weights, seed 0 (realistic scale)"))).one("header")
+    banner = header.one("p", class_="banner")
+    assert "random weights, seed 0 (realistic scale)" in banner.text
+    order = [node for node in header.walk() if node.attrs.get("class") in ("banner", "verdict bad")]
+    assert order[0] is banner
+
+
+def test_the_first_run_is_told_apart_and_run_plus_read_is_given(make: Make, read: Read) -> None:
+    section = read(make()).one("section", id="run").text
+    assert "First run" in section and "4.20 s" in section
+    assert "Second run" in section and "3.72 s" in section
+    assert "shader warm-up" in section
+
+
+def test_the_command_that_repeats_the_run_can_be_copied(make: Make, read: Read) -> None:
+    shown = read(make()).one("section", id="reproduce").one("pre").text
+    assert shown == (
+        "harness localize models/decoder.tflite --device host --accelerator gpu --precision default --seed 0 "
+        "--timeout 600"
+    )
+
+
+def test_tensors_are_not_read(make: Make) -> None:
+    folder = make()
+    without = write_report(folder).read_bytes()
+    (folder / "tensors").mkdir()
+    (folder / "tensors" / "output-pred_masks.device.safetensors").write_bytes(b"not a tensor")
+    assert write_report(folder).read_bytes() == without
+
+
+def test_a_page_of_three_hundred_ops_stays_below_600_kilobytes(make: Make, samples: Samples) -> None:
+    scope = "harness.sam2.decoder.MaskDecoder/harness.sam2.decoder.TwoWayBlock_0/torch.nn.modules.linear.Linear"
+    ops = [samples.op(i, op="FULLY_CONNECTED", output=f"{scope}_{i};;{scope}_q;{i}") for i in range(320)]
+    assert write_report(make(ops=ops)).stat().st_size < 600_000
+
+
+def test_an_op_judged_together_with_others_shows_its_range(make: Make, read: Read, samples: Samples) -> None:
+    page = read(make(ops=[samples.op(3, first=1)]))
+    assert page.one("table", id="op-table").one("tbody").all("th")[0].text == "1–3"
+
+
+def test_ops_that_only_looked_like_culprits_are_counted(make: Make, read: Read, samples: Samples) -> None:
+    result = samples.localization(certified=False, culprits=[samples.culprit(2)])
+    section = read(make(samples.record(result=result))).one("section", id="ops").text
+    assert "2 of the ops marked as culprits here only looked so under a tap" in section
+    assert "only looked so" not in read(make()).one("section", id="ops").text
+
+
+def test_an_unread_op_shows_no_figures(make: Make, read: Read, samples: Samples) -> None:
+    page = read(make(ops=[samples.op(0), samples.op(1, "unread", ratio="", local_max_abs="")]))
+    cells = page.one("table", id="op-table").one("tr", id="row-1").all("td")
+    assert [cell.text for cell in cells[4:]] == ["–"] * (len(cells) - 4)
+
+
+def test_a_folder_that_is_no_run_is_misuse(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no run\.json"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "where"),
+    [
+        ({"result": []}, "result"),
+        ({"result": {"outputs": {"a": 1}}}, "outputs"),
+        ({"result": {"outputs": [3]}}, "outputs"),
+        ({"result": {"status": "splendid"}}, "splendid"),
+        ({"result": {"culprits": [{"ops": [1]}]}}, "ops"),
+        ({"result": {"outputs": [{"name": "y", "cosine": "high"}]}}, "cosine"),
+        ({"result": {"notes": [1]}}, "notes"),
+        ({"seconds": True}, "seconds"),
+        ({"status": "asleep"}, "asleep"),
+        ({"scene": {"tap": ["left"]}}, "tap"),
+    ],
+)
+def test_a_record_of_another_form_is_misuse_that_names_the_field(
+    changed: dict[str, Any], where: str, make: Make, samples: Samples
+) -> None:
+    with pytest.raises(UsageError, match=where):
+        write_report(make(samples.record(**changed)))
+
+
+def test_a_page_that_cannot_be_written_is_a_storage_error(make: Make) -> None:
+    folder = make()
+    (folder / "report.part").mkdir()
+    with pytest.raises(StorageError, match=r"report\.html cannot be written"):
+        write_report(folder)
