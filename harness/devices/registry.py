@@ -87,7 +87,7 @@ def attached_devices(server: str = "") -> list[Attached]:
     import adbutils
 
     host, _, port = server.partition(":")
-    if port and not port.isdecimal():
+    if port and not (port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16):
         raise UsageError(f"'{server}' is not an adb server.", "Write it as NAME@HOST:PORT.")
     if not server:
         _start_server(adbutils.adb_path())

@@ -24,6 +24,7 @@ from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, judge
 from harness.results import TensorStore
 
 ISLAND_BUDGET = 64 << 20
+ISLAND_TENSORS = 2000  # the wire carries 4,096 payloads at most
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def _batches(graph: Graph, readings: Sequence[Reading]) -> Iterator[list[Reading
         wanted = tensors | {reading.tensor, *reading.feeds}
         # A tensor read two ways has one place among a model's outputs.
         twice = any(other.tensor == reading.tensor for other in batch[-1:])
-        if batch and (twice or sum(graph.tensors[t].nbytes for t in wanted) > ISLAND_BUDGET):
+        size = sum(graph.tensors[t].nbytes for t in wanted)
+        if batch and (twice or size > ISLAND_BUDGET or len(wanted) > ISLAND_TENSORS):
             yield batch
             batch, wanted = [], {reading.tensor, *reading.feeds}
         batch.append(reading)

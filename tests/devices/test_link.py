@@ -137,7 +137,7 @@ class TestArrivesAsItWas:
     def test_descriptors_above_1023_work(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-        held = []
+        held: list[socket.socket] = []
         try:
             while not held or held[-1].fileno() < 1100:
                 held.append(socket.socket())
