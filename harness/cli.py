@@ -107,14 +107,14 @@ def audit(
     timeout: TimeoutOption = 600.0,
     signature: SignatureOption = None,
 ) -> None:
-    """Count ops and ranks, and list what the GPU refuses; exit 1 when it refuses something."""
+    """Count ops and ranks, and list what the GPU refuses; exit 3 when it refuses something."""
     with terminal.Stages() as progress:
         found = commands.audit_command(model, signature, None if static else device, timeout, progress)
     if as_json:
         terminal.print_json(found.to_json())
     else:
         terminal.show_audit(found, model)
-    raise typer.Exit(EXIT_WRONG if found.unsupported else EXIT_OK)
+    raise typer.Exit(EXIT_DEVICE if found.asked and found.unsupported else EXIT_OK)
 
 
 @app.command(name="doctor")
@@ -230,23 +230,30 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class _Interrupted(BaseException):
     """A signal to end; not KeyboardInterrupt, which the command-line library would turn into exit code 1."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)  # one is enough; the next would cut the tidying short
     raise _Interrupted(number)
 
 
 def main() -> None:
-    """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT and SIGTERM end
-    a command in order, with the code that a shell gives them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT, SIGTERM and
+    SIGHUP end a command in order, with the code that a shell gives them."""
+    for number in _ENDING:
         signal.signal(number, _interrupt)
     try:
         app()
     except HarnessError as error:
         terminal.err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
+        if "--json" in sys.argv[1:]:
+            terminal.print_json({"schema": 1, "status": "failed", "error": str(error)})
         sys.exit(error.exit_code)
     except Exception:  # noqa: BLE001 - ours: a traceback, and a code that cannot be read as "numerically wrong"
         traceback.print_exc()

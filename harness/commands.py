@@ -14,14 +14,14 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import DeviceError, HarnessError
+from harness.errors import DeviceError, HarnessError, UsageError
 from harness.graph.audit import Audit, audit
-from harness.graph.model import Model
+from harness.graph.model import Graph, Model
 from harness.graph.surgery import isolate
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Options, Rejected
 from harness.localize.baseline import Case, output_label
-from harness.localize.comparison import Bench, Comparison, compare_model
+from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
 from harness.localize.localize import localize
 from harness.localize.result import Localization, residency_json
@@ -29,6 +29,9 @@ from harness.numerics.metrics import finite_range
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
 from harness.results import RunFolder, writing
+
+# Longer names make headers that the wire refuses.
+MOST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
     model = isolate(whole, request.signature)
     model.path = request.model
     graph = model.graph()
+    _check_ports(graph)
     if request.given is not None:
         inputs, origin = check_inputs(request.given, graph), ""
     elif request.inputs is not None:
@@ -93,6 +97,31 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
         yield Bench(device, host, run, progress), case
 
 
+def _check_ports(graph: Graph) -> None:
+    """What the runtime would accept and then get wrong without a word. Raises UsageError."""
+    step = "Export the model again without that."
+    if not graph.ops:
+        raise UsageError("The model has no ops.", "Export it again.")
+    for what, ports in (("input", graph.inputs), ("output", graph.outputs)):
+        seen: set[str] = set()
+        for port in ports:
+            if port.name in seen:
+                raise UsageError(f"Two {what}s of the model are named {port.name[:80]!r}.", step)
+            seen.add(port.name)
+            if len(port.name) > MOST_NAME or not port.name.isprintable() or "\ufffd" in port.name:
+                raise UsageError(f"An {what} is named {port.name[:40]!r}…, which no runtime can be asked for.", step)
+    given = {port.tensor: port.name for port in graph.inputs}
+    taken: dict[int, str] = {}
+    for port in graph.outputs:
+        if port.tensor in given:
+            raise UsageError(
+                f"Output '{port.name}' is input '{given[port.tensor]}', which the runtime never writes.", step
+            )
+        if port.tensor in taken:
+            raise UsageError(f"Outputs '{taken[port.tensor]}' and '{port.name}' are one tensor.", step)
+        taken[port.tensor] = port.name
+
+
 @contextmanager
 def _explained(run: RunFolder) -> Iterator[None]:
     """A failure leaves its sentence and a report behind."""
@@ -123,7 +152,7 @@ def run_command(
 ) -> tuple[Completed, Path]:
     """`harness run`: the outputs, as safetensors in the run folder. Raises HarnessError."""
     with _session("run", request, progress) as (bench, case):
-        progress.stage(f"{request.model.name} on {bench.device.name}", 2 + len(case.graph.ops) * 0.07)
+        progress.stage(f"{request.model.name} on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
         job = make_job(
             case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations
         )
@@ -201,10 +230,9 @@ def audit_command(
     found = replace(audit(model), signatures=Model.load(path).signatures)
     if device_name is None:
         return found
-    inputs = random_inputs(model.graph(), 0)
-    progress.stage(f"asking {device_name}", 2 + found.total * 0.07)
+    progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)
     with open_device(device_name) as device:
-        outcome = device.run(make_job(model, inputs, Options(), timeout=timeout, wanted=(), iterations=0))
+        outcome = device.run(make_job(model, {}, Options(), timeout=timeout, wanted=(), iterations=0))
     if isinstance(outcome, Rejected):
         return replace(found, unsupported=outcome.ops or (outcome.reason,), asked=f"{device_name}'s GPU")
     if not isinstance(outcome, Completed):

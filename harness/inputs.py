@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,19 @@ Array = np.ndarray[Any, Any]
 
 MAX_DRAWN_BYTES = 1 << 30
 
+# What zipfile, zlib and numpy raise about files that are not what they say.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def load_inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
     """Read and check the inputs of a signature from an .npz file with one array for each input name.
@@ -23,20 +38,26 @@ def load_inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
         UsageError: no such file, not an .npz, an array holds Python objects (pickle is never read), or
             :func:`check_inputs` finds fault.
     """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"The inputs {path} do not exist.", "Give an .npz with one array for each input.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        if not zipfile.is_zipfile(path):  # numpy would take any other file for a pickle
+            raise UsageError(f"{path} is not an .npz.", "Save it with np.savez.")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            _check_names(archive.files, graph)
+            _check_sizes(path, archive.zip.infolist(), graph)
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UsageError(f"The inputs {path} do not exist.", "Give an .npz with one array for each input.") from None
-    except ValueError as error:
-        if "pickle" in str(error).lower() or "object" in str(error).lower():
+    except _UNREADABLE as error:
+        if "Object arrays" in str(error):
             raise UsageError(
                 f"{path} holds pickled Python objects, which are never loaded.",
                 "Save plain arrays with np.savez.",
             ) from None
         raise UsageError(f"{path} is not a readable .npz ({error}).", "Save it with np.savez.") from None
-    except (OSError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise UsageError(f"{path} is not a readable .npz ({error}).", "Save it with np.savez.") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise UsageError(f"'{name}' in {path} is no array.", "Save it with np.savez.")
     return check_inputs(arrays, graph)
 
 
@@ -79,12 +100,7 @@ def check_inputs(arrays: dict[str, Array], graph: Graph) -> dict[str, Array]:
         UsageError: a name is missing or unknown, a shape or type differs, or a value is NaN or infinite (a comparison
             would then say nothing about the device).
     """
-    names = [port.name for port in graph.inputs]
-    if set(arrays) != set(names):
-        unknown, missing = sorted(set(arrays) - set(names)), sorted(set(names) - set(arrays))
-        parts = [f"lack '{', '.join(missing)}'"] if missing else []
-        parts += [f"hold the unknown name '{', '.join(unknown)}'"] if unknown else []
-        raise UsageError(f"The inputs {' and '.join(parts)}.", f"The model takes: {', '.join(names)}.")
+    _check_names(arrays, graph)
     checked = {}
     for port in graph.inputs:
         tensor, array = graph.tensors[port.tensor], arrays[port.name]
@@ -103,3 +119,26 @@ def check_inputs(arrays: dict[str, Array], graph: Graph) -> dict[str, Array]:
             raise UsageError(f"Input '{port.name}' holds {bad} NaN or infinite value(s).", "Give finite inputs.")
         checked[port.name] = np.asarray(array, order="C")
     return checked
+
+
+def _check_names(given: Iterable[str], graph: Graph) -> None:
+    names, given = [port.name for port in graph.inputs], set(given)
+    if given != set(names):
+        unknown, missing = sorted(given - set(names)), sorted(set(names) - given)
+        parts = [f"lack '{', '.join(missing)}'"] if missing else []
+        parts += [f"hold the unknown name '{', '.join(unknown)}'"] if unknown else []
+        raise UsageError(f"The inputs {' and '.join(parts)}.", f"The model takes: {', '.join(names) or 'none'}.")
+
+
+def _check_sizes(path: Path, entries: Iterable[zipfile.ZipInfo], graph: Graph) -> None:
+    """A few megabytes of zeros, compressed, are as many gigabytes: none is unpacked that no input can be."""
+    tensors = [graph.tensors[port.tensor] for port in graph.inputs]
+    if any(tensor.shape is None for tensor in tensors):
+        return
+    most = max((16 * tensor.elements for tensor in tensors), default=0) + (1 << 20)
+    for entry in entries:
+        if entry.file_size > most:
+            raise UsageError(
+                f"'{entry.filename}' in {path} holds {entry.file_size / 1e6:.0f} MB, more than any input of the model.",
+                "Save the inputs of this model.",
+            )

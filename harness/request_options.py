@@ -6,17 +6,17 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from harness.commands import Request
-from harness.job import Accelerator, Options, Precision
+from harness.job import Options, Precision
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds until a job is killed.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, max=86400, help="Seconds until a job is killed.")]
 SignatureOption = Annotated[str | None, typer.Option("--signature", help="Which signature; default the first.")]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
 
@@ -24,7 +24,9 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite 
 def _template(
     model: ModelArgument,
     device: DeviceOption = "host",
-    accelerator: Annotated[Accelerator, typer.Option("--accelerator", help="What runs the model.")] = "gpu",
+    accelerator: Annotated[
+        Literal["cpu", "gpu", "npu"], typer.Option("--accelerator", help="What runs the model.")
+    ] = "gpu",
     precision: Annotated[Precision, typer.Option("--precision", help="How the accelerator computes.")] = "default",
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")

@@ -16,7 +16,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,9 +192,10 @@ class RunFolder:
         rows = [(phase, i, s.write_ns, s.run_ns, s.read_ns) for i, s in enumerate(samples)]
         self.rows("samples.csv", ("phase", "iteration", "write_ns", "run_ns", "read_ns"), rows)
 
-    def discard_tensors(self) -> None:
-        """Remove the tensors folder."""
-        shutil.rmtree(self.tensors.folder, ignore_errors=True)
+
+def _key(name: str) -> str:
+    """A tensor's name as a key; the format keeps one name for itself."""
+    return "tensor" if name in ("", "__metadata__") else name
 
 
 def _fresh_folder(root: Path, name: str) -> Path:

@@ -33,14 +33,13 @@ class Stages:
     A guess overrun slows the bar down rather than letting it stand at the end: it nears 100 % and never claims it.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         self._bars = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(28),
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[left]}"),
             console=err,
-            disable=quiet,
             transient=False,
         )
         self._lock = threading.Lock()
@@ -51,7 +50,6 @@ class Stages:
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Stages:
-        self._bars.start()
         self._ticker.start()
         return self
 
@@ -62,11 +60,13 @@ class Stages:
             self._finish(complete=kind is None)
         self._stop.set()
         self._ticker.join()
-        self._bars.stop()
+        if self._bars.tasks:
+            self._bars.stop()
 
     def stage(self, what: str, expected_seconds: float) -> None:
         """A stage begins."""
         with self._lock:
+            self._bars.start()  # not before: a fault that shows at once is told without an empty line for the bars
             self._finish(complete=True)
             self._began, self._expected, self._done = time.monotonic(), max(expected_seconds, 0.1), None
             self._task = self._bars.add_task(escape(what), total=1.0, left="")
@@ -126,7 +126,7 @@ def outputs_table(outputs: Iterable[OutputVerdict]) -> Table:
             f"{actual.max_abs:.3g}",
             f"{expected.max_abs:.3g}",
             f"{verdict.judgement.ratio:.1f}x",
-            f"{verdict.iou:.4f}",
+            f"{verdict.iou:.4f}" if verdict.integer is False else "–",
             str(actual.nonfinite),
             "[green]right[/]" if verdict.ok else "[red]wrong[/]",
         )
@@ -142,7 +142,7 @@ def show_comparison(comparison: Comparison, device: str, folder: Path) -> None:
         f"\n{escape(device)} is {word}: {residency_text(done.residency)}, LiteRT {done.runtime}, "
         f"{escape(done.adapter)}."
     )
-    out.print(f"[dim]{folder}[/]")
+    out.print(f"[dim]{escape(str(folder))}[/]")
 
 
 def show_run(done: Completed, folder: Path) -> None:
@@ -158,7 +158,9 @@ def show_run(done: Completed, folder: Path) -> None:
         f"\n{residency_text(done.residency).capitalize()}; compiled in {done.compile_ns / 1e9:.2f} s; last run "
         f"{total:.1f} ms (write {last.write_ns / 1e6:.1f}, run {last.run_ns / 1e6:.1f}, read {last.read_ns / 1e6:.1f})."
     )
-    out.print(f"LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}.\n[dim]{folder}[/]")
+    out.print(
+        f"LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}.\n[dim]{escape(str(folder))}[/]"
+    )
 
 
 def culprit_line(culprit: Culprit) -> str:
@@ -203,7 +205,7 @@ def show_localization(answer: Localization, folder: Path) -> None:
         f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s; "
         f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
     )
-    out.print(f"[dim]{folder / 'report.html'}[/]")
+    out.print(f"[dim]{escape(str(folder / 'report.html'))}[/]")
 
 
 def show_audit(found: Audit, path: Path) -> None:

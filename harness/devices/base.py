@@ -236,7 +236,8 @@ class Device:
         log = self._launcher.log(mark)
         if death is None:
             return Lost(str(error), log)
-        return Crashed(death[0], death[1], log)
+        said = last_words(log)
+        return Crashed(f"{death[0]} ({said})" if said else death[0], death[1], log)
 
     def _drop(self) -> None:
         self._launcher.kill()
@@ -295,6 +296,12 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
         return f"the runtime has no custom op '{custom[1].strip()}'", (f"CUSTOM: {custom[1].strip()}",)
     errors = re.findall(r"^ERROR: (?!\[)(.+)$", log, re.M)
     return (f"{reason} ({errors[-1]})" if errors and errors[-1] not in reason else reason), ()
+
+
+def last_words(log: str) -> str:
+    """The last thing that sounds fatal in a log: a failed check, a fatal line or an error; empty when nothing does."""
+    fatal = re.findall(r"^(?:F\d{4} .*?\] (.+)|ERROR: (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M)
+    return next((text.strip() for text in fatal[-1] if text), "")[:200] if fatal else ""
 
 
 def residency_of(log: str, full: bool) -> Residency:

@@ -16,9 +16,11 @@ def output_ports(model: Model) -> tuple[OutputPort, ...]:
     """What the model's (first) signature gives.
 
     Raises:
-        UsageError: an output has no static shape or no numpy type.
+        UsageError: there is none, or one has no static shape or no numpy type.
     """
     graph = model.graph()
+    if not graph.outputs:
+        raise UsageError("The model has no outputs.", "Export it with the results that are wanted.")
     ports = []
     for position, port in enumerate(graph.outputs):
         tensor = graph.tensors[port.tensor]
@@ -44,7 +46,7 @@ def make_job(
 ) -> Job:
     """A job on the model's first signature; `wanted` names the outputs to bring back (None: all)."""
     data = model.to_bytes()
-    ports = [port for port in output_ports(model) if wanted is None or port.name in wanted]
+    ports = [] if wanted == () else [p for p in output_ports(model) if wanted is None or p.name in wanted]
     return Job(
         model=data,
         sha256=hashlib.sha256(data).hexdigest(),

@@ -27,6 +27,8 @@ _RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
 
 Progress = Callable[[str], None]
 
+INSTALL_SECONDS = 900
+
 
 def cache_folder() -> Path:
     """Where environments, converted models and the like are kept: `$HARNESS_CACHE`, else the user's cache folder."""
@@ -151,7 +153,10 @@ def release_environment(release: str, progress: Progress | None = None) -> tuple
     # The harness is linked into a folder of its own, so that its neighbours in site-packages stay out of the way.
     paths = (home / "src",)
     if python.exists():
-        _link_package(home / "src")
+        try:
+            _link_package(home / "src")
+        except OSError as error:
+            raise _unusable(release, home, error) from None
         return str(python), paths
     if progress:
         progress(f"installing ai-edge-litert {release} (once)")
@@ -166,13 +171,17 @@ def release_environment(release: str, progress: Progress | None = None) -> tuple
         partial.rename(home)
     except OSError as error:
         if not python.exists():  # another process may have been first
-            raise DeviceError(
-                f"The environment for ai-edge-litert {release} cannot be made in {home} ({error.strerror}).",
-                "Free disk space or set HARNESS_CACHE to another folder.",
-            ) from None
+            raise _unusable(release, home, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return str(python), paths
+
+
+def _unusable(release: str, home: Path, error: OSError) -> DeviceError:
+    return DeviceError(
+        f"The environment for ai-edge-litert {release} cannot be made in {home} ({error.strerror}).",
+        "Free disk space, remove that folder, or set HARNESS_CACHE to another one.",
+    )
 
 
 def _link_package(folder: Path) -> None:
@@ -185,10 +194,16 @@ def _link_package(folder: Path) -> None:
 
 
 def _install(command: list[str], release: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise DeviceError(
+            f"ai-edge-litert {release} was not installed within {INSTALL_SECONDS} s.",
+            "Check the connection, and try again.",
+        ) from None
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise DeviceError(
-            f"ai-edge-litert {release} cannot be installed: {last}",
+            f"ai-edge-litert {release} cannot be installed ({last}).",
             "Check the release number and the connection to the package index.",
         )

@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import signal
 import socket
 import sys
 import time
@@ -344,8 +345,17 @@ def _boot_id() -> str:
         return ""
 
 
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies: a delegate that hangs would outlive it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def main() -> None:
     """Serve the descriptor named on the command line."""
+    _die_with_parent()
     Worker(Link(socket.socket(fileno=int(sys.argv[1]))), Path(sys.argv[2])).serve()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import stat
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,7 +142,10 @@ class Model:
         """
         path = Path(path)
         try:
-            size = path.stat().st_size
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise UsageError(f"{path} is no regular file.", "Give the path of a .tflite file.")
+            size = found.st_size
             if size > MAX_FILE_BYTES:
                 raise UsageError(f"{path} has {size:,} bytes; models over 2 GB are not supported.", "Split the model.")
             data = path.read_bytes()
@@ -259,6 +263,8 @@ class Model:
         raw = sub.tensors[index]
         shape: tuple[int, ...] | None = () if raw.shape is None else tuple(int(d) for d in raw.shape)
         signature = raw.shapeSignature
+        if raw.shape is None and not raw.hasRank and not raw.buffer and raw.type != schema.TensorType.STRING:
+            shape = None  # nothing is said; a scalar says that it has a rank
         if shape is not None and (
             any(d < 0 for d in shape) or (signature is not None and min(signature, default=0) < 0)
         ):
@@ -266,7 +272,8 @@ class Model:
         buffer = self.root.buffers[raw.buffer] if raw.buffer else None
         quantization = raw.quantization
         quantized = quantization is not None and quantization.scale is not None and len(quantization.scale) > 0
-        constant = buffer is not None and buffer.data is not None and len(buffer.data) > 0
+        holds_nothing = shape is not None and 0 in shape
+        constant = buffer is not None and ((buffer.data is not None and len(buffer.data) > 0) or holds_nothing)
         name = text(raw.name) or f"tensor_{index}"
         return Tensor(index, name, _TYPE_NAMES.get(raw.type, f"TYPE_{raw.type}"), shape, constant, quantized)
 
@@ -354,6 +361,10 @@ def _check_graph(root: Any) -> None:
                     raise MalformedError(f"tensor {t} of subgraph {s} is made by op {made[s][t]} and by op {o}")
         for t in set(indices(sub.inputs)) & set(made[s]):
             raise MalformedError(f"tensor {t} is an input of subgraph {s} and made by op {made[s][t]}")
+        for o, op in enumerate(sub.operators or ()):
+            for t in indices(op.inputs):
+                if made[s].get(t, -1) >= o:
+                    raise MalformedError(f"op {o} of subgraph {s} reads tensor {t}, which op {made[s][t]} makes later")
     for key in root.signatureDefs or ():
         _within((key.subgraphIndex,), 0, len(root.subgraphs), "subgraph of a signature")
         count = len(root.subgraphs[key.subgraphIndex].tensors or ())

@@ -18,7 +18,7 @@ from harness.job import Array, Completed, Options
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16
 from harness.numerics.metrics import compare, mask_iou
-from harness.numerics.verdict import judge
+from harness.numerics.verdict import FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
 
 REFERENCE = Options(accelerator="reference")
@@ -48,10 +48,45 @@ class Case:
         """The model as an ideal device would run it; `beyond`: tensors of it out of float16's range."""
         return fp16.oracle(model, beyond) if self.options.half else model
 
-    def disturbed(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        """The inputs moved by less than the precision of a stored value."""
+    def ideal_inputs(self, inputs: dict[str, Array]) -> tuple[dict[str, Array], ...]:
+        """The inputs as an ideal device may hold them: rounded (float16), and moved by less than a stored value's
+        precision. The larger of both errors is to be expected: rounding may take a value across a step of FLOOR, and
+        moving it tells how much a result that nearly cancels depends on its operands."""
         rng = np.random.default_rng(self.seed)
-        return {name: fp16.perturb(values, self.roundoff, rng) for name, values in inputs.items()}
+        moved = {name: fp16.perturb(values, self.roundoff, rng) for name, values in inputs.items()}
+        if not self.options.half:
+            return (moved,)
+        return ({name: fp16.rounded(values) for name, values in inputs.items()}, moved)
+
+    def run_ideal(
+        self, host: Device, model: Model, inputs: dict[str, Array], beyond: frozenset[int], doing: str
+    ) -> dict[str, tuple[Array, ...]]:
+        """A model's outputs on an ideal device, once for each of :meth:`ideal_inputs`."""
+        ideal = self.ideal(model, beyond)
+        runs = []
+        for held in self.ideal_inputs(inputs):
+            runs.append(completed(host, make_job(ideal, held, REFERENCE, timeout=self.timeout), doing).outputs)
+        return {name: tuple(run[name] for run in runs) for name in runs[0]}
+
+    def judge(
+        self,
+        actual: Array,
+        ideals: Sequence[Array],
+        exact: Array,
+        *,
+        factor: float = FACTOR,
+        by_channel: bool = False,
+    ) -> Judgement:
+        """Is `actual` further from `exact` than the ideals explain?"""
+        smallest = fp16.SMALLEST_NORMAL if self.options.half else 0.0
+        return judge(
+            compare(actual, exact, smallest),
+            worst_case([compare(ideal, exact) for ideal in ideals]),
+            roundoff=self.roundoff,
+            factor=factor,
+            integer=exact.dtype.kind in "iu",
+            channels=channel_ratio(actual, ideals, exact, self.roundoff) if by_channel else 0.0,
+        )
 
 
 def label_of(graph: Graph, tensor: int) -> str:
@@ -99,18 +134,6 @@ def run_reference(
     return peaks
 
 
-def run_ideal(host: Device, case: Case, beyond: frozenset[int]) -> dict[str, Array]:
-    """The model's outputs on an ideal device, with slightly moved inputs."""
-    job = make_job(
-        case.ideal(case.model, beyond),
-        case.disturbed(case.inputs),
-        REFERENCE,
-        timeout=case.timeout,
-        final=True,
-    )
-    return completed(host, job, "running the ideal device").outputs
-
-
 def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int = 1) -> Completed:
     """The untouched model on the device. Raises DeviceError when it does not complete."""
     job = make_job(case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations)
@@ -118,7 +141,7 @@ def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int =
 
 
 def judge_outputs(
-    case: Case, outputs: dict[str, Array], ideal: dict[str, Array], store: TensorStore
+    case: Case, outputs: dict[str, Array], ideal: dict[str, tuple[Array, ...]], store: TensorStore
 ) -> tuple[OutputVerdict, ...]:
     """Each of the model's own outputs against the stored reference. The device's values are stored beside it."""
     verdicts = []
@@ -126,11 +149,6 @@ def judge_outputs(
         name = port.name
         exact = store.get(output_label(name), "reference")
         store.put(output_label(name), "device", outputs[name], name)
-        judgement = judge(
-            compare(outputs[name], exact),
-            compare(ideal[name], exact),
-            half=case.options.half,
-            roundoff=case.roundoff,
-        )
-        verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact)))
+        judgement = case.judge(outputs[name], ideal[name], exact, by_channel=True)
+        verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact), exact.dtype.kind != "f"))
     return tuple(verdicts)

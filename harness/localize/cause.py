@@ -18,12 +18,15 @@ _UNRELATED = 0.9
 def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[str, str | None]:
     """(cause, signature) of a culprit.
 
-    `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has
-    little to do with the exact one (cosine below 0.9). `accumulation`: an op that sums `reduction` products is
-    imprecise beyond storage under float16. `rounding`: any other imprecision.
+    `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
+    `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has little
+    to do with the exact one (cosine below 0.9). `accumulation`: an op that sums `reduction` products is imprecise
+    beyond storage under float16. `rounding`: any other imprecision.
     """
     assert record.local is not None
     actual = record.local.actual
+    if half and actual.flushed and record.local.ok and not actual.nonfinite:
+        return "underflow", f"{actual.flushed} value(s) below float16's range came out nearer to zero"
     low, high = actual.reference_range
     peak = max(abs(low), abs(high))
     if actual.nonfinite and half:

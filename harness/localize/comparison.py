@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from harness.devices.base import Device
+from harness.errors import UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
-from harness.localize.baseline import Case, judge_outputs, run_device, run_ideal, run_reference
+from harness.localize.baseline import Case, judge_outputs, output_label, run_device, run_reference
 from harness.localize.result import OutputVerdict, residency_json
 from harness.numerics.fp16 import LARGEST
 from harness.progress import SILENT, Progress
@@ -36,7 +39,7 @@ class Comparison:
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
-    ideal: dict[str, Array]
+    ideal: dict[str, tuple[Array, ...]]
     beyond: frozenset[int]
 
     @property
@@ -58,15 +61,19 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison
     """Reference, ideal device, device. With `keep` the reference's intermediates stay in the run folder.
 
     Raises:
-        DeviceError: the reference or the untouched model does not complete.
+        UsageError: an output has no elements. DeviceError: the reference or the untouched model does not complete.
     """
+    for port in case.graph.outputs:
+        if case.graph.tensors[port.tensor].shape is not None and not case.graph.tensors[port.tensor].elements:
+            raise UsageError(f"Output '{port.name}' has no elements.", "A comparison of nothing says nothing.")
     tensors = surgery.tappable(case.graph)
     size = sum(case.graph.tensors[t].nbytes for t in tensors)
     bench.progress.stage("reference on the host CPU", 1 + size / 150e6)
     peaks = run_reference(bench.host, case, bench.run.tensors, tensors, keep=keep)
+    _check_reference(bench, case)
     beyond = frozenset(t for t, peak in peaks.items() if case.options.half and peak > LARGEST)
     bench.progress.stage(f"what float{16 if case.options.half else 32} explains", 1 + len(case.graph.ops) / 200)
-    ideal = run_ideal(bench.host, case, beyond)
+    ideal = case.run_ideal(bench.host, case.model, case.inputs, beyond, "running the ideal device")
     bench.host.rest()  # its memory is wanted on the device's side now
     bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
     done = run_device(bench.device, case)
@@ -75,3 +82,14 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     bench.run.save(outputs=[output.to_json() for output in outputs])
     return Comparison(outputs, done, ideal, beyond)
+
+
+def _check_reference(bench: Bench, case: Case) -> None:
+    """A reference that is nowhere finite has nothing to compare with. Raises UnresolvedError."""
+    for port in case.graph.outputs:
+        exact = bench.run.tensors.get(output_label(port.name), "reference")
+        if exact.dtype.kind == "f" and not np.isfinite(exact).any():
+            raise UnresolvedError(
+                f"The host's own result for output '{port.name}' is NaN or infinite throughout.",
+                "Give other inputs with --inputs, or mend the model.",
+            )

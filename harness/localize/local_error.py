@@ -20,7 +20,7 @@ from harness.localize.baseline import REFERENCE, Case, label_of, output_label
 from harness.localize.result import OpRecord, OpVerdict
 from harness.numerics.fp16 import LARGEST, SMALLEST_NORMAL
 from harness.numerics.metrics import compare
-from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, judge
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement
 from harness.results import TensorStore
 
 ISLAND_BUDGET = 64 << 20
@@ -84,36 +84,38 @@ class LocalError:
         """
         done = 0
         for batch in _batches(self.case.graph, readings):
-            exact = self.run(batch, read, ideal=False)
-            ideal = self.run(batch, read, ideal=True)
+            exact = self.exact(batch, read)
+            ideals = self._ideals(batch, read)
             for place, reading in enumerate(batch):
                 actual = self.store.get(reading.label, "device")
-                judgement = judge(
-                    compare(actual, exact[place]),
-                    compare(ideal[place], exact[place]),
-                    half=self.case.options.half,
-                    roundoff=self.case.roundoff,
-                    factor=LOCAL_FACTOR,
-                )
+                judgement = self.case.judge(actual, ideals[place], exact[place], factor=LOCAL_FACTOR)
                 yield self._record(reading, actual, judgement)
             done += len(batch)
             advance(done / len(readings))
 
-    def run(self, batch: Sequence[Reading], read: frozenset[int], *, ideal: bool) -> list[Array]:
-        """The results of some readings' ops on the device's inputs, exactly or as an ideal device gives them."""
-        parts = surgery.islands(self.case.model, [(r.tensor, read) for r in batch])
-        model = parts.model
-        ports = {port.tensor: port.name for port in self.case.graph.inputs}
-        feeds: dict[str, Array] = {}
-        for t in dict.fromkeys(t for r in batch for t in r.feeds):
-            label = "" if t in ports else label_of(self.case.graph, t)
-            feeds[surgery.port_name(t)] = self.store.get(label, "device") if label else self.case.inputs[ports[t]]
-        if ideal:
-            out_of_range = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
-            feeds, model = self.case.disturbed(feeds), self.case.ideal(model, out_of_range)
-        job = make_job(model, feeds, REFERENCE, timeout=self.case.timeout)
+    def exact(self, batch: Sequence[Reading], read: frozenset[int]) -> list[Array]:
+        """The exact results of some readings' ops on the device's inputs."""
+        model = self._islands(batch, read).model
+        job = make_job(model, self._feeds(batch), REFERENCE, timeout=self.case.timeout)
         results = completed(self.host, job, "re-running ops").outputs
         return [_unclamped(results[port.name]) for port in model.graph().outputs]
+
+    def _ideals(self, batch: Sequence[Reading], read: frozenset[int]) -> list[tuple[Array, ...]]:
+        parts = self._islands(batch, read)
+        beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
+        found = self.case.run_ideal(self.host, parts.model, self._feeds(batch), beyond, "re-running ops ideally")
+        return [tuple(map(_unclamped, found[port.name])) for port in parts.model.graph().outputs]
+
+    def _islands(self, batch: Sequence[Reading], read: frozenset[int]) -> surgery.Islands:
+        return surgery.islands(self.case.model, [(r.tensor, read) for r in batch])
+
+    def _feeds(self, batch: Sequence[Reading]) -> dict[str, Array]:
+        ports = {port.tensor: port.name for port in self.case.graph.inputs}
+        feeds: dict[str, Array] = {}
+        for t in sorted({t for r in batch for t in r.feeds}):
+            label = "" if t in ports else label_of(self.case.graph, t)
+            feeds[surgery.port_name(t)] = self.store.get(label, "device") if label else self.case.inputs[ports[t]]
+        return feeds
 
     def _record(self, reading: Reading, actual: Array, judgement: Judgement) -> OpRecord:
         graph = self.case.graph

@@ -6,6 +6,7 @@ intermediate copied out, and the model with the suspects' tensors as outputs the
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,9 @@ from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
 from harness.localize.uncertified import accounts_for, resolve
 from harness.localize.windows import WindowProbe
 from harness.numerics.metrics import compare
-from harness.numerics.verdict import judge
+
+# Ops that lose values below float16's range, tried for harm when nothing else is found; one host run each.
+MOST_LOSSY = 32
 
 
 def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
@@ -74,6 +77,11 @@ class _Localizer:
             if {c.record for c in standing} != {c.record for c in culprits}:
                 explained = ()  # it was of other ops
             culprits = standing
+        if not culprits:
+            self.notes.append("The outputs are wrong, but no op that could be asked is.")
+        for output in first.outputs:
+            if culprits and not output.ok and explained and not accounts_for(explained, [output]):
+                self.notes.append(f"Output '{output.name}' is wrong, and no culprit accounts for it.")
         status: Status = "culprits" if culprits else "unresolved"
         return self._finish(status, certified, first, culprits, explained, records)
 
@@ -104,15 +112,18 @@ class _Localizer:
     def _same(self, first: Comparison, outputs: dict[str, Array]) -> str:
         """What differs from the untouched model's first run by more than rounding, in a clause; empty when nothing."""
         for name, values in outputs.items():
+            before = first.done.outputs[name]
+            seen = compare(values, before)
+            if seen.identical:
+                continue
+            if values.dtype.kind != "f" or seen.odd:
+                return f"'{name}'"
             exact = self.store.get(output_label(name), "reference")
-            change = judge(
-                compare(values, first.done.outputs[name]),
-                compare(first.ideal[name], exact),
-                half=self.case.options.half,
-                roundoff=self.case.roundoff,
-            )
+            explained = [before + (ideal - exact) for ideal in first.ideal[name]]
+            change = self.case.judge(values, explained, before)
             if not change.ok:
-                return f"'{name}' ({change.ratio:.0f}x what rounding explains)"
+                times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"
+                return f"'{name}' ({times} what rounding explains)"
         return ""
 
     def _tap(self, taps: Sequence[int]) -> Tapped:
@@ -155,7 +166,7 @@ class _Localizer:
         self, local: LocalError, look: SecondLook, first: Comparison, unchanged: bool
     ) -> tuple[list[Culprit], tuple[Impact, ...], list[OpRecord]]:
         """From suspects to culprits: causes, and what each error does to the outputs by itself and all together."""
-        suspects = [r for r in look.records if r.verdict == "culprit"]
+        suspects = self._suspects(look.records)
         if not suspects:
             return [], (), look.records
         self.bench.progress.stage("what each local error does by itself", 1 + len(suspects) * len(self.graph.ops) / 300)
@@ -166,21 +177,38 @@ class _Localizer:
         for suspect in suspects:
             reading = readings[suspect.tensor, suspect.reading == "copy"]
             impact = probe.of([reading])
-            if suspect.local is not None and suspect.local.actual.nonfinite and all(i.judgement.ok for i in impact):
-                cleared.append(suspect)
+            harmless = all(i.judgement.ok for i in impact)
+            ranged = suspect.tensor in first.beyond or (suspect.local and suspect.local.actual.nonfinite)
+            if harmless and (suspect.verdict != "culprit" or ranged):
+                if suspect.verdict == "culprit":
+                    cleared.append(suspect)
                 continue
             guilty.append(reading)
-            shapes = [self.graph.tensors[t].shape or () for t in self.graph.ops[suspect.index].inputs if t >= 0]
-            reduction = reduction_length(suspect.op, shapes, suspect.shape)
-            cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction)
-            doubt = look.doubts.get(suspect, "")
-            culprits.append(Culprit(suspect, cause, signature, unchanged and not doubt, note=doubt, impact=impact))
+            culprits.append(self._culprit(suspect, look.doubts.get(suspect, ""), impact, unchanged))
         if cleared:
             self.notes.append(f"{len(cleared)} op(s) leave float16's range without harm to any output.")
+        named = {c.record.tensor for c in culprits}
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]
+        records = [replace(r, verdict="culprit") if r in suspects and r.tensor in named else r for r in records]
         explained = probe.of(guilty) if guilty else ()
         self.bench.host.rest()
         return culprits, explained, records
+
+    @staticmethod
+    def _suspects(records: Sequence[OpRecord]) -> list[OpRecord]:
+        """Records over their limit, one for each tensor; without any, those that lost values below float16's range."""
+        over = {r.tensor: r for r in reversed(records) if r.verdict == "culprit"}
+        if over:
+            return sorted(over.values(), key=lambda r: (r.index, r.tensor))
+        lossy = [r for r in records if r.local is not None and r.local.actual.flushed]
+        return sorted(lossy, key=lambda r: r.index)[:MOST_LOSSY]
+
+    def _culprit(self, suspect: OpRecord, doubt: str, impact: tuple[Impact, ...], unchanged: bool) -> Culprit:
+        shapes = [self.graph.tensors[t].shape or () for t in self.graph.ops[suspect.index].inputs if t >= 0]
+        reduction = reduction_length(suspect.op, shapes, suspect.shape)
+        cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction)
+        record = replace(suspect, verdict="culprit")
+        return Culprit(record, cause, signature, unchanged and not doubt, note=doubt, impact=impact)
 
     def _unread(self, readings: Sequence[Reading]) -> list[OpRecord]:
         judged = {op for r in readings for op in r.ops} | self.graph.constant_ops

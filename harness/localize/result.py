@@ -29,11 +29,13 @@ class OutputVerdict:
     name: str
     judgement: Judgement
     iou: float
+    integer: bool = False
 
     @property
     def ok(self) -> bool:
-        """Right as far as the arithmetic allows, and not finite where the reference is not either."""
-        return self.judgement.ok and self.judgement.actual.odd == 0
+        """Right as far as the arithmetic allows; finite somewhere, and not finite where the reference is not either."""
+        actual = self.judgement.actual
+        return self.judgement.ok and actual.odd == 0 and actual.finite > 0
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -60,7 +62,7 @@ class OutputVerdict:
 @dataclass(frozen=True)
 class OpRecord:
     """One tensor made by an op, judged. `local` compares the device's value with the op re-run on the device's own
-    inputs; `against_reference` with the host's run of the whole model."""
+    inputs; `reference_…` with the host's run of the whole model."""
 
     index: int
     op: str

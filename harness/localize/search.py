@@ -14,7 +14,7 @@ from the right, by galloping (1, 2, 4, … items) and then bisection, again and 
 Termination. Every failing answer that is followed shrinks the window, every window found takes at least one item out,
 and no question is asked twice, so there are at most count·(count + 1)/2 questions.
 
-Cost. For one culprit among n items that fails every window it is in: at most 2·⌈log2 n⌉ + 2 questions to find it, and
+Cost. For one culprit among n items that fails every window it is in: at most 2·⌈log2 n⌉ + 3 questions to find it, and
 one for each of the two rests. For k such culprits: at most k times that, and one more for each rest. A window that only
 fails as a whole takes up to 4·⌈log2 n⌉ + 4 more for its ends.
 
@@ -52,14 +52,12 @@ class Found:
     questions: int
 
 
-def find_windows(count: int, ask: Question, *, known_bad: bool = False, limit: int | None = None) -> Found:
-    """Search `count` items. `known_bad`: the whole is known to fail and need not be asked.
+def find_windows(count: int, ask: Question, *, limit: int | None = None) -> Found:
+    """Search `count` items.
 
     With `limit`, no more than that many questions are asked; segments not looked at then are reported unresolved.
     """
     search = _Search(ask, limit)
-    if known_bad and count:
-        search.answers[0, count] = "bad"
     search.segment(0, count)
     return Found(tuple(sorted(search.failing)), tuple(sorted(search.unresolved)), search.questions)
 

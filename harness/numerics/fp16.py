@@ -42,6 +42,15 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
     return Model(root)
 
 
+def rounded(values: Array) -> Array:
+    """Float32 values rounded to float16 and back, except those out of its range; others as they are."""
+    if values.dtype != np.float32:
+        return values
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16).astype(np.float32)
+    return np.where(np.isfinite(stored), stored, values)
+
+
 def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
     """Float values times (1 + roundoff·ξ), ξ uniform in [-1, 1]; others as they are.
 
@@ -83,10 +92,7 @@ def _rounded_constant(root: Any, table: Any) -> Any:
         return table
     if len(data) == 0 or len(data) % 4:
         return table
-    values = np.asarray(data, np.uint8).view(np.float32)
-    with np.errstate(over="ignore"):
-        stored = values.astype(np.float16).astype(np.float32)
-    stored = np.where(np.isfinite(stored), stored, values)
+    stored = rounded(np.asarray(data, np.uint8).view(np.float32))
     root.buffers.append(AlignedBuffer(stored.view(np.uint8)))
     table = copy(table)
     table.buffer = len(root.buffers) - 1

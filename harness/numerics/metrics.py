@@ -40,7 +40,8 @@ class Comparison:
 
     `nonfinite` counts elements that are NaN or infinite where the reference is finite; `odd` those where the reference
     is not finite and the other side is anything but the same. `worst` is the position of `max_abs`, or of the first
-    element counted in `nonfinite`. Ranges are over each side's own finite elements.
+    element counted in `nonfinite`. `flushed` counts elements below a smallest magnitude that shrank on the way, and
+    `loud_max_abs` and `loud_rms` are the errors without theirs. Ranges are over each side's own finite elements.
     """
 
     count: int
@@ -51,6 +52,9 @@ class Comparison:
     max_abs: float
     mean_abs: float
     rms: float
+    flushed: int
+    loud_max_abs: float
+    loud_rms: float
     reference_rms: float
     cosine: float
     range: tuple[float, float]
@@ -78,10 +82,14 @@ class Comparison:
 
 
 class Comparator:
-    """Accumulates a comparison over chunks of the flattened tensors, in order."""
+    """Accumulates a comparison over chunks of the flattened tensors, in order. Values below `smallest` in magnitude may
+    be flushed towards zero; 0 allows none."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], smallest: float = 0.0) -> None:
         self._shape = shape
+        self._smallest = smallest
+        self._flushed = 0
+        self._loud_max = self._loud_sq = 0.0
         self._count = self._finite = self._nonfinite = self._odd = self._reference_nonfinite = 0
         self._max_abs = -1.0
         self._worst = 0
@@ -121,6 +129,7 @@ class Comparator:
                 self._max_abs = float(error[peak])
                 if self._nonfinite == 0:
                     self._worst = self._count + int(np.flatnonzero(both)[peak])
+            self._add_loud(error, a, r)
             self._sum_abs += float(error.sum())
             self._sum_sq += float(error @ error)
             self._dot += float(a @ r)
@@ -128,6 +137,15 @@ class Comparator:
             self._reference_sq += float(r @ r)
         self._count += actual.size
         self._finite += int(both.sum())
+
+    def _add_loud(self, error: Array, a: Array, r: Array) -> None:
+        flushed = (np.abs(r) < self._smallest) & (a * r >= 0) & (np.abs(a) < np.abs(r))
+        count = int(np.count_nonzero(flushed))
+        self._flushed += count
+        loud = error[~flushed] if count else error
+        if loud.size:
+            self._loud_max = max(self._loud_max, float(loud.max()))
+            self._loud_sq += float(loud @ loud)
 
     def result(self) -> Comparison:
         """The figures.
@@ -152,6 +170,9 @@ class Comparator:
             max_abs=max(self._max_abs, 0.0),
             mean_abs=self._sum_abs / n,
             rms=math.sqrt(self._sum_sq / n),
+            flushed=self._flushed,
+            loud_max_abs=self._loud_max,
+            loud_rms=math.sqrt(self._loud_sq / n),
             reference_rms=math.sqrt(self._reference_sq / n),
             cosine=cosine,
             range=(self._range[0], self._range[1]),
@@ -160,7 +181,7 @@ class Comparator:
         )
 
 
-def compare(actual: Array, reference: Array) -> Comparison:
+def compare(actual: Array, reference: Array, smallest: float = 0.0) -> Comparison:
     """Compare two tensors of equal shape, `CHUNK` elements at a time. Complex ones count as pairs of reals, in a last
     axis of 2.
 
@@ -170,11 +191,18 @@ def compare(actual: Array, reference: Array) -> Comparison:
     if actual.shape != reference.shape:
         raise ValueError(f"shape {list(actual.shape)} cannot be compared with {list(reference.shape)}")
     actual, reference = _real(actual), _real(reference)
-    comparator = Comparator(actual.shape)
+    comparator = Comparator(actual.shape, smallest)
     a, r = np.ascontiguousarray(actual).reshape(-1), np.ascontiguousarray(reference).reshape(-1)
     for start in range(0, a.size, CHUNK):
         comparator.update(a[start : start + CHUNK], r[start : start + CHUNK])
     return comparator.result()
+
+
+def slice_rms(error: Array, axis: int) -> Array:
+    """RMS of each slice along an axis, in float64."""
+    others = tuple(i for i in range(error.ndim) if i != axis)
+    squares: Array = np.square(error, dtype=np.float32 if error.dtype == np.float32 else np.float64)
+    return np.asarray(np.sqrt(squares.mean(axis=others, dtype=np.float64)))
 
 
 def mask_iou(actual: Array, reference: Array) -> float:

@@ -9,24 +9,16 @@ import pytest
 
 from harness.numerics.fp16 import FLOAT32_ROUNDOFF, LARGEST, SMALLEST_NORMAL, UNIT_ROUNDOFF
 from harness.numerics.metrics import compare
-from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, judge
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, channel_ratio, judge, worst_case
 from tests.arrays import f32, normal
 
 
 def judged(
-    error: float,
-    expected: float,
-    *,
-    size: float = 1.0,
-    half: bool = True,
-    roundoff: float = UNIT_ROUNDOFF,
-    factor: float = FACTOR,
+    error: float, expected: float, *, size: float = 1.0, roundoff: float = UNIT_ROUNDOFF, factor: float = FACTOR
 ) -> tuple[bool, float]:
     """Constant tensors of `size`, off by `error` on the device and by `expected` on an ideal one."""
     exact = np.full(64, size, np.float64)
-    judgement = judge(
-        compare(exact + error, exact), compare(exact + expected, exact), half=half, roundoff=roundoff, factor=factor
-    )
+    judgement = judge(compare(exact + error, exact), compare(exact + expected, exact), roundoff=roundoff, factor=factor)
     return judgement.ok, judgement.ratio
 
 
@@ -54,7 +46,7 @@ def test_the_larger_of_maximum_and_rms_decides() -> None:
     peaked = exact.copy()
     peaked[5] = 100.0  # 100 times the largest, 71 times the RMS
     for actual, ratio in ((spread, 0.5 / np.sqrt(0.01**2 + 1.0 / 10_000 - 1e-8)), (peaked, 100.0)):
-        judgement = judge(compare(actual, exact), compare(ideal, exact), half=True, roundoff=UNIT_ROUNDOFF)
+        judgement = judge(compare(actual, exact), compare(ideal, exact), roundoff=UNIT_ROUNDOFF)
         assert not judgement.ok
         assert judgement.ratio == pytest.approx(ratio, rel=1e-6)
 
@@ -68,8 +60,8 @@ def test_a_lucky_ideal_run_expects_a_rounding_at_least() -> None:
 
 
 def test_single_precision_expects_far_less() -> None:
-    assert judged(15 * FLOAT32_ROUNDOFF, 0.0, half=False, roundoff=FLOAT32_ROUNDOFF)[0] is True
-    assert judged(17 * FLOAT32_ROUNDOFF, 0.0, half=False, roundoff=FLOAT32_ROUNDOFF)[0] is False
+    assert judged(15 * FLOAT32_ROUNDOFF, 0.0, roundoff=FLOAT32_ROUNDOFF)[0] is True
+    assert judged(17 * FLOAT32_ROUNDOFF, 0.0, roundoff=FLOAT32_ROUNDOFF)[0] is False
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -77,33 +69,72 @@ def test_one_nan_or_infinity_is_wrong_whatever_the_rest(bad: float) -> None:
     exact = normal((1000,))
     actual = exact.copy()
     actual[17] = bad
-    for half in (True, False):
-        judgement = judge(compare(actual, exact), compare(exact * 2, exact), half=half, roundoff=UNIT_ROUNDOFF)
-        assert (judgement.ok, judgement.ratio) == (False, math.inf)
+    judgement = judge(compare(actual, exact), compare(exact * 2, exact), roundoff=UNIT_ROUNDOFF)
+    assert (judgement.ok, judgement.ratio) == (False, math.inf)
 
 
-def test_an_error_below_the_smallest_normal_half_is_no_fault_under_half_storage() -> None:
+def test_a_value_below_the_smallest_normal_half_may_come_out_nearer_to_zero() -> None:
     tiny = f32([1e-8, 5e-6, -3e-5])
     exact = compare(tiny, tiny)
-    vanished = compare(np.zeros(3, np.float32), tiny)
-    assert judge(vanished, exact, half=True, roundoff=UNIT_ROUNDOFF).ok
-    assert not judge(vanished, exact, half=False, roundoff=FLOAT32_ROUNDOFF).ok
-    above = compare(f32([0, 0, 1.01 * SMALLEST_NORMAL]), np.zeros(3, np.float32))
-    assert not judge(above, compare(f32([0, 0, 0]), f32([0, 0, 0])), half=True, roundoff=UNIT_ROUNDOFF).ok
+    for kept in (0.0, 0.5):
+        flushed = compare(tiny * f32(kept), tiny, SMALLEST_NORMAL)
+        assert judge(flushed, exact, roundoff=UNIT_ROUNDOFF).ok
+        assert flushed.flushed == 3
+    assert not judge(compare(tiny * 0, tiny), exact, roundoff=UNIT_ROUNDOFF).ok
+
+
+@pytest.mark.parametrize("factor", [-1.0, 3.0], ids=["turned around", "grown"])
+def test_a_small_value_that_is_simply_another_is_wrong(factor: float) -> None:
+    tiny = f32([1e-8, 5e-6, -3e-5])
+    other = compare(tiny * f32(factor), tiny, SMALLEST_NORMAL)
+    assert not judge(other, compare(tiny, tiny), roundoff=UNIT_ROUNDOFF).ok
+
+
+def test_an_integer_may_be_off_by_two_steps() -> None:
+    exact = np.arange(100, dtype=np.int8)
+    for steps, ok in ((1, True), (2, True), (3, False)):
+        actual = compare(exact + np.int8(steps), exact)
+        assert judge(actual, compare(exact, exact), roundoff=UNIT_ROUNDOFF, integer=True).ok is ok
+
+
+def test_a_wrong_channel_is_not_hidden_by_a_loud_one() -> None:
+    exact = normal((100, 8)).astype(np.float32)
+    exact[:, 0] *= 1000
+    ideal = exact * f32(1 + UNIT_ROUNDOFF)
+    actual = ideal.copy()
+    actual[:, 5] = 0
+    ratio = channel_ratio(actual, [ideal], exact, UNIT_ROUNDOFF)
+    assert ratio == pytest.approx(1 / UNIT_ROUNDOFF, rel=1e-3)
+    whole = judge(compare(actual, exact), compare(ideal, exact), roundoff=UNIT_ROUNDOFF)
+    assert whole.ok
+    by_channel = judge(compare(actual, exact), compare(ideal, exact), roundoff=UNIT_ROUNDOFF, channels=ratio)
+    assert not by_channel.ok
+
+
+def test_a_few_elements_are_no_channel() -> None:
+    exact = normal((10, 8)).astype(np.float32)
+    assert channel_ratio(exact * 2, [exact], exact, UNIT_ROUNDOFF) == 0.0
+
+
+def test_the_worst_of_several_ideal_runs_is_expected() -> None:
+    exact = np.zeros(4)
+    spread, peaked = compare(exact + 0.5, exact), compare(np.array([0.9, 0, 0, 0]), exact)
+    worst = worst_case([spread, peaked])
+    assert (worst.max_abs, worst.rms) == (0.9, 0.5)
 
 
 def test_no_error_is_right_even_where_none_is_expected() -> None:
     zeros = np.zeros(4, np.float32)
-    assert judge(compare(zeros, zeros), compare(zeros, zeros), half=False, roundoff=FLOAT32_ROUNDOFF).ratio == 0
+    assert judge(compare(zeros, zeros), compare(zeros, zeros), roundoff=FLOAT32_ROUNDOFF).ratio == 0
 
 
 def test_any_error_of_a_tensor_of_zeros_is_wrong_in_single_precision() -> None:
     zeros = np.zeros(4, np.float32)
-    judgement = judge(compare(zeros + f32(1e-30), zeros), compare(zeros, zeros), half=False, roundoff=FLOAT32_ROUNDOFF)
+    judgement = judge(compare(zeros + f32(1e-30), zeros), compare(zeros, zeros), roundoff=FLOAT32_ROUNDOFF)
     assert (judgement.ok, judgement.ratio) == (False, math.inf)
 
 
 def test_the_expected_error_is_told() -> None:
     exact = f32([1, 2])
-    judgement = judge(compare(exact, exact), compare(f32([1, 2.5]), exact), half=True, roundoff=UNIT_ROUNDOFF)
+    judgement = judge(compare(exact, exact), compare(f32([1, 2.5]), exact), roundoff=UNIT_ROUNDOFF)
     assert judgement.expected_max_abs == 0.5

@@ -1,0 +1,111 @@
+"""Jobs from models, and the one sentence for each way that a job can end badly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, failure, make_job, output_ports
+from harness.errors import EXIT_DEVICE, UsageError
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
+from tests.arrays import normal
+
+
+@pytest.fixture
+def two_outputs() -> Model:
+    graph = GraphBuilder()
+    x = graph.input("x", (2, 3))
+    graph.output(graph.unary("RELU", x), "first")
+    graph.output(graph.op("CAST", [x], (2, 3), schema.CastOptionsT(), dtype=np.int32), "second")
+    return graph.build()
+
+
+def test_ports_have_names_places_types_and_sizes(two_outputs: Model) -> None:
+    ports = output_ports(two_outputs)
+    assert ports == (
+        OutputPort("first", 0, np.dtype(np.float32), (2, 3)),
+        OutputPort("second", 1, np.dtype(np.int32), (2, 3)),
+    )
+    assert [port.nbytes for port in ports] == [24, 24]
+
+
+@pytest.mark.parametrize(("field", "value"), [("shapeSignature", np.asarray([-1, 3], np.int32)), ("type", 5)])
+def test_an_output_of_unknown_size_is_misuse(two_outputs: Model, field: str, value: Any) -> None:
+    setattr(two_outputs.root.subgraphs[0].tensors[1], field, value)
+    two_outputs.edited()
+    with pytest.raises(UsageError, match="Output 'first' has type"):
+        output_ports(two_outputs)
+
+
+def test_a_job_carries_the_model_and_only_what_is_wanted(two_outputs: Model) -> None:
+    inputs = {"x": normal((2, 3))}
+    job = make_job(two_outputs, inputs, Options("cpu"), timeout=3, wanted=["second"], warmup=2, iterations=4)
+    assert job.model == two_outputs.to_bytes()
+    assert job.sha256 == hashlib.sha256(job.model).hexdigest()
+    assert [(port.name, port.position) for port in job.outputs] == [("second", 1)]
+    assert (job.timeout, job.warmup, job.iterations, job.final, job.inputs) == (3, 2, 4, False, inputs)
+    assert make_job(two_outputs, inputs, Options(), timeout=1, wanted=()).outputs == ()
+    assert len(make_job(two_outputs, inputs, Options(), timeout=1).outputs) == 2
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "precision", "half"),
+    [
+        ("gpu", "default", True),
+        ("gpu", "fp16", True),
+        ("gpu", "fp16-fp32acc", True),
+        ("gpu", "fp32", False),
+        ("npu", "default", True),
+        ("cpu", "default", False),
+        ("cpu", "fp16", False),
+        ("reference", "default", False),
+    ],
+)
+def test_values_are_halves_on_accelerators_unless_told_otherwise(accelerator: Any, precision: Any, half: bool) -> None:
+    assert Options(accelerator, precision).half is half
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (
+            Rejected("the GPU delegate refuses 1 kind(s) of op: X: no", ("X: no",)),
+            "phone rejected the model while warming up: the GPU delegate refuses 1 kind(s) of op: X: no. ",
+        ),
+        (
+            Rejected("the runtime has no custom op 'Mine'", ("CUSTOM: Mine",)),
+            "phone rejected the model while warming up: the runtime has no custom op 'Mine'. "
+            "Replace that op by builtin ones when exporting the model.",
+        ),
+        (TimedOut(2.5), "phone gave no answer within 2.5 s while warming up and was killed. "),
+        (
+            Crashed("the worker was ended by SIGSEGV", "SIGSEGV"),
+            "phone crashed while warming up: the worker was ended by SIGSEGV. ",
+        ),
+        (Lost("the other side closed the connection"), "phone was lost while warming up: the other side closed "),
+    ],
+)
+def test_every_failure_is_one_sentence_and_a_next_step(outcome: Any, sentence: str) -> None:
+    error = failure("phone", outcome, "warming up")
+    assert error.exit_code == EXIT_DEVICE
+    assert str(error).startswith(sentence)
+    assert error.next_step.endswith(".")
+    assert ".." not in str(error)
+
+
+def test_a_job_that_must_complete_raises_with_the_devices_name(
+    scripted: Callable[..., tuple[Device, Any]], two_outputs: Model
+) -> None:
+    device, _ = scripted(run=lambda link, request: link.close())
+    job = make_job(two_outputs, {"x": normal((2, 3))}, Options(), timeout=2)
+    with pytest.raises(Exception, match="scripted was lost while testing: the other side closed the connection") as e:
+        completed(device, job, "testing")
+    assert type(e.value).__name__ == "DeviceError"

@@ -1,0 +1,63 @@
+"""`host@2.1.5`: environments of their own for other releases of the runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.devices.execute import make_job
+from harness.devices.host import HostDevice, cache_folder, release_environment
+from harness.errors import DeviceError, UsageError
+from harness.graph.model import Model
+from harness.job import Completed, Options
+
+
+@pytest.mark.parametrize("release", ["", "latest", "2.1", "2.1.5.6", "../2.1.5", "2.1.5 ", "2.1.5; rm", "-r x"])
+def test_a_release_is_three_numbers(release: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        release_environment(release)
+    assert str(caught.value) == (f"'{release}' is not a release of ai-edge-litert. Write it as host@2.1.5.")
+
+
+@pytest.mark.slow
+def test_another_release_runs_beside_the_installed_one(plus_one: Model) -> None:
+    with HostDevice("host@2.1.5") as device:
+        assert device.facts().runtime == "2.1.5"
+        assert device.facts().name == "host@2.1.5"
+        for options in (Options("cpu"), Options("reference")):
+            outcome = device.run(make_job(plus_one, {"x": np.ones((1, 4), np.float32)}, options, timeout=60))
+            assert isinstance(outcome, Completed)
+            assert (outcome.runtime, outcome.outputs["y"].tolist()) == ("2.1.5", [[2, 2, 2, 2]])
+
+
+@pytest.mark.slow
+def test_a_release_that_cannot_be_installed_leaves_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    said: list[str] = []
+    with pytest.raises(DeviceError, match=r"0\.0\.1 cannot be installed \(.*No matching"):
+        release_environment("0.0.1", said.append)
+    assert said == ["installing ai-edge-litert 0.0.1 (once)"]
+    assert list((tmp_path / "runtimes").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made_is_a_device_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DeviceError, match="set HARNESS_CACHE to another one"):
+        release_environment("0.0.1")
+
+
+def test_the_cache_is_where_it_is_told_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", "/a")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_folder() == Path("/a")
+    monkeypatch.delenv("HARNESS_CACHE")
+    assert cache_folder() == Path("/b/litert-device-harness")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/c")
+    assert cache_folder() == Path("/c/.cache/litert-device-harness")
