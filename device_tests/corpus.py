@@ -78,6 +78,45 @@ def layernorm_overflow() -> Model:
     return graph.build()
 
 
+def rank3_pad_beside_loud_channels() -> Model:
+    """The rank-3 PAD again, its result one half of an output whose other half is a thousand times as large."""
+    graph = GraphBuilder()
+    padded = graph.pad(graph.unary("RELU", graph.input("scores", (4, 50, 64))), [(0, 0), (3, 5), (0, 0)])
+    boxes = graph.binary("MUL", graph.input("boxes", (4, 58, 64)), graph.constant([640.0]))
+    options = schema.ConcatenationOptionsT()
+    options.axis = 2
+    graph.output(graph.op("CONCATENATION", [graph.unary("TANH", padded), boxes], (4, 58, 128), options), "y")
+    return graph.build()
+
+
+def mask_out_of_range() -> Model:
+    """A mask of -1e9 before a softmax becomes -infinity, as it may; the PAD behind it is the culprit."""
+    graph = GraphBuilder()
+    mask = np.zeros((1, 1, 64), np.float32)
+    mask[..., 32:] = -1e9
+    masked = graph.binary("ADD", graph.input("x", (4, 50, 64)), graph.constant(mask))
+    graph.output(graph.pad(graph.softmax(masked), [(0, 0), (3, 5), (0, 0)]), "y")
+    return graph.build()
+
+
+def harmful_underflow() -> Model:
+    """Values near 1e-6, some of which become zero in float16, before a logarithm that minds."""
+    graph = GraphBuilder()
+    tiny = graph.binary("MUL", graph.input("x", (1, 64)), graph.constant([1e-6]))
+    graph.output(graph.unary("LOG", graph.unary("ABS", tiny)), "y")
+    return graph.build()
+
+
+def steps_at_rounded_values() -> Model:
+    """FLOOR and a comparison, whose results jump where float16 rounds their inputs."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 64, 256))
+    graph.output(graph.unary("FLOOR", x), "floor")
+    half = graph.constant([0.5])
+    graph.output(graph.op("EQUAL", [x, half], (1, 64, 256), schema.EqualOptionsT(), dtype=np.bool_), "equal")
+    return graph.build()
+
+
 def harmless_underflow() -> Model:
     """Values near 1e-8 become zero in float16; nothing is wrong with that."""
     graph = GraphBuilder()
@@ -119,6 +158,10 @@ CORPUS = (
     Bug("masked_attention_8593", masked_attention_8593, ((1, "ADD", "kernel"),), (OLD,)),
     Bug("tapped_add_8599", tapped_add_8599, ((0, "ADD", "kernel"),), (OLD,)),
     Bug("layernorm_overflow", layernorm_overflow, ((3, "SQUARED_DIFFERENCE", "overflow"),), ("host", OLD)),
+    Bug("rank3_pad_beside_loud_channels", rank3_pad_beside_loud_channels, ((1, "PAD", "kernel"),), ("host", OLD)),
+    Bug("mask_out_of_range", mask_out_of_range, ((2, "PAD", "kernel"),), ("host", OLD)),
+    Bug("harmful_underflow", harmful_underflow, ((0, "MUL", "underflow"),), ("host", OLD)),
+    Bug("steps_at_rounded_values", steps_at_rounded_values),
     Bug("harmless_underflow", harmless_underflow),
     Bug("healthy_attention", healthy_attention),
     Bug("healthy_mlp", healthy_mlp),
