@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import __version__, commands, demo, doctor, terminal
+from harness import __version__, commands, demo, doctor, sam2_commands, terminal
 from harness.commands import Request
 from harness.devices.registry import attached_devices, profiles
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
@@ -28,15 +28,14 @@ from harness.request_options import (
     with_request,
 )
 from harness.results import list_runs, read_run
-from harness.sam2.contract import LayerNormKind, WeightKind
+from harness.sam2_commands import LayerNormOption, WeightsOption
 
 app = typer.Typer(
     help="Find the op that breaks a model on an on-device GPU.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-sam2 = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
-app.add_typer(sam2, name="sam2")
+app.add_typer(sam2_commands.app, name="sam2")
 
 LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}
 
@@ -186,27 +185,6 @@ def _word(record: dict[str, object]) -> str:
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Write a run's report.html anew."""
     terminal.out.print(str(write_report(run_folder)))
-
-
-WeightsOption = Annotated[
-    str | None,
-    typer.Option("--weights", help="A folder, a Hugging Face name, or `random`; default what can be had."),
-]
-LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
-
-
-@sam2.command()
-def convert(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
-    weights: WeightsOption = None,
-    layernorm: LayerNormOption = "safe",
-    storage: Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")] = "float32",
-    seed: Annotated[int, typer.Option(min=0, help="For random weights.")] = 0,
-) -> None:
-    """Convert the mask decoder, and encode the sample portrait with a tap on the face as its inputs."""
-    with terminal.Stages() as progress:
-        made = demo.convert(folder, weights, layernorm, storage, seed, progress)
-    terminal.out.print(f"{made.model}\n{made.inputs}\n[dim]{escape(made.provenance)}[/]")
 
 
 @app.command(name="demo")

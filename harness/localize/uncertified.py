@@ -1,7 +1,8 @@
 """When reading intermediates cannot be trusted, or does not account for the failure: ask windows instead.
 
 A suspect stands when it fails by itself on the reference's inputs, or when its verdict rests on no tap at all. Where
-the suspects that stand do not make every failing output fail, the stretches between them are searched by windows.
+the suspects that stand do not make every failing output fail, the stretches between them are searched by windows; so
+are ops that were judged as one, unless no window in them fails.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ def resolve(
     """Keep the suspects that stand without taps, and search for others where they do not explain the failure."""
     notes: list[str] = []
     standing: list[Culprit] = []
+    runs = [s for s in suspects if s.record.first < s.record.index]
     for suspect in suspects:
         record = suspect.record
+        if suspect in runs:
+            continue  # ops judged as one, for want of taps between them: the search takes them apart
         listen(f"{record.op} #{record.index} by itself")
         answer = probe.alone(record)
         if answer == "bad" or rests_on_no_tap(record):
@@ -53,6 +57,14 @@ def resolve(
     found, unresolved = _search(probe, standing, listen)
     if unresolved:
         notes.append(f"{unresolved} stretch(es) of ops could not be resolved on the device.")
+    for run in runs:
+        record = run.record
+        whole = record.first <= probe.items[0] and record.index >= probe.items[-1]
+        if whole or any(record.first <= f.record.index and f.record.first <= record.index for f in found):
+            continue  # the whole model is no answer
+        answer = probe.alone(record)
+        if answer == "bad" or rests_on_no_tap(record):
+            standing.append(replace(run, isolated=answer == "bad"))
     culprits = sorted([*standing, *found], key=lambda c: (c.record.index, c.record.first))
     return Resolved(culprits, notes)
 

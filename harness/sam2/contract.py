@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
+
+from harness.errors import UsageError
 
 INPUT_NAMES = ("image_embeddings", "sparse_prompt", "feat_s1", "feat_s0")
 """The decoder's inputs in order, float32; the published shapes are [1, 256, 64, 64], [1, 2, 256],
@@ -13,11 +16,67 @@ OUTPUT_NAMES = ("pred_masks", "iou_scores")
 """The decoder's outputs in order, float32: mask logits [1, 3, 256, 256] and the model's own estimate of each
 mask's IoU [1, 3]."""
 
+ENCODER_OUTPUTS = ("image_embeddings", "feat_s1", "feat_s0")
+"""The encoder's outputs, named and shaped as the decoder's inputs."""
+
+EncoderPart = Literal["whole", "first", "second"]
+"""Which part of the encoder a model holds. Halves are for a GPU so slow that the runtime would give up waiting."""
+
+ENCODER_PORTS: dict[EncoderPart, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "whole": (("image",), ENCODER_OUTPUTS),
+    "first": (("image",), ("hidden", "feat_s1", "feat_s0")),
+    "second": (("hidden",), ("image_embeddings",)),
+}
+"""Inputs and outputs of each part, in order, float32. `image` is the preprocessed photo, [1, 3, 1024, 1024] in the
+published model, and `hidden` [1, 64, 64, 384]."""
+
 LayerNormKind = Literal["safe", "plain"]
 """safe: the variance cannot exceed fp16's range. plain: it can."""
+
+AttentionRank = Literal["rank3", "rank4"]
+"""rank3: attention on [heads, N, d]. rank4: on [1, heads, N, d]."""
+
+Reductions = Literal["whole", "split"]
+"""whole: attention's sum over the image's positions is one product. split: pieces, added pairwise."""
 
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
 
 Progress = Callable[[str], None]
 """Told in a few words what is being done."""
+
+
+@dataclass(frozen=True)
+class DecoderVariant:
+    """How the decoder is written. All variants compute the same in real arithmetic."""
+
+    layernorm: LayerNormKind = "safe"
+    attention: AttentionRank = "rank3"
+    reductions: Reductions = "whole"
+
+    def __post_init__(self) -> None:
+        for what, word, choices in (
+            ("LayerNorm", self.layernorm, ("safe", "plain")),
+            ("attention", self.attention, ("rank3", "rank4")),
+            ("way to sum", self.reductions, ("whole", "split")),
+        ):
+            if word not in choices:
+                raise UsageError(f"There is no {word!r} {what}.", f"Choose {choices[0]!r} or {choices[1]!r}.")
+
+    def __str__(self) -> str:
+        return f"{self.layernorm}-{self.attention}-{self.reductions}"
+
+
+CARD = DecoderVariant()
+"""The published decoder's way: rank-3 attention, overflow-safe LayerNorm, whole sums."""
+
+RECOMMENDED = DecoderVariant(reductions="split")
+"""The way that is right in float16; docs/sam2.md has the measurements."""
+
+VARIANTS = tuple(
+    DecoderVariant(layernorm, attention, reductions)
+    for reductions in ("whole", "split")
+    for attention in ("rank3", "rank4")
+    for layernorm in ("safe", "plain")
+)
+"""All of them, the card's first."""

@@ -1,31 +1,47 @@
-"""From weights to a decoder on disk, once: the result is kept and found again by everything that determines
-it.
+"""From weights to a decoder or an encoder on disk, once: the result is kept and found again by everything that
+determines it.
 
 The conversion itself runs in a process of its own (`worker`). Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES, LayerNormKind, Progress, WeightKind
+from harness.sam2.contract import (
+    CARD,
+    ENCODER_PORTS,
+    INPUT_NAMES,
+    OUTPUT_NAMES,
+    DecoderVariant,
+    EncoderPart,
+    LayerNormKind,
+    Progress,
+    Reductions,
+    WeightKind,
+)
 from harness.sam2.files import make_folder
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
 
 _PACKAGES = ("torch", "litert-torch", "transformers", "ai-edge-litert")
 _CODE = Path(__file__).parent
-_DECODER_CODE = ("decoder.py", "tflite.py", "weights.py")
+_DECODER_CODE = ("attention.py", "contract.py", "decoder.py", "norm.py", "sums.py", "tflite.py", "weights.py")
+_ENCODER_CODE = ("attention.py", "contract.py", "encoder.py", "norm.py", "sums.py", "tflite.py", "weights.py")
 _CONSTANTS_CODE = ("prompt.py", "weights.py")
+
+MAX_TOKENS = 64
+"""The longest prompt that a decoder is made for, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +59,63 @@ class ConvertedDecoder:
     """Whether it was there already."""
 
 
+@dataclass(frozen=True)
+class ConvertedEncoder:
+    """An encoder, or a half of one, ready to run."""
+
+    path: Path
+    """The .tflite; a .json of the same name beside it says what it is."""
+    part: EncoderPart
+    provenance: str
+    """A sentence fragment for people; says so when the weights are random."""
+    is_random: bool
+    cached: bool
+    """Whether it was there already."""
+
+
 def convert_decoder(
     cache_dir: Path,
     *,
     source: str | None = None,
     seed: int = 0,
-    layernorm: LayerNormKind = "safe",
+    variant: DecoderVariant = CARD,
     weights: WeightKind = "float32",
+    tokens: int = 2,
     progress: Progress | None = None,
 ) -> ConvertedDecoder:
     """The rewritten decoder as a .tflite under `cache_dir`, converted only if it is not there yet.
 
-    `source` and `seed` choose the weights as `harness.sam2.source.resolve` has it, `layernorm` the kind of
-    LayerNorm, and `weights` how they are stored. Inputs and outputs carry the names in `INPUT_NAMES` and
-    `OUTPUT_NAMES`, in that order. `progress` is told in words what is being done. Needs about 1 GB of memory
-    and 20 s where it has to convert.
+    `source` and `seed` choose the weights as `harness.sam2.source.resolve` has it, `variant` how the decoder is
+    written, `weights` how they are stored, and `tokens` for how many prompt tokens: one more than there are points, a
+    box counting as two. Inputs and outputs carry the names in `INPUT_NAMES` and `OUTPUT_NAMES`, in that order.
+    `progress` is told in words what is being done. Needs about 1 GB of memory and 20 s where it has to convert.
     Raises `UsageError` for unusable weights, or when a conversion is needed and its packages are not
     installed.
     """
-    settled = resolve(source, seed)
-    plan = DecoderPlan(make_folder(cache_dir), settled, layernorm, weights)
-    cached = plan.is_there()
-    if not cached:
-        from harness.sam2.worker import run_worker
+    plan = DecoderPlan(make_folder(cache_dir), resolve(source, seed), variant, weights, tokens)
+    cached = make_missing([plan], progress) == 0
+    return plan.result(cached)
 
-        run_worker(plan.request(), progress or _silent)
+
+def convert_encoder(
+    cache_dir: Path,
+    *,
+    source: str | None = None,
+    seed: int = 0,
+    part: EncoderPart = "whole",
+    layernorm: LayerNormKind = "safe",
+    reductions: Reductions = "split",
+    weights: WeightKind = "float32",
+    progress: Progress | None = None,
+) -> ConvertedEncoder:
+    """The rewritten image encoder, or a half of it, as a .tflite under `cache_dir`, converted only if it is not there.
+
+    `source`, `seed`, `weights` and `progress` as in `convert_decoder`; names as in `contract.ENCODER_PORTS`. The whole
+    takes about 40 s and 2.5 GB of memory to convert; its file has 134 MB, or 67 MB with float16 weights.
+    Raises as `convert_decoder`.
+    """
+    plan = EncoderPlan(make_folder(cache_dir), resolve(source, seed), part, layernorm, reductions, weights)
+    cached = make_missing([plan], progress) == 0
     return plan.result(cached)
 
 
@@ -77,20 +125,23 @@ class DecoderPlan:
 
     cache_dir: Path
     source: Source
-    layernorm: LayerNormKind
-    weights: WeightKind
+    variant: DecoderVariant = CARD
+    weights: WeightKind = "float32"
+    tokens: int = 2
 
     def __post_init__(self) -> None:
-        if self.layernorm not in ("safe", "plain"):
-            raise UsageError(f"There is no {self.layernorm!r} LayerNorm.", "Choose 'safe' or 'plain'.")
-        if self.weights not in ("float32", "float16"):
-            raise UsageError(f"Weights cannot be stored as {self.weights!r}.", "Choose 'float32' or 'float16'.")
+        _check_weights(self.weights)
+        if not 1 <= self.tokens <= MAX_TOKENS:
+            raise UsageError(f"A prompt of {self.tokens} tokens is not possible.", f"Give 1 to {MAX_TOKENS}.")
 
     @property
     def model(self) -> Path:
         """Where the .tflite is or will be."""
-        key = digest(self.source.key, self.layernorm, self.weights, *versions(), code(_DECODER_CODE))
-        return self.cache_dir / f"sam2-decoder-{self.layernorm}-{self.weights}-{key}.tflite"
+        key = digest(
+            self.source.key, str(self.variant), self.weights, str(self.tokens), *versions(), code(_DECODER_CODE)
+        )
+        tokens = "" if self.tokens == 2 else f"-{self.tokens}tokens"
+        return self.cache_dir / f"sam2-decoder-{self.variant}{tokens}-{self.weights}-{key}.tflite"
 
     @property
     def card(self) -> Path:
@@ -105,34 +156,109 @@ class DecoderPlan:
     def is_there(self) -> bool:
         """Whether all files are there and whole."""
         try:
-            card = json.loads(self.card.read_text())
-            content = self.model.read_bytes()
             PromptConstants.load(self.constants)
         except (OSError, ValueError):
             return False
-        return isinstance(card, dict) and card.get("sha256") == hashlib.sha256(content).hexdigest()
+        return _is_whole(self.model, self.card)
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""
         return {
-            "source": {
-                "folder": None if self.source.folder is None else str(self.source.folder),
-                "seed": self.source.seed,
-                "provenance": self.source.provenance,
-                "key": self.source.key,
-            },
+            "kind": "decoder",
+            "path": str(self.model),
+            "card": str(self.card),
             "constants": str(self.constants),
-            "decoder": {
-                "path": str(self.model),
-                "card": str(self.card),
-                "layernorm": self.layernorm,
-                "weights": self.weights,
-            },
+            "variant": asdict(self.variant),
+            "weights": self.weights,
+            "tokens": self.tokens,
         }
 
     def result(self, cached: bool) -> ConvertedDecoder:
         """The decoder these files make up."""
         return ConvertedDecoder(self.model, self.constants, self.source.provenance, self.source.is_random, cached)
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """Which files an encoder, or a half of one, consists of, named likewise."""
+
+    cache_dir: Path
+    source: Source
+    part: EncoderPart = "whole"
+    layernorm: LayerNormKind = "safe"
+    reductions: Reductions = "split"
+    weights: WeightKind = "float32"
+
+    def __post_init__(self) -> None:
+        _check_weights(self.weights)
+        if self.part not in ENCODER_PORTS:
+            raise UsageError(f"There is no part {self.part!r} of the encoder.", f"Choose {', '.join(ENCODER_PORTS)}.")
+        DecoderVariant(layernorm=self.layernorm, reductions=self.reductions)  # complains of unknown words
+
+    @property
+    def model(self) -> Path:
+        """Where the .tflite is or will be."""
+        how = f"{self.part}-{self.layernorm}-{self.reductions}-{self.weights}"
+        key = digest(self.source.key, how, *versions(), code(_ENCODER_CODE))
+        return self.cache_dir / f"sam2-encoder-{how}-{key}.tflite"
+
+    @property
+    def card(self) -> Path:
+        """The .json beside the model."""
+        return self.model.with_suffix(".json")
+
+    def is_there(self) -> bool:
+        """Whether both files are there and whole."""
+        return _is_whole(self.model, self.card)
+
+    def request(self) -> dict[str, Any]:
+        """What the worker is asked to make."""
+        return {
+            "kind": "encoder",
+            "path": str(self.model),
+            "card": str(self.card),
+            "part": self.part,
+            "layernorm": self.layernorm,
+            "reductions": self.reductions,
+            "weights": self.weights,
+        }
+
+    def result(self, cached: bool) -> ConvertedEncoder:
+        """The encoder in these files."""
+        return ConvertedEncoder(self.model, self.part, self.source.provenance, self.source.is_random, cached)
+
+
+def make_missing(plans: Sequence[DecoderPlan | EncoderPlan], progress: Progress | None = None) -> int:
+    """Convert those models of `plans`, all of the same weights, that are not there yet, in one process that loads the
+    weights once. Returns how many there were to make. Raises as `convert_decoder`."""
+    missing = [plan for plan in plans if not plan.is_there()]
+    if missing:
+        from harness.sam2.worker import run_worker
+
+        request = {"source": source_request(missing[0].source), "models": [plan.request() for plan in missing]}
+        run_worker(request, progress or _silent)
+    return len(missing)
+
+
+def source_request(source: Source) -> dict[str, Any]:
+    """The weights as the worker is told of them."""
+    folder = None if source.folder is None else str(source.folder)
+    return {"folder": folder, "seed": source.seed, "provenance": source.provenance, "key": source.key}
+
+
+def _check_weights(kind: WeightKind) -> None:
+    if kind not in ("float32", "float16"):
+        raise UsageError(f"Weights cannot be stored as {kind!r}.", "Choose 'float32' or 'float16'.")
+
+
+def _is_whole(model: Path, card: Path) -> bool:
+    try:
+        said = json.loads(card.read_text())
+        with model.open("rb") as stream:
+            digest_now = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("sha256") == digest_now
 
 
 def require_packages() -> None:
@@ -141,7 +267,7 @@ def require_packages() -> None:
     missing = [package for package, module in modules.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise UsageError(
-            f"Making the SAM 2.1 decoder needs {', '.join(missing)}, which this Python lacks.",
+            f"Making the SAM 2.1 models needs {', '.join(missing)}, which this Python lacks.",
             "Install the project with its 'sam2' extra.",
         )
 
@@ -157,8 +283,10 @@ def versions() -> list[str]:
     return found
 
 
-def code(names: Sequence[str]) -> str:
-    """A digest of source files of this package, so that a change in them makes the results anew."""
+@functools.cache
+def code(names: tuple[str, ...]) -> str:
+    """A digest of source files of this package, so that a change in them makes the results anew. Taken once: a change
+    under a running process must not give one model two names."""
     return digest(*(hashlib.sha256((_CODE / name).read_bytes()).hexdigest() for name in names))
 
 
@@ -167,17 +295,25 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def model_card(source: Source, layernorm: LayerNormKind, weights: WeightKind, content: bytes) -> str:
-    """The .json beside a model: what it is, from which weights, made by which releases."""
+def model_card(source: Source, wanted: dict[str, Any], content: bytes) -> str:
+    """The .json beside a model: what it is, from which weights, made by which releases. `wanted` is its request."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    if wanted["kind"] == "decoder":
+        inputs, outputs = INPUT_NAMES, OUTPUT_NAMES
+        how = {**wanted["variant"], "tokens": wanted["tokens"]}
+    else:
+        inputs, outputs = ENCODER_PORTS[wanted["part"]]
+        how = {"part": wanted["part"], "layernorm": wanted["layernorm"], "reductions": wanted["reductions"]}
     card = {
         "schema": 1,
-        "model": "SAM 2.1 Hiera-Tiny mask decoder",
+        "model": f"SAM 2.1 Hiera-Tiny {'mask decoder' if wanted['kind'] == 'decoder' else 'image encoder'}",
         "provenance": source.provenance,
         "is_random": source.is_random,
-        "layernorm": layernorm,
-        "weights": weights,
-        "inputs": list(INPUT_NAMES),
-        "outputs": list(OUTPUT_NAMES),
+        **how,
+        "weights": wanted["weights"],
+        "inputs": list(inputs),
+        "outputs": list(outputs),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "made_by": [*versions(), f"Python {platform.python_version()}"],

@@ -1,13 +1,15 @@
 """The SAM 2.1 mask decoder, rewritten so that a mobile GPU takes all of it.
 
-Six rewrites, each exact in real arithmetic and each a small named piece below:
+Seven rewrites, each exact in real arithmetic and each a small named piece:
 
-1. `head_attention`: attention as 3-D batched products, [heads, N, d]; 4-D operands would add a BROADCAST_TO.
+1. `attention.head_attention`: attention as 3-D batched products, [heads, N, d].
 2. `UpsampleConv`: a stride-2 ConvTranspose2d as zero-stuffing plus Conv2d; some phones refuse TRANSPOSE_CONV.
 3. `mask_logits`: the mask head stays at rank 4 or less; upstream's [1, 1, 4, H, W] would be refused.
-4. `SafeLayerNorm`: divides by the largest deviation before squaring, so nothing exceeds fp16's range.
+4. `norm.SafeLayerNorm`: divides by the largest deviation before squaring, so nothing exceeds fp16's range.
 5. Constants: the image's positional encoding and the dense "no mask" prompt are buffers, not computations.
 6. `MULTIMASK`: the multimask candidates by a static slice, without upstream's stability test, argmax, gather.
+7. `sums`, in the variants that split: sums over the image's positions in attention, of long linear layers and of the
+   upsamplers are made in pieces.
 
 Reference: `transformers.models.sam2.modeling_sam2.Sam2MaskDecoder`; every piece is tested against it.
 This module imports torch. Import it lazily.
@@ -23,90 +25,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.sam2 import tflite
-from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES, LayerNormKind, WeightKind
+from harness.sam2.attention import HeadAttention
+from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant, WeightKind
+from harness.sam2.norm import layer_norm
+from harness.sam2.sums import split_conv, split_linears
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
 
 MULTIMASK = slice(1, None)
 """The mask tokens of the multimask candidates; token 0 is for asking one mask only."""
-
-
-def head_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """Scaled dot-product attention: softmax(scaling * Q K^T) V, for each head on its own.
-
-    `query` is [heads, N, d]; `key` and `value` are [heads, M, d]; the result is [heads, N, d].
-    """
-    weights = torch.softmax(torch.bmm(query * scaling, key.transpose(1, 2)), dim=-1)
-    return torch.bmm(weights, value)
-
-
-class HeadAttention(nn.Module):
-    """Upstream's `Sam2Attention`, for one image and one prompt."""
-
-    def __init__(self, source: Any) -> None:
-        super().__init__()
-        self.q_proj, self.k_proj = source.q_proj, source.k_proj
-        self.v_proj, self.o_proj = source.v_proj, source.o_proj
-        self.heads = int(source.num_attention_heads)
-        self.scaling = float(source.scaling)
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]."""
-        attended = head_attention(
-            self._split(self.q_proj(query)),
-            self._split(self.k_proj(key)),
-            self._split(self.v_proj(value)),
-            self.scaling,
-        )
-        merged: Tensor = self.o_proj(attended.permute(1, 0, 2).reshape(1, query.shape[1], -1))
-        return merged
-
-
-class SafeLayerNorm(nn.Module):
-    """LayerNorm over the last axis whose squares stay in fp16's range, whatever the size of the input.
-
-    With d = x - mean(x) and any m > 0, d / sqrt(mean(d^2) + eps) = e / sqrt(mean(e^2) + (sqrt(eps) / m)^2)
-    for e = d / m. Taking m = max(max|d|, sqrt(eps)) keeps e within [-1, 1] and the added term within [0, 1]:
-    nothing overflows, and a constant input does not divide by zero.
-    """
-
-    def __init__(self, source: nn.LayerNorm) -> None:
-        super().__init__()
-        self.weight, self.bias = source.weight, source.bias
-        self.root_eps = float(source.eps) ** 0.5
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
-        deviation = x - x.mean(dim=-1, keepdim=True)
-        largest = deviation.abs().amax(dim=-1, keepdim=True).clamp(min=self.root_eps)
-        unit = deviation / largest
-        floor = self.root_eps / largest
-        variance = (unit * unit).mean(dim=-1, keepdim=True) + floor * floor
-        return unit * torch.rsqrt(variance) * self.weight + self.bias
-
-
-class PlainLayerNorm(nn.Module):
-    """LayerNorm over the last axis as the textbook has it; in fp16 its variance overflows beyond 65504."""
-
-    def __init__(self, source: nn.LayerNorm) -> None:
-        super().__init__()
-        self.weight, self.bias = source.weight, source.bias
-        self.eps = float(source.eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
-        deviation = x - x.mean(dim=-1, keepdim=True)
-        variance = (deviation * deviation).mean(dim=-1, keepdim=True)
-        return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-
-
-def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
-    """The LayerNorm of the wanted kind with the weights of `source`."""
-    return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)
 
 
 def zero_stuff(x: Tensor) -> Tensor:
@@ -124,8 +52,9 @@ class UpsampleConv(nn.Module):
     channels swapped.
     """
 
-    def __init__(self, source: nn.ConvTranspose2d) -> None:
+    def __init__(self, source: nn.ConvTranspose2d, split: bool = False) -> None:
         super().__init__()
+        self.split = split
         shape = (source.kernel_size, source.stride, source.padding, source.groups)
         if shape != ((2, 2), (2, 2), (0, 0), 1):
             raise ValueError(f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}")
@@ -135,7 +64,8 @@ class UpsampleConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[1, C, H, W] to [1, D, 2H, 2W]."""
         # zero_stuff ends on a zero, so only the leading side still needs room for the kernel's overlap.
-        return F.conv2d(F.pad(zero_stuff(x), (1, 0, 1, 0)), self.weight, self.bias)
+        stuffed = F.pad(zero_stuff(x), (1, 0, 1, 0))
+        return split_conv(stuffed, self.weight, self.bias) if self.split else F.conv2d(stuffed, self.weight, self.bias)
 
 
 def mask_logits(hyper: Tensor, upscaled: Tensor) -> Tensor:
@@ -148,11 +78,12 @@ def mask_logits(hyper: Tensor, upscaled: Tensor) -> Tensor:
 class TwoWayBlock(nn.Module):
     """Upstream's `Sam2TwoWayAttentionBlock` on [1, T, C] tokens and [1, P, C] pixels."""
 
-    def __init__(self, source: Any, kind: LayerNormKind) -> None:
+    def __init__(self, source: Any, variant: DecoderVariant) -> None:
         super().__init__()
-        self.self_attn = HeadAttention(source.self_attn)
-        self.token_to_image = HeadAttention(source.cross_attn_token_to_image)
-        self.image_to_token = HeadAttention(source.cross_attn_image_to_token)
+        kind = variant.layernorm
+        self.self_attn = HeadAttention(source.self_attn, variant)
+        self.token_to_image = HeadAttention(source.cross_attn_token_to_image, variant)
+        self.image_to_token = HeadAttention(source.cross_attn_image_to_token, variant)
         self.mlp = source.mlp
         self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind), layer_norm(source.layer_norm2, kind)
         self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind), layer_norm(source.layer_norm4, kind)
@@ -182,7 +113,7 @@ class MaskDecoder(nn.Module):
     image_positions: Tensor
     dense_prompt: Tensor
 
-    def __init__(self, model: Sam2Model, kind: LayerNormKind) -> None:
+    def __init__(self, model: Sam2Model, variant: DecoderVariant) -> None:
         super().__init__()
         source: Any = model.mask_decoder
         tokens = torch.cat([source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight])
@@ -190,12 +121,12 @@ class MaskDecoder(nn.Module):
         positions = model.get_image_wide_positional_embeddings().detach()
         self.register_buffer("image_positions", positions.flatten(2).transpose(1, 2).contiguous())
         self.register_buffer("dense_prompt", model.prompt_encoder.no_mask_embed.weight.detach().clone())
-        self.blocks = nn.ModuleList([TwoWayBlock(layer, kind) for layer in source.transformer.layers])
-        self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image)
-        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, kind)
-        self.upsample1 = UpsampleConv(source.upscale_conv1)
-        self.upsample2 = UpsampleConv(source.upscale_conv2)
-        self.upsample_norm = layer_norm(source.upscale_layer_norm, kind)
+        self.blocks = nn.ModuleList([TwoWayBlock(layer, variant) for layer in source.transformer.layers])
+        self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant)
+        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm)
+        self.upsample1 = UpsampleConv(source.upscale_conv1, variant.reductions == "split")
+        self.upsample2 = UpsampleConv(source.upscale_conv2, variant.reductions == "split")
+        self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm)
         self.activation = nn.GELU()
         self.hypernetworks = source.output_hypernetworks_mlps
         self.iou_head = source.iou_prediction_head
@@ -223,27 +154,27 @@ class MaskDecoder(nn.Module):
         return masks, scores
 
 
-def build_decoder(model: Sam2Model, layernorm: LayerNormKind = "safe") -> nn.Module:
+def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module:
     """The rewritten decoder with the weights of `model`, ready to run or to convert.
 
     Inputs and outputs are in the order of `contract.INPUT_NAMES` and `OUTPUT_NAMES`; their sizes follow the
     model's configuration. `model` itself is left as it was.
-    Raises `ValueError` for a kind of LayerNorm that does not exist, or an upsampler that cannot be rewritten.
+    Raises `ValueError` for an upsampler that cannot be rewritten.
     """
-    if layernorm not in ("safe", "plain"):
-        raise ValueError(f"layernorm must be 'safe' or 'plain', not {layernorm!r}")
-    decoder = MaskDecoder(model, layernorm)
-    return copy.deepcopy(decoder).eval().requires_grad_(False)
+    decoder = copy.deepcopy(MaskDecoder(model, variant))
+    if variant.reductions == "split":
+        split_linears(decoder)
+    return decoder.eval().requires_grad_(False)
 
 
-def sample_inputs(model: Sam2Model, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Standard-normal inputs of the right shapes, in the order of `INPUT_NAMES`, as for a single click."""
+def sample_inputs(model: Sam2Model, seed: int = 0, tokens: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Standard-normal inputs of the right shapes, in the order of `INPUT_NAMES`, for a prompt of that many tokens."""
     size = int(model.prompt_encoder.image_embedding_size[0])
     channels = int(model.mask_decoder.hidden_size)
     generator = torch.Generator().manual_seed(seed)
     shapes = (
         (1, channels, size, size),
-        (1, 2, channels),
+        (1, tokens, channels),
         (1, channels // 4, 2 * size, 2 * size),
         (1, channels // 8, 4 * size, 4 * size),
     )
@@ -251,15 +182,16 @@ def sample_inputs(model: Sam2Model, seed: int = 0) -> tuple[Tensor, Tensor, Tens
     return one, two, three, four
 
 
-def to_tflite(model: Sam2Model, layernorm: LayerNormKind, weights: WeightKind) -> bytes:
-    """The rewritten decoder of `model` as a .tflite whose inputs and outputs carry their published names.
+def to_tflite(model: Sam2Model, variant: DecoderVariant, weights: WeightKind, tokens: int = 2) -> bytes:
+    """The rewritten decoder of `model` as a .tflite whose inputs and outputs carry their published names, for prompts
+    of that many tokens.
 
     Takes about 10 s. litert-torch writes to standard output and error meanwhile.
     """
     import litert_torch
 
-    sample = dict(zip(INPUT_NAMES, sample_inputs(model), strict=True))
-    edge = litert_torch.convert(build_decoder(model, layernorm), sample_kwargs=sample)
+    sample = dict(zip(INPUT_NAMES, sample_inputs(model, tokens=tokens), strict=True))
+    edge = litert_torch.convert(build_decoder(model, variant), sample_kwargs=sample)
     tree = tflite.read(edge.model_content())
     tflite.rename(tree, INPUT_NAMES, OUTPUT_NAMES)
     if weights == "float16":

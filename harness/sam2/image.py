@@ -6,6 +6,7 @@ space.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +25,57 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MODEL_SIZE = 1024
 
+MAX_PIXELS = 64_000_000
+"""The largest photo taken. At this size, a mask at the photo's resolution takes about 0.5 GB while it is made."""
+
+_BAND_PIXELS = 1 << 20
+
 SAMPLE_FACE = (266.0, 228.0)
 """The middle of the face in `sample_photo`, (x, y) in its pixels."""
 
 
 def load_photo(path: Path | str) -> Photo:
-    """The photo in a file, turned upright as its EXIF data says. Raises `UsageError` when it is not a
-    readable image."""
+    """The photo in a file, turned upright as its EXIF data says, as RGB: transparency is dropped, 16-bit grey scaled,
+    CMYK converted. Its size is known before its pixels are decoded, so a photo over `MAX_PIXELS` takes no memory.
+
+    Raises `UsageError` when it is not a readable image, is too large, or holds floating-point values.
+    """
     try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(path)
+        with image:
+            _check_size(image.width, image.height, repr(str(path)))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise UsageError(f"{str(path)!r} holds floating-point values.", "Save it with 8 or 16 bits a channel.")
+            if upright.mode.startswith("I"):
+                # 16-bit grey; Pillow's own conversion would clip it at 255.
+                grey = np.clip(np.asarray(upright), 0, 65535) / 257
+                return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+            return np.array(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise UsageError(f"The photo {str(path)!r} does not exist.", "Check the path.") from error
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UsageError(f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo.") from error
+
+
+def check_photo(photo: Photo) -> None:
+    """Raise `UsageError` unless `photo` is uint8 [H, W, 3] with at least one and at most `MAX_PIXELS` pixels."""
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise UsageError(
+            f"A photo of type {photo.dtype} and shape {list(photo.shape)} is not RGB.",
+            "Give uint8 [H, W, 3].",
+        )
+    _check_size(photo.shape[1], photo.shape[0], "The photo")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise UsageError(
+            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million.",
+            "Scale it down first; the model itself looks at 1024 x 1024.",
+        )
 
 
 def sample_photo() -> Photo:
@@ -70,7 +108,8 @@ def preprocess(photo: Photo, size: int = MODEL_SIZE) -> NDArray[np.float32]:
 def to_model_space(x: float, y: float, photo_shape: tuple[int, ...], size: int = MODEL_SIZE) -> tuple[float, float]:
     """A photo position (x, y) in model space, for a photo of shape (H, W, ...)."""
     height, width = photo_shape[:2]
-    return x * size / width, y * size / height
+    # In float32 and in the order of upstream's processor: the positional encoding shows a difference in the last bit.
+    return float(np.float32(x) * np.float32(size / width)), float(np.float32(y) * np.float32(size / height))
 
 
 def image_features(model: Sam2Model, photo: Photo) -> dict[str, NDArray[np.float32]]:
@@ -98,9 +137,13 @@ def upsample_mask(logits: NDArray[np.float32], photo_shape: tuple[int, ...]) -> 
     height, width = photo_shape[:2]
     top, bottom, down = _neighbours(logits.shape[0], height)
     left, right, across = _neighbours(logits.shape[1], width)
-    rows = logits[top] * (1 - down)[:, None] + logits[bottom] * down[:, None]
-    full = rows[:, left] * (1 - across) + rows[:, right] * across
-    return full.astype(np.float32)
+    full = np.empty((height, width), np.float32)
+    band = max(_BAND_PIXELS // width, 1)
+    for start in range(0, height, band):
+        here = slice(start, start + band)
+        rows = logits[top[here]] * (1 - down[here])[:, None] + logits[bottom[here]] * down[here][:, None]
+        full[here] = rows[:, left] * (1 - across) + rows[:, right] * across
+    return full
 
 
 def _neighbours(have: int, want: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
@@ -118,5 +161,9 @@ def overlay(
     differ."""
     if mask.shape != photo.shape[:2]:
         raise ValueError(f"a mask of {mask.shape} does not fit a photo of {photo.shape[:2]}")
-    tinted = photo * (1 - opacity) + np.array(color) * opacity
-    return np.where(mask[..., None], np.rint(tinted), photo).astype(np.uint8)
+    tinted = photo.copy()
+    for channel, value in enumerate(color):
+        # By table, since a photo has 256 levels: no array of floats the size of the photo.
+        table = np.rint(np.arange(256) * (1 - opacity) + value * opacity).astype(np.uint8)
+        tinted[..., channel][mask] = table[photo[..., channel][mask]]
+    return tinted

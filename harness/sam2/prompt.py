@@ -82,7 +82,14 @@ def encode_points(
 
     # float32 throughout and in upstream's order: of an angle of many radians, few digits are left to lose.
     unit = (places + np.float32(0.5)) / np.float32(constants.image_size)
-    angles = np.float32(2 * np.pi) * ((np.float32(2) * unit - np.float32(1)) @ constants.posmat)
+    centred = np.float32(2) * unit - np.float32(1)
+    # torch rounds both products of a row when there are up to three rows, and fuses them when there are more. The last
+    # bit of an angle of eight radians is worth 5e-7, so it is done alike.
+    if len(places) <= 3:
+        turns = centred[:, :1] * constants.posmat[:1] + centred[:, 1:] * constants.posmat[1:]
+    else:
+        turns = centred @ constants.posmat
+    angles = np.float32(2 * np.pi) * turns
     encoding = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     embedded = encoding + constants.point_embed[np.maximum(kinds, 0)]
     tokens = np.where((kinds == PADDING)[:, None], constants.not_a_point, embedded)

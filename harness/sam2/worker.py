@@ -1,7 +1,7 @@
 """The torch half of the workload, in a process of its own.
 
 Run as `python -m harness.sam2.worker REQUEST.json`. It loads the weights once, makes what the request names
-(image features, prompt constants, a converted decoder) and ends, giving back its memory. Its standard output
+(pixels, image features, references, converted models) and ends, giving back its memory. Its standard output
 carries one JSON object per line: {"progress": words}, and at the end {"done": true}, {"usage": [message, next
 step]} or {"storage": [message, next step]}. Whatever the libraries print, in Python or in C++, goes to
 standard error, which the caller keeps for the case of a failure.
@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from harness.errors import HarnessError, StorageError, UsageError
-from harness.sam2.contract import Progress
+from harness.sam2.contract import DecoderVariant, Progress
 from harness.sam2.convert import model_card, require_packages
 from harness.sam2.files import write_arrays, write_bytes
 from harness.sam2.source import Source
@@ -95,27 +95,53 @@ def _listen(lines: IO[str], progress: Progress) -> bool:
 
 
 def perform(request: dict[str, Any], progress: Progress) -> None:
-    """Do what `request` names, in this process: `source`, and any of `features`, `constants`, `decoder`."""
+    """Do what `request` names, in this process: any of `pixels`, `features`, `references` and `models`, with the
+    weights that `source` says (`pixels` needs none)."""
+    from harness.sam2 import image
+
+    if wanted := request.get("pixels"):
+        progress("resizing the photo")
+        pixels = image.preprocess(np.load(wanted["photo"], allow_pickle=False), wanted["size"])
+        write_arrays(Path(wanted["path"]), {"image": pixels})
+    if "source" not in request:
+        return
     progress("loading the weights")
-    from harness.sam2 import decoder, image, weights
+    from harness.sam2 import reference, weights
 
     entry = request["source"]
     folder = None if entry["folder"] is None else Path(entry["folder"])
     source = Source(folder, entry["seed"], entry["provenance"], entry["key"])
     model = weights.load(source).model
-    if wanted := request.get("constants"):
-        weights.prompt_constants(model).save(Path(wanted))
+    if constants := request.get("constants"):
+        weights.prompt_constants(model).save(Path(constants))
     if wanted := request.get("features"):
         progress("running the image encoder on the photo")
         features = image.image_features(model, np.load(wanted["photo"], allow_pickle=False))
         write_arrays(Path(wanted["path"]), features)
-    if wanted := request.get("decoder"):
+    if wanted := request.get("references"):
+        progress("running transformers' own model")
+        photo = np.load(wanted["photo"], allow_pickle=False)
+        arrays = reference.references(model, photo, wanted["taps"], DecoderVariant(**wanted["variant"]))
+        write_arrays(Path(wanted["path"]), arrays)
+    for wanted in request.get("models", ()):
+        _convert(model, source, wanted, progress)
+
+
+def _convert(model: Any, source: Source, wanted: dict[str, Any], progress: Progress) -> None:
+    from harness.sam2 import decoder, encoder, weights
+
+    if wanted["kind"] == "decoder":
+        weights.prompt_constants(model).save(Path(wanted["constants"]))
         progress("converting the decoder")
-        content = decoder.to_tflite(model, wanted["layernorm"], wanted["weights"])
-        write_bytes(Path(wanted["path"]), content)
-        # Last, because the card's presence is what makes the model count as finished.
-        card = model_card(source, wanted["layernorm"], wanted["weights"], content)
-        write_bytes(Path(wanted["card"]), card.encode())
+        variant = DecoderVariant(**wanted["variant"])
+        content = decoder.to_tflite(model, variant, wanted["weights"], wanted["tokens"])
+    else:
+        part = wanted["part"]
+        progress("converting the image encoder" + ("" if part == "whole" else f", {part} half"))
+        content = encoder.to_tflite(model, part, wanted["layernorm"], wanted["reductions"], wanted["weights"])
+    write_bytes(Path(wanted["path"]), content)
+    # Last, because the card's presence is what makes the model count as finished.
+    write_bytes(Path(wanted["card"]), model_card(source, wanted, content).encode())
 
 
 def main(arguments: list[str]) -> int:

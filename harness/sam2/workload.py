@@ -10,19 +10,15 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
 from harness.sam2 import image
-from harness.sam2.contract import INPUT_NAMES, LayerNormKind, Progress, WeightKind
-from harness.sam2.convert import (
-    DecoderPlan,
-    code,
-    digest,
-    versions,
-)
+from harness.sam2.contract import INPUT_NAMES, DecoderVariant, LayerNormKind, Progress, WeightKind
+from harness.sam2.convert import DecoderPlan, code, digest, source_request, versions
 from harness.sam2.files import make_folder, read_arrays
 from harness.sam2.prompt import POSITIVE, PromptConstants, encode_points
 from harness.sam2.source import resolve
@@ -54,25 +50,27 @@ def prepare(
     source: str | None = None,
     seed: int = 0,
     layernorm: LayerNormKind = "safe",
+    variant: DecoderVariant | None = None,
     weights: WeightKind = "float32",
     progress: Progress | None = None,
 ) -> Workload:
     """The decoder and its inputs for a tap `at` (x, y) in the pixels of `photo`, uint8 [H, W, 3].
 
     Without a photo: the sample portrait, tapped on the face. With a photo but no tap: its middle. The weights
-    are chosen as in `convert.convert_decoder`, which also says what `layernorm` and `weights` mean.
+    are chosen as in `convert.convert_decoder`, which also says what `variant` and `weights` mean; without a
+    `variant` it is the card's with the `layernorm` given.
     `progress` is told in words what is being done; it stays silent when everything is there already.
     Raises `UsageError` for a photo of another kind, a tap outside it, unusable weights or missing packages.
     """
     photo, at = _photo_and_tap(photo, at)
     settled = resolve(source, seed)
-    plan = DecoderPlan(make_folder(cache_dir), settled, layernorm, weights)
+    plan = DecoderPlan(make_folder(cache_dir), settled, variant or DecoderVariant(layernorm), weights)
     content = hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).hexdigest()
     features_path = cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
 
-    request = plan.request()
-    if plan.is_there():
-        del request["decoder"], request["constants"]
+    request: dict[str, Any] = {"source": source_request(settled)}
+    if not plan.is_there():
+        request["models"] = [plan.request()]
     features = _read(features_path)
     if features is None or len(request) > 1:
         from harness.sam2.worker import run_worker
@@ -98,11 +96,7 @@ def _photo_and_tap(
 ) -> tuple[image.Photo, tuple[float, float]]:
     if photo is None:
         photo, at = image.sample_photo(), image.SAMPLE_FACE if at is None else at
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
-        raise UsageError(
-            f"A photo of type {photo.dtype} and shape {list(photo.shape)} is not RGB.",
-            "Give uint8 [H, W, 3].",
-        )
+    image.check_photo(photo)
     height, width = photo.shape[:2]
     x, y = (width / 2, height / 2) if at is None else at
     if not (0 <= x < width and 0 <= y < height):

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from harness.errors import UsageError
 from harness.sam2 import convert, tflite, worker
-from harness.sam2.contract import INPUT_NAMES, OUTPUT_NAMES
+from harness.sam2.attention import HeadAttention
+from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant
 from harness.sam2.convert import ConvertedDecoder, DecoderPlan, convert_decoder
-from harness.sam2.decoder import HeadAttention, build_decoder, sample_inputs
+from harness.sam2.decoder import build_decoder, sample_inputs
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
 from harness.sam2.workload import Workload
@@ -54,7 +55,7 @@ def on_the_cpu(path: Path, arrays: dict[str, NDArray[np.float32]]) -> dict[str, 
 
 def eager(model: Sam2Model, layernorm: Literal["safe", "plain"], *, halved: bool) -> dict[str, Any]:
     """The rewritten decoder's inputs and outputs in torch, with its weights rounded to fp16 if wanted."""
-    decoder = copy.deepcopy(build_decoder(model, layernorm))
+    decoder = copy.deepcopy(build_decoder(model, DecoderVariant(layernorm)))
     if halved:
         for attention in (module for module in decoder.modules() if isinstance(module, HeadAttention)):
             # The converter folds the scaling into the projection, so that is what gets rounded.
@@ -156,25 +157,28 @@ def test_a_second_call_finds_it_without_starting_anything(
 
 def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def model(source: Source, **changes: Any) -> Path:
-        return DecoderPlan(tmp_path, source, changes.get("layernorm", "safe"), changes.get("weights", "float32")).model
+        return DecoderPlan(tmp_path, source, **changes).model
 
     source = resolve("random")
     names = [
         model(source),
         model(resolve("random", seed=1)),
-        model(source, layernorm="plain"),
+        model(source, variant=DecoderVariant(layernorm="plain")),
+        model(source, variant=DecoderVariant(attention="rank4")),
+        model(source, variant=DecoderVariant(reductions="split")),
         model(source, weights="float16"),
+        model(source, tokens=3),
     ]
     assert model(resolve("random")) == names[0]
     monkeypatch.setattr(convert, "versions", lambda: ["torch==9"])
     names.append(model(source))
     monkeypatch.setattr(convert, "_DECODER_CODE", ("decoder.py",))
     names.append(model(source))
-    assert len(set(names)) == 6
+    assert len(set(names)) == 9
 
 
 def test_a_damaged_or_incomplete_cache_does_not_count(converted: ConvertedDecoder, small_folder: Path) -> None:
-    plan = DecoderPlan(converted.path.parent, resolve(str(small_folder)), "safe", "float32")
+    plan = DecoderPlan(converted.path.parent, resolve(str(small_folder)), CARD, "float32")
     assert plan.is_there()
     for path in (plan.model, plan.card, plan.constants):
         content = path.read_bytes()
@@ -190,7 +194,8 @@ def test_a_damaged_or_incomplete_cache_does_not_count(converted: ConvertedDecode
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layernorm": "fast"}, "There is no 'fast' LayerNorm"),
+        ({"tokens": 0}, "A prompt of 0 tokens is not possible"),
+        ({"tokens": 65}, "A prompt of 65 tokens is not possible"),
         ({"weights": "int8"}, "cannot be stored as 'int8'"),
         ({"source": "./nowhere"}, "does not exist"),
     ],
@@ -212,8 +217,23 @@ def test_packages_that_are_not_installed_have_a_version_too(monkeypatch: pytest.
 
 
 def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -> None:
-    assert re.fullmatch(r"sam2-decoder-safe-float32-[0-9a-f]{16}\.tflite", converted.path.name)
+    assert re.fullmatch(r"sam2-decoder-safe-rank3-whole-float32-[0-9a-f]{16}\.tflite", converted.path.name)
     assert re.fullmatch(r"sam2-prompt-[0-9a-f]{16}\.npz", converted.prompt_constants.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["rank3", "rank4"])
+def test_a_split_decoder_stays_at_rank_four_and_computes_the_same(
+    small_folder: Path, small_model: Sam2Model, tmp_path: Path, attention: Literal["rank3", "rank4"]
+) -> None:
+    variant = DecoderVariant(attention=attention, reductions="split")
+    converted = convert_decoder(tmp_path, source=str(small_folder), variant=variant)
+    assert largest_rank(converted.path) == 4
+    assert op_counts(converted.path)["BATCH_MATMUL"] >= 15
+    wanted = eager(small_model, "safe", halved=False)
+    got = on_the_cpu(converted.path, wanted)
+    for name in OUTPUT_NAMES:
+        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
 
 
 @pytest.mark.slow
@@ -222,7 +242,7 @@ def test_the_published_decoder_converts_as_published(
     full_decoder_model: Sam2Model, tmp_path: Path, layernorm: Literal["safe", "plain"], operations: int
 ) -> None:
     full_decoder_model.save_pretrained(tmp_path / "full")
-    converted = convert_decoder(tmp_path, source=str(tmp_path / "full"), layernorm=layernorm)
+    converted = convert_decoder(tmp_path, source=str(tmp_path / "full"), variant=DecoderVariant(layernorm))
     counts = op_counts(converted.path)
     wanted = {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
     assert {name: counts[name] for name in wanted} == wanted

@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.errors import UsageError
+from harness.sam2.contract import CARD, RECOMMENDED, VARIANTS, DecoderVariant
 from harness.sam2.decoder import (
-    HeadAttention,
     MaskDecoder,
-    PlainLayerNorm,
-    SafeLayerNorm,
     UpsampleConv,
     build_decoder,
-    head_attention,
     mask_logits,
     sample_inputs,
     zero_stuff,
 )
+from harness.sam2.norm import PlainLayerNorm, SafeLayerNorm
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -60,22 +58,6 @@ class Half(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.norm(x.half())
         return result.float()
-
-
-def test_head_attention_is_scaled_dot_product_attention() -> None:
-    query, key, value = drawn(8, 9, 16), drawn(8, 64, 16, seed=1), drawn(8, 64, 16, seed=2)
-    wanted = F.scaled_dot_product_attention(query, key, value, scale=0.25)
-    assert difference(head_attention(query, key, value, 0.25), wanted) < 1e-6
-
-
-@pytest.mark.parametrize("name", ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"])
-def test_each_attention_is_upstreams(small_model: Sam2Model, name: str) -> None:
-    decoder: Any = small_model.mask_decoder
-    source = getattr(decoder.transformer.layers[1], name)
-    query, key, value = drawn(1, 8, 64), drawn(1, 20, 64, seed=1), drawn(1, 20, 64, seed=2)
-    with torch.no_grad():
-        wanted = source(query=query[None], key=key[None], value=value[None])[0][0]
-        assert difference(HeadAttention(source)(query, key, value), wanted) < 1e-6
 
 
 def test_zero_stuffing_keeps_the_values_at_even_places_and_zeros_the_rest() -> None:
@@ -141,31 +123,31 @@ def test_in_fp16_the_safe_layer_norm_is_right_where_the_plain_one_overflows() ->
 
 
 def test_the_image_positions_and_the_dense_prompt_are_baked_in(small_model: Sam2Model) -> None:
-    decoder = MaskDecoder(small_model, "safe")
+    decoder = MaskDecoder(small_model, CARD)
     positions = small_model.get_image_wide_positional_embeddings()
     assert decoder.image_positions.shape == (1, 64, 64)
     assert torch.equal(decoder.image_positions[0].T.reshape(1, 64, 8, 8), positions)
     assert torch.equal(decoder.dense_prompt, small_model.prompt_encoder.no_mask_embed.weight)
 
 
-@pytest.mark.parametrize("layernorm", ["safe", "plain"])
-def test_the_small_decoder_is_upstreams(small_model: Sam2Model, layernorm: Literal["safe", "plain"]) -> None:
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: DecoderVariant) -> None:
     inputs = sample_inputs(small_model)
     masks, scores = upstream(small_model, inputs)
-    got = build_decoder(small_model, layernorm)(*inputs)
+    got = build_decoder(small_model, variant)(*inputs)
     assert got[0].shape == (1, 3, 32, 32)
     assert got[1].shape == (1, 3)
     assert difference(got[0], masks) < 1e-5
     assert difference(got[1], scores) < 1e-5
 
 
-@pytest.mark.parametrize("layernorm", ["safe", "plain"])
-def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, layernorm: Literal["safe", "plain"]) -> None:
+@pytest.mark.parametrize("variant", [CARD, RECOMMENDED], ids=str)
+def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
     inputs = sample_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
     assert shapes == [[1, 256, 64, 64], [1, 2, 256], [1, 64, 128, 128], [1, 32, 256, 256]]
     masks, scores = upstream(full_decoder_model, inputs)
-    got = build_decoder(full_decoder_model, layernorm)(*inputs)
+    got = build_decoder(full_decoder_model, variant)(*inputs)
     assert got[0].shape == (1, 3, 256, 256)
     assert difference(got[0], masks) < 1e-5
     assert difference(got[1], scores) < 1e-5
@@ -177,8 +159,11 @@ def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
     assert difference(build_decoder(small_model)(*inputs)[0], upstream(small_model, inputs)[0]) < 1e-5
 
 
-def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(small_model: Sam2Model) -> None:
-    program = torch.export.export(build_decoder(small_model), sample_inputs(small_model), strict=False)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(
+    small_model: Sam2Model, variant: DecoderVariant
+) -> None:
+    program = torch.export.export(build_decoder(small_model, variant), sample_inputs(small_model), strict=False)
     ranks = [value.dim() for node in program.graph.nodes if isinstance(value := node.meta.get("val"), torch.Tensor)]
     operations = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert len(ranks) > 200
@@ -195,6 +180,20 @@ def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:
     assert torch.equal(upstream(small_model, inputs)[0], before)
 
 
-def test_an_unknown_layer_norm_is_refused(small_model: Sam2Model) -> None:
-    with pytest.raises(ValueError, match="'safe' or 'plain', not 'fast'"):
-        build_decoder(small_model, "fast")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"layernorm": "fast"}, "There is no 'fast' LayerNorm. Choose 'safe' or 'plain'."),
+        ({"attention": "rank5"}, "There is no 'rank5' attention. Choose 'rank3' or 'rank4'."),
+        ({"reductions": "long"}, "There is no 'long' way to sum. Choose 'whole' or 'split'."),
+    ],
+)
+def test_a_flag_that_does_not_exist_is_refused(flags: Any, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        DecoderVariant(**flags)
+    assert str(caught.value) == message
+
+
+def test_there_are_eight_variants_and_the_cards_is_the_first() -> None:
+    assert VARIANTS[0] == CARD == DecoderVariant("safe", "rank3", "whole")
+    assert len({str(variant) for variant in VARIANTS}) == 8

@@ -152,3 +152,48 @@ def test_photo_and_tap_through_the_parts_give_the_masks_of_the_whole_model(
     scale = float(wanted.pred_masks.abs().max())
     torch.testing.assert_close(masks, wanted.pred_masks[:, 0], rtol=0, atol=1e-5 * scale)
     torch.testing.assert_close(scores, wanted.iou_scores[:, 0], rtol=0, atol=1e-6)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    levels = np.array([[0, 257, 32896, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(image.load_photo(tmp_path / "deep.png")[0, :, 0], [0, 1, 128, 255])
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (6, 5), (0, 255, 255, 0)).save(tmp_path / "ink.jpg", quality=100)
+    got = image.load_photo(tmp_path / "ink.jpg")
+    assert got.shape == (5, 6, 3)
+    np.testing.assert_allclose(got, np.broadcast_to((255, 0, 0), (5, 6, 3)), atol=4)
+
+
+def test_floating_point_values_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UsageError, match="holds floating-point values"):
+        image.load_photo(tmp_path / "float.tiff")
+
+
+def test_a_single_pixel_is_a_photo(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "one.png")
+    photo = image.load_photo(tmp_path / "one.png")
+    assert photo.tolist() == [[[1, 2, 3]]]
+    assert image.preprocess(photo, 8).shape == (1, 3, 8, 8)
+    assert image.upsample_mask(np.full((8, 8), 2.0, np.float32), photo.shape).tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize(("width", "height"), [(10000, 10000), (20000, 20000), (64001, 1000)])
+def test_a_photo_beyond_the_limit_is_refused_before_its_pixels_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int
+) -> None:
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", lambda _: pytest.fail("the pixels were read"))
+    with Image.new("1", (width, height)) as blank:
+        blank.save(tmp_path / "huge.png")
+    with pytest.raises(UsageError, match=rf"has {width} x {height} pixels, more than 64 million|not a readable image"):
+        image.load_photo(tmp_path / "huge.png")
+
+
+def test_a_large_mask_is_made_in_bands_with_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(4).normal(0, 10, (32, 32)).astype(np.float32)
+    whole = image.upsample_mask(logits, (100, 70))
+    monkeypatch.setattr(image, "_BAND_PIXELS", 70 * 7)
+    np.testing.assert_array_equal(image.upsample_mask(logits, (100, 70)), whole)

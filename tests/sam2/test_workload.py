@@ -109,8 +109,9 @@ def test_another_model_asks_for_no_new_features(prepare_again: Prepare, requests
     with pytest.raises(InterruptedError):
         prepare_again(weights="float32")
     (request,) = requests
-    assert set(request) == {"source", "constants", "decoder"}
-    assert request["decoder"]["weights"] == "float32"
+    assert set(request) == {"source", "models"}
+    (model,) = request["models"]
+    assert (model["kind"], model["weights"]) == ("decoder", "float32")
 
 
 def test_damaged_features_are_made_again(cache: Path, prepare_again: Prepare, requests: list[dict[str, Any]]) -> None:

@@ -1,0 +1,67 @@
+"""Attention as a mobile GPU takes it: operands of rank 3 or 4, long sums whole or in pieces. Shared by encoder and
+decoder.
+
+This module imports torch. Import it lazily.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.sam2.contract import DecoderVariant
+from harness.sam2.sums import split_product, split_size, sum_pairwise
+
+SHORT = 32
+"""Sums over fewer terms are never split: the decoder's tokens, of which there are about ten, stay as they are."""
+
+
+def head_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None = None) -> Tensor:
+    """Scaled dot-product attention: softmax(scaling * Q K^T) V, for each head on its own.
+
+    `query` is [heads, N, d]; `key` and `value` are [heads, M, d]; the result is [heads, N, d]. With `piece`, the sum
+    over the M keys is made of pieces that long.
+    """
+    weights = torch.softmax(torch.bmm(query * scaling, key.transpose(1, 2)), dim=-1)
+    return torch.bmm(weights, value) if piece is None else split_product(weights, value, piece)
+
+
+class HeadAttention(nn.Module):
+    """Upstream's `Sam2Attention`, for one image and one prompt."""
+
+    def __init__(self, source: Any, variant: DecoderVariant) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj = source.q_proj, source.k_proj
+        self.v_proj, self.o_proj = source.v_proj, source.o_proj
+        self.heads = int(source.num_attention_heads)
+        self.scaling = float(source.scaling)
+        self.rank4 = variant.attention == "rank4"
+        self.split = variant.reductions == "split"
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]."""
+        q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
+        piece = split_size(key.shape[1]) if self.split and key.shape[1] >= SHORT else None
+        if self.rank4:
+            attended = _rank4_attention(q, k, v, self.scaling, piece)
+        else:
+            attended = head_attention(q, k, v, self.scaling, piece)
+        merged: Tensor = self.o_proj(attended.permute(1, 0, 2).reshape(1, query.shape[1], -1))
+        return merged
+
+
+def _rank4_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None) -> Tensor:
+    scores = torch.matmul(query[None] * scaling, key[None].transpose(2, 3))
+    weights = torch.softmax(scores, dim=-1)
+    if piece is None:
+        return torch.matmul(weights, value[None])[0]
+    heads, queries, keys = weights.shape[1:]
+    count, width = keys // piece, value.shape[-1]
+    parts = weights.reshape(heads, queries, count, piece).permute(0, 2, 1, 3)
+    partial = torch.matmul(parts, value.reshape(heads, count, piece, width)).reshape(heads, count, queries * width)
+    return sum_pairwise(partial).reshape(heads, queries, width)

@@ -1,0 +1,54 @@
+"""LayerNorm in elementary operations, two ways that are equal in real arithmetic. Shared by encoder and decoder.
+
+This module imports torch. Import it lazily.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.sam2.contract import LayerNormKind
+
+
+class SafeLayerNorm(nn.Module):
+    """LayerNorm over the last axis whose squares stay in fp16's range, whatever the size of the input.
+
+    With d = x - mean(x) and any m > 0, d / sqrt(mean(d^2) + eps) = e / sqrt(mean(e^2) + (sqrt(eps) / m)^2)
+    for e = d / m. Taking m = max(max|d|, sqrt(eps)) keeps e within [-1, 1] and the added term within [0, 1]:
+    nothing overflows, and a constant input does not divide by zero.
+    """
+
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
+        self.root_eps = float(source.eps) ** 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        largest = deviation.abs().amax(dim=-1, keepdim=True).clamp(min=self.root_eps)
+        unit = deviation / largest
+        floor = self.root_eps / largest
+        variance = (unit * unit).mean(dim=-1, keepdim=True) + floor * floor
+        return unit * torch.rsqrt(variance) * self.weight + self.bias
+
+
+class PlainLayerNorm(nn.Module):
+    """LayerNorm over the last axis as the textbook has it; in fp16 its variance overflows beyond 65504."""
+
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
+        self.eps = float(source.eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        variance = (deviation * deviation).mean(dim=-1, keepdim=True)
+        return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
+    """The LayerNorm of the wanted kind with the weights of `source`."""
+    return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)

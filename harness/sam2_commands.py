@@ -1,0 +1,201 @@
+"""`harness sam2 …`: the reference workload's own commands, parsed and wired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from harness import demo, terminal
+from harness.devices.host import cache_folder
+from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
+from harness.request_options import DeviceOption, JsonOption, OutOption, TimeoutOption
+from harness.sam2.contract import (
+    CARD,
+    RECOMMENDED,
+    AttentionRank,
+    DecoderVariant,
+    LayerNormKind,
+    Reductions,
+    WeightKind,
+)
+from harness.sam2.taps import Tap
+
+app = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
+
+WeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", help="A folder, a Hugging Face name, or `random`; default what can be had."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For random weights.")]
+LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
+AttentionOption = Annotated[AttentionRank, typer.Option("--attention", help="Heads as batch, or a rank-4 tensor.")]
+ReductionsOption = Annotated[Reductions, typer.Option("--reductions", help="Long sums whole, or in pieces.")]
+StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
+
+
+def _models() -> Path:
+    return cache_folder() / "sam2"
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
+    weights: WeightsOption = None,
+    layernorm: LayerNormOption = "safe",
+    storage: StorageOption = "float32",
+    seed: SeedOption = 0,
+) -> None:
+    """Convert the published mask decoder, and encode the sample portrait with a tap on the face as its inputs."""
+    with terminal.Stages() as progress:
+        made = demo.convert(folder, weights, layernorm, storage, seed, progress)
+    terminal.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
+
+
+@app.command()
+def click(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture file.")],
+    at: Annotated[list[str] | None, typer.Option("--at", metavar="X,Y", help="A point on the object.")] = None,
+    away: Annotated[list[str] | None, typer.Option("--away", metavar="X,Y", help="A point beside it.")] = None,
+    box: Annotated[str | None, typer.Option("--box", metavar="L,T,R,B", help="A box around it.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="All points mean one object; default with --away or --box.")
+    ] = False,
+    encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
+    decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
+    device: DeviceOption = "host",
+    reductions: ReductionsOption = RECOMMENDED.reductions,
+    layernorm: LayerNormOption = RECOMMENDED.layernorm,
+    attention: AttentionOption = RECOMMENDED.attention,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """Tap to segment: mask and overlay PNGs and click.json; the photo is encoded once for all taps."""
+    from harness.sam2.click import click as run
+    from harness.sam2.show import show_click
+
+    points = [_point(word, 2) for word in at or ()]
+    if together or away or box:
+        edges = None if box is None else _point(box, 4)
+        negative = tuple((x, y) for x, y in (_point(word, 2) for word in away or ()))
+        taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
+    else:
+        taps = [Tap.at(x, y) for x, y in points]
+    variant = DecoderVariant(layernorm, attention, reductions)
+    with terminal.Stages() as progress:
+        found = run(
+            photo,
+            taps,
+            out=out,
+            cache_dir=_models(),
+            encoder=encoder,
+            decoder=decoder,
+            device=device,
+            source=weights,
+            seed=seed,
+            variant=variant,
+            timeout=timeout,
+            progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
+        )
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        show_click(found, terminal.out)
+
+
+@app.command()
+def ablate(
+    device: DeviceOption = "host",
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    out: OutOption = Path("results"),
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """All eight ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency."""
+    from harness.sam2.ablate import ablate as run
+    from harness.sam2.show import show_ablation
+
+    with terminal.Stages() as progress:
+        found = run(device, cache_dir=_models(), out=out, source=weights, seed=seed, timeout=timeout, progress=progress)
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        show_ablation(found, terminal.out)
+
+
+@app.command()
+def accuracy(
+    device: DeviceOption = "host",
+    reductions: ReductionsOption = RECOMMENDED.reductions,
+    layernorm: LayerNormOption = RECOMMENDED.layernorm,
+    attention: AttentionOption = RECOMMENDED.attention,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """One decoder on the portrait and five drawn scenes, GPU against CPU; exit 1 when one is wrong."""
+    from harness.sam2.accuracy import decoder_accuracy
+    from harness.sam2.show import show_accuracy
+
+    variant = DecoderVariant(layernorm, attention, reductions)
+    with terminal.Stages() as progress:
+        found = decoder_accuracy(
+            device,
+            cache_dir=_models(),
+            source=weights,
+            seed=seed,
+            variant=variant,
+            timeout=timeout,
+            progress=progress,
+        )
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        show_accuracy(found, terminal.out)
+    raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
+
+
+@app.command()
+def fidelity(
+    reductions: ReductionsOption = CARD.reductions,
+    layernorm: LayerNormOption = CARD.layernorm,
+    attention: AttentionOption = CARD.attention,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """The model card's fidelity table for any weights, on the host's CPU against `transformers`."""
+    from harness.sam2.fidelity import fidelity as run
+    from harness.sam2.show import show_fidelity
+
+    variant = DecoderVariant(layernorm, attention, reductions)
+    with terminal.Stages() as progress:
+        found = run(cache_dir=_models(), source=weights, seed=seed, variant=variant, timeout=timeout, progress=progress)
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        show_fidelity(found, terminal.out)
+
+
+def _point(word: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in word.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        form = "X,Y" if count == 2 else "LEFT,TOP,RIGHT,BOTTOM"
+        raise UsageError(f"{word!r} is not {form}.", "Write numbers in the photo's pixels.")
+    return numbers
+
+
+def _box(edges: tuple[float, ...]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = edges
+    return left, top, right, bottom

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM: the run is marked, the worker ends, no traceback is shown."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from device_tests.corpus import healthy_mlp
+from harness.results import list_runs, read_run
+from tests.cli.conftest import COMMAND, environment
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_in_order(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(healthy_mlp().to_bytes())
+    words = [*COMMAND, "run", str(model), "--accelerator", "cpu", "--iterations", "1000000"]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        workers = _workers(process.pid)
+        time.sleep(0.5)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "Interrupted; what was written is kept."
+    (run,) = list_runs(tmp_path / "results")
+    assert read_run(run)["status"] == "interrupted"
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert alive == []
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    """The worker processes of a command, once there is one."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = [p for p in psutil.Process(pid).children() if "harness.devices.worker" in " ".join(p.cmdline())]
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker was started")

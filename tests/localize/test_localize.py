@@ -1,0 +1,380 @@
+"""Faults planted in a device that is otherwise ideal: localization names the very op, all of them, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.job import Job, Options
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.localize import localize
+from harness.localize.result import Localization
+from harness.results import RunFolder
+from tests.localize.planted import (
+    FAULTS,
+    NAN,
+    SCALED,
+    SHIFTED,
+    Fault,
+    Half,
+    InProcess,
+    applies,
+    is_tapped,
+    is_untouched,
+    noisy,
+)
+
+Localize = Callable[..., Localization]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Localize:
+    """Localizes with a device of this process; the run's folder is the test's own."""
+
+    def run(
+        device: Half, model: Model, *, seed: int = 0, options: Options | None = None, **budget: int
+    ) -> Localization:
+        case = Case(model, random_inputs(model.graph(), seed), options or Options(), timeout=60, seed=seed)
+        with RunFolder.create(tmp_path, "localize", "planted", device.name) as folder:
+            return localize(Bench(device, InProcess(), folder), case, **budget)
+
+    return run
+
+
+def attention() -> Model:
+    """18 ops: projections, two layouts of heads, masked softmax, a residual, a normalization, a last projection."""
+    rng = np.random.default_rng(11)
+
+    def weights(*shape: int) -> NDArray[np.float32]:
+        return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-1]), np.float32)
+
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 16, 32))
+    hidden = graph.fully_connected(x, weights(32, 32), weights(32))
+    heads = graph.transpose(graph.reshape(hidden, (1, 16, 4, 8)), (0, 2, 1, 3))
+    scores = graph.binary("MUL", graph.batch_matmul(heads, heads, adj_y=True), graph.constant([0.3]))
+    mask = np.triu(np.full((16, 16), -4.0), 1)
+    probabilities = graph.softmax(graph.binary("ADD", scores, graph.constant(mask[None, None])))
+    mixed = graph.transpose(graph.batch_matmul(probabilities, heads), (0, 2, 1, 3))
+    joined = graph.binary("ADD", graph.reshape(mixed, (1, 16, 32)), x)
+    centred = graph.binary("SUB", joined, graph.reduce("MEAN", joined, 2))
+    spread = graph.unary("RSQRT", graph.reduce("MEAN", graph.binary("MUL", centred, centred), 2))
+    graph.output(graph.fully_connected(graph.binary("MUL", centred, spread), weights(32, 32)), "y")
+    return graph.build()
+
+
+ATTENTION = attention()
+RESULTS = [op.outputs[0] for op in ATTENTION.graph().ops]
+
+
+def ops(tensors: Iterable[int], model: Model = ATTENTION) -> list[int]:
+    return sorted(model.graph().producer[t] for t in tensors)
+
+
+def op_of(tensor: int) -> str:
+    graph = ATTENTION.graph()
+    return f"{graph.ops[graph.producer[tensor]].name} #{graph.producer[tensor]}"
+
+
+def named(answer: Localization) -> list[tuple[int, int]]:
+    return [(culprit.record.first, culprit.record.index) for culprit in answer.culprits]
+
+
+def exactly(indices: Iterable[int]) -> list[tuple[int, int]]:
+    return [(i, i) for i in sorted(indices)]
+
+
+LOUD = noisy(0.5, 3)
+LAST = len(RESULTS) - 1
+# The elements of what is averaged next, in another order; and factors that a normalization takes out again.
+HARMLESS = {("MUL #13", "shifted"), ("ADD #10", "scaled"), ("SUB #12", "scaled")}
+
+PLANTS = [(t, fault) for t in RESULTS for fault in FAULTS if applies(fault, ATTENTION, t)]
+# One for each op in turn; the slow tests have the rest.
+_AT = [[p for p in PLANTS if p[0] == t] for t in RESULTS]
+SOME = [found[i % len(found)] for i, found in enumerate(_AT)]
+REST = [p for p in PLANTS if p not in SOME]
+
+
+class TestPlanted:
+    @pytest.mark.parametrize(("tensor", "fault"), SOME, ids=[f"{op_of(t)} {f.name}" for t, f in SOME])
+    def test_one_fault_at_every_op_is_found_exactly(self, find: Localize, tensor: int, fault: Fault) -> None:
+        self.check(find, tensor, fault)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("tensor", "fault"), REST, ids=[f"{op_of(t)} {f.name}" for t, f in REST])
+    def test_every_fault_at_every_op_is_found_exactly(self, find: Localize, tensor: int, fault: Fault) -> None:
+        self.check(find, tensor, fault)
+
+    @staticmethod
+    def check(find: Localize, tensor: int, fault: Fault) -> None:
+        device = Half(ATTENTION, {tensor: fault})
+        answer = find(device, ATTENTION)
+        if (op_of(tensor), fault.name) in HARMLESS:
+            assert (answer.status, answer.culprits) == ("pass", ())
+            return
+        assert named(answer) == exactly(ops([tensor])), answer.notes
+        assert answer.certified
+        assert answer.device_compiles == device.compiles <= 3
+
+    def test_most_faults_can_be_planted_and_every_op_has_one(self) -> None:
+        assert len(PLANTS) > 60
+        assert ops(t for t, _ in SOME) == list(range(len(RESULTS)))
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_two_faults_are_both_found(self, find: Localize, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        first, second = (int(t) for t in rng.choice(RESULTS, 2, replace=False))
+        answer = find(Half(ATTENTION, {first: LOUD, second: LOUD}), ATTENTION)
+        assert named(answer) == exactly(ops([first, second])), answer.notes
+        assert answer.device_compiles <= 3
+
+    def test_a_fault_in_every_op_is_found_in_every_op(self, find: Localize) -> None:
+        answer = find(Half(ATTENTION, dict.fromkeys(RESULTS, noisy(0.3, 1))), ATTENTION)
+        assert named(answer) == exactly(range(len(RESULTS)))
+
+    @pytest.mark.parametrize("fault", [SCALED, SHIFTED, NAN], ids=lambda f: f.name)
+    def test_single_precision_is_judged_as_such(self, find: Localize, fault: Fault) -> None:
+        for tensor in (RESULTS[0], RESULTS[3], RESULTS[LAST]):
+            answer = find(Half(ATTENTION, {tensor: fault}), ATTENTION, options=Options("gpu", "fp32"))
+            assert named(answer) == exactly(ops([tensor]))
+
+    def test_an_error_that_half_precision_hides_is_found_in_single(self, find: Localize) -> None:
+        small = {RESULTS[5]: noisy(2e-4, 2)}
+        assert find(Half(ATTENTION, small), ATTENTION).status == "pass"
+        answer = find(Half(ATTENTION, small), ATTENTION, options=Options("gpu", "fp32"))
+        assert named(answer) == exactly(ops(small))
+
+    def test_a_small_tap_budget_changes_compiles_and_not_the_answer(self, find: Localize) -> None:
+        device = Half(ATTENTION, {RESULTS[9]: SHIFTED})
+        answer = find(device, ATTENTION, tap_budget=9000)
+        assert named(answer) == exactly(ops([RESULTS[9]]))
+        assert 3 < answer.device_compiles < 12
+
+
+class TestHealthy:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_an_ideal_device_passes_after_one_compile(self, find: Localize, seed: int) -> None:
+        device = Half(ATTENTION, {})
+        answer = find(device, ATTENTION, seed=seed)
+        assert (answer.status, answer.culprits, answer.certified) == ("pass", (), True)
+        assert (answer.device_compiles, answer.device_runs) == (1, 2)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_honest_accumulation_in_half_precision_passes(self, find: Localize, seed: int) -> None:
+        products = [t for t in RESULTS if _op(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
+        device = Half(ATTENTION, {t: noisy(4 * 2.0**-11, t) for t in products})
+        assert find(device, ATTENTION, seed=seed).status == "pass"
+
+    @pytest.mark.parametrize("culprit", [2, 8, 12])
+    def test_honest_accumulation_is_not_blamed_for_anothers_fault(self, find: Localize, culprit: int) -> None:
+        products = [t for t in RESULTS if _op(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
+        faults = {t: noisy(6 * 2.0**-11, t) for t in products} | {RESULTS[culprit]: SHIFTED}
+        answer = find(Half(ATTENTION, faults), ATTENTION)
+        assert named(answer) == exactly([culprit])
+
+
+def _op(tensor: int) -> str:
+    graph = ATTENTION.graph()
+    return graph.ops[graph.producer[tensor]].name
+
+
+class Restless(Half):
+    """Gives different outputs each time, by a share of themselves."""
+
+    def __init__(self, original: Model, faults: dict[int, Fault], amount: float) -> None:
+        super().__init__(original, faults)
+        self.amount = amount
+
+    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
+        rng = np.random.default_rng(len(self.jobs))
+        return {n: v * (1 + self.amount * rng.uniform(-1, 1, v.shape).astype(np.float32)) for n, v in outputs.items()}
+
+
+class TapLiar(Half):
+    """Gives garbage for some tensors under taps, of one kind or both, and leaves all else as it is."""
+
+    def __init__(self, original: Model, faults: dict[int, Fault], lies: dict[int, tuple[str, ...]]) -> None:
+        super().__init__(original, faults)
+        self.lies = lies
+
+    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
+        graph = Model.from_bytes(job.model).graph()
+        kinds = {}
+        for port in graph.outputs:
+            if port.name.startswith("tap_"):
+                made = graph.ops[graph.producer[port.tensor]]
+                copied = made.index >= len(self.original.ops)
+                kinds[port.name] = (made.inputs[0] if copied else port.tensor, "copy" if copied else "direct")
+        for name, (tensor, kind) in kinds.items():
+            if name in outputs and kind in self.lies.get(tensor, ()):
+                outputs[name] = np.random.default_rng(0).standard_normal(outputs[name].shape).astype(np.float32)
+        return outputs
+
+
+class TestDoubtfulDevices:
+    def test_a_device_that_changes_its_mind_is_unresolved(self, find: Localize) -> None:
+        for faults in ({}, {RESULTS[4]: SHIFTED}):
+            answer = find(Restless(ATTENTION, faults, 0.3), ATTENTION)
+            assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
+            assert any("nondeterministic" in note for note in answer.notes)
+
+    def test_a_device_that_rounds_differently_each_time_is_judged_all_the_same(self, find: Localize) -> None:
+        assert find(Restless(ATTENTION, {}, 2.0**-11), ATTENTION).status == "pass"
+        answer = find(Restless(ATTENTION, {RESULTS[4]: SHIFTED}, 2.0**-11), ATTENTION)
+        assert named(answer) == exactly([4])
+
+    @pytest.mark.parametrize("culprit", [0, 3, 6, 9, 16, LAST])
+    def test_a_fault_that_hides_from_everything_but_the_model_itself_names_no_op(
+        self, find: Localize, culprit: int
+    ) -> None:
+        device = Half(ATTENTION, {RESULTS[culprit]: SHIFTED}, sees=is_untouched(ATTENTION))
+        answer = find(device, ATTENTION)
+        assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
+
+    @pytest.mark.parametrize("culprit", [0, 1, 3, 6, 8, 10, 12, 14, 16])
+    def test_a_fault_that_hides_from_taps_is_found_by_windows(self, find: Localize, culprit: int) -> None:
+        tapped = is_tapped(ATTENTION)
+        device = Half(ATTENTION, {RESULTS[culprit]: LOUD}, sees=lambda job: not tapped(job))
+        answer = find(device, ATTENTION)
+        assert not answer.certified
+        assert named(answer) == exactly([culprit]), answer.notes
+        assert [c.isolated for c in answer.culprits] == [True]
+
+    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
+    def test_a_right_tensor_that_a_tap_shows_wrong_is_not_blamed(self, find: Localize, liar: int) -> None:
+        culprit = 5
+        device = TapLiar(ATTENTION, {RESULTS[culprit]: SHIFTED}, {RESULTS[liar]: ("copy",)})
+        answer = find(device, ATTENTION)
+        assert named(answer) == exactly([culprit]), answer.notes
+
+    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
+    def test_a_direct_tap_that_lies_costs_the_certificate_at_most(self, find: Localize, liar: int) -> None:
+        culprit = 5
+        device = TapLiar(ATTENTION, {RESULTS[culprit]: SHIFTED}, {RESULTS[liar]: ("direct",)})
+        answer = find(device, ATTENTION)
+        assert named(answer) == exactly([culprit]), answer.notes
+        assert answer.certified == (liar != 4)  # 4 feeds 5, so that the verdict on 5 rests on it
+
+    @pytest.mark.parametrize("liar", [1, 4, 13])
+    def test_a_fault_that_hides_while_a_tap_lies_about_another_op(self, find: Localize, liar: int) -> None:
+        device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, {RESULTS[liar]: ("copy",)})
+        tapped = is_tapped(ATTENTION)
+        device.sees = lambda job: not tapped(job)
+        answer = find(device, ATTENTION)
+        assert named(answer) == exactly([5]), answer.notes
+        assert not answer.certified
+
+
+class TestRange:
+    @staticmethod
+    def masked(constant: bool = True) -> Model:
+        """Attention scores with a mask of -1e9, which is -infinity in float16, before a softmax."""
+        rng = np.random.default_rng(1)
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 16, 16))
+        mask = np.triu(np.full((16, 16), -1e9, np.float32), 1)
+        scores = graph.binary("ADD", graph.batch_matmul(x, x, adj_y=True), graph.constant(mask[None]))
+        mixed = graph.batch_matmul(graph.softmax(scores), x)
+        weights = rng.standard_normal((16, 16)).astype(np.float32) / 4
+        graph.output(graph.unary("TANH", graph.fully_connected(mixed, weights)), "y")
+        return graph.build()
+
+    def test_a_mask_out_of_range_is_no_fault(self, find: Localize) -> None:
+        assert find(Half(self.masked(), {}), self.masked()).status == "pass"
+
+    @pytest.mark.parametrize("culprit", [0, 2, 3, 4, 5])
+    def test_a_mask_out_of_range_is_not_blamed_for_anothers_fault(self, find: Localize, culprit: int) -> None:
+        model = self.masked()
+        answer = find(Half(model, {model.graph().ops[culprit].outputs[0]: SHIFTED}), model)
+        assert named(answer) == exactly([culprit]), answer.notes
+
+    @pytest.mark.parametrize("culprit", [2, 4])
+    def test_nor_when_the_device_stops_at_the_largest_half(self, find: Localize, culprit: int) -> None:
+        model = self.masked()
+        added = model.graph().ops[1].outputs[0]
+        faults = {added: CAPPED, model.graph().ops[culprit].outputs[0]: SHIFTED}
+        answer = find(Half(model, faults), model)
+        assert named(answer) == exactly([culprit]), answer.notes
+
+    def test_a_result_out_of_range_that_matters_is_an_overflow(self, find: Localize) -> None:
+        graph = GraphBuilder()
+        x = graph.binary("MUL", graph.input("x", (1, 8, 32)), graph.constant([400.0]))
+        square = graph.binary("MUL", x, x)
+        graph.output(graph.binary("MUL", graph.unary("RSQRT", graph.reduce("MEAN", square, 2)), x), "y")
+        answer = find(Half(graph.build(), {}), graph.build())
+        assert (answer.status, [c.cause for c in answer.culprits]) == ("culprits", ["overflow"])
+        assert named(answer) == exactly([1])
+
+    def test_results_too_small_for_half_precision_are_no_fault(self, find: Localize) -> None:
+        graph = GraphBuilder()
+        graph.output(graph.binary("MUL", graph.input("x", (1, 64)), graph.constant([1e-8])), "y")
+        assert find(Half(graph.build(), {}), graph.build()).status == "pass"
+
+
+class TestOutputs:
+    @pytest.mark.parametrize("culprit", [0, 1, 2, 3])
+    def test_outputs_that_are_read_again_and_of_other_types(self, find: Localize, culprit: int) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        graph = GraphBuilder()
+        x, y = graph.input("x", (1, 4, 16)), graph.input("y", (1, 4, 16))
+        a = graph.binary("ADD", x, y)
+        graph.output(a, "a")
+        b = graph.unary("TANH", a)
+        graph.output(b, "b")
+        c = graph.binary("MUL", b, graph.constant([50.0]))
+        graph.output(graph.op("CAST", [c], (1, 4, 16), schema.CastOptionsT(), dtype=np.int32), "whole")
+        graph.output(graph.reduce("MEAN", c, 2), "mean")
+        model = graph.build()
+        tensor = {0: a, 1: b, 2: c, 3: model.graph().ops[4].outputs[0]}[culprit]
+        place = model.graph().producer[tensor]
+        answer = find(Half(model, {tensor: SCALED if culprit == 3 else SHIFTED}), model)
+        assert named(answer) == exactly([place]), answer.notes
+
+    def test_an_output_that_is_wrong_only_as_the_caller_gets_it(self, find: Localize) -> None:
+        graph = GraphBuilder()
+        x, y = graph.input("x", (1, 4, 16)), graph.input("y", (1, 4, 16))
+        a = graph.binary("ADD", x, y)
+        graph.output(a, "a")
+        graph.output(graph.binary("MUL", graph.unary("RELU", a), y), "b")
+        model = graph.build()
+        answer = find(WrongForTheCaller(model, {}), model)
+        assert named(answer) == exactly([0]), answer.notes
+        assert [culprit.record.reading for culprit in answer.culprits] == ["output"]
+
+    def test_two_outputs_of_names_that_no_file_can_have(self, find: Localize) -> None:
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 16))
+        long = "m/" * 60
+        graph.output(graph.unary("TANH", x), f"{long}:0")
+        graph.output(graph.binary("MUL", x, graph.constant([5.0])), f"{long}:1")
+        model = graph.build()
+        assert find(Half(model, {}), model).status == "pass"
+
+
+class WrongForTheCaller(Half):
+    """Gives output `a` shifted whenever it is an output of its own."""
+
+    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
+        if "a" in outputs:
+            outputs["a"] = np.roll(outputs["a"], 1, -1)
+        return outputs
+
+
+def _capped(planter: Any, right: int, operand: int | None) -> int:
+    shape = planter.shape(right)
+    top = planter.op("MINIMUM", [right, planter.constant(np.asarray([65504], np.float32))], shape)
+    return int(planter.op("MAXIMUM", [top, planter.constant(np.asarray([-65504], np.float32))], shape))
+
+
+CAPPED = Fault("capped at the largest half", _capped)

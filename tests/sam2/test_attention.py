@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.sam2.attention import HeadAttention, head_attention
+from harness.sam2.contract import VARIANTS, DecoderVariant
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def difference(got: Tensor, wanted: Tensor) -> float:
+    """The largest difference, relative to the largest wanted value."""
+    assert got.shape == wanted.shape
+    return float((got - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("piece", [None, 64, 16, 1])
+def test_head_attention_is_scaled_dot_product_attention(piece: int | None) -> None:
+    query, key, value = drawn(8, 9, 16), drawn(8, 64, 16, seed=1), drawn(8, 64, 16, seed=2)
+    wanted = F.scaled_dot_product_attention(query, key, value, scale=0.25)
+    assert difference(head_attention(query, key, value, 0.25, piece), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.layernorm == "safe"], ids=str)
+@pytest.mark.parametrize("name", ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"])
+def test_each_attention_is_upstreams(small_model: Sam2Model, name: str, variant: DecoderVariant) -> None:
+    decoder: Any = small_model.mask_decoder
+    source = getattr(decoder.transformer.layers[1], name)
+    query, key, value = drawn(1, 8, 64), drawn(1, 64, 64, seed=1), drawn(1, 64, 64, seed=2)
+    with torch.no_grad():
+        wanted = source(query=query[None], key=key[None], value=value[None])[0][0]
+        assert difference(HeadAttention(source, variant)(query, key, value), wanted) < 1e-6
