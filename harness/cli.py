@@ -80,7 +80,7 @@ def dump(request: Request, as_json: JsonOption = False) -> None:
         terminal.print_json(found.to_json() | {"records": count, "run": str(folder)})
     else:
         terminal.show_comparison(found, request.device, folder)
-        terminal.out.print(f"[dim]{count} values from both sides in tensors/, their figures in ops.csv[/]")
+        terminal.out.print(f"[dim]both sides of every op in tensors/, their figures ({count} rows) in ops.csv[/]")
     raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
 
 
@@ -170,7 +170,10 @@ def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
         ]
         terminal.print_json({"schema": 1, "runs": listed})
         return
-    table = Table("run", "command", "status", "answer", box=None, header_style="dim", pad_edge=False)
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for title in ("command", "status", "answer"):
+        table.add_column(title, no_wrap=True)
     for path, record in rows:
         table.add_row(escape(path.name), str(record.get("command")), str(record.get("status")), escape(_word(record)))
     terminal.out.print(table)

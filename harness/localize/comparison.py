@@ -32,7 +32,7 @@ class Bench:
     progress: Progress = SILENT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The model's outputs judged. `ideal` holds an ideal device's outputs, `beyond` the tensors whose exact values
     leave float16's range."""
@@ -41,6 +41,10 @@ class Comparison:
     done: Completed
     ideal: dict[str, tuple[Array, ...]]
     beyond: frozenset[int]
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{o.name} {'right' if o.ok else 'wrong'} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
+        return f"<Comparison: {words}>"
 
     @property
     def ok(self) -> bool:

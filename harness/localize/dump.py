@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.localize.baseline import Case
+from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
 from harness.localize.local_error import LocalError, plan
 from harness.localize.result import OpRecord
@@ -23,6 +23,11 @@ def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Compar
     read = frozenset(tapped.read)
     readings = plan(case.graph, read)
     bench.progress.stage("each op re-run on the device's own inputs", 1 + len(readings) / 60)
+    for port in case.graph.outputs:  # as the caller gets them; no copy was read of those that no op reads
+        if port.tensor in case.graph.producer and port.tensor not in taps:
+            store = bench.run.tensors
+            values = store.get(output_label(port.name), "device")
+            store.put(label_of(case.graph, port.tensor), "device", values, port.name)
     records = []
     local = LocalError(bench.host, case, bench.run.tensors, comparison.beyond)
     for record in local.judge(readings, read, bench.progress.fraction):

@@ -170,7 +170,7 @@ class Culprit:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Localization:
     """The answer."""
 
@@ -187,6 +187,10 @@ class Localization:
     seconds: float
     notes: tuple[str, ...] = field(default=())
     explained: tuple[Impact, ...] = ()
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)
+        return f"<Localization: {self.status}{': ' + named if named else ''}>"
 
     def to_json(self) -> dict[str, Any]:
         """`localize --json`, schema 1."""
