@@ -64,6 +64,9 @@ def isolate(model: Model, signature: str | None = None) -> Model:
     order = [graph.subgraph, *(i for i in range(len(root.subgraphs)) if i != graph.subgraph)]
     place = {old: new for new, old in enumerate(order)}
     root.subgraphs = [_renumbered(root.subgraphs[i], place) for i in order]
+    sub = root.subgraphs[0]  # two signatures may share a subgraph, which then has the outputs of both or of one
+    sub.inputs = np.asarray([port.tensor for port in graph.inputs], np.int32)
+    sub.outputs = np.asarray([port.tensor for port in graph.outputs], np.int32)
     _set_ports(root, graph.inputs, graph.outputs, graph.signature or "serving_default")
     return Model(root)
 

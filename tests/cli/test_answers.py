@@ -13,7 +13,7 @@ from device_tests.corpus import healthy_mlp, rank3_pad_9272
 from harness import cli as cli_module
 from harness import commands
 from harness.errors import EXIT_DEVICE, EXIT_MISUSE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
-from harness.graph.build import GraphBuilder
+from harness.graph.build import GraphBuilder, signature_def
 from harness.graph.model import Model
 from harness.results import TensorStore, list_runs, read_run
 from tests.cli.conftest import Cli
@@ -90,6 +90,18 @@ class TestRun:
         drawn = cli("run", model, "--json", "--accelerator", "cpu", "--seed", 5).json["outputs"]
         given = cli("run", model, "--json", "--accelerator", "cpu", "--inputs", "in.npz").json["outputs"]
         assert drawn == given
+
+    def test_a_signature_is_run_by_name(self, cli: Cli, tmp_path: Path) -> None:
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 4))
+        tanh = graph.unary("TANH", x)
+        graph.output(graph.unary("RELU", x), "relu")
+        model = graph.build()
+        model.root.signatureDefs.append(signature_def("other", [("in", x)], [("out", tanh)]))
+        model.edited()
+        said = cli("run", saved(tmp_path, model), "--json", "--signature", "other")
+        assert said.code == EXIT_OK
+        assert [output["name"] for output in said.json["outputs"]] == ["out"]
 
     def test_without_json_a_person_reads_it(self, cli: Cli, tmp_path: Path) -> None:
         said = cli("run", saved(tmp_path, healthy_mlp()), "--accelerator", "cpu")

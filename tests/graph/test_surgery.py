@@ -358,6 +358,9 @@ class TestSignatures:
         model.edited()
         alone = isolate(model, "other")
         assert alone.signatures == ("other",)
+        # The compiled-model runtime wants a signature's ports among its subgraph's.
+        assert list(alone.root.subgraphs[0].outputs) == [tanh]
+        assert list(model.root.subgraphs[0].outputs) == [relu]
         assert evaluate(alone, {"in": f32([[0, -50]])})["out"].tolist() == [[0, -1]]
 
     def test_a_loop_finds_its_condition_and_body_after_the_move(self, evaluate: Evaluate) -> None:

@@ -181,15 +181,33 @@ def test_a_million_tables_are_the_limit(monkeypatch: pytest.MonkeyPatch, rich_mo
         verify(rich_model.to_bytes())
 
 
+def by_hand(slot: int, offset: int, rest: bytes, table_size: int = 8) -> bytes:
+    """A model whose one field, in `slot`, lies at `offset` of the root table and refers to what follows the table."""
+    slots = struct.pack(f"<{slot + 1}H", *[0] * slot, offset)
+    vtable = struct.pack("<HH", 4 + len(slots), table_size) + slots
+    vtable += b"\0" * (-len(vtable) % 4)
+    root = 8 + len(vtable)
+    return struct.pack("<I4s", root, b"TFL3") + vtable + struct.pack("<iI", len(vtable), 4) + rest
+
+
+def test_a_string_ends_inside_the_file() -> None:
+    verify(by_hand(3, 4, struct.pack("<I", 9) + b"described"))
+    with pytest.raises(MalformedError, match="points outside the 41-byte file"):
+        verify(by_hand(3, 4, struct.pack("<I", 10) + b"described"))
+
+
+def test_a_field_lies_inside_its_table() -> None:
+    verify(by_hand(0, 4, b""))
+    for offset, size in ((8, 8), (400, 8), (4, 4)):
+        with pytest.raises(MalformedError, match="field 0 of the Model table at 16 lies outside the table"):
+            verify(by_hand(0, offset, b"", size))
+
+
 def test_a_table_that_contains_itself_is_refused() -> None:
-    # The model's list of subgraphs points at the model table, whose slot 2 is read as a subgraph's outputs.
-    root, vtable, vector = 24, 8, 32
-    data = bytearray(48)
-    struct.pack_into("<I4s", data, 0, root, b"TFL3")
-    struct.pack_into("<HHHHH", data, vtable, 10, 8, 0, 0, 4)
-    struct.pack_into("<iI", data, root, root - vtable, vector - (root + 4))
-    struct.pack_into("<II", data, vector, 1, (root - (vector + 4)) & 0xFFFFFFFF)
-    refuse(bytes(data))
+    # The list of subgraphs has one entry, which points back at the model's own table.
+    data = by_hand(2, 4, struct.pack("<Ii", 1, -16))
+    verify(data[:-8] + struct.pack("<I", 0))
+    refuse(data)
 
 
 @pytest.mark.parametrize("length", [1 << 31, 0xFFFFFFFF, 1 << 24])
