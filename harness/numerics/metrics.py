@@ -201,7 +201,7 @@ def compare(actual: Array, reference: Array, smallest: float = 0.0) -> Compariso
 def slice_rms(error: Array, axis: int) -> Array:
     """RMS of each slice along an axis, in float64."""
     others = tuple(i for i in range(error.ndim) if i != axis)
-    squares: Array = np.square(error, dtype=np.float32 if error.dtype == np.float32 else np.float64)
+    squares: Array = np.square(error, dtype=np.float64)
     return np.asarray(np.sqrt(squares.mean(axis=others, dtype=np.float64)))
 
 

