@@ -12,11 +12,12 @@ from harness.devices.execute import completed, make_job
 from harness.devices.registry import open_device
 from harness.errors import UsageError
 from harness.job import Residency
-from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
-from harness.localize.dump import dump
+from harness.localize.baseline import Case, output_label
+from harness.localize.comparison import Bench, compare_model
+from harness.localize.local_error import LocalError, plan
 from harness.localize.localize import localize
 from harness.localize.result import Culprit, OpRecord, residency_json
+from harness.localize.taps import TAP_BUDGET, choose, read_copies
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
 from harness.sam2.accuracy import SceneAccuracy, bench, decoder_case, scene_accuracy, scene_features
@@ -152,7 +153,7 @@ def _examine(at: Bench, case: Case, models: Models, scene: Scene) -> tuple[Ablat
     records: Sequence[OpRecord] = answer.records
     if answer.status == "pass":
         # `localize` stops where nothing is wrong; the worst op is wanted all the same.
-        records = dump(at, case)[1]
+        records = _every_op(at, case)
     judged = [record for record in records if record.local is not None]
     worst = max(judged, key=lambda record: record.local.ratio if record.local else 0.0, default=None)
     at.run.save(status="done", device=answer.device, seconds=answer.seconds, result=answer.to_json())
@@ -170,6 +171,23 @@ def _examine(at: Bench, case: Case, models: Models, scene: Scene) -> tuple[Ablat
         at.run.path,
     )
     return row, dict(answer.device)
+
+
+def _every_op(at: Bench, case: Case) -> list[OpRecord]:
+    """Each op's local error, as `localize` would have it for a model that is wrong."""
+    tensors = at.run.tensors
+    found = compare_model(at, case, keep=True)
+    taps = choose(case.graph, TAP_BUDGET)
+    at.progress.stage(f"{len(taps)} tensors read on {at.device.name}", 60.0)
+    tapped = read_copies(at.device, case, tensors, taps, budget=TAP_BUDGET, advance=at.progress.fraction)
+    at.device.rest()
+    read = frozenset(tapped.read)
+    at.progress.stage("each op re-run on the device's own inputs", 30.0)
+    local = LocalError(at.host, case, tensors, found.beyond)
+    records = list(local.judge(plan(case.graph, read), read, at.progress.fraction))
+    tensors.keep_only([output_label(port.name) for port in case.graph.outputs])
+    at.run.replace_rows("ops.csv", OpRecord.HEADER, [record.row() for record in records])
+    return records
 
 
 def _times(device: str, cases: Sequence[Case], progress: Progress) -> list[float]:
