@@ -1,0 +1,191 @@
+package dev.litertharness
+
+import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.CompiledModel.GpuOptions
+import com.google.ai.edge.litert.Environment
+import com.google.ai.edge.litert.LiteRtException
+import com.google.ai.edge.litert.TensorBuffer
+import com.google.ai.edge.litert.TensorType
+import com.google.ai.edge.litert.TensorType.ElementType
+import dev.litertharness.protocol.Accelerator
+import dev.litertharness.protocol.Backend
+import dev.litertharness.protocol.Booleans
+import dev.litertharness.protocol.Bytes
+import dev.litertharness.protocol.Compiled
+import dev.litertharness.protocol.DType
+import dev.litertharness.protocol.Engine
+import dev.litertharness.protocol.Feed
+import dev.litertharness.protocol.Floats
+import dev.litertharness.protocol.Ints
+import dev.litertharness.protocol.Longs
+import dev.litertharness.protocol.Options
+import dev.litertharness.protocol.Payload
+import dev.litertharness.protocol.Precision
+import dev.litertharness.protocol.Priority
+import dev.litertharness.protocol.Refusal
+import dev.litertharness.protocol.Result
+import dev.litertharness.protocol.Storage
+import dev.litertharness.protocol.Wanted
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+private typealias LiteRtAccelerator = com.google.ai.edge.litert.Accelerator
+
+/** LiteRT's CompiledModel, one accelerator at a time, no fallback. */
+class LiteRtEngine : Engine, AutoCloseable {
+    private val lazily = lazy { Environment.create() } // a job that needs none, such as `has`, must not wait for it
+    private val environment by lazily
+
+    override fun compile(model: File, options: Options): Compiled = refusing {
+        val accelerator =
+            when (options.accelerator) {
+                Accelerator.CPU -> LiteRtAccelerator.CPU
+                // GPU without CPU: the runtime itself refuses a model that it cannot delegate whole.
+                Accelerator.GPU -> LiteRtAccelerator.GPU
+                Accelerator.NPU -> LiteRtAccelerator.NPU
+            }
+        // The Kotlin API adds the CPU to the NPU: without one, all would run there in silence.
+        if (accelerator == LiteRtAccelerator.NPU && accelerator !in environment.getAvailableAccelerators()) {
+            throw Refusal("this device has no accelerator 'npu'")
+        }
+        val chosen = CompiledModel.Options(accelerator)
+        if (options.accelerator == Accelerator.CPU && options.threads > 0) {
+            chosen.cpuOptions = CompiledModel.CpuOptions(numThreads = options.threads)
+        }
+        if (options.accelerator == Accelerator.GPU) chosen.gpuOptions = gpuOptions(options)
+        val compiled = CompiledModel.create(model.path, chosen, environment)
+        try {
+            LiteRtModel(compiled, full = options.accelerator == Accelerator.GPU)
+        } catch (error: LiteRtException) {
+            compiled.close()
+            throw error
+        }
+    }
+
+    override fun close() {
+        if (lazily.isInitialized()) environment.close()
+    }
+
+    /** Only what was asked for: the runtime's defaults are its own. */
+    private fun gpuOptions(options: Options): GpuOptions? =
+        GpuOptions(
+                precision =
+                    when (options.precision) {
+                        Precision.DEFAULT -> null
+                        Precision.FP16 -> GpuOptions.Precision.FP16
+                        Precision.FP32 -> GpuOptions.Precision.FP32
+                        Precision.FP16_WITH_FP32_ACCUMULATION -> GpuOptions.Precision.FP16_WITH_FP32_ACCUM
+                    },
+                bufferStorageType =
+                    when (options.storage) {
+                        Storage.DEFAULT -> null
+                        Storage.BUFFER -> GpuOptions.BufferStorageType.BUFFER
+                        Storage.TEXTURE_2D -> GpuOptions.BufferStorageType.TEXTURE_2D
+                    },
+                backend =
+                    when (options.backend) {
+                        Backend.DEFAULT -> null
+                        Backend.OPENCL -> GpuOptions.Backend.OPENCL
+                        Backend.OPENGL -> GpuOptions.Backend.OPENGL
+                    },
+                priority =
+                    when (options.priority) {
+                        Priority.DEFAULT -> null
+                        Priority.LOW -> GpuOptions.Priority.LOW
+                        Priority.NORMAL -> GpuOptions.Priority.NORMAL
+                        Priority.HIGH -> GpuOptions.Priority.HIGH
+                    },
+            )
+            .takeIf { it != GpuOptions() }
+}
+
+/** The first signature of a compiled model. */
+private class LiteRtModel(private val model: CompiledModel, override val full: Boolean) : Compiled {
+    private val inputs = model.createInputBuffers(0)
+    private val outputs = model.createOutputBuffers(0)
+    private val outputTypes = mutableMapOf<String, TensorType>()
+
+    override fun prepare(inputs: List<Payload>): Feed = refusing {
+        if (inputs.size != this.inputs.size) {
+            throw Refusal("${inputs.size} inputs came for a model that takes ${this.inputs.size}")
+        }
+        val writes = inputs.zip(this.inputs) { payload, buffer -> write(payload, buffer) }
+        Feed { refusing { writes.forEach { it() } } }
+    }
+
+    override fun run() = refusing { model.run(inputs, outputs, 0) }
+
+    override fun read(output: Wanted): Result = refusing {
+        if (output.position >= outputs.size) throw Refusal("the model has no output ${output.position}")
+        val buffer = outputs[output.position]
+        val type = outputTypes.getOrPut(output.name) { model.getOutputTensorType(output.name) }
+        val shape = type.layout?.dimensions.orEmpty()
+        val values =
+            when (type.elementType) {
+                ElementType.FLOAT -> Floats(buffer.readFloat())
+                ElementType.INT -> Ints(buffer.readInt())
+                ElementType.INT64 -> Longs(buffer.readLong())
+                ElementType.INT8 -> Bytes(buffer.readInt8())
+                ElementType.BOOLEAN -> Booleans(buffer.readBoolean())
+            }
+        if (values.size.toLong() != shape.fold(1L) { sum, size -> sum * size }) {
+            throw Refusal("output '${output.name}' gave ${values.size} values for shape $shape")
+        }
+        Result(output.name, shape, values)
+    }
+
+    override fun release(output: Wanted) = outputs[output.position].close()
+
+    override fun close() {
+        (inputs + outputs).forEach(TensorBuffer::close)
+        model.close()
+    }
+
+    /** Converts a payload once; what is given copies it to its buffer. */
+    private fun write(payload: Payload, buffer: TensorBuffer): () -> Unit {
+        val type = model.getInputTensorType(payload.name)
+        val shape = type.layout?.dimensions.orEmpty()
+        val wanted = type.elementType.dtype
+        // A shorter array would leave the rest of the buffer as it was.
+        if (payload.dtype != wanted || payload.shape != shape.map(Int::toLong)) {
+            throw Refusal(
+                "input '${payload.name}' came as ${payload.dtype.wireName} ${payload.shape}, not ${wanted.wireName} $shape"
+            )
+        }
+        val bytes = ByteBuffer.wrap(payload.data).order(ByteOrder.LITTLE_ENDIAN)
+        val count = payload.data.size / wanted.bytes
+        return when (type.elementType) {
+            ElementType.FLOAT -> FloatArray(count).also { bytes.asFloatBuffer().get(it) }.let { { buffer.writeFloat(it) } }
+            ElementType.INT -> IntArray(count).also { bytes.asIntBuffer().get(it) }.let { { buffer.writeInt(it) } }
+            ElementType.INT64 -> LongArray(count).also { bytes.asLongBuffer().get(it) }.let { { buffer.writeLong(it) } }
+            ElementType.INT8 -> ({ buffer.writeInt8(payload.data) })
+            ElementType.BOOLEAN -> BooleanArray(count) { payload.data[it] != 0.toByte() }.let { { buffer.writeBoolean(it) } }
+        }
+    }
+}
+
+private val ElementType.dtype: DType
+    get() =
+        when (this) {
+            ElementType.FLOAT -> DType.FLOAT32
+            ElementType.INT -> DType.INT32
+            ElementType.INT64 -> DType.INT64
+            ElementType.INT8 -> DType.INT8
+            ElementType.BOOLEAN -> DType.BOOL
+        }
+
+/** The runtime's exceptions as refusals, in its own words. */
+private fun <T> refusing(action: () -> T): T =
+    try {
+        action()
+    } catch (error: LiteRtException) {
+        throw Refusal(explain(error.message.orEmpty()))
+    }
+
+private fun explain(message: String): String =
+    if ("Unsupported element type" in message) {
+        "LiteRT's Kotlin API has buffers of float32, int32, int64, int8 and bool only ($message)"
+    } else {
+        message.ifEmpty { "the runtime gave no reason" }
+    }

@@ -1,0 +1,167 @@
+package dev.litertharness.protocol
+
+import java.io.File
+import java.io.IOException
+import java.io.InputStream
+import java.io.OutputStream
+
+/** What a session needs from its surroundings. */
+class Surroundings(
+    val engine: Engine,
+    val store: ModelStore,
+    /** What the device says of itself, anew for each `hello`. */
+    val facts: () -> Map<String, Any?>,
+    /** The thermal status after a run, for `completed`. */
+    val thermal: () -> String = { "" },
+    /** Told in one line what is done; null when nothing is. */
+    val doing: (String?) -> Unit = {},
+    /** The most bytes of inputs that are taken into memory. */
+    val memory: Long = Runtime.getRuntime().maxMemory() / 3,
+)
+
+/** How a session ended. */
+sealed interface End {
+    /** The host is done with the app. */
+    data object Bye : End
+
+    /** The connection is gone or of no more use; the next one may come. */
+    data class Closed(val reason: String) : End
+}
+
+/** Answers one connection's requests in order, as `harness/devices/worker.py` does; keeps the last compiled model. */
+class Session(input: InputStream, output: OutputStream, private val around: Surroundings, patience: Patience = Patience {}) {
+    private val reader = FrameReader(input, patience)
+    private val writer = FrameWriter(output)
+    private var key: Pair<File, Options>? = null
+    private var compiled: Compiled? = null
+
+    /** The session loop: until `bye`, the end of the stream, or a broken rule. */
+    fun serve(): End {
+        try {
+            while (true) {
+                val header = reader.header() ?: return End.Closed("the host closed the connection")
+                if (header.type == "bye") return End.Bye
+                answer(header)
+            }
+        } catch (error: IOException) {
+            return End.Closed(error.message ?: error.javaClass.simpleName)
+        } finally {
+            around.doing(null)
+            forget()
+        }
+    }
+
+    private fun answer(header: Header) {
+        try {
+            when (header.type) {
+                "hello" -> hello(header)
+                "has" -> writer.send("has", header.id, mapOf("present" to around.store.touch(path(header))))
+                "put" -> put(header)
+                "run" -> run(header)
+                else -> throw Refusal("unknown request '${header.type}'")
+            }
+        } catch (refusal: Refusal) {
+            refuse(header, refusal.message.orEmpty())
+        } catch (error: OutOfMemoryError) {
+            forget()
+            refuse(header, "the app has no memory for this (${error.message})")
+        } catch (error: RuntimeException) {
+            refuse(header, error.message ?: error.javaClass.simpleName) // what the runtime's bindings throw
+        }
+    }
+
+    private fun refuse(header: Header, reason: String) {
+        writer.send("failed", header.id, mapOf("kind" to "rejected", "reason" to reason))
+    }
+
+    private fun hello(header: Header) {
+        val asked = header.fields.opt("protocol")
+        if (integer(asked) != PROTOCOL.toLong()) {
+            throw Refusal("protocol ${quoted(asked)} is asked for, this worker speaks $PROTOCOL")
+        }
+        writer.send("hello", header.id, mapOf("protocol" to PROTOCOL, "facts" to around.facts()))
+    }
+
+    private fun path(header: Header): File = around.store.path(header.fields.opt("sha256"))
+
+    private fun put(header: Header) {
+        val model = path(header)
+        val announced = header.payloads.singleOrNull { it.name == "model" }
+        around.doing("receiving a model")
+        // A frame with anything else than the model has no model: its digest is that of nothing.
+        val size = if (header.payloads.size == 1 && announced != null) announced.bytes else 0
+        around.store.put(model, size) { if (announced != null && header.payloads.size == 1) reader.payload(it) }
+        writer.send("put", header.id)
+    }
+
+    private fun run(header: Header) {
+        val request = RunRequest.of(header.fields)
+        val model = path(header)
+        val total = header.payloads.sumOf { it.bytes }
+        if (total > around.memory) {
+            throw Refusal("the inputs have $total bytes, the app takes at most ${around.memory}")
+        }
+        val inputs = header.payloads.map { reader.payload() }
+        try {
+            iterate(header, request, model, inputs)
+        } finally {
+            if (request.final) forget() // whatever became of it: its outputs may be gone
+        }
+    }
+
+    private fun iterate(header: Header, request: RunRequest, model: File, inputs: List<Payload>) {
+        val what = "${model.name.take(12)} on the ${request.options.accelerator.wireName}"
+        around.doing("compiling $what")
+        val started = System.nanoTime()
+        val fresh = compile(model, request.options)
+        val compileNanos = if (fresh) System.nanoTime() - started else 0
+        val engine = compiled ?: error("compile left no model")
+        around.doing("running $what")
+        val feed = engine.prepare(inputs)
+        val samples = mutableListOf<LongArray>()
+        val last = request.warmup + request.iterations - 1
+        for (i in 0..last) {
+            val begin = System.nanoTime()
+            feed.write()
+            val written = System.nanoTime()
+            engine.run()
+            val ran = System.nanoTime()
+            var readNanos = 0L
+            for (wanted in request.outputs) {
+                val before = System.nanoTime()
+                val result = engine.read(wanted)
+                readNanos += System.nanoTime() - before
+                if (i == last) {
+                    writer.send("output", header.id, payloads = listOf(result))
+                    if (request.final) engine.release(wanted)
+                }
+            }
+            if (i >= request.warmup) samples += longArrayOf(written - begin, ran - written, readNanos)
+        }
+        val fields =
+            mapOf(
+                "samples" to samples,
+                "compile_ns" to compileNanos,
+                "compiled" to fresh,
+                "full" to engine.full,
+                "thermal" to around.thermal(),
+            )
+        writer.send("completed", header.id, fields)
+        around.doing(null)
+    }
+
+    private fun compile(model: File, options: Options): Boolean {
+        if (key == model to options) return false
+        if (!around.store.touch(model)) throw Refusal("model ${model.name.take(12)} was not sent")
+        forget() // first: two compiled models at once would double the peak
+        compiled = around.engine.compile(model, options)
+        key = model to options
+        return true
+    }
+
+    private fun forget() {
+        compiled?.close()
+        compiled = null
+        key = null
+    }
+}

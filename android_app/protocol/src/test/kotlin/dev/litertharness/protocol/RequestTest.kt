@@ -1,0 +1,25 @@
+package dev.litertharness.protocol
+
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertFailsWith
+import org.json.JSONObject
+
+class RequestTest {
+    private fun options(json: String) = Options.of(JSONObject(json))
+
+    @Test
+    fun `the three options that every host sends are enough`() {
+        val expected = Options(Accelerator.GPU, Precision.FP16_WITH_FP32_ACCUMULATION, 4)
+        assertEquals(expected, options("""{"accelerator": "gpu", "precision": "fp16-fp32acc", "threads": 4}"""))
+    }
+
+    @Test
+    fun `the CPU takes no option of the GPU`() {
+        val refusal =
+            assertFailsWith<Refusal> {
+                options("""{"accelerator": "cpu", "precision": "default", "threads": 0, "priority": "low"}""")
+            }
+        assertEquals("back end, storage and priority are the GPU's options", refusal.message)
+    }
+}

@@ -1,0 +1,233 @@
+"""Builds the app's own Kotlin for the JVM, unmodified, with the stand-in's android.* and LiteRT classes in the place of
+the phone's; run by itself it prints where the build is.
+
+Kotlin's compiler comes from npm, JNA, org.json and JUnit from Debian's packages, all unpacked under the cache folder
+and nowhere else. A build is kept by the content of its sources.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.devices.host import cache_folder
+
+HERE = Path(__file__).parent
+ANDROID_APP = HERE.parent.parent / "android_app"
+PACKAGES = ("libjna-java", "libjna-jni", "libandroid-json-java", "junit4", "libhamcrest-java")
+COMPILER_JARS = ("kotlin-compiler", "kotlin-stdlib", "kotlin-script-runtime", "kotlin-reflect", "annotations-13.0")
+FETCH_SECONDS = 300
+COMPILE_SECONDS = 300
+
+
+class MissingPart(Exception):
+    """What the stand-in needs is not here and cannot be had; the message says how to have it."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A finished build: class paths for the app and for the tests of its protocol."""
+
+    folder: Path
+    libraries: tuple[Path, ...]
+    test_libraries: tuple[Path, ...]
+
+    @property
+    def app(self) -> str:
+        """Class path of the app on the JVM."""
+        return os.pathsep.join(map(str, (self.folder / "app.jar", self.folder / "protocol.jar", *self.libraries)))
+
+    @property
+    def tests(self) -> str:
+        """Class path of the protocol's own tests."""
+        jars = (self.folder / "tests.jar", self.folder / "protocol.jar", *self.libraries, *self.test_libraries)
+        return os.pathsep.join(map(str, jars))
+
+
+def kotlin_version() -> str:
+    """The version that the Gradle project's catalog names."""
+    catalog = tomllib.loads((ANDROID_APP / "gradle" / "libs.versions.toml").read_text("utf-8"))
+    return str(catalog["versions"]["kotlin"])
+
+
+def app_version() -> str:
+    """The app's version, from the Gradle properties."""
+    found = re.search(r"^appVersion=(.+)$", (ANDROID_APP / "gradle.properties").read_text("utf-8"), re.M)
+    assert found, "gradle.properties has no appVersion"
+    return found[1].strip()
+
+
+def build() -> Build:
+    """The build for the sources as they are, made now if it is not there.
+
+    Raises:
+        MissingPart: Java, npm, apt or the network is not here. AssertionError: the sources do not compile.
+    """
+    home = cache_folder() / "standin"
+    home.mkdir(parents=True, exist_ok=True)
+    with _only_one(home / "lock"):
+        compiler, libraries, test_libraries = _parts(home)
+        sources = {
+            "protocol": _kotlin(ANDROID_APP / "protocol" / "src" / "main"),
+            "app": [*_kotlin(ANDROID_APP / "app" / "src" / "main"), *_kotlin(HERE / "jvm")],
+            "tests": _kotlin(ANDROID_APP / "protocol" / "src" / "test"),
+        }
+        folder = home / f"build-{_digest(sources)}"
+        if not folder.exists():
+            partial = home / "build.part"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            generated = partial / "BuildConfig.kt"
+            generated.write_text(_build_config(), "utf-8")
+            protocol = partial / "protocol.jar"
+            _compile(compiler, sources["protocol"], protocol, libraries)
+            _compile(compiler, [*sources["app"], generated], partial / "app.jar", (protocol, *libraries))
+            # The tests see what is internal, as they do under Gradle.
+            friends = (f"-Xfriend-paths={protocol}",)
+            _compile(
+                compiler, sources["tests"], partial / "tests.jar", (protocol, *libraries, *test_libraries), friends
+            )
+            partial.rename(folder)
+    return Build(folder, libraries, test_libraries)
+
+
+def java() -> str:
+    """The Java launcher. Raises MissingPart."""
+    return _tool("java", "apt-get install openjdk-17-jre-headless")
+
+
+def _kotlin(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.kt"))
+
+
+def _digest(sources: dict[str, list[Path]]) -> str:
+    digest = hashlib.sha256(f"{kotlin_version()} {_build_config()}".encode())
+    for path in sorted(path for paths in sources.values() for path in paths):
+        digest.update(f"{path.relative_to(ANDROID_APP.parent)}\0".encode() + path.read_bytes() + b"\0")
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build_config() -> str:
+    """What Gradle generates for the app; the runtime here is the wheel's."""
+    runtime = importlib.metadata.version("ai-edge-litert")
+    constants = {"LITERT_VERSION": runtime, "VERSION_NAME": app_version()}
+    lines = [f'    const val {name} = "{value}"' for name, value in constants.items()]
+    return "\n".join(["package dev.litertharness", "", "object BuildConfig {", *lines, "}", ""])
+
+
+def _compile(
+    compiler: tuple[Path, ...], sources: list[Path], jar: Path, libraries: tuple[Path, ...], flags: tuple[str, ...] = ()
+) -> None:
+    command = [java(), "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", _path(compiler)]
+    command += [
+        "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler",
+        "-no-stdlib",
+        "-no-reflect",
+        "-jvm-target",
+        "17",
+        "-Werror",
+    ]
+    command += ["-module-name", jar.stem, "-cp", _path(libraries), "-d", str(jar), *flags, *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False)
+    assert done.returncode == 0, f"{jar.stem} does not compile:\n{done.stderr}"
+
+
+def _path(jars: tuple[Path, ...]) -> str:
+    return os.pathsep.join(map(str, jars))
+
+
+def _parts(home: Path) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[Path, ...]]:
+    """(compiler, libraries, libraries of the tests), fetched once."""
+    version = kotlin_version()
+    kotlin = _fetched(home / f"kotlin-{version}", lambda folder: _fetch_kotlin(folder, version)) / "package" / "lib"
+    debian = _fetched(home / f"debian-{platform.machine()}", _fetch_debian)
+    jars = debian / "usr" / "share" / "java"
+    coroutines = kotlin / "kotlinx-coroutines-core-jvm.jar"
+    compiler = (*(kotlin / f"{name}.jar" for name in COMPILER_JARS), coroutines)
+    libraries = (kotlin / "kotlin-stdlib.jar", jars / "com.android.json.jar", jars / "jna.jar", debian / "native")
+    tests = (
+        kotlin / "kotlin-test.jar",
+        kotlin / "kotlin-test-junit.jar",
+        jars / "junit4.jar",
+        jars / "hamcrest-core.jar",
+    )
+    return compiler, libraries, tests
+
+
+def _fetched(folder: Path, fetch: Callable[[Path], None]) -> Path:
+    if not folder.exists():
+        partial = folder.with_name(folder.name + ".part")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        fetch(partial)
+        partial.rename(folder)
+    return folder
+
+
+def _fetch_kotlin(folder: Path, version: str) -> None:
+    npm = _tool("npm", "apt-get install npm")
+    _run([npm, "pack", "--silent", f"kotlin-compiler@{version}"], folder)
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    archive.unlink()
+
+
+def _fetch_debian(folder: Path) -> None:
+    apt, dpkg = _tool("apt-get", "a Debian or Ubuntu machine"), _tool("dpkg-deb", "a Debian or Ubuntu machine")
+    _run([apt, "download", *PACKAGES], folder)
+    for package in sorted(folder.glob("*.deb")):
+        _run([dpkg, "-x", str(package), str(folder)], folder)
+        package.unlink()
+    # Debian's JNA looks for its library under /usr/lib, else in the class path under this name.
+    (library,) = folder.glob("usr/lib/*/jni/libjnidispatch.system.so")
+    machine = platform.machine().replace("x86_64", "x86-64")
+    named = folder / "native" / "com" / "sun" / "jna" / f"linux-{machine}" / "libjnidispatch.so"
+    named.parent.mkdir(parents=True)
+    shutil.copy(library, named)
+
+
+def _tool(name: str, how: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise MissingPart(f"The phone's stand-in needs {name}, which is not here: {how}.")
+    return found
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise MissingPart(f"`{' '.join(command[:3])} …` took over {FETCH_SECONDS} s: is there a network?") from None
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise MissingPart(f"`{' '.join(command[:3])} …` failed, which the phone's stand-in needs: {last}")
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """One process at a time, as pytest-xdist starts several."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"{build().folder}\n")
+    except MissingPart as missing:
+        sys.exit(str(missing))
