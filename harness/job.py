@@ -14,17 +14,23 @@ import numpy as np
 
 Accelerator = Literal["cpu", "gpu", "npu", "reference"]
 Precision = Literal["default", "fp16", "fp32", "fp16-fp32acc"]
+Backend = Literal["default", "opencl", "opengl"]
+Storage = Literal["default", "buffer", "texture-2d"]
+Priority = Literal["default", "low", "normal", "high"]
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Options:
     """How a model is compiled. `reference` is the host's plain CPU kernels without any delegate; `threads` 0 lets the
-    runtime choose."""
+    runtime choose; `backend`, `storage` and `priority` are a phone's GPU's."""
 
     accelerator: Accelerator = "gpu"
     precision: Precision = "default"
     threads: int = 0
+    backend: Backend = "default"
+    storage: Storage = "default"
+    priority: Priority = "default"
 
     @property
     def half(self) -> bool:
@@ -34,7 +40,8 @@ class Options:
 
 @dataclass(frozen=True)
 class OutputPort:
-    """An output that a job may want: its name, its position in the signature, and what its values must be."""
+    """An output that a job may want: its name, its position in the runtime's order (the subgraph's; a signature may
+    have another), and what its values must be."""
 
     name: str
     position: int
@@ -51,8 +58,9 @@ class OutputPort:
 class Job:
     """One model, its inputs by name, and what is wanted of it.
 
-    The model's first signature is run. `iterations` runs are timed after `warmup` ones; the values returned are those
-    of the last run. `final` lets the device free each output as it is sent, and the compiled model after that.
+    The model's first signature is run; its inputs are in the runtime's order, like positions. `iterations` runs are
+    timed after `warmup` ones; the values returned are those of the last run. `final` lets the device free each output
+    as it is sent, and the compiled model after that.
     """
 
     model: bytes

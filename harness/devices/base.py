@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,6 +148,7 @@ class Device:
             adapter=self._adapter,
             log=log,
             boot_id=str(self._hello.get("boot_id", "")),
+            thermal=done.thermal,
         )
 
     def _connected(self) -> Link:
@@ -254,13 +255,15 @@ class _Report:
     compile_ns: int
     compiled: bool
     full: bool
+    thermal: str
 
 
 def _report_of(message: Message, iterations: int) -> _Report:
     fields = message.fields
     try:
         samples = tuple(Sample(*(int(v) for v in row)) for row in fields["samples"])
-        report = _Report(samples, int(fields["compile_ns"]), bool(fields["compiled"]), bool(fields["full"]))
+        compile_ns, thermal = int(fields["compile_ns"]), str(fields.get("thermal", ""))
+        report = _Report(samples, compile_ns, bool(fields["compiled"]), bool(fields["full"]), thermal)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise LinkError("the run's end came without samples, compile_ns, compiled and full") from None
     if len(samples) != iterations:
@@ -269,7 +272,8 @@ def _report_of(message: Message, iterations: int) -> _Report:
 
 
 def _options(options: Options) -> dict[str, Any]:
-    return {"accelerator": options.accelerator, "precision": options.precision, "threads": options.threads}
+    chosen = {key: value for key, value in asdict(options).items() if value != "default"}
+    return {"accelerator": options.accelerator, "precision": options.precision, "threads": options.threads} | chosen
 
 
 def _seen(values: Array | None) -> str:

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from harness.devices.base import Device, Sink
 from harness.errors import DeviceError, UsageError
-from harness.graph.model import Model
+from harness.graph.model import Graph, Model, Port, indices
 from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 
 
@@ -22,7 +22,7 @@ def output_ports(model: Model) -> tuple[OutputPort, ...]:
     if not graph.outputs:
         raise UsageError("The model has no outputs.", "Export it with the results that are wanted.")
     ports = []
-    for position, port in enumerate(graph.outputs):
+    for position, port in zip(_positions(model, graph, graph.outputs), graph.outputs, strict=True):
         tensor = graph.tensors[port.tensor]
         if tensor.shape is None or tensor.dtype is None:
             raise UsageError(
@@ -31,6 +31,20 @@ def output_ports(model: Model) -> tuple[OutputPort, ...]:
             )
         ports.append(OutputPort(port.name, position, tensor.dtype, tensor.shape))
     return tuple(ports)
+
+
+def _positions(model: Model, graph: Graph, ports: Sequence[Port]) -> list[int]:
+    """Where the runtime has each port: it keeps the subgraph's order, of which a signature's may be another."""
+    sub = model.root.subgraphs[graph.subgraph]
+    tensors = indices(sub.inputs if ports is graph.inputs else sub.outputs)
+    taken: dict[int, int] = {}
+    positions = []
+    for port in ports:
+        places = [i for i, tensor in enumerate(tensors) if tensor == port.tensor]
+        again = taken.get(port.tensor, 0)
+        positions.append(places[min(again, len(places) - 1)])
+        taken[port.tensor] = again + 1
+    return positions
 
 
 def make_job(
@@ -46,11 +60,13 @@ def make_job(
 ) -> Job:
     """A job on the model's first signature; `wanted` names the outputs to bring back (None: all)."""
     data = model.to_bytes()
+    graph = model.graph()
+    order = dict(zip((port.name for port in graph.inputs), _positions(model, graph, graph.inputs), strict=True))
     ports = [] if wanted == () else [p for p in output_ports(model) if wanted is None or p.name in wanted]
     return Job(
         model=data,
         sha256=hashlib.sha256(data).hexdigest(),
-        inputs=inputs,
+        inputs=dict(sorted(inputs.items(), key=lambda item: order.get(item[0], len(order)))),
         outputs=tuple(ports),
         options=options,
         warmup=warmup,

@@ -24,6 +24,7 @@ import numpy as np
 from harness.devices.link import DTYPES, PROTOCOL, Link, LinkError, Message
 
 PRECISIONS = ("default", "fp16", "fp32", "fp16-fp32acc")
+GPU_CHOICES = ("backend", "storage", "priority")
 
 Array = np.ndarray[Any, Any]
 
@@ -304,6 +305,8 @@ class Request:
         """Check a message. Raises Refusal."""
         fields = message.fields
         options, names, positions = (fields.get(key) for key in ("options", "outputs", "positions"))
+        if isinstance(options, dict) and (chosen := [key for key in GPU_CHOICES if key in options]):
+            raise Refusal(f"this runtime's Python API has no choice of {', '.join(chosen)}")
         if not isinstance(options, dict) or set(options) != {"accelerator", "precision", "threads"}:
             raise Refusal("the options lack accelerator, precision or threads, or hold more")
         if not isinstance(options["accelerator"], str) or options["precision"] not in PRECISIONS:

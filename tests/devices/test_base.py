@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,24 @@ class TestHonestPeer:
             "iterations": 1,
             "final": False,
         }
+
+    def test_a_choice_for_the_gpu_of_a_phone_is_sent_only_when_it_is_made(self, scripted: Scripted, job: Job) -> None:
+        device, peer = scripted(run=say_outputs(("y", TWOS)))
+        device.run(replace(job, options=Options("gpu", backend="opencl", priority="low")))
+        (request,) = (m for m in peer.requests if m.type == "run")
+        assert request.fields["options"] == {
+            "accelerator": "gpu",
+            "precision": "default",
+            "threads": 0,
+            "backend": "opencl",
+            "priority": "low",
+        }
+
+    def test_the_thermal_status_after_the_run_is_kept(self, scripted: Scripted, job: Job) -> None:
+        device, _ = scripted(run=say_outputs(("y", TWOS), thermal="light"))
+        outcome = device.run(job)
+        assert isinstance(outcome, Completed)
+        assert outcome.thermal == "light"
 
     def test_a_model_that_is_there_is_not_sent(self, scripted: Scripted, job: Job) -> None:
         device, peer = scripted(run=say_outputs(("y", TWOS)))

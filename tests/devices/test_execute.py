@@ -56,6 +56,29 @@ def test_a_job_carries_the_model_and_only_what_is_wanted(two_outputs: Model) -> 
     assert len(make_job(two_outputs, inputs, Options(), timeout=1).outputs) == 2
 
 
+def test_inputs_and_positions_follow_the_subgraph_where_the_signature_has_another_order() -> None:
+    graph = GraphBuilder()
+    a, b = graph.input("a", (2,)), graph.input("b", (2,))
+    graph.output(graph.binary("SUB", a, b), "difference")
+    graph.output(graph.binary("ADD", a, b), "sum")
+    model = graph.build()
+    signature = model.root.signatureDefs[0]
+    signature.inputs, signature.outputs = signature.inputs[::-1], signature.outputs[::-1]
+    model.edited()
+    assert [port.name for port in model.graph().outputs] == ["sum", "difference"]
+    job = make_job(model, {"b": normal((2,)), "a": normal((2,))}, Options(), timeout=1)
+    assert [(port.name, port.position) for port in job.outputs] == [("sum", 1), ("difference", 0)]
+    assert list(job.inputs) == ["a", "b"]
+
+
+def test_one_tensor_that_is_two_outputs_has_two_positions() -> None:
+    graph = GraphBuilder()
+    y = graph.unary("RELU", graph.input("x", (2,)))
+    graph.output(y, "first")
+    graph.output(y, "second")
+    assert [port.position for port in output_ports(graph.build())] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("accelerator", "precision", "half"),
     [
