@@ -147,7 +147,7 @@ def devices(as_json: JsonOption = False) -> None:
     table = Table("name", "what", box=None, header_style="dim", pad_edge=False)
     table.add_row("host", "this machine's CPU and GPU; host@RELEASE for another ai-edge-litert")
     for device in found:
-        table.add_row(device.serial, escape(f"{device.product} ({device.state})"))
+        table.add_row(escape(device.serial), escape(f"{device.product} ({device.state})".strip()))
     for name, profile in known.items():
         here = any(d.product == profile.product for d in found)
         table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")

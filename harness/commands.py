@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.devices.android import PhoneOptions
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
@@ -48,6 +49,7 @@ class Request:
     signature: str | None = None
     given: dict[str, Array] | None = None
     provenance: str | None = None
+    phone: PhoneOptions = field(default_factory=PhoneOptions)
 
 
 class Scene(Protocol):
@@ -73,7 +75,8 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
     case = Case(model, inputs, request.options, request.timeout, request.seed)
     with ExitStack() as stack:
-        device: Device = stack.enter_context(open_device(request.device, lambda what: progress.stage(what, 20.0)))
+        opened = open_device(request.device, lambda what: progress.stage(what, 20.0), request.phone)
+        device: Device = stack.enter_context(opened)
         host = stack.enter_context(HostDevice())
         run = stack.enter_context(RunFolder.create(request.out, command, str(request.model), request.device))
         if request.given is not None:

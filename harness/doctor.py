@@ -8,14 +8,20 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from harness import __version__
+from harness.devices.adb import Adb, AdbError, Attached, Server
+from harness.devices.apk import installed_version
 from harness.devices.execute import failure, make_job
 from harness.devices.host import HostDevice, cache_folder
+from harness.devices.ready import readiness
+from harness.devices.recovery import UNAUTHORIZED
 from harness.devices.registry import attached_devices
 from harness.errors import DeviceError
 from harness.graph.build import GraphBuilder
@@ -55,6 +61,9 @@ def examine(results: Path) -> Iterator[Check]:
     )
     for check in checks:
         yield check()
+    with suppress(DeviceError):  # its own line says so
+        for phone in attached_devices():
+            yield _phone(phone)
 
 
 def _python() -> Check:
@@ -100,15 +109,32 @@ def _gpu() -> Check:
 
 
 def _adb() -> Check:
-    import adbutils
-
     try:
         found = attached_devices()
-        version = adbutils.AdbClient(socket_timeout=10).server_version()
-    except DeviceError as error:
-        return Check("adb", "optional", error.message, "pip install -U adbutils  (phones only)")
-    seen = ", ".join(f"{d.serial} {d.product or d.state}" for d in found)
-    return Check("adb", "ok", f"server {version}, " + (f"attached: {seen}" if seen else "no phone attached"))
+        version = Adb(Server()).call("version").splitlines()[1].removeprefix("Version ")
+    except (DeviceError, IndexError) as error:
+        return Check("adb", "optional", str(error), "pip install -U adbutils  (phones only)")
+    count = {0: "no phone", 1: "one phone"}.get(len(found), f"{len(found)} phones")
+    return Check("adb", "ok", f"{version}, {count} attached")
+
+
+def _phone(phone: Attached) -> Check:
+    """How a phone stands; it is asked and left as it is."""
+    name = f"phone {phone.serial}" + (f" ({phone.product})" if phone.product else "")
+    if phone.state != "device":
+        mend = UNAUTHORIZED if phone.state in ("unauthorized", "no permissions") else "adb reconnect offline"
+        return Check(name, "optional", phone.state, mend)
+    adb = Adb(Server(), phone.serial)
+    try:
+        found, version = readiness(adb), installed_version(adb)
+    except AdbError as error:
+        return Check(name, "optional", error.message, error.next_step)
+    app = {None: "the app is not installed yet", __version__: f"app {version}"}.get(
+        version, f"app {version}, to be replaced by {__version__}"
+    )
+    complaints = "; ".join(what for what, _ in found.complaints)
+    detail = f"{found}; {app}" + (f"; not ready: {complaints}" if complaints else "")
+    return Check(name, "optional" if complaints else "ok", detail, found.complaints[0][1] if complaints else "")
 
 
 def _disk(name: str, folder: Path) -> Check:

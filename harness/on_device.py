@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.commands import Request, audit_command, compare_command, localize_command
+from harness.devices.android import PhoneOptions
 from harness.graph.audit import Audit
 from harness.graph.model import Model
 from harness.job import Array, Options
@@ -21,6 +22,7 @@ class OnDevice:
     name: str
     out: Path
     timeout: float
+    phone: PhoneOptions = field(default_factory=PhoneOptions)
     _models: dict[str, Path] = field(default_factory=dict)
 
     def compare(
@@ -44,7 +46,8 @@ class OnDevice:
     ) -> Request:
         given = None if inputs is None else dict(inputs)
         chosen = Options(**options)  # type: ignore[arg-type]
-        return Request(self._path(model), self.name, chosen, given=given, out=self.out, timeout=self.timeout)
+        path = self._path(model)
+        return Request(path, self.name, chosen, given=given, out=self.out, timeout=self.timeout, phone=self.phone)
 
     def _path(self, model: Model | Path | str) -> Path:
         if not isinstance(model, Model):

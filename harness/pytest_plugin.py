@@ -17,17 +17,20 @@ import pytest
 
 # Imported only when a test asks for a device: the plugin is loaded by every pytest run of an environment.
 if TYPE_CHECKING:
+    from harness.devices.android import PhoneOptions
     from harness.devices.base import Device
     from harness.on_device import OnDevice
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--device`, `--job-timeout`, `--results`."""
+    """`--device`, `--job-timeout`, `--results`, `--apk`, `--cool-down`."""
     group = parser.getgroup("harness", "models on devices")
     group.addoption(
         "--device", action="append", metavar="NAME", help="host, host@RELEASE, a phone; may be repeated (default: host)"
     )
     group.addoption("--job-timeout", type=float, default=600.0, metavar="S", help="seconds until a job is killed")
+    group.addoption("--apk", type=Path, metavar="FILE", help="a prebuilt app for phones, instead of Gradle's")
+    group.addoption("--cool-down", type=float, default=0.0, metavar="S", help="wait so long till a phone is cool")
     group.addoption("--results", metavar="DIR", help="keep run folders and reports here (default: pytest's own folder)")
 
 
@@ -55,12 +58,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device_name", list(names), scope="session")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under pytest-xdist with `--dist loadgroup`, the tests of one device go to one worker and none waits for it."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("device_name")  # type: ignore[attr-defined]
+        if name:
+            item.add_marker(pytest.mark.xdist_group(str(name)))
+
+
 @pytest.fixture(scope="session")
-def device(device_name: str) -> Iterator[Device]:
-    """The device itself, started on the first job."""
+def device(device_name: str, request: pytest.FixtureRequest) -> Iterator[Device]:
+    """The device itself, started on the first job and nobody else's until the session ends."""
     from harness.devices.registry import open_device
 
-    with open_device(device_name) as opened:
+    with open_device(device_name, phone=_phone(request.config)) as opened:
         yield opened
 
 
@@ -71,4 +84,10 @@ def on_device(device_name: str, request: pytest.FixtureRequest, tmp_path_factory
 
     kept = request.config.getoption("--results")
     out = Path(kept) if kept else tmp_path_factory.mktemp("runs")
-    return OnDevice(device_name, out, request.config.getoption("--job-timeout"))
+    return OnDevice(device_name, out, request.config.getoption("--job-timeout"), _phone(request.config))
+
+
+def _phone(config: pytest.Config) -> PhoneOptions:
+    from harness.devices.android import PhoneOptions
+
+    return PhoneOptions(config.getoption("--apk"), config.getoption("--cool-down"))

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from harness.commands import Request
+from harness.devices.android import PhoneOptions
 from harness.job import Options, Precision
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
@@ -35,8 +36,17 @@ def _template(
     out: OutOption = Path("results"),
     timeout: TimeoutOption = 600.0,
     signature: SignatureOption = None,
+    apk: Annotated[
+        Path | None, typer.Option("--apk", metavar="FILE", help="For a phone: a prebuilt app, instead of Gradle's.")
+    ] = None,
+    cool_down: Annotated[
+        float,
+        typer.Option("--cool-down", metavar="S", min=0, max=86400, help="For a phone: wait so long till it is cool."),
+    ] = 0.0,
 ) -> Request:
-    return Request(model, device, Options(accelerator, precision), inputs, seed, out, timeout, signature)
+    options = Options(accelerator, precision)
+    phone = PhoneOptions(apk, cool_down)
+    return Request(model, device, options, inputs, seed, out, timeout, signature, phone=phone)
 
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:

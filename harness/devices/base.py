@@ -58,6 +58,9 @@ class Launcher(Protocol):
     def death(self) -> tuple[str, str] | None:
         """(sentence, signal name) when the process ended by itself, waiting a moment for its end; else None."""
 
+    def lost(self, reason: str) -> str:
+        """`reason` with what can be said of the device when the connection broke and the process did not end."""
+
     def kill(self) -> None:
         """End it at once, whatever it does."""
 
@@ -233,10 +236,11 @@ class Device:
 
     def _post_mortem(self, error: LinkError, mark: int) -> Failure:
         death = self._launcher.death()
+        reason = "" if death else self._launcher.lost(str(error))
         self._drop()
         log = self._launcher.log(mark)
         if death is None:
-            return Lost(str(error), log)
+            return Lost(reason, log)
         said = last_words(log)
         return Crashed(f"{death[0]} ({said})" if said else death[0], death[1], log)
 
@@ -290,7 +294,7 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     if start >= 0:
         block = log[start:].splitlines()[1:]
         ops = []
-        for line in block:
+        for line in (said.removeprefix("ERROR: ") for said in block):  # a phone's log has the level on each line
             if re.match(r"^(\d+ operations|No operations)", line):
                 break
             ops.append(line.strip())
@@ -304,7 +308,9 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
 
 def last_words(log: str) -> str:
     """The last thing that sounds fatal in a log: a failed check, a fatal line or an error; empty when nothing does."""
-    fatal = re.findall(r"^(?:F\d{4} .*?\] (.+)|ERROR: (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M)
+    fatal = re.findall(
+        r"^(?:F\d{4} .*?\] (.+)|(?:ERROR|FATAL): (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M
+    )
     return next((text.strip() for text in fatal[-1] if text), "")[:200] if fatal else ""
 
 

@@ -96,6 +96,10 @@ class HostLauncher:
             return f"the worker was ended by {name}", name
         return f"the worker ended with exit code {code}", ""
 
+    def lost(self, reason: str) -> str:
+        """Nothing more can be said: the worker is here, and spoke nonsense."""
+        return reason
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         if self._process is not None:

@@ -3,17 +3,20 @@ latter two with `@server:port` behind it for a remote adb server."""
 
 from __future__ import annotations
 
-import subprocess
+import time
 import tomllib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
+from harness.devices.adb import Adb, AdbError, Attached, Server
+from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.base import Device
 from harness.devices.host import HostDevice, Progress, release_environment
+from harness.devices.recovery import UNAUTHORIZED
 from harness.errors import DeviceError, UsageError
 
-ADB_SECONDS = 10.0
+RECONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -25,49 +28,54 @@ class Profile:
     title: str
 
 
-@dataclass(frozen=True)
-class Attached:
-    """A device that an adb server lists."""
-
-    serial: str
-    state: str
-    product: str
-
-
 def profiles() -> dict[str, Profile]:
     """The phones known by name."""
     table = tomllib.loads(files("harness.devices").joinpath("profiles.toml").read_text("utf-8"))
     return {name: Profile(name, entry["product"], entry["title"]) for name, entry in table.items()}
 
 
-def open_device(name: str, progress: Progress | None = None) -> Device:
+def open_device(name: str, progress: Progress | None = None, phone: PhoneOptions | None = None) -> Device:
     """The device of that name, not started yet.
 
     Raises:
-        UsageError: nothing has that name. DeviceError: it is known but not here.
+        UsageError: nothing has that name, or several phones do. DeviceError: it is known but not here.
     """
     if name == "host" or name.startswith("host@"):
         return HostDevice(name, progress=progress)
-    plain, _, server = name.partition("@")
-    attached = attached_devices(server)
+    return AndroidDevice(name, find_phone(name), phone, progress=progress)
+
+
+def find_phone(name: str) -> Adb:
+    """adb on the phone of that name. Raises as :func:`open_device`."""
+    plain, _, at = name.partition("@")
+    server = Server.of(at)
     profile = profiles().get(plain)
+    attached = attached_devices(server)
+    if profile is not None and not _of(profile, attached) and any(d.state == "offline" for d in attached):
+        attached = _reconnected(server, profile, attached)
     seen = ", ".join(f"{d.serial} ({d.product or d.state})" for d in attached) or "no device"
-    if profile is not None:
-        matching = [d for d in attached if d.product == profile.product and d.state == "device"]
-        if not matching:
-            raise DeviceError(
-                f"No {profile.title} ({profile.product}) is attached: adb sees {seen}.",
-                "Connect it, allow USB debugging on its screen, and look at `adb devices`.",
+    if profile is None:
+        known = {d.serial: d for d in attached}
+        if plain not in known:
+            raise UsageError(
+                f"There is no device '{name}': adb sees {seen}.",
+                f"Use host, host@RELEASE, a serial that adb lists, or one of: {', '.join(profiles())}.",
             )
-    elif plain not in [d.serial for d in attached]:
-        raise UsageError(
-            f"There is no device '{name}': adb sees {seen}.",
-            f"Use host, host@RELEASE, a serial that adb lists, or one of: {', '.join(profiles())}.",
+        if known[plain].state in ("unauthorized", "no permissions"):
+            raise DeviceError(f"{plain} is {known[plain].state} for adb.", UNAUTHORIZED)
+        return Adb(server, plain)
+    matching = _of(profile, attached)
+    if not matching:
+        raise DeviceError(
+            f"No {profile.title} ({profile.product}) is attached: adb sees {seen}.",
+            "Connect it, allow USB debugging on its screen, and look at `adb devices`.",
         )
-    raise DeviceError(
-        f"'{name}' is attached, but this release drives the host only.",
-        "Use --device host or --device host@RELEASE.",
-    )
+    if len(matching) > 1:
+        serials = [d.serial for d in matching]
+        raise UsageError(
+            f"'{name}' could be any of {len(serials)} phones: {', '.join(serials)}.", f"Use --device {serials[0]}."
+        )
+    return Adb(server, matching[0].serial)
 
 
 def check_device(name: str) -> None:
@@ -75,41 +83,43 @@ def check_device(name: str) -> None:
     if name.startswith("host@"):
         release_environment(name.removeprefix("host@"))
     elif name != "host":
-        open_device(name).close()
+        find_phone(name)
 
 
-def attached_devices(server: str = "") -> list[Attached]:
-    """What adb lists; an empty `server` is the local one, which is started if needed.
+def attached_devices(server: Server | None = None) -> list[Attached]:
+    """What adb lists, by default on this machine's server, which is started if needed.
 
     Raises:
-        DeviceError: adb cannot be asked. UsageError: `server` is not HOST or HOST:PORT.
+        DeviceError: adb cannot be asked.
     """
-    import adbutils
-
-    host, _, port = server.partition(":")
-    if port and not (port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16):
-        raise UsageError(f"'{server}' is not an adb server.", "Write it as NAME@HOST:PORT.")
-    if not server:
-        _start_server(adbutils.adb_path())
-    client = adbutils.AdbClient(host or "127.0.0.1", int(port or 5037), socket_timeout=ADB_SECONDS)
+    where = server or Server()
     try:
-        found = [Attached(info.serial, info.state, "") for info in client.list()]
-        return [Attached(d.serial, d.state, _product(client, d)) for d in found]
-    except (adbutils.AdbError, OSError, RuntimeError) as error:
+        return [replace(d, product=_product(where, d)) for d in Adb(where).listed()]
+    except AdbError as error:
+        said = error.output.strip().splitlines()[-1:] or [error.message]
         raise DeviceError(
-            f"The adb server at {server or 'this machine'} cannot be asked ({error}).",
-            "Run `adb start-server` there.",
+            f"The adb server at {where} cannot be asked ({said[0]}).", "Run `adb start-server` there."
         ) from None
 
 
-def _start_server(adb: str) -> None:
-    """Start the local adb server without its chatter; what goes wrong shows when it is asked."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run([adb, "start-server"], capture_output=True, timeout=ADB_SECONDS, check=False)
+def _of(profile: Profile, attached: list[Attached]) -> list[Attached]:
+    return [d for d in attached if d.product == profile.product and d.state == "device"]
 
 
-def _product(client: object, device: Attached) -> str:
-    if device.state != "device":
-        return ""
-    value = client.device(serial=device.serial).getprop("ro.product.device")  # type: ignore[attr-defined]
-    return str(value)
+def _reconnected(server: Server, profile: Profile, attached: list[Attached]) -> list[Attached]:
+    """The list again once phones that were offline had a moment to come back; one of them may be the one meant."""
+    with suppress(AdbError):
+        Adb(server).call("reconnect", "offline")
+    deadline = time.monotonic() + RECONNECT_SECONDS
+    while not _of(profile, attached) and time.monotonic() < deadline:
+        time.sleep(0.25)
+        attached = attached_devices(server)
+    return attached
+
+
+def _product(server: Server, device: Attached) -> str:
+    if device.state != "device" or device.product:
+        return device.product
+    with suppress(AdbError):
+        return Adb(server, device.serial).getprop("ro.product.device")
+    return ""

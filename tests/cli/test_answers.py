@@ -210,7 +210,7 @@ class TestLocalize:
         model = healthy_mlp()
         path = saved(tmp_path, model)
         device = Half(model, {model.graph().outputs[0].tensor: SHIFTED}, sees=is_untouched(model))
-        monkeypatch.setattr(commands, "open_device", lambda name, progress: device)
+        monkeypatch.setattr(commands, "open_device", lambda *_: device)
         monkeypatch.setattr(
             "sys.argv", ["harness", "localize", str(path), "--json", "--out", str(tmp_path / "results")]
         )

@@ -109,6 +109,9 @@ class Peer:
     def death(self) -> tuple[str, str] | None:
         return self.died
 
+    def lost(self, reason: str) -> str:
+        return reason
+
     def kill(self) -> None:
         self.killed += 1
         if self._thread is not None:

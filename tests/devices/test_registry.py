@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from harness.devices import registry
+from harness.devices import adb, registry
+from harness.devices.adb import Attached, Server
 from harness.devices.host import HostDevice
-from harness.devices.registry import Attached, attached_devices, check_device, open_device, profiles
+from harness.devices.registry import attached_devices, check_device, open_device, profiles
 from harness.errors import DeviceError, UsageError
 
 
@@ -20,8 +20,8 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
     """What adb lists, which a test fills; asked of the local server only."""
     found: list[Attached] = []
 
-    def ask(server: str = "") -> list[Attached]:
-        assert server == ""
+    def ask(server: Server) -> list[Attached]:
+        assert server == Server()
         return found
 
     monkeypatch.setattr(registry, "attached_devices", ask)
@@ -29,7 +29,7 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
 
 
 def test_the_host_needs_no_adb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "attached_devices", lambda server="": pytest.fail("adb was asked"))
+    monkeypatch.setattr(registry, "attached_devices", lambda server: pytest.fail("adb was asked"))
     with open_device("host") as device:
         assert isinstance(device, HostDevice)
         assert (device.name, device.kind) == ("host", "host")
@@ -67,10 +67,9 @@ def test_a_name_that_nothing_has_is_misuse(attached: list[Attached], name: str) 
 )
 def test_a_server_is_a_host_and_a_port(server: str) -> None:
     with pytest.raises(UsageError, match="is not an adb server"):
-        attached_devices(server)
+        check_device(f"pixel8a@{server}")
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # adbutils leaves its socket to the collector
 def test_a_server_that_does_not_listen_is_device_trouble() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -79,8 +78,6 @@ def test_a_server_that_does_not_listen_is_device_trouble() -> None:
             open_device(f"pixel8a@127.0.0.1:{port}")
     assert caught.value.message.startswith(f"The adb server at 127.0.0.1:{port} cannot be asked (")
     assert caught.value.next_step == "Run `adb start-server` there."
-    del caught  # its traceback holds the socket
-    gc.collect()
 
 
 @pytest.fixture
@@ -104,6 +101,6 @@ def silent_server() -> Iterator[int]:
 
 
 def test_a_server_that_never_answers_is_given_up(silent_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "ADB_SECONDS", 0.3)
-    with pytest.raises(DeviceError, match="cannot be asked"):
-        attached_devices(f"127.0.0.1:{silent_server}")
+    monkeypatch.setattr(adb, "ADB_SECONDS", 0.3)
+    with pytest.raises(DeviceError, match=r"gave no answer within 0\.3 s and was killed"):
+        attached_devices(Server("127.0.0.1", silent_server))

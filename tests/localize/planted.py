@@ -35,6 +35,9 @@ class _NoProcess:
     def death(self) -> tuple[str, str] | None:
         raise AssertionError("a device in this process cannot die")
 
+    def lost(self, reason: str) -> str:
+        raise AssertionError("a device in this process cannot be lost")
+
     def kill(self) -> None:
         pass
 

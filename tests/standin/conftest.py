@@ -1,25 +1,40 @@
-"""The app's own Kotlin on the JVM, or a clear word why it cannot run here."""
+"""The app's own Kotlin on the JVM, by itself and as a phone that calls itself a Pixel 8a, behind a real adbd."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+import harness
+from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.devices.registry import find_phone
+from tests.standin import app as kotlin
 from tests.standin.app import App
 from tests.standin.build import Build, MissingPart, build
+from tests.standin.phone import AdbServer, Phone, temporary_state
+
+
+def lacking(missing: MissingPart) -> NoReturn:
+    """Where the stand-in's parts cannot be had, CI fails; elsewhere the summary says what to install."""
+    if os.environ.get("CI"):
+        pytest.fail(str(missing), pytrace=False)
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def standin_build() -> Build:
-    """The built app. Where its parts cannot be had, CI fails; elsewhere the summary says what to install."""
+    """The built app."""
     try:
         return build()
     except MissingPart as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
+        lacking(missing)
 
 
 @pytest.fixture(scope="module")
@@ -27,3 +42,67 @@ def app(standin_build: Build, tmp_path_factory: pytest.TempPathFactory) -> Itera
     running = App(tmp_path_factory.mktemp("app"))
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def adb_server() -> Iterator[AdbServer]:
+    """An adb server of the tests' own, which every adb call of the session then uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        server = AdbServer()
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+        yield server
+        server.kill()
+
+
+MakePhone = Callable[..., Phone]
+
+
+@pytest.fixture(scope="session")
+def make_phone(adb_server: AdbServer, standin_build: Build) -> Iterator[MakePhone]:
+    """Starts phones, of a product and with so many bytes of /data; ends with those commands that no phone knew."""
+    made: list[Phone] = []
+
+    def make(product: str = "akita", **options: int) -> Phone:
+        try:
+            phone = Phone(temporary_state(), kotlin.command(socket="{socket}"), product, **options)
+            made.append(phone)
+            phone.boot()
+        except MissingPart as missing:
+            lacking(missing)
+        phone.connect()
+        return phone
+
+    yield make
+    unknown = [path.read_text("utf-8") for phone in made if (path := phone.state / "unknown.log").exists()]
+    for phone in made:
+        phone.close()
+        shutil.rmtree(phone.state)
+    assert unknown == []
+
+
+@pytest.fixture(scope="session")
+def phone(make_phone: MakePhone) -> Phone:
+    """A Pixel 8a."""
+    return make_phone()
+
+
+def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, signer: str = "debug") -> Path:
+    """What stands for an APK: the stand-in's package manager reads its manifest as JSON."""
+    path = folder / f"app-{version}-{signer}.apk"
+    manifest = {"versionName": version, "versionCode": code, "signer": signer}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("AndroidManifest.json", json.dumps(manifest))
+    return path
+
+
+@pytest.fixture(scope="session")
+def apk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_apk(tmp_path_factory.mktemp("apk"))
+
+
+@pytest.fixture
+def pixel(phone: Phone, apk: Path) -> Iterator[AndroidDevice]:
+    """The phone as a device."""
+    with AndroidDevice("pixel8a", find_phone(phone.serial), PhoneOptions(apk)) as opened:
+        assert isinstance(opened, AndroidDevice)
+        yield opened

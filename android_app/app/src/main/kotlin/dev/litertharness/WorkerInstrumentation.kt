@@ -53,7 +53,9 @@ class WorkerInstrumentation : Instrumentation() {
         context.startActivity(Intent(context, StatusActivity::class.java).addFlags(Intent.FLAG_ACTIVITY_NEW_TASK))
         LiteRtEngine().use { engine ->
             val store = ModelStore(File(context.cacheDir, "models"), storeBytes)
-            serve(door, Surroundings(engine, store, facts::all, facts::thermalStatus, Status::show))
+            // The host takes the log of a run to be complete once it has this line.
+            val answering = { id: Long -> Log.i(TAG, "answered $id").let {} }
+            serve(door, Surroundings(engine, store, facts::all, facts::thermalStatus, Status::show, answering = answering))
         }
         door.close()
         finish(Activity.RESULT_OK, Bundle())

@@ -17,6 +17,8 @@ class Surroundings(
     val doing: (String?) -> Unit = {},
     /** The most bytes of inputs that are taken into memory. */
     val memory: Long = Runtime.getRuntime().maxMemory() / 3,
+    /** Told the id of each `run` just before its last answer: what the log says by then is all of that run. */
+    val answering: (Long) -> Unit = {},
 )
 
 /** How a session ended. */
@@ -71,6 +73,7 @@ class Session(input: InputStream, output: OutputStream, private val around: Surr
     }
 
     private fun refuse(header: Header, reason: String) {
+        around.answering(header.id)
         writer.send("failed", header.id, mapOf("kind" to "rejected", "reason" to reason))
     }
 
@@ -147,6 +150,7 @@ class Session(input: InputStream, output: OutputStream, private val around: Surr
                 "full" to engine.full,
                 "thermal" to around.thermal(),
             )
+        around.answering(header.id)
         writer.send("completed", header.id, fields)
         around.doing(null)
     }

@@ -1,0 +1,218 @@
+"""adb: one function runs it, always with a deadline, and kills it on that; one opens a stream through its server.
+
+A stream is what `adb forward` would listen for, without the listening port: nothing is left behind that could be taken
+down or connected to by somebody else, and it works through a server on another machine alike.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import DeviceError, UsageError
+
+ADB_SECONDS = 10.0
+DEFAULT_PORT = 5037
+MOST_SAID = 300
+
+
+class AdbError(DeviceError):
+    """An adb command that failed or did not end in time: what was run, on which serial, its output and exit code.
+
+    `code` is None where the command was killed, or could not be started at all.
+    """
+
+    def __init__(self, command: str, serial: str, output: str, code: int | None, why: str) -> None:
+        self.command = command
+        self.serial = serial
+        self.output = output
+        self.code = code
+        said = " ".join(output.split())[-MOST_SAID:]
+        super().__init__(f"`{command}` {why}" + (f": {said}" if said else "") + ".", "Look at `adb devices`.")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A device that an adb server lists. `product` is `ro.product.device`, empty where it cannot be asked."""
+
+    serial: str
+    state: str
+    product: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """An adb server: `host` is empty for this machine's own, which adb starts when needed."""
+
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def of(cls, text: str) -> Server:
+        """From HOST or HOST:PORT; empty means this machine's.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        host, colon, port = text.partition(":")
+        if colon and not (host and re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16):
+            raise UsageError(f"'{text}' is not an adb server.", "Write it as NAME@HOST:PORT.")
+        return cls(host, int(port or DEFAULT_PORT) if host else 0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        if self.host:
+            return self.host, self.port
+        own = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
+        return "127.0.0.1", int(own) if own.isdecimal() else DEFAULT_PORT
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" if self.host else "this machine"
+
+
+class Adb:
+    """adb on one server, and on one device where a serial is given."""
+
+    def __init__(self, server: Server, serial: str = "") -> None:
+        self.server = server
+        self.serial = serial
+
+    def call(self, *words: str, seconds: float | None = None, check: bool = True) -> str:
+        """Run `adb WORDS` and give what it printed, both streams together.
+
+        Raises:
+            AdbError: it failed (unless `check` is off), took longer than `seconds` (default `ADB_SECONDS`) and was
+                killed, or is not there.
+        """
+        seconds = ADB_SECONDS if seconds is None else seconds
+        shown = shlex.join(["adb", *(["-s", self.serial] if self.serial else []), *words])
+        try:
+            done = subprocess.run(
+                self._command(*words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            said = (expired.output or b"").decode("utf-8", "replace")
+            why = f"gave no answer within {seconds:g} s and was killed"
+            raise AdbError(shown, self.serial, said, None, why) from None
+        except OSError as error:
+            raise AdbError(shown, self.serial, "", None, f"cannot be started ({error.strerror})") from None
+        said = done.stdout.decode("utf-8", "replace")
+        if check and done.returncode:
+            raise AdbError(shown, self.serial, said, done.returncode, f"ended with exit code {done.returncode}")
+        return said
+
+    def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        """Run a program on the device; every word reaches it as it is. Raises AdbError as :meth:`call`."""
+        return self.call("shell", shlex.join(argv), seconds=seconds, check=check)
+
+    def follow(self, *argv: str, into: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a program on the device whose output goes to a file until it is killed. Raises AdbError."""
+        command = self._command("shell", shlex.join(argv))
+        try:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=into, stderr=into, start_new_session=True)
+        except OSError as error:
+            raise AdbError(
+                shlex.join(command), self.serial, "", None, f"cannot be started ({error.strerror})"
+            ) from None
+
+    def stream(self, service: str, deadline: float) -> socket.socket:
+        """Connect to a service of the device, such as `localabstract:NAME`; `deadline` on time.monotonic()'s clock.
+
+        Raises:
+            AdbError: the server, the device or the service is not there, or does not answer in time.
+        """
+        sock = None
+        try:
+            sock = socket.create_connection(self.server.address, _left(deadline))
+            for request in (f"host:transport:{self.serial}", service):
+                sock.settimeout(_left(deadline))
+                sock.sendall(f"{len(request.encode()):04x}{request}".encode())
+                self._acknowledged(sock, service)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
+            if isinstance(error, OSError):
+                why = "gave no answer in time" if isinstance(error, TimeoutError) else "was not reached"
+                raise AdbError(f"adb {service}", self.serial, str(error.strerror or ""), None, why) from None
+            raise
+        return sock
+
+    def state(self) -> str:
+        """`device`, `offline`, `unauthorized`, …; `absent` where the server does not list it. Raises AdbError."""
+        listed = {d.serial: d.state for d in self.listed()}
+        return listed.get(self.serial, "absent")
+
+    def listed(self) -> list[Attached]:
+        """What the server lists. Raises AdbError."""
+        rows = Adb(self.server).call("devices", "-l").splitlines()
+        found = []
+        for row in rows:
+            # SERIAL STATE [key:value …]; the state of one without permissions is several words.
+            parsed = re.match(r"(\S+)\s+(no permissions|[a-z]+)\b(.*)", row)
+            if parsed and not row.startswith(("List of", "* daemon")):
+                product = re.search(r"\bdevice:(\S+)", parsed[3])
+                found.append(Attached(parsed[1], parsed[2], product[1] if product else ""))
+        return found
+
+    def getprop(self, name: str) -> str:
+        """A system property, empty when it is not set. Raises AdbError."""
+        return self.shell("getprop", name).strip()
+
+    def boot_id(self) -> str:
+        """The kernel's id of this boot. Raises AdbError."""
+        return self.shell("cat", "/proc/sys/kernel/random/boot_id").strip()
+
+    def _command(self, *words: str) -> list[str]:
+        import adbutils
+
+        where = ["-H", self.server.host, "-P", str(self.server.port)] if self.server.host else []
+        return [adbutils.adb_path(), *where, *(["-s", self.serial] if self.serial else []), *words]
+
+    def _acknowledged(self, sock: socket.socket, service: str) -> None:
+        answer = _exactly(sock, 4)
+        if answer == b"OKAY":
+            return
+        said = ""
+        if answer == b"FAIL":
+            with suppress(ValueError):
+                said = _exactly(sock, int(_exactly(sock, 4), 16)).decode("utf-8", "replace")
+        raise AdbError(f"adb {service}", self.serial, said, None, "was refused")
+
+
+def adb_binary() -> Path:
+    """The adb that is run."""
+    import adbutils
+
+    return Path(adbutils.adb_path())
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    whole = b""
+    while len(whole) < size:
+        chunk = sock.recv(size - len(whole))
+        if not chunk:
+            raise ConnectionResetError(104, "the adb server closed the connection")
+        whole += chunk
+    return whole

@@ -1,0 +1,125 @@
+"""The app on a phone: whether it is there and is this harness's, and how it gets there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import harness
+from harness.devices.adb import Adb, AdbError
+from harness.errors import DeviceError, UsageError
+
+PACKAGE = "dev.litertharness"
+INSTRUMENTATION = f"{PACKAGE}/.WorkerInstrumentation"
+PROJECT = Path(harness.__file__).parent.parent / "android_app"
+BUILT = PROJECT / "app" / "build" / "outputs" / "apk" / "debug" / "app-debug.apk"
+PUSH_SECONDS = 120.0
+INSTALL_SECONDS = 180.0
+GRADLE_SECONDS = 1800.0
+HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
+
+Progress = Callable[[str], None]
+
+
+def ensure_app(adb: Adb, chosen: Path | None, progress: Progress | None = None) -> None:
+    """Have this harness's app on the phone: left alone when it is there byte for byte, installed or replaced otherwise.
+
+    Without an APK at hand, an installed app of this harness's version will do; else Gradle is asked to build one.
+
+    Raises:
+        UsageError: `chosen` is no APK. DeviceError: there is none to be had, or the phone does not take it.
+    """
+    apk = _at_hand(chosen)
+    if apk is None and installed_version(adb) == harness.__version__:
+        return
+    if apk is None:
+        apk = _build(adb.serial, progress)
+    if _installed_digest(adb) == hashlib.sha256(apk.read_bytes()).hexdigest():
+        return
+    if progress:
+        progress(f"installing {apk.name} on {adb.serial}")
+    _install(adb, apk)
+    version = installed_version(adb)
+    if version != harness.__version__:
+        raise DeviceError(
+            f"{apk} is the app of harness {version or 'unknown'}, this is harness {harness.__version__}.", HOW
+        )
+
+
+def installed_version(adb: Adb) -> str | None:
+    """Version of the app on the phone, None when it is not installed. Raises AdbError."""
+    found = re.search(r"^\s*versionName=(\S+)", adb.shell("dumpsys", "package", PACKAGE), re.M)
+    return None if found is None else found[1]
+
+
+def _at_hand(chosen: Path | None) -> Path | None:
+    if chosen is None and os.environ.get("HARNESS_APK"):
+        chosen = Path(os.environ["HARNESS_APK"])
+    if chosen is None:
+        return BUILT if BUILT.is_file() else None
+    try:
+        with chosen.open("rb") as file:
+            if file.read(2) != b"PK":
+                raise UsageError(f"{chosen} is no APK.", HOW)
+    except OSError as error:
+        raise UsageError(f"{chosen} cannot be read ({error.strerror}).", HOW) from None
+    return chosen
+
+
+def _build(serial: str, progress: Progress | None) -> Path:
+    wrapper = PROJECT / "gradlew"
+    gradle = str(wrapper) if wrapper.is_file() else shutil.which("gradle")
+    sdk = os.environ.get("ANDROID_HOME") or (PROJECT / "local.properties").is_file()
+    if gradle is None or not sdk:
+        lacking = "Gradle" if gradle is None else "an Android SDK (ANDROID_HOME)"
+        raise DeviceError(f"{serial} needs the app, no APK is built, and {lacking} is not here to build one.", HOW)
+    if progress:
+        progress("building the app with Gradle (minutes, once)")
+    command = [gradle, "-p", str(PROJECT), "--quiet", ":app:assembleDebug"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GRADLE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeviceError(f"Gradle did not build the app ({error}).", HOW) from None
+    if done.returncode or not BUILT.is_file():
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise DeviceError(f"Gradle did not build the app ({last}).", HOW)
+    return BUILT
+
+
+def _installed_digest(adb: Adb) -> str:
+    """SHA-256 of the installed APK, empty when there is none or it cannot be read."""
+    where = re.search(r"^package:(\S+)", adb.shell("pm", "path", PACKAGE, check=False), re.M)
+    if where is None:
+        return ""
+    return adb.shell("sha256sum", where[1], check=False).split(" ")[0].strip()
+
+
+def _install(adb: Adb, apk: Path) -> None:
+    # Pushed and installed in two steps, each with its deadline: a streamed install hides in which of them it hangs.
+    there = f"/data/local/tmp/{PACKAGE}.apk"
+    try:
+        adb.call("push", str(apk), there, seconds=PUSH_SECONDS)
+        try:
+            adb.shell("pm", "install", "-r", "-d", "-t", there, seconds=INSTALL_SECONDS)
+        except AdbError as error:
+            # Signed by another debug key, or newer and not to be downgraded: the app keeps nothing worth saving.
+            if not re.search("INSTALL_FAILED_(UPDATE_INCOMPATIBLE|VERSION_DOWNGRADE)", error.output):
+                raise
+            adb.shell("pm", "uninstall", PACKAGE, seconds=INSTALL_SECONDS)
+            adb.shell("pm", "install", "-t", there, seconds=INSTALL_SECONDS)
+    except AdbError as error:
+        if re.search("No space left|INSUFFICIENT_STORAGE", error.output):
+            raise DeviceError(f"{adb.serial} has no room for the app.", "Free space on the phone.") from None
+        refused = re.search(r"Failure \[(.*)\]", error.output)
+        if refused:
+            raise DeviceError(f"{adb.serial} refuses {apk.name}: {refused[1]}.", HOW) from None
+        raise
+    finally:
+        with suppress(AdbError):
+            adb.shell("rm", "-f", there)

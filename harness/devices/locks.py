@@ -1,0 +1,76 @@
+"""One phone, one user at a time: a lock file for each serial, held by the kernel for as long as its process lives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from pathlib import Path
+from typing import IO
+
+from harness.devices.host import cache_folder
+from harness.errors import DeviceError, StorageError
+
+WAIT_SECONDS = 600.0
+POLL_SECONDS = 0.1
+
+
+class SerialLock:
+    """Taken before a phone is touched, given back when its device is closed; a process that dies gives it back too."""
+
+    def __init__(self, serial: str, wait: float = WAIT_SECONDS) -> None:
+        self._serial = serial
+        self._wait = wait
+        self._file: IO[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The lock file; it holds the process id of its last holder."""
+        return cache_folder() / "locks" / f"{re.sub('[^A-Za-z0-9.-]', '_', self._serial)}.lock"
+
+    def take(self) -> None:
+        """Wait for the phone and hold it; nothing happens when it is held already.
+
+        Raises:
+            DeviceError: another process holds it for longer than the wait. StorageError: no lock file can be made.
+        """
+        if self._file is not None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+", encoding="ascii")
+        except OSError as error:
+            raise StorageError(
+                f"The lock {self.path} cannot be made ({error.strerror}).", "Set HARNESS_CACHE to a folder of yours."
+            ) from None
+        deadline = time.monotonic() + self._wait
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                file.close()
+                raise DeviceError(
+                    f"{self._serial} is in use by process {holder} for over {self._wait:g} s.",
+                    "Wait for it, or name another device.",
+                )
+            time.sleep(POLL_SECONDS)
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        self._file = file
+
+    def give_back(self) -> None:
+        """Let others have it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

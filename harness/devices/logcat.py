@@ -1,0 +1,168 @@
+"""A phone's own words: its log, followed into a file, and why a process of it ended.
+
+Log lines are brought to the form that the runtime has on the host (`ERROR: …`), so that one reader serves both. Exit
+records are those of `dumpsys activity exit-info` (ApplicationExitInfo, Android 11 and newer); a native crash leaves
+`Fatal signal …` in the log of the process too, and a tombstone in the crash buffer, which the shell user may read.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.devices.adb import Adb, AdbError
+from harness.devices.base import LOG_LIMIT
+
+# 11-20 14:05:17.107  6937  6956 E tflite  : text
+_LINE = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+(\d+)\s+\d+ ([VDIWEFS]) (.*?)\s*: (.*)")
+_WORDS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
+# What the runtime and the GPU's driver log is taken as it is; other tags stay visible.
+_RUNTIME = re.compile(r"tflite|litert|native|TFLite", re.I)
+TOMBSTONE_LIMIT = 16384
+SETTLE_POLL_SECONDS = 0.002
+
+
+class Logcat:
+    """The log of one process on a phone, followed into a file from its start on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._process: subprocess.Popen[bytes] | None = None
+        path.touch()
+
+    def follow(self, adb: Adb, pid: int) -> None:
+        """Begin with what that process has logged so far. Raises AdbError."""
+        self.stop()
+        with self.path.open("ab") as file:
+            self._process = adb.follow("logcat", "-v", "threadtime", f"--pid={pid}", into=file)
+
+    def stop(self) -> None:
+        """Follow no longer; the file stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def append(self, text: str) -> None:
+        """Put words beside what was logged."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(text if text.endswith("\n") else f"{text}\n")
+
+    def mark(self) -> int:
+        """The present end."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def since(self, mark: int) -> str:
+        """What came after `mark`, in the host's form, the last `LOG_LIMIT` bytes."""
+        if not self.path.exists():
+            return ""
+        with self.path.open("rb") as file:
+            file.seek(max(mark, self.mark() - LOG_LIMIT))
+            return as_on_the_host(file.read(LOG_LIMIT).decode("utf-8", "replace"))
+
+    def settle(self, seconds: float, there: Callable[[str], bool], mark: int) -> None:
+        """Wait until `there` says that what was logged after `mark` is complete, or the time is up."""
+        deadline = time.monotonic() + seconds
+        while self._process is not None and time.monotonic() < deadline and not there(self.since(mark)):
+            time.sleep(SETTLE_POLL_SECONDS)
+
+
+def as_on_the_host(log: str) -> str:
+    """`threadtime` lines as the runtime writes them on the host: `ERROR: text`; other tags keep their name."""
+    lines = []
+    for line in log.splitlines():
+        parsed = _LINE.fullmatch(line)
+        if parsed is None:
+            if not line.startswith("--------- beginning of"):
+                lines.append(line)
+            continue
+        _, priority, tag, text = parsed.groups()
+        told = f"{_WORDS.get(priority, 'VERBOSE')}: "
+        # The runtime's own loggers said so already: `ERROR: …`, or `E0000 00:00:… file.cc:1] …`.
+        if re.match(r"(INFO|WARNING|ERROR|FATAL): |[IWEF]\d{4} ", text):
+            told = ""
+        lines.append(f"{told}{text}" if _RUNTIME.search(tag) or priority == "F" else f"{told}[{tag}] {text}")
+    return "\n".join(lines) + ("\n" if lines else "")
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process on a phone ended: one sentence, the signal's name when it was one, the tombstone when there is."""
+
+    reason: str
+    signal: str = ""
+    tombstone: str = ""
+
+
+def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
+    """Why a process that is gone ended, from its exit record, else from its own log; `log` in the host's form.
+
+    Raises:
+        AdbError: the phone cannot be asked.
+    """
+    with suppress(AdbError):
+        said = adb.shell("dumpsys", "activity", "exit-info", package)
+        record = re.search(
+            rf"\bpid={pid} [^#]*?\breason=(\d+) \((.*?)\)(?: subreason=\d+ \((.*?)\))? status=(-?\d+)"
+            r"(?:[^#]*?\bdescription=(.*?) state=)?",
+            said,
+        )
+        if record:
+            return _explained(record, lambda: tombstone_of(adb, pid))
+    fatal = re.search(r"^FATAL: Fatal signal (\d+)", log, re.M)
+    if fatal:
+        name = _signal(int(fatal[1]))
+        return Exit(f"the app was ended by {name}", name, tombstone_of(adb, pid))
+    adb.shell("true")  # a phone that is gone is no app that ended
+    return Exit("the app ended, and the phone does not say why")
+
+
+def _explained(record: re.Match[str], tombstone: Callable[[], str]) -> Exit:
+    kind, label, detail, status, described = int(record[1]), record[2], record[3], int(record[4]), record[5]
+    why = f"{label}, {detail}" if detail not in (None, "UNKNOWN") else label
+    if described and described != "null":
+        why += f": {described}"
+    match kind:
+        case 1:
+            return Exit(f"the app ended with exit code {status}")
+        case 2:
+            name = _signal(status)
+            return Exit(f"the app was ended by {name}", name)
+        case 3:
+            return Exit("the app was ended because the phone ran out of memory", "SIGKILL")
+        case 4:
+            return Exit(f"the app ended by an exception ({why})", "", tombstone())
+        case 5:
+            name = _signal(status)
+            return Exit(f"the app was ended by {name}", name, tombstone())
+    return Exit(f"the system ended the app ({why})", "SIGKILL")
+
+
+def tombstone_of(adb: Adb, pid: int) -> str:
+    """What the crash buffer holds on that process: signal, registers, backtrace. Empty when nothing."""
+    try:
+        crash = adb.shell("logcat", "-b", "crash", "-d", "-v", "threadtime")
+    except AdbError:
+        return ""
+    texts = [parsed[4] for line in crash.splitlines() if (parsed := _LINE.fullmatch(line))]
+    starts = [i for i, text in enumerate(texts) if re.match(rf"(pid: {pid},|Process: .*PID: {pid}\b)", text)]
+    if not starts:
+        return ""
+    begin = starts[-1]
+    while begin and not texts[begin].startswith(("*** ***", "FATAL EXCEPTION")):
+        begin -= 1
+    end = next((i for i, t in enumerate(texts[begin + 1 :], begin + 1) if t.startswith("*** ***")), len(texts))
+    return "\n".join(texts[begin:end])[:TOMBSTONE_LIMIT]
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

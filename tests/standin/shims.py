@@ -1,0 +1,361 @@
+"""Android's commands on the stand-in: `shims.py COMMAND WORDS…`, exactly those that the harness uses.
+
+Anything else (another command, another argument, another property) fails with exit code 64 and says so in unknown.log,
+which the tests look at. The printed forms are those of Android 14; state is in the folder that $STANDIN names. Runs
+with `-IS`, on the standard library alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+STATE = Path(os.environ["STANDIN"])
+PACKAGE = "dev.litertharness"
+COMPONENT = f"{PACKAGE}/.WorkerInstrumentation"
+APK = Path(f"/data/app/~~standin/{PACKAGE}-1/base.apk")
+CRASH_SIGNALS = {signal.SIGSEGV: "SEGV_MAPERR", signal.SIGABRT: "SI_TKILL", signal.SIGBUS: "BUS_ADRERR"}
+
+
+def main() -> int:
+    command, *words = sys.argv[1:]
+    return {
+        "am": am,
+        "cat": cat,
+        "dumpsys": dumpsys,
+        "getprop": getprop,
+        "input": press,
+        "logcat": logcat,
+        "pidof": pidof,
+        "pm": pm,
+        "rm": rm,
+        "sha256sum": sha256sum,
+    }[command](words)
+
+
+def unknown() -> NoReturn:
+    with (STATE / "unknown.log").open("a") as log:
+        log.write(" ".join(sys.argv[1:]) + "\n")
+    sys.stderr.write(f"the stand-in does not know: {' '.join(sys.argv[1:])}\n")
+    sys.exit(64)
+
+
+def read(name: str) -> Any:
+    path = STATE / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def write(name: str, value: Any) -> None:
+    partial = STATE / f"{name}.{os.getpid()}"
+    partial.write_text(json.dumps(value), "utf-8")
+    partial.replace(STATE / f"{name}.json")
+
+
+def say(text: str) -> int:
+    sys.stdout.write(text)
+    return 0
+
+
+def getprop(words: list[str]) -> int:
+    known = read("properties")
+    if len(words) != 1 or words[0] not in known:
+        unknown()
+    return say(f"{known[words[0]]}\n")
+
+
+def cat(words: list[str]) -> int:
+    if words != ["/proc/sys/kernel/random/boot_id"]:
+        unknown()
+    return say(Path(words[0]).read_text("ascii"))
+
+
+def rm(words: list[str]) -> int:
+    if len(words) != 2 or words[0] != "-f" or not words[1].startswith("/data/local/tmp/"):
+        unknown()
+    Path(words[1]).unlink(missing_ok=True)
+    return 0
+
+
+def sha256sum(words: list[str]) -> int:
+    if words != [str(APK)]:
+        unknown()
+    return say(f"{hashlib.sha256(APK.read_bytes()).hexdigest()}  {APK}\n")
+
+
+def press(words: list[str]) -> int:
+    if words != ["keyevent", "KEYCODE_WAKEUP"]:
+        unknown()
+    condition = read("condition")
+    if condition["wakes"]:
+        write("condition", condition | {"wakefulness": "Awake"})
+    return 0
+
+
+def pidof(words: list[str]) -> int:
+    if words != [PACKAGE]:
+        unknown()
+    running = process()
+    return 1 if running is None else say(f"{running}\n")
+
+
+def process() -> int | None:
+    """The app's process id while it runs; a dead one that nobody waited for does not."""
+    known = read("process")
+    if known is None:
+        return None
+    try:
+        status = Path(f"/proc/{known['pid']}/stat").read_text("ascii")
+    except OSError:
+        return None
+    return None if status.rsplit(")", 1)[1].split()[0] in "ZX" else int(known["pid"])
+
+
+def dumpsys(words: list[str]) -> int:
+    condition = read("condition")
+    match words:
+        case ["power"]:
+            return say(
+                f"POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mWakefulness={condition['wakefulness']}\n"
+            )
+        case ["battery"]:
+            usb = "true" if condition["usb"] else "false"
+            return say(
+                f"Current Battery Service state:\n  AC powered: false\n  USB powered: {usb}\n"
+                f"  Wireless powered: false\n  level: {condition['level']}\n  scale: 100\n  temperature: 312\n"
+            )
+        case ["thermalservice"]:
+            thermal = condition["thermal"]
+            if isinstance(thermal, list):  # one reading after another, the last one stays
+                write("condition", condition | {"thermal": thermal[1:] if len(thermal) > 2 else thermal[-1]})
+                thermal = thermal[0]
+            return say(f"IsStatusOverride: false\nThermal Status: {thermal}\nHAL Ready: true\n")
+        case ["package", name] if name == PACKAGE:
+            found = installed()
+            if found is None:
+                return say(f"Unable to find package: {PACKAGE}\n")
+            return say(
+                f"Packages:\n  Package [{PACKAGE}] (1b2c3d):\n    versionCode={found['versionCode']} minSdk=24\n"
+                f"    versionName={found['versionName']}\n"
+            )
+        case ["activity", "exit-info", name] if name == PACKAGE:
+            return say(exit_info())
+    unknown()
+
+
+def exit_info() -> str:
+    text = f"ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)\n  package: {PACKAGE}\n"
+    text += "    Historical Process Exit for uid=10123\n"
+    for number, e in enumerate(reversed(read("exits") or [])):
+        text += (
+            f"        ApplicationExitInfo #{number}:\n"
+            f"          timestamp={e['time']} pid={e['pid']} realUid=10123 packageUid=10123 definingUid=10123 user=0\n"
+            f"          process={PACKAGE} reason={e['reason']} ({e['label']}) subreason=0 (UNKNOWN)"
+            f" status={e['status']}\n"
+            f"          importance=100 pss=0.00 rss=0.00 description={e['description']} state=empty trace=null\n"
+        )
+    return text
+
+
+def installed() -> dict[str, Any] | None:
+    """What the installed APK says of itself; the tests' APKs say it in JSON, which a real one has in its manifest."""
+    if not APK.exists():
+        return None
+    with zipfile.ZipFile(APK) as archive:
+        manifest: dict[str, Any] = json.loads(archive.read("AndroidManifest.json"))
+    return manifest
+
+
+def pm(words: list[str]) -> int:
+    match words:
+        case ["path", name] if name == PACKAGE:
+            return say(f"package:{APK}\n") if APK.exists() else 1
+        case ["install", *flags, path] if set(flags) <= {"-r", "-d", "-t"} and path.startswith("/data/local/tmp/"):
+            return install(Path(path), set(flags))
+        case ["uninstall", name] if name == PACKAGE:
+            force_stop()
+            APK.unlink()
+            return say("Success\n")
+    unknown()
+
+
+def install(path: Path, flags: set[str]) -> int:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read("AndroidManifest.json"))
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return refuse("INSTALL_PARSE_FAILED_NOT_APK: Failed to parse the APK")
+    there = installed()
+    if there is not None:
+        if "-r" not in flags:
+            return refuse("INSTALL_FAILED_ALREADY_EXISTS: Attempt to re-install without first uninstalling.")
+        if manifest["signer"] != there["signer"]:
+            return refuse(f"INSTALL_FAILED_UPDATE_INCOMPATIBLE: Package {PACKAGE} signatures do not match")
+        if manifest["versionCode"] < there["versionCode"] and "-d" not in flags:
+            return refuse("INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected")
+    force_stop()
+    try:
+        APK.parent.mkdir(parents=True, exist_ok=True)
+        APK.write_bytes(path.read_bytes())
+    except OSError:
+        APK.unlink(missing_ok=True)
+        return refuse("INSTALL_FAILED_INSUFFICIENT_STORAGE: not enough space")
+    return say("Success\n")
+
+
+def refuse(why: str) -> int:
+    sys.stderr.write(f"Failure [{why}]\n")
+    return 1
+
+
+def am(words: list[str]) -> int:
+    match words:
+        case ["force-stop", name] if name == PACKAGE:
+            force_stop()
+            return 0
+        case ["instrument", "-e", "socket", socket, component] if component == COMPONENT:
+            if installed() is None:
+                sys.stderr.write(f"android.util.AndroidException: INSTRUMENTATION_FAILED: {component}\n")
+                return 1
+            force_stop()
+            return start(socket)
+    unknown()
+
+
+def force_stop() -> None:
+    running = process()
+    if running is not None:
+        write("stopping", {"pid": running})
+        os.killpg(running, signal.SIGKILL)
+        while process() is not None:
+            time.sleep(0.005)
+
+
+def start(socket: str) -> int:
+    """The app, and beside it what the system is for an app: someone who notices how it ends."""
+    folder = Path("/data/data") / PACKAGE
+    folder.mkdir(parents=True, exist_ok=True)
+    log = STATE / f"log-{time.time_ns()}.log"
+    command = [socket if word == "{socket}" else word for word in read("app")]
+    environment = {
+        "HOME": str(folder),
+        "XDG_RUNTIME_DIR": str(folder),
+        "STANDIN_LOGCAT": str(log),
+        "STANDIN_CACHE": str(folder / "cache"),
+        "STANDIN_DEVICE": read("properties")["ro.product.device"],
+    }
+    begun, started = os.pipe()
+    if os.fork():
+        os.close(started)
+        return 0 if os.read(begun, 1) else 1
+    os.setsid()
+    with Path(os.devnull).open() as nothing, log.open("ab") as said:
+        for target, source in ((0, nothing), (1, said), (2, said)):
+            os.dup2(source.fileno(), target)
+        app_process = subprocess.Popen(
+            command, env=environment, stdin=nothing, stdout=said, stderr=said, cwd=folder, start_new_session=True
+        )
+    write("process", {"pid": app_process.pid, "log": str(log)})
+    os.write(started, b".")
+    os.close(started)
+    os.close(begun)
+    code = app_process.wait()
+    record_exit(app_process.pid, code, log)
+    os._exit(0)
+
+
+def record_exit(pid: int, code: int, log: Path) -> None:
+    stopping = read("stopping")
+    e: dict[str, Any] = {"pid": pid, "time": f"{now():%Y-%m-%d %H:%M:%S.%f}"[:-3], "description": "null"}
+    number = native_signal(log) or -code
+    if stopping is not None and stopping["pid"] == pid:
+        e |= {"reason": 10, "label": "USER REQUESTED", "status": 0, "description": f"stop {PACKAGE} due to from pid 1"}
+    elif number in CRASH_SIGNALS:
+        e |= {"reason": 5, "label": "APP CRASH(NATIVE)", "status": number, "description": "crash"}
+        tombstone(pid, number, log)
+    elif number > 0:
+        e |= {"reason": 2, "label": "SIGNALED", "status": number}
+    else:
+        e |= {"reason": 1, "label": "EXIT_SELF", "status": code}
+    write("exits", [*(read("exits") or []), e])
+
+
+def native_signal(log: Path) -> int:
+    """The JVM catches a fault, writes what it was, and aborts; Android's runtime lets the first signal through."""
+    found = re.search(r"^#\s+(SIG\w+) \(0x", log.read_text("utf-8", "replace"), re.M)
+    return signal.Signals[found[1]].value if found else 0
+
+
+def tombstone(pid: int, number: int, path: Path) -> None:
+    name = signal.Signals(number).name
+    what = f"{number} ({name}), code 1 ({CRASH_SIGNALS[signal.Signals(number)]}), fault addr 0x0"
+    with path.open("a") as log:
+        log.write(f"{stamp()} {pid:5} {pid:5} F libc    : Fatal signal {what} in tid {pid} (litert), pid {pid}\n")
+    frame = re.search(r"Problematic frame:\n# (.*)", path.read_text("utf-8", "replace"))
+    lines = (
+        "*** *** *** *** *** *** *** *** *** *** *** *** *** *** *** ***",
+        f"pid: {pid}, tid: {pid}, name: litert  >>> {PACKAGE} <<<",
+        f"signal {what}",
+        "backtrace:",
+        f"      #00 {frame[1] if frame else 'unknown'}",
+    )
+    with (STATE / "crash.log").open("a") as log:
+        log.writelines(f"{stamp()}     1     1 F DEBUG   : {line}\n" for line in lines)
+
+
+def now() -> datetime:
+    return datetime.now().astimezone()
+
+
+def stamp() -> str:
+    return f"{now():%m-%d %H:%M:%S.%f}"[:-3]
+
+
+def logcat(words: list[str]) -> int:
+    if words == ["-b", "crash", "-d", "-v", "threadtime"]:
+        crash = STATE / "crash.log"
+        return say("--------- beginning of crash\n" + (crash.read_text("utf-8") if crash.exists() else ""))
+    followed = re.fullmatch(r"-v threadtime --pid=(\d+)", " ".join(words))
+    if followed is None:
+        unknown()
+    pid = int(followed[1])
+    known = read("process")
+    if known is None or known["pid"] != pid:
+        return 0
+    sys.stdout.write("--------- beginning of main\n")
+    with Path(known["log"]).open(encoding="utf-8", errors="replace") as log:
+        rest = ""
+        while True:
+            new = log.read()
+            rest += new
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                shown = as_logged(line, pid)
+                if shown:
+                    sys.stdout.write(shown)
+            sys.stdout.flush()
+            if not new:
+                time.sleep(0.002)
+
+
+def as_logged(line: str, pid: int) -> str:
+    """A line of the process as logcat shows it; what the runtime wrote to its stderr has the runtime's tag there."""
+    parsed = re.match(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+(\d+) ", line)
+    if parsed:
+        return f"{line}\n" if int(parsed[1]) == pid else ""
+    levelled = re.match(r"(INFO|WARNING|ERROR|FATAL): ", line)
+    level = levelled[1][0] if levelled else "I"
+    return f"{stamp()} {pid:5} {pid:5} {level} tflite  : {line[levelled.end() :] if levelled else line}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
