@@ -15,8 +15,11 @@ import pytest
 import harness
 from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.registry import find_phone
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
 from tests.standin import app as kotlin
 from tests.standin.app import App
+from tests.standin.asking import Asker, Direct
 from tests.standin.build import Build, MissingPart, build
 from tests.standin.phone import AdbServer, Phone, temporary_state
 
@@ -42,6 +45,27 @@ def app(standin_build: Build, tmp_path_factory: pytest.TempPathFactory) -> Itera
     running = App(tmp_path_factory.mktemp("app"))
     yield running
     running.close()
+
+
+@pytest.fixture
+def asker(app: App) -> Iterator[Asker]:
+    link = app.connect()
+    yield Asker(link)
+    link.close()
+
+
+@pytest.fixture
+def direct(app: App) -> Iterator[Direct]:
+    device = Direct(app)
+    yield device
+    device.rest()
+
+
+@pytest.fixture(scope="module")
+def plus_one() -> Model:
+    graph = GraphBuilder()
+    graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
+    return graph.build()
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,19 @@ import java.nio.ByteOrder
 
 private typealias LiteRtAccelerator = com.google.ai.edge.litert.Accelerator
 
-/** LiteRT's CompiledModel, one accelerator at a time, no fallback. */
-class LiteRtEngine : Engine, AutoCloseable {
-    private val lazily = lazy { Environment.create() } // a job that needs none, such as `has`, must not wait for it
-    private val environment by lazily
-
+/** LiteRT's CompiledModel, one accelerator at a time, no fallback; an environment for each, so that none leaves traces. */
+class LiteRtEngine : Engine {
     override fun compile(model: File, options: Options): Compiled = refusing {
+        val environment = Environment.create()
+        try {
+            compile(model, options, environment)
+        } catch (error: Exception) {
+            environment.close()
+            throw error
+        }
+    }
+
+    private fun compile(model: File, options: Options, environment: Environment): Compiled {
         val accelerator =
             when (options.accelerator) {
                 Accelerator.CPU -> LiteRtAccelerator.CPU
@@ -56,15 +63,11 @@ class LiteRtEngine : Engine, AutoCloseable {
         if (options.accelerator == Accelerator.GPU) chosen.gpuOptions = gpuOptions(options)
         val compiled = CompiledModel.create(model.path, chosen, environment)
         try {
-            LiteRtModel(compiled, full = options.accelerator == Accelerator.GPU)
+            return LiteRtModel(compiled, environment, full = options.accelerator == Accelerator.GPU)
         } catch (error: LiteRtException) {
             compiled.close()
             throw error
         }
-    }
-
-    override fun close() {
-        if (lazily.isInitialized()) environment.close()
     }
 
     /** Only what was asked for: the runtime's defaults are its own. */
@@ -101,7 +104,11 @@ class LiteRtEngine : Engine, AutoCloseable {
 }
 
 /** The first signature of a compiled model. */
-private class LiteRtModel(private val model: CompiledModel, override val full: Boolean) : Compiled {
+private class LiteRtModel(
+    private val model: CompiledModel,
+    private val environment: Environment,
+    override val full: Boolean,
+) : Compiled {
     private val inputs = model.createInputBuffers(0)
     private val outputs = model.createOutputBuffers(0)
     private val outputTypes = mutableMapOf<String, TensorType>()
@@ -140,6 +147,7 @@ private class LiteRtModel(private val model: CompiledModel, override val full: B
     override fun close() {
         (inputs + outputs).forEach(TensorBuffer::close)
         model.close()
+        environment.close()
     }
 
     /** Converts a payload once; what is given copies it to its buffer. */

@@ -51,12 +51,10 @@ class WorkerInstrumentation : Instrumentation() {
             }
         // In front and with the screen on, so that the phone does not run the work on its slow cores.
         context.startActivity(Intent(context, StatusActivity::class.java).addFlags(Intent.FLAG_ACTIVITY_NEW_TASK))
-        LiteRtEngine().use { engine ->
-            val store = ModelStore(File(context.cacheDir, "models"), storeBytes)
-            // The host takes the log of a run to be complete once it has this line.
-            val answering = { id: Long -> Log.i(TAG, "answered $id").let {} }
-            serve(door, Surroundings(engine, store, facts::all, facts::thermalStatus, Status::show, answering = answering))
-        }
+        val store = ModelStore(File(context.cacheDir, "models"), storeBytes)
+        // The host takes the log of a run to be complete once it has this line.
+        val answering = { id: Long -> Log.i(TAG, "answered $id").let {} }
+        serve(door, Surroundings(LiteRtEngine(), store, facts::all, facts::thermalStatus, Status::show, answering = answering))
         door.close()
         finish(Activity.RESULT_OK, Bundle())
     }

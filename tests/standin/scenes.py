@@ -1,0 +1,38 @@
+"""Models that the app and the host both run."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from tests.arrays import Values, normal
+
+
+def small_network() -> Model:
+    """Two linear layers of 16 with a GELU between: enough that float16 shows."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 16))
+    hidden = graph.fully_connected(x, normal((16, 16), seed=1), normal((16,), seed=2))
+    active = graph.unary("LOGISTIC", hidden)
+    graph.output(graph.fully_connected(active, normal((16, 16), seed=3), normal((16,), seed=4)), "y")
+    return graph.build()
+
+
+def mixed_types() -> tuple[Model, Values, Values]:
+    """A model that passes every type of LiteRT's Kotlin API on, its inputs, and what comes out."""
+    graph = GraphBuilder()
+    inputs: Values = {
+        "floats": np.asarray([[1.5, -2.0], [np.inf, 1e-40]], np.float32),
+        "ints": np.asarray([[1, -2], [2**31 - 1, -(2**31)]], np.int32),
+        "longs": np.asarray([[1, -2], [2**63 - 1, -(2**63)]], np.int64),
+        "bytes": np.asarray([[1, -2], [127, -128]], np.int8),
+        "flags": np.asarray([[True, False], [False, True]]),
+    }
+    flat = graph.constant(np.asarray([4], np.int32))
+    for name, values in inputs.items():
+        handle = graph.input(name, values.shape, values.dtype)
+        options = schema.ReshapeOptionsT()
+        graph.output(graph.op("RESHAPE", [handle, flat], (4,), options, dtype=values.dtype.type), f"flat_{name}")
+    return graph.build(), inputs, {f"flat_{name}": values.reshape(4) for name, values in inputs.items()}
