@@ -86,10 +86,22 @@ def dump(request: Request, as_json: JsonOption = False) -> None:
 
 @app.command()
 @with_request
-def localize(request: Request, as_json: JsonOption = False) -> None:
-    """Name the ops that break a model; exit 1 with culprits, 4 when unresolved."""
+def localize(
+    request: Request,
+    as_json: JsonOption = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run, also one that failed.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue an interrupted run.")] = False,
+) -> None:
+    """Name the ops that break a model; exit 1 with culprits, 4 when unresolved.
+
+    An interrupted run of the same model, inputs, device and options under --out is continued.
+    """
+    if resume is not None and fresh:
+        raise UsageError("--resume and --fresh contradict each other.", "Give one of them.")
     with terminal.Stages() as progress:
-        answer, folder = commands.localize_command(request, progress)
+        answer, folder = commands.localize_command(request, progress, resume=resume or ("never" if fresh else "auto"))
     if as_json:
         terminal.print_json(answer.to_json() | {"run": str(folder)})
     else:

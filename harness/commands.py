@@ -24,8 +24,10 @@ from harness.job import Array, Completed, Options, Rejected
 from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
+from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
 from harness.localize.result import Localization, residency_json
+from harness.localize.resume import Resume, identity_of, open_run
 from harness.numerics.metrics import finite_range
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
@@ -60,8 +62,11 @@ class Scene(Protocol):
 
 
 @contextmanager
-def _session(command: str, request: Request, progress: Progress) -> Iterator[tuple[Bench, Case]]:
-    """Check everything that can be checked without a device, then open the devices and the run folder."""
+def _session(
+    command: str, request: Request, progress: Progress, resume: Resume | None = None
+) -> Iterator[tuple[Bench, Case]]:
+    """Check everything that can be checked without a device, then open the devices and the run folder. With `resume`
+    the device's probes are journaled."""
     whole = Model.load(request.model)
     model = isolate(whole, request.signature)
     model.path = request.model
@@ -78,7 +83,7 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
         opened = open_device(request.device, lambda what: progress.stage(what, 20.0), request.phone)
         device: Device = stack.enter_context(opened)
         host = stack.enter_context(HostDevice())
-        run = stack.enter_context(RunFolder.create(request.out, command, str(request.model), request.device))
+        device, run = _run_of(command, request, case, device, resume, progress, stack)
         if request.given is not None:
             path = run.path / "inputs.npz"
             origin = str(path)
@@ -98,6 +103,35 @@ def _session(command: str, request: Request, progress: Progress) -> Iterator[tup
         )
         stack.enter_context(_explained(run))
         yield Bench(device, host, run, progress), case
+
+
+def _run_of(
+    command: str,
+    request: Request,
+    case: Case,
+    device: Device,
+    resume: Resume | None,
+    progress: Progress,
+    stack: ExitStack,
+) -> tuple[Device, RunFolder]:
+    """The run folder, new or continued, and the device, behind the run's journal if there is to be one."""
+
+    def create() -> RunFolder:
+        return stack.enter_context(RunFolder.create(request.out, command, str(request.model), request.device))
+
+    if resume is None:
+        return device, create()
+    try:
+        identity = identity_of(device, case)
+    except DeviceError:
+        stack.enter_context(_explained(create()))
+        raise
+    run, journal = open_run(resume, request.out, identity, create)
+    stack.callback(journal.close)
+    if journal.sessions > 1:
+        stack.enter_context(run)
+        progress.stage(f"continued run: {journal.finished} probes already answered", 0.1)
+    return Journaled(device, journal), run
 
 
 def _check_ports(graph: Graph) -> None:
@@ -213,16 +247,28 @@ def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Compari
 
 
 def localize_command(
-    request: Request, progress: Progress = SILENT, scene: Scene | None = None
+    request: Request, progress: Progress = SILENT, scene: Scene | None = None, *, resume: Resume = "never"
 ) -> tuple[Localization, Path]:
-    """`harness localize`. `scene` adds pictures to the report. Raises HarnessError."""
-    with _session("localize", request, progress) as (bench, case):
+    """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run. Raises
+    HarnessError."""
+    with _session("localize", request, progress, resume) as (bench, case):
         answer = localize(bench, case)
+        answer = _with_probes(bench, answer)
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run))
         bench.run.save(status="done", device=answer.device, seconds=answer.seconds, result=answer.to_json())
+        if isinstance(bench.device, Journaled):
+            bench.device.forget()
         write_report(bench.run.path)
         return answer, bench.run.path
+
+
+def _with_probes(bench: Bench, answer: Localization) -> Localization:
+    """The answer with what the journal knows of its probes."""
+    if not isinstance(bench.device, Journaled):
+        return answer
+    probes = bench.device.probes()
+    return replace(answer, probes=probes, notes=(*answer.notes, *map(str, probes.quarantined)))
 
 
 def audit_command(

@@ -5,6 +5,7 @@ results/<utc>-<model>-<device>/
     ops.csv                         one row for each op
     samples.csv                     one row for each timed iteration
     tensors/<op>-<NAME>.<side>.safetensors
+    journal/                        the probes of a localization, and their outcomes until its end
     log.txt                         what the runtime logged
     report.html
 """
@@ -16,6 +17,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +36,9 @@ from harness.job import Array, Sample
 SCHEMA = 1
 Status = Literal["running", "done", "failed", "interrupted"]
 Side = Literal["device", "reference"]
+
+# What a run keeps when it is continued.
+_KEPT = frozenset({"run.json", "inputs.npz", "journal"})
 
 
 @contextmanager
@@ -134,6 +139,27 @@ class RunFolder:
                 "started": now.isoformat(timespec="seconds"),
             }
         run.save()
+        return run
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """A run that did not come to its end, to be continued: what it was asked and its journal stay, everything
+        else is written anew.
+
+        Raises:
+            UsageError: no run folder. StorageError: it cannot be written.
+        """
+        record = read_run(path)
+        run = cls(path, {name: value for name, value in record.items() if name not in ("error", "result", "outputs")})
+        with writing(path):
+            for entry in path.iterdir():
+                if entry.name in _KEPT:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        run.save(status="running", pid=os.getpid())
         return run
 
     def __enter__(self) -> RunFolder:

@@ -170,6 +170,36 @@ class Culprit:
         }
 
 
+@dataclass(frozen=True)
+class Quarantined:
+    """A probe that took the device down twice: the model it ran, the outputs it wanted, and how it failed."""
+
+    model: str
+    outputs: tuple[str, ...]
+    cause: Literal["crash", "hang"]
+    reason: str
+
+    def __str__(self) -> str:
+        what = ", ".join(self.outputs[:3]) + (f" and {len(self.outputs) - 3} more" if len(self.outputs) > 3 else "")
+        ended = "crashed" if self.cause == "crash" else "hung"
+        return f"The probe that reads {what or 'nothing'} {ended} the device twice and is left out: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Jobs that the search asked of the device, how many of them a journal answered, in how many sessions."""
+
+    asked: int
+    recorded: int = 0
+    sessions: int = 1
+    quarantined: tuple[Quarantined, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        left_out = [vars(probe) | {"outputs": list(probe.outputs)} for probe in self.quarantined]
+        return {"asked": self.asked, "recorded": self.recorded, "sessions": self.sessions, "quarantined": left_out}
+
+
 @dataclass(frozen=True, repr=False)
 class Localization:
     """The answer."""
@@ -187,6 +217,7 @@ class Localization:
     seconds: float
     notes: tuple[str, ...] = field(default=())
     explained: tuple[Impact, ...] = ()
+    probes: Probes | None = None
 
     def __repr__(self) -> str:
         named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)
@@ -208,6 +239,7 @@ class Localization:
             "residency": residency_json(self.residency),
             "notes": list(self.notes),
             "explained": [impact.to_json() for impact in self.explained],
+            "probes": None if self.probes is None else self.probes.to_json(),
         }
 
 

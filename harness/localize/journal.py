@@ -1,0 +1,261 @@
+"""The journal of a run: every probe of the device is written down before it runs, and its outcome once it is in.
+
+`<run>/journal/log` grows line by line, each line a checksum and one JSON object; `<run>/journal/<probe>.safetensors`
+holds the outputs of a finished probe. A line is on the disk before the next step begins, and a probe's outputs are
+before the line that says so: whatever ends the process or the machine, a probe that is marked finished is whole. What
+does not match its checksum counts as never written.
+
+A line that starts a probe and is followed by no line that ends it was cut short: by a kill, which says nothing of the
+probe, or by the machine going down, which the boot id of the next session tells. The latter counts as a crash.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import UsageError
+from harness.results import writing
+
+SCHEMA = 1
+FOLDER = "journal"
+# A line holds figures and the end of a log, never tensors.
+MOST_LINE = 1 << 20
+MOST_BYTES = 1 << 30
+
+Ending = Literal["completed", "rejected", "crashed", "hung", "lost"]
+FINISHED: frozenset[Ending] = frozenset({"completed", "rejected"})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run asked of whom. Another one's probes answer none of its questions. `inputs` is a digest."""
+
+    model: str
+    inputs: str
+    device: str
+    kind: str
+    runtime: str
+    system: str
+    accelerator: str
+    precision: str
+    threads: int
+
+    def differences(self, other: Identity) -> list[str]:
+        """What differs from `other`, in clauses: mine, then the other's."""
+        mine, others = asdict(self), asdict(other)
+        return [
+            f"{name} {_short(mine[name])}, not {_short(others[name])}" for name in mine if mine[name] != others[name]
+        ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else repr(text[:60]) if isinstance(value, str) else text
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One time that a probe took the device down."""
+
+    cause: Literal["crash", "hang"]
+    reason: str
+
+
+@dataclass
+class History:
+    """What the journal knows of one probe. `end` is the line of its finished outcome."""
+
+    starts: int = 0
+    open_since: str | None = None
+    end: dict[str, Any] | None = None
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Journal:
+    """One run's journal, open for this process alone.
+
+    Raises:
+        StorageError: it cannot be written. UsageError: another process has it, or it is of another run.
+    """
+
+    def __init__(self, run: Path, identity: Identity) -> None:
+        self.folder = run / FOLDER
+        self.probes: dict[str, History] = {}
+        self.damaged = 0
+        self.adapter = ""
+        self.sessions = 0
+        path = self.folder / "log"
+        with writing(path):
+            self.folder.mkdir(exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise UsageError(f"Run {run} is still being worked on.", "Wait for its end, or stop it.") from None
+        try:
+            self._end = self._load(run, identity)
+            if not self._end:
+                self.append("run", schema=SCHEMA, identity=asdict(identity))
+            self.append("session", boot=boot_id(), pid=os.getpid())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another process have it."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    @property
+    def finished(self) -> int:
+        """Probes whose outcome is in."""
+        return sum(history.end is not None for history in self.probes.values())
+
+    def of(self, probe: str) -> History:
+        """What is known of a probe."""
+        return self.probes.setdefault(probe, History())
+
+    def begin(self, probe: str, **what: Any) -> None:
+        """A probe is about to run."""
+        self.append("start", probe=probe, boot=boot_id(), **what)
+
+    def finish(self, probe: str, ending: Ending, **outcome: Any) -> None:
+        """A probe came to an end."""
+        self.append("end", probe=probe, ending=ending, **outcome)
+
+    def append(self, entry: str, **fields: Any) -> None:
+        """Write one line, to the disk. Raises StorageError, and leaves no part of the line then."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"entry": entry, "utc": now, **fields}
+        body = json.dumps(line, allow_nan=True).encode()
+        raw = b"%08x %s\n" % (zlib.crc32(body), body)
+        with writing(self.folder / "log"):
+            try:
+                done = os.pwrite(self._file, raw, self._end)
+                if done < len(raw):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._end)
+                raise
+        self._end += len(raw)
+        self._take(line)
+
+    def drop_outputs(self) -> None:
+        """Remove the outputs: the answer is in, and nobody will continue this run."""
+        for path in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.part")]:
+            path.unlink(missing_ok=True)
+
+    def _load(self, run: Path, identity: Identity) -> int:
+        """Read what is there; the offset behind its last whole line."""
+        size = os.fstat(self._file).st_size
+        if not size:
+            return 0
+        if size > MOST_BYTES:
+            raise UsageError(f"The journal of {run} is {size >> 20} MiB large.", "Start anew with --fresh.")
+        raw = os.pread(self._file, size, 0)
+        end = raw.rfind(b"\n") + 1
+        os.ftruncate(self._file, end)  # a last line without its end was never written
+        if not end:
+            return 0
+        lines = list(_lines(raw))
+        found = None if lines[0] is None else _identity_of(lines[0])
+        if found is None:
+            raise UsageError(f"The journal of {run} cannot be read.", "Start anew with --fresh.")
+        differences = found.differences(identity)
+        if differences:
+            raise UsageError(f"Run {run} was begun with {'; '.join(differences)}.", "Start anew with --fresh.")
+        self.damaged = sum(line is None for line in lines)
+        for line in lines:
+            if line is not None:
+                self._take(line)
+        return end
+
+    def _take(self, line: dict[str, Any]) -> None:
+        match line["entry"]:
+            case "session":
+                self.sessions += 1
+                for history in self.probes.values():
+                    if history.open_since not in (None, line["boot"]):
+                        history.failures.append(Failure("crash", "the machine restarted while it ran"))
+                    history.open_since = None
+            case "start":
+                history = self.of(line["probe"])
+                history.starts += 1
+                history.open_since = line["boot"] or None
+            case "end":
+                history = self.of(line["probe"])
+                history.open_since = None
+                ending = line["ending"]
+                if ending in FINISHED:
+                    history.end = line
+                    self.adapter = line["outcome"].get("adapter", "") or self.adapter
+                elif ending in ("crashed", "hung"):
+                    cause: Literal["crash", "hang"] = "crash" if ending == "crashed" else "hang"
+                    history.failures.append(Failure(cause, line["reason"]))
+
+
+def read_identity(run: Path) -> Identity | None:
+    """What a run with a journal was about; None for any other folder."""
+    try:
+        with (run / FOLDER / "log").open("rb") as file:
+            first = file.readline(MOST_LINE)
+    except OSError:
+        return None
+    line = next(_lines(first), None)
+    return None if line is None else _identity_of(line)
+
+
+def starts_after_finish(run: Path) -> tuple[int, int]:
+    """(finished probes, how many of them were begun again afterwards): the second is to be 0."""
+    done: set[str] = set()
+    again: Counter[str] = Counter()
+    for line in _lines((run / FOLDER / "log").read_bytes()):
+        if line is None:
+            continue
+        if line["entry"] == "end" and line["ending"] in FINISHED:
+            done.add(line["probe"])
+        if line["entry"] == "start" and line["probe"] in done:
+            again[line["probe"]] += 1
+    return len(done), again.total()
+
+
+def boot_id() -> str:
+    """Changes when the machine restarts; empty where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _lines(raw: bytes) -> Iterator[dict[str, Any] | None]:
+    """Each line's object; None for one that is damaged. A last line without its end was never written."""
+    for line in raw.split(b"\n")[:-1]:
+        head, _, body = line.partition(b" ")
+        try:
+            whole = len(line) <= MOST_LINE and int(head, 16) == zlib.crc32(body)
+            found = json.loads(body) if whole else None
+        except (ValueError, RecursionError):
+            found = None
+        yield found if isinstance(found, dict) and "entry" in found else None
+
+
+def _identity_of(line: dict[str, Any]) -> Identity | None:
+    if line.get("entry") != "run" or line.get("schema") != SCHEMA:
+        return None
+    try:
+        return Identity(**line["identity"])
+    except (KeyError, TypeError):
+        return None

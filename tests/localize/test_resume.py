@@ -1,0 +1,395 @@
+"""A search that was cut short is continued: the same answer, no finished probe asked again, nobody blamed for the kill.
+
+The device is one of this process; a kill is an exception that no code of the harness catches, at every probe in turn,
+before it, within it and after it. The processes themselves are killed in test_kill.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from harness.devices.base import Device, Sink
+from harness.devices.execute import make_job
+from harness.errors import UsageError
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejected, TimedOut
+from harness.localize import journal as journal_module
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.journal import Identity, starts_after_finish
+from harness.localize.journaled import Journaled, key_of
+from harness.localize.localize import localize
+from harness.localize.resume import Resume, identity_of, open_run
+from harness.results import RunFolder, read_run
+from tests.localize.planted import SHIFTED, Half, InProcess, noisy
+
+Moment = Literal["before", "within", "after"]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def chain() -> Model:
+    """7 ops one after another."""
+    rng = np.random.default_rng(2)
+    graph = GraphBuilder()
+    x = graph.input("x", (4, 16))
+    for i in range(7):
+        weights = (rng.standard_normal((16, 16)) / 4).astype(np.float32)
+        x = graph.fully_connected(x, weights) if i % 2 == 0 else graph.unary("TANH", x)
+    graph.output(x, "y")
+    return graph.build()
+
+
+CHAIN = chain()
+RESULTS = [op.outputs[0] for op in CHAIN.graph().ops]
+FAULTS = {RESULTS[1]: SHIFTED, RESULTS[4]: noisy(0.5, 3)}
+CASE = Case(CHAIN, random_inputs(CHAIN.graph(), 0), Options(), timeout=60)
+
+
+class Frail(Half):
+    """Half, and the process that asks is killed at its `at`th job; `does` decides what other jobs come to."""
+
+    def __init__(self, at: int = 0, moment: Moment = "before") -> None:
+        super().__init__(CHAIN, FAULTS)
+        self.at, self.moment = at, moment
+        self.begun = 0
+        self.does: Callable[[Job], Outcome | None] = lambda job: None
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        self.begun += 1
+        fatal = self.begun == self.at
+        if fatal and self.moment == "before":
+            raise Killed
+        forced = self.does(job)
+        if forced is not None:
+            self.jobs.append(job)
+            return forced
+
+        def dying(name: str, values: Any) -> None:
+            raise Killed
+
+        outcome = super().run(job, dying if fatal and self.moment == "within" else sink)
+        if fatal:
+            raise Killed
+        return outcome
+
+
+@contextmanager
+def opened(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> Iterator[Bench]:
+    """A bench whose device is journaled, as the command makes it. A kill leaves the folder as it is."""
+    make = lambda: RunFolder.create(root, "localize", "chain", device.name)  # noqa: E731
+    run, journal = open_run(resume, root, identity_of(device, CASE), make)
+    try:
+        yield Bench(Journaled(device, journal, **budget), InProcess(), run)
+    finally:
+        journal.close()
+
+
+def search(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> tuple[dict[str, Any], Path]:
+    """The answer, without what may differ: times, and what was compiled anew."""
+    with opened(root, device, resume, **budget) as bench:
+        answer = localize(bench, CASE).to_json()
+        bench.run.save(status="done")
+    return {name: v for name, v in answer.items() if name not in ("seconds", "device_compiles")}, bench.run.path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[Job]]:
+    """The answer of a search that nothing disturbs, and its jobs."""
+    device = Half(CHAIN, FAULTS)
+    answer, _ = search(tmp_path_factory.mktemp("whole"), device)
+    assert [c["ops"] for c in answer["culprits"]] == [[1, 1], [4, 4]]
+    return answer, device.jobs
+
+
+def finished(path: Path) -> Counter[str]:
+    return Counter(p.stem for p in (path / "journal").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_a_kill_at_any_probe_changes_nothing_and_repeats_nothing(
+    tmp_path: Path, whole: tuple[dict[str, Any], list[Job]], moment: Moment
+) -> None:
+    answer, jobs = whole
+    for at in range(1, len(jobs) + 1):
+        root = tmp_path / str(at)
+        device = Frail(at, moment)
+        with pytest.raises(Killed):
+            search(root, device)
+        (begun,) = root.iterdir()
+        assert read_run(begun)["status"] == "running"
+        done = finished(begun)
+        assert done.total() == at - 1
+        again = Half(CHAIN, FAULTS)
+        assert search(root, again) == (answer, begun)
+        asked = Counter(key_of(replace(job, warmup=0)) for job in again.jobs)
+        expected = Counter(key_of(replace(job, inputs=job.inputs)) for job in jobs[at - 1 :])
+        assert asked == expected
+        assert starts_after_finish(begun) == (len(jobs), 0)
+
+
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(
+    tmp_path: Path, whole: tuple[dict[str, Any], list[Job]]
+) -> None:
+    answer, jobs = whole
+    for _ in range(len(jobs) - 1):
+        with pytest.raises(Killed):
+            search(tmp_path, Frail(2))  # one probe each time
+    last = Half(CHAIN, FAULTS)
+    assert search(tmp_path, last)[0] == answer
+    assert len(last.jobs) == 1
+    (run,) = tmp_path.iterdir()
+    assert starts_after_finish(run) == (len(jobs), 0)
+
+
+def test_a_second_run_of_a_model_stays_a_second_run(tmp_path: Path) -> None:
+    """A device may be right only the first time; being continued must not give it another first time."""
+    with pytest.raises(Killed):
+        search(tmp_path, Frail(2))
+    device = Half(CHAIN, FAULTS)
+    search(tmp_path, device)
+    assert (device.jobs[0].sha256, device.jobs[0].warmup) == (CHAIN.sha256, 1)
+    assert [job.warmup for job in device.jobs[1:]] == [0] * (len(device.jobs) - 1)
+
+
+def test_a_finished_or_a_fresh_run_is_not_continued(tmp_path: Path) -> None:
+    first, second, third = (search(tmp_path, Half(CHAIN, FAULTS), how)[1] for how in ("auto", "auto", "never"))
+    assert len({first, second, third}) == 3
+    with pytest.raises(UsageError, match="is at its end"):
+        search(tmp_path, Half(CHAIN, FAULTS), first)
+
+
+class TestDamage:
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> Path:
+        """A run that was killed at its last probe."""
+        with pytest.raises(Killed):
+            search(tmp_path, Frail(4))
+        (run,) = tmp_path.iterdir()
+        return run
+
+    def continued(self, run: Path, whole: tuple[dict[str, Any], list[Job]]) -> int:
+        """The jobs that continuing took; the answer must be right."""
+        device = Half(CHAIN, FAULTS)
+        assert search(run.parent, device) == (whole[0], run)
+        return len(device.jobs)
+
+    def test_an_undamaged_journal_answers_all(self, begun: Path, whole: Any) -> None:
+        assert self.continued(begun, whole) == len(whole[1]) - 3
+
+    @pytest.mark.parametrize("how", ["flipped", "cut", "empty", "gone", "nonsense"])
+    def test_outputs_that_do_not_match_their_checksum_are_asked_for_again(
+        self, begun: Path, whole: Any, how: str
+    ) -> None:
+        path = max((begun / "journal").glob("*.safetensors"), key=lambda p: p.stat().st_size)
+        raw = bytearray(path.read_bytes())
+        raw[-5] ^= 1
+        damaged = {"flipped": bytes(raw), "cut": bytes(raw[:-40]), "empty": b"", "gone": b"", "nonsense": b"\xff" * 999}
+        path.write_bytes(damaged[how])
+        if how == "gone":
+            path.unlink()
+        assert self.continued(begun, whole) == len(whole[1]) - 2
+
+    def test_a_damaged_line_costs_its_own_probe_only(self, begun: Path, whole: Any) -> None:
+        log = begun / "journal" / "log"
+        lines = log.read_bytes().splitlines(keepends=True)
+        place = next(i for i, line in enumerate(lines) if b'"end"' in line)
+        lines[place] = lines[place].replace(b"completed", b"complEted")
+        log.write_bytes(b"".join(lines))
+        assert self.continued(begun, whole) == len(whole[1]) - 2
+
+    @pytest.mark.parametrize("tail", [b"0", b'12345678 {"entry": "end"', b"\0" * 4096])
+    def test_a_last_line_without_its_end_was_never_written(self, begun: Path, whole: Any, tail: bytes) -> None:
+        with (begun / "journal" / "log").open("ab") as log:
+            log.write(tail)
+        assert self.continued(begun, whole) == len(whole[1]) - 3
+        assert starts_after_finish(begun) == (len(whole[1]), 0)
+
+    def test_a_journal_cut_anywhere_gives_the_same_answer(self, begun: Path, whole: Any) -> None:
+        log = begun / "journal" / "log"
+        raw = log.read_bytes()
+        first = raw.index(b"\n") + 1
+        for end in np.random.default_rng(5).integers(first, len(raw), 12):
+            log.write_bytes(raw[:end])
+            assert 0 < self.continued(begun, whole) <= len(whole[1])
+            begun.joinpath("run.json").write_text(
+                begun.joinpath("run.json").read_text("utf-8").replace('"done"', '"interrupted"'), "utf-8"
+            )
+
+    def test_a_journal_that_says_not_whose_it_is_is_left_alone(self, begun: Path) -> None:
+        log = begun / "journal" / "log"
+        log.write_bytes(b"x" + log.read_bytes())
+        assert search(begun.parent, Half(CHAIN, FAULTS))[1] != begun
+        with pytest.raises(UsageError, match="has no journal to continue from"):
+            search(begun.parent, Half(CHAIN, FAULTS), begun)
+
+
+class TestFailingProbes:
+    def failing(self, root: Path, outcomes: list[Outcome | None], fatal: int = 0) -> tuple[Frail, Bench, Outcome]:
+        """Ask one probe of a device that comes to these outcomes in turn."""
+        device = Frail(fatal)
+        device.does = lambda job: outcomes.pop(0) if outcomes else None
+        with opened(root, device) as bench:
+            return device, bench, bench.device.run(job_of("y"))
+
+    def test_a_crash_is_asked_about_once_more(self, tmp_path: Path) -> None:
+        device, bench, outcome = self.failing(tmp_path, [Crashed("the worker was ended by SIGSEGV", "SIGSEGV")])
+        assert isinstance(outcome, Completed)
+        assert list(outcome.outputs) == ["y"]
+        assert len(device.jobs) == 2
+        assert probes(bench).quarantined == ()
+
+    @pytest.mark.parametrize(
+        ("failure", "cause", "said"),
+        [
+            (Crashed("the worker was ended by SIGSEGV", "SIGSEGV"), "crash", "crashed"),
+            (TimedOut(60), "hang", "hung"),
+        ],
+    )
+    def test_twice_is_quarantined_and_reported(self, tmp_path: Path, failure: Outcome, cause: str, said: str) -> None:
+        device, bench, outcome = self.failing(tmp_path, [failure, failure])
+        assert type(outcome) is type(failure)
+        assert len(device.jobs) == 2
+        (left_out,) = probes(bench).quarantined
+        assert (left_out.cause, left_out.outputs, left_out.model) == (cause, ("y",), CHAIN.sha256)
+        assert str(left_out).startswith(f"The probe that reads y {said} the device twice and is left out: ")
+        with opened(tmp_path, device) as again:
+            assert type(again.device.run(job_of("y"))) is type(failure)
+            assert probes(again).quarantined == (left_out,)
+        assert len(device.jobs) == 2
+
+    def test_one_crash_before_the_kill_and_one_after_make_two(self, tmp_path: Path) -> None:
+        crash = Crashed("the worker was ended by SIGABRT", "SIGABRT")
+        with pytest.raises(Killed):
+            self.failing(tmp_path, [crash], fatal=2)
+        device, bench, outcome = self.failing(tmp_path, [crash])
+        assert isinstance(outcome, Crashed)
+        assert len(device.jobs) == 1
+        assert len(probes(bench).quarantined) == 1
+
+    @pytest.mark.parametrize("failure", [Crashed("the worker was ended by SIGKILL", "SIGKILL"), Lost("no cable")])
+    def test_a_kill_of_the_worker_or_a_lost_cable_blames_nobody(self, tmp_path: Path, failure: Outcome) -> None:
+        device, bench, outcome = self.failing(tmp_path, [failure] * 2)
+        assert isinstance(outcome, Completed)
+        assert len(device.jobs) == 3
+        device, bench, outcome = self.failing(tmp_path / "other", [failure] * 3)
+        assert isinstance(outcome, Lost)
+        assert probes(bench).quarantined == ()
+        with opened(tmp_path / "other", device) as again:
+            assert isinstance(again.device.run(job_of("y")), Completed)
+
+    def test_a_refusal_is_an_answer(self, tmp_path: Path) -> None:
+        device, _, outcome = self.failing(tmp_path, [Rejected("no such op", ("FOO",), "log")])
+        with opened(tmp_path, device) as again:
+            assert again.device.run(job_of("y")) == outcome == Rejected("no such op", ("FOO",), "log")
+        assert len(device.jobs) == 1
+
+    def test_a_refusal_for_lack_of_room_is_not(self, tmp_path: Path) -> None:
+        full = Rejected("the model cannot be stored (No space left on device)")
+        device, _, outcome = self.failing(tmp_path, [full])
+        assert outcome == full
+        with opened(tmp_path, device) as again:
+            assert isinstance(again.device.run(job_of("y")), Completed)
+
+    def test_a_machine_that_went_down_twice_in_one_probe_is_remembered(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for boot in ("first", "second"):
+            monkeypatch.setattr(journal_module, "boot_id", lambda boot=boot: boot)
+            with pytest.raises(Killed):
+                self.failing(tmp_path, [], fatal=1)
+        monkeypatch.setattr(journal_module, "boot_id", lambda: "third")
+        device, bench, outcome = self.failing(tmp_path, [])
+        assert outcome == Crashed("the machine restarted while it ran")
+        assert device.jobs == []
+        assert len(probes(bench).quarantined) == 1
+
+    def test_kills_alone_are_never_held_against_a_probe(self, tmp_path: Path) -> None:
+        for _ in range(5):
+            with pytest.raises(Killed):
+                self.failing(tmp_path, [], fatal=1)
+        assert isinstance(self.failing(tmp_path, [])[2], Completed)
+
+
+class TestWhoseRun:
+    def test_the_run_of_another_question_is_refused_with_what_differs(self, tmp_path: Path) -> None:
+        with pytest.raises(Killed):
+            search(tmp_path, Frail(2))
+        (run,) = tmp_path.iterdir()
+        mine = identity_of(Half(CHAIN, FAULTS), CASE)
+        for field in vars(mine):
+            other = Identity(**(vars(mine) | {field: 3 if field == "threads" else "other"}))
+            with pytest.raises(UsageError, match=f"cannot be continued: it was begun with {field} .*, not "):
+                open_run(run, tmp_path, other, pytest.fail)
+            fresh, journal = open_run("auto", tmp_path, other, lambda: RunFolder.create(tmp_path, "x", "y", "z"))
+            journal.close()
+            assert fresh.path != run
+
+    def test_another_gpu_is_noticed_as_soon_as_it_answers(self, tmp_path: Path) -> None:
+        with pytest.raises(Killed):
+            search(tmp_path, Frail(2))
+
+        class Other(Half):
+            def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+                done = super().run(job, sink)
+                assert isinstance(done, Completed)
+                return replace(done, adapter="another")
+
+        with pytest.raises(UsageError, match="The GPU is now 'another'; this run was begun on 'in process'"):
+            search(tmp_path, Other(CHAIN, FAULTS))
+
+    def test_a_run_that_somebody_works_on_is_left_to_them(self, tmp_path: Path) -> None:
+        with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
+            with pytest.raises(UsageError, match="is still being worked on"):
+                search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
+            assert search(tmp_path, Half(CHAIN, FAULTS))[1] != bench.run.path
+        with pytest.raises(UsageError, match="is at its end"):
+            bench.run.save(status="done")
+            search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
+
+    def test_a_run_without_a_journal_is_refused(self, tmp_path: Path) -> None:
+        run = RunFolder.create(tmp_path, "compare", "chain", "half")
+        with pytest.raises(UsageError, match="has no journal to continue from"):
+            search(tmp_path, Half(CHAIN, FAULTS), run.path)
+
+
+def test_what_is_over_the_budget_is_asked_again(tmp_path: Path, whole: tuple[dict[str, Any], list[Job]]) -> None:
+    size = CHAIN.graph().tensors[RESULTS[-1]].nbytes
+    with pytest.raises(Killed):
+        search(tmp_path, Frail(4), budget=2 * size + 200)
+    (run,) = tmp_path.iterdir()
+    assert finished(run).total() == 2  # both runs of the untouched model; the taps are larger
+    device = Half(CHAIN, FAULTS)
+    assert search(tmp_path, device)[0] == whole[0]
+    assert len(device.jobs) == len(whole[1]) - 2
+
+
+def test_an_answer_leaves_the_record_of_its_probes_but_not_their_outputs(tmp_path: Path) -> None:
+    device = Half(CHAIN, FAULTS)
+    with opened(tmp_path, device) as bench:
+        localize(bench, CASE)
+        assert isinstance(bench.device, Journaled)
+        bench.device.forget()
+    assert [p.name for p in (bench.run.path / "journal").iterdir()] == ["log"]
+    assert starts_after_finish(bench.run.path) == (len(device.jobs), 0)
+
+
+def job_of(output: str) -> Job:
+    return make_job(CHAIN, CASE.inputs, CASE.options, timeout=60, wanted=(output,))
+
+
+def probes(bench: Bench) -> Any:
+    assert isinstance(bench.device, Journaled)
+    return bench.device.probes()
