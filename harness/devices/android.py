@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from harness.devices.recovery import bring_back
 from harness.errors import DeviceError
 
 APP_SECONDS = 30.0
-DEATH_SECONDS = 3.0
+PROCESS_SECONDS = 10.0
+DEATH_SECONDS = 1.0
 KILL_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -56,6 +58,12 @@ class AndroidLauncher:
         self._logcat = Logcat(self._folder / "log.txt")
         self._boot_id = ""
         self._pid: int | None = None
+        self._socket_name = ""
+
+    @property
+    def socket_name(self) -> str:
+        """The abstract name that the app listens on."""
+        return self._socket_name
 
     @property
     def boot_id(self) -> str:
@@ -76,20 +84,20 @@ class AndroidLauncher:
             make_ready(self._adb, self._options.cool_down)
             ensure_app(self._adb, self._options.apk, self._progress)
             self._boot_id = boot_id
-        name = f"{PACKAGE}.{secrets.token_hex(8)}"
+        self._socket_name = f"{PACKAGE}.{secrets.token_hex(8)}"
         deadline = time.monotonic() + APP_SECONDS
         said = self._adb.shell(
-            "am", "instrument", "-e", "socket", name, INSTRUMENTATION, seconds=APP_SECONDS, check=False
+            "am", "instrument", "-e", "socket", self._socket_name, INSTRUMENTATION, seconds=APP_SECONDS, check=False
         )
         if "INSTRUMENTATION_FAILED" in said or "Exception" in said or "Error" in said:
             last = said.strip().splitlines()[0]
             raise DeviceError(f"The app does not start on {self._adb.serial}: {last}.", "Look at `adb logcat`.")
-        self._pid = self._wait_for_pid(deadline)
+        self._pid = self._wait_for_pid()
         self._logcat.follow(self._adb, self._pid)
-        return Link(self._connect(name, self._pid, deadline))
+        return Link(self._connect(self._pid, deadline))
 
     def death(self) -> tuple[str, str] | None:
-        """How the app ended, if it did within three seconds; its tombstone goes to the log."""
+        """How the app ended, if it did within a second; its tombstone goes to the log."""
         if self._pid is None:
             return None
         deadline = time.monotonic() + DEATH_SECONDS
@@ -149,17 +157,18 @@ class AndroidLauncher:
             raise AdbError("adb shell pidof", self._adb.serial, said, None, "gave no process ids")
         return [int(word) for word in said.split()]
 
-    def _wait_for_pid(self, deadline: float) -> int:
+    def _wait_for_pid(self) -> int:
+        deadline = time.monotonic() + PROCESS_SECONDS
         while not (pids := self._pids()):
             if time.monotonic() >= deadline:
-                raise DeviceError(f"The app does not start on {self._adb.serial}.", "Look at `adb logcat`.")
+                raise DeviceError(f"The app does not stay alive on {self._adb.serial}.", "Look at `adb logcat`.")
             time.sleep(POLL_SECONDS)
         return pids[-1]
 
-    def _connect(self, name: str, pid: int, deadline: float):  # type: ignore[no-untyped-def]
+    def _connect(self, pid: int, deadline: float) -> socket.socket:
         while True:
             try:
-                return self._adb.stream(f"localabstract:{name}", deadline)
+                return self._adb.stream(f"localabstract:{self._socket_name}", deadline)
             except AdbError as error:
                 if pid not in self._pids():
                     ended = self._exit(pid)

@@ -104,6 +104,11 @@ class Device:
         self._link = None
         self._launcher.kill()
 
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent to the process that runs now."""
+        return 0 if self._link is None else self._link.sent_bytes
+
     def facts(self) -> DeviceFacts:
         """Start the process if needed and tell what it is. Raises DeviceError when it does not start."""
         self._connected()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-import harness
 from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
@@ -21,7 +18,7 @@ from tests.standin import app as kotlin
 from tests.standin.app import App
 from tests.standin.asking import Asker, Direct
 from tests.standin.build import Build, MissingPart, build
-from tests.standin.phone import AdbServer, Phone, temporary_state
+from tests.standin.phone import AdbServer, Phone, make_apk, temporary_state
 
 
 def lacking(missing: MissingPart) -> NoReturn:
@@ -106,17 +103,8 @@ def make_phone(adb_server: AdbServer, standin_build: Build) -> Iterator[MakePhon
 
 @pytest.fixture(scope="session")
 def phone(make_phone: MakePhone) -> Phone:
-    """A Pixel 8a."""
-    return make_phone()
-
-
-def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, signer: str = "debug") -> Path:
-    """What stands for an APK: the stand-in's package manager reads its manifest as JSON."""
-    path = folder / f"app-{version}-{signer}.apk"
-    manifest = {"versionName": version, "versionCode": code, "signer": signer}
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("AndroidManifest.json", json.dumps(manifest))
-    return path
+    """A Pixel 8a with little room."""
+    return make_phone(data_bytes=256 << 20)
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 import uuid
+import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import harness
 from harness.devices.adb import Adb, Server
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
@@ -189,6 +191,15 @@ class Phone:
         pid = str(self._holder.pid)
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         return [_path("nsenter"), f"--target={pid}", "--mount", *user, _path("chroot"), str(self._root)]
+
+
+def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, signer: str = "debug") -> Path:
+    """What stands for an APK: the stand-in's package manager reads its manifest as JSON."""
+    path = folder / f"app-{version}-{signer}.apk"
+    manifest = {"versionName": version, "versionCode": code, "signer": signer}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("AndroidManifest.json", json.dumps(manifest))
+    return path
 
 
 def _path(name: str) -> str:

@@ -274,11 +274,14 @@ def start(socket: str) -> int:
 
 
 def record_exit(pid: int, code: int, log: Path) -> None:
-    stopping = read("stopping")
+    stopping, verdict = read("stopping"), read("verdict")
     e: dict[str, Any] = {"pid": pid, "time": f"{now():%Y-%m-%d %H:%M:%S.%f}"[:-3], "description": "null"}
     number = native_signal(log) or -code
     if stopping is not None and stopping["pid"] == pid:
         e |= {"reason": 10, "label": "USER REQUESTED", "status": 0, "description": f"stop {PACKAGE} due to from pid 1"}
+    elif verdict is not None:  # what a test has the system decide, once
+        e |= verdict
+        (STATE / "verdict.json").unlink()
     elif number in CRASH_SIGNALS:
         e |= {"reason": 5, "label": "APP CRASH(NATIVE)", "status": number, "description": "crash"}
         tombstone(pid, number, log)

@@ -1,0 +1,222 @@
+"""Everything that goes wrong between here and a phone: the right outcome with its evidence, and the next job works."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.devices import android, recovery
+from harness.devices.adb import Adb, Server
+from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.devices.execute import make_job
+from harness.devices.registry import find_phone
+from harness.errors import DeviceError
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
+from tests.standin.phone import AdbServer, Phone
+
+CPU = Options("cpu")
+ONES = np.ones((1, 4), np.float32)
+
+
+@pytest.fixture(scope="module")
+def plus_one() -> Model:
+    graph = GraphBuilder()
+    graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
+    return graph.build()
+
+
+@pytest.fixture(scope="module")
+def quick(plus_one: Model) -> Job:
+    return make_job(plus_one, {"x": ONES}, CPU, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def endless(plus_one: Model) -> Job:
+    """Far longer than any test waits."""
+    return make_job(plus_one, {"x": ONES}, CPU, timeout=30, iterations=1 << 20)
+
+
+@pytest.fixture(scope="module")
+def large() -> Job:
+    """64 MB each way, more than the sockets on the way hold."""
+    graph = GraphBuilder()
+    graph.output(graph.binary("ADD", graph.input("x", (16 << 20,)), graph.constant([1.0])), "y")
+    return make_job(graph.build(), {"x": np.arange(16 << 20, dtype=np.float32)}, CPU, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def device(phone: Phone, apk: Path) -> Iterator[AndroidDevice]:
+    with AndroidDevice("pixel8a", find_phone(phone.serial), PhoneOptions(apk)) as opened:
+        assert isinstance(opened, AndroidDevice)
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "RETURN_SECONDS", 30.0)
+
+
+@pytest.fixture
+def works(device: AndroidDevice, quick: Job) -> Callable[[], Completed]:
+    """A job that must complete."""
+
+    def run() -> Completed:
+        outcome = device.run(quick)
+        assert isinstance(outcome, Completed), outcome
+        assert outcome.outputs["y"].tolist() == [[2.0, 2.0, 2.0, 2.0]]
+        return outcome
+
+    return run
+
+
+Works = Callable[[], Completed]
+
+
+def soon(do: Callable[[], object], seconds: float = 0.3) -> threading.Timer:
+    timer = threading.Timer(seconds, do)
+    timer.start()
+    return timer
+
+
+class TestTheApp:
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
+    def test_ended_by_a_signal_is_a_crash_with_its_name(
+        self, phone: Phone, device: AndroidDevice, works: Works, endless: Job, number: signal.Signals
+    ) -> None:
+        works()
+        soon(lambda: os.kill(phone.pid, number))
+        outcome = device.run(endless)
+        assert isinstance(outcome, Crashed), outcome
+        assert outcome.signal == number.name
+        assert outcome.reason.startswith(f"the app was ended by {number.name}")
+        if number == signal.SIGSEGV:
+            assert "Fatal signal 11 (SIGSEGV)" in outcome.reason
+            assert "backtrace:\n      #00 " in outcome.log  # the tombstone
+        works()
+
+    def test_that_hangs_is_ended_at_the_deadline(
+        self, phone: Phone, device: AndroidDevice, works: Works, plus_one: Model
+    ) -> None:
+        works()
+        hung = phone.pid
+        os.kill(hung, signal.SIGSTOP)
+        outcome = device.run(make_job(plus_one, {"x": ONES}, CPU, timeout=1))
+        assert isinstance(outcome, TimedOut)
+        assert outcome.seconds == 1
+        assert not Path(f"/proc/{hung}").exists()
+        works()
+
+    def test_that_the_phone_ends_for_memory_says_so(
+        self, phone: Phone, device: AndroidDevice, works: Works, endless: Job
+    ) -> None:
+        works()
+        phone.write("verdict", {"reason": 3, "label": "LOW_MEMORY", "status": 0})
+        soon(lambda: os.kill(phone.pid, signal.SIGKILL))
+        outcome = device.run(endless)
+        assert isinstance(outcome, Crashed)
+        assert outcome.reason == "the app was ended because the phone ran out of memory"
+        works()
+
+    def test_that_does_not_start_is_one_sentence(
+        self, phone: Phone, device: AndroidDevice, works: Works, quick: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(android, "PROCESS_SECONDS", 1.0)
+        device.rest()
+        command = phone.read("app")
+        phone.write("app", ["/bin/false"])
+        with pytest.raises(DeviceError, match=r"^The app (does not stay alive|ended as it started) on "):
+            device.run(quick)
+        phone.write("app", command)
+        works()
+
+
+class TestTheConnection:
+    def test_a_server_killed_during_a_transfer_loses_the_job(
+        self, phone: Phone, adb_server: AdbServer, device: AndroidDevice, works: Works, large: Job
+    ) -> None:
+        works()
+
+        def kill() -> None:
+            while device.sent_bytes < 1 << 20:
+                time.sleep(0.001)
+            os.kill(phone.pid, signal.SIGSTOP)  # so that the transfer is under way for certain
+            adb_server.kill()
+
+        soon(kill, 0)
+        outcome = device.run(large)
+        assert isinstance(outcome, Lost), outcome
+        assert outcome.reason.startswith("the connection broke while sending")
+        assert outcome.reason.endswith(f"; {phone.serial} is attached and did not reboot")
+        works()
+
+    def test_removing_forwards_does_no_harm(
+        self, phone: Phone, device: AndroidDevice, works: Works, large: Job
+    ) -> None:
+        works()
+        adb = Adb(Server(), phone.serial)
+        assert adb.call("forward", "--list").strip() == ""
+        soon(lambda: adb.call("forward", "--remove-all"), 0.02)
+        assert isinstance(device.run(large), Completed)
+
+    def test_a_reboot_during_a_run_is_told_by_the_boot_id(
+        self, phone: Phone, device: AndroidDevice, works: Works, endless: Job
+    ) -> None:
+        before = works().boot_id
+        soon(phone.reboot)
+        outcome = device.run(endless)
+        after = works().boot_id
+        assert isinstance(outcome, Lost), outcome
+        assert outcome.reason == (
+            f"the phone rebooted during the run (boot id {before}, then {after}; its reason: kernel_panic)"
+        )
+        assert before != after
+
+    def test_a_phone_unplugged_during_a_run_is_lost_and_comes_back(
+        self,
+        phone: Phone,
+        device: AndroidDevice,
+        works: Works,
+        endless: Job,
+        quick: Job,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        works()
+        monkeypatch.setattr(recovery, "RETURN_SECONDS", 1.0)
+        soon(phone.stop_adbd)
+        outcome = device.run(endless)
+        assert isinstance(outcome, Lost), outcome
+        assert re.fullmatch(rf".*; {phone.serial} is not there: adb says (offline|absent)", outcome.reason)
+        with pytest.raises(DeviceError, match=rf"^{phone.serial} is not there: adb says (offline|absent)\."):
+            device.run(quick)
+        monkeypatch.setattr(recovery, "RETURN_SECONDS", 30.0)
+        phone.boot()
+        works()
+
+
+class TestTheDisk:
+    def test_a_full_one_rejects_the_model(self, phone: Phone, device: AndroidDevice, works: Works) -> None:
+        works()
+        graph = GraphBuilder()
+        weights = np.ones(1 << 20, np.float32)
+        graph.output(graph.binary("ADD", graph.input("x", (1 << 20,)), graph.constant(weights)), "y")
+        job = make_job(graph.build(), {"x": weights}, CPU, timeout=30)
+        filler = phone.data / "filler"
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(1 << 20))
+        outcome = device.run(job)
+        assert isinstance(outcome, Rejected)
+        assert outcome.reason == "the model cannot be stored (No space left on device)"
+        works()
+        filler.unlink()
+        assert isinstance(device.run(job), Completed)
