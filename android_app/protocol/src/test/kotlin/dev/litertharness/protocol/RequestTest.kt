@@ -22,4 +22,20 @@ class RequestTest {
             }
         assertEquals("back end, storage and priority are the GPU's options", refusal.message)
     }
+
+    @Test
+    fun `numbers are integers, not texts or fractions or truth values`() {
+        for (wrong in listOf("\"4\"", "4.0", "true", "-1", "1025", "null")) {
+            assertFailsWith<Refusal>(wrong) { options("""{"accelerator": "cpu", "precision": "fp32", "threads": $wrong}""") }
+        }
+    }
+
+    @Test
+    fun `a choice that is none names what there is`() {
+        val refusal =
+            assertFailsWith<Refusal> {
+                options("""{"accelerator": "gpu", "precision": "fp16", "threads": 0, "storage": "image"}""")
+            }
+        assertEquals("storage is one of default, buffer, texture-2d", refusal.message)
+    }
 }

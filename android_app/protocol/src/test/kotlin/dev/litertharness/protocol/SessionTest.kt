@@ -1,0 +1,150 @@
+package dev.litertharness.protocol
+
+import kotlin.test.Test
+import kotlin.test.assertContentEquals
+import kotlin.test.assertEquals
+import kotlin.test.assertIs
+import kotlin.test.assertTrue
+import org.json.JSONArray
+import org.json.JSONObject
+
+class SessionTest {
+    private val data = "a model".toByteArray()
+    private val put = frame("put", mapOf("sha256" to sha256(data)), listOf(model(*data)))
+
+    private fun run(vararg inputs: Payload, change: (JSONObject) -> Unit = {}, id: Long = 1): ByteArray {
+        val fields =
+            JSONObject()
+                .put("sha256", sha256(data))
+                .put("options", JSONObject().put("accelerator", "cpu").put("precision", "default").put("threads", 0))
+                .put("outputs", JSONArray(listOf("y")))
+                .put("positions", JSONArray(listOf(0)))
+                .put("warmup", 0)
+                .put("iterations", 1)
+                .put("final", false)
+        change(fields)
+        return frame("run", fields.keys().asSequence().associateWith { fields.get(it) }, inputs.toList(), id)
+    }
+
+    @Test
+    fun `a run gives its outputs, then its end`() {
+        val (answers, end) = Conversation().hold(put, run(floats("x", 1f, 2f), id = 7))
+        assertEquals(listOf("put", "output", "completed"), answers.map { it.first.type })
+        assertEquals(listOf(1L, 7L, 7L), answers.map { it.first.id })
+        val output = answers[1].second.single()
+        assertContentEquals(floats("y", 2f, 3f).data, output.data)
+        assertEquals(listOf("y", DType.FLOAT32, listOf(2L)), listOf(output.name, output.dtype, output.shape))
+        val fields = answers[2].first.fields
+        assertEquals(1, fields.getJSONArray("samples").length())
+        assertEquals(listOf<Any>(true, true, "none"), listOf("compiled", "full", "thermal").map(fields::get))
+        assertEquals(End.Closed("the host closed the connection"), end)
+    }
+
+    @Test
+    fun `warm-up runs are not sampled, and only the last run is sent`() {
+        val talk = Conversation()
+        val (answers, _) = talk.hold(put, run(floats("x", 1f), change = { it.put("warmup", 2).put("iterations", 3) }))
+        assertEquals(3, answers.last().first.fields.getJSONArray("samples").length())
+        assertEquals(1, answers.count { it.first.type == "output" })
+        assertEquals(listOf("compile cpu") + List(5) { listOf("write", "run", "read 0") }.flatten() + "close", talk.calls)
+    }
+
+    @Test
+    fun `the same model under the same options is compiled once`() {
+        val talk = Conversation()
+        val other = run(floats("x", 1f), change = { it.getJSONObject("options").put("threads", 2) })
+        talk.hold(put, run(floats("x", 1f)), run(floats("x", 2f)), other)
+        val compiles = talk.calls.filter { it.startsWith("compile") || it == "close" }
+        assertEquals(listOf("compile cpu", "close", "compile cpu", "close"), compiles)
+    }
+
+    @Test
+    fun `a final run frees each output once it is sent, and the model after that, even when it fails`() {
+        val talk = Conversation()
+        val (answers, _) =
+            talk.hold(
+                put,
+                run(
+                    floats("x", 1f),
+                    change = {
+                        it.put("final", true)
+                        it.put("outputs", JSONArray(listOf("y", "z"))).put("positions", JSONArray(listOf(0, 1)))
+                    },
+                ),
+                run(floats("x", 1f)),
+            )
+        assertEquals(listOf("put", "output", "failed", "output", "completed"), answers.map { it.first.type })
+        val expected = "compile cpu, write, run, read 0, release 0, read 1, close, compile cpu, write, run, read 0, close"
+        assertEquals(expected, talk.calls.joinToString())
+    }
+
+    @Test
+    fun `inputs that were refused are passed over, and the next request is read`() {
+        val hello = frame("hello", mapOf("protocol" to 1), id = 9)
+        for (refused in listOf(run(floats("x", 1f, 2f), change = { it.put("warmup", -1) }), frame("x", payloads = listOf(model(1, 2))))) {
+            val (answers, _) = Conversation().hold(refused, hello)
+            assertEquals(listOf("failed", "hello"), answers.map { it.first.type })
+        }
+    }
+
+    @Test
+    fun `inputs over what the app takes are refused before they are read`() {
+        val talk = Conversation(memory = 7)
+        val (answers, _) = talk.hold(put, run(floats("x", 1f, 2f)), run(floats("x", 1f)))
+        assertEquals("the inputs have 8 bytes, the app takes at most 7", answers[1].first.fields.getString("reason"))
+        assertEquals(listOf("put", "failed", "output", "completed"), answers.map { it.first.type })
+    }
+
+    @Test
+    fun `a job that only compiles brings no inputs`() {
+        val change = { fields: JSONObject ->
+            fields.put("outputs", JSONArray()).put("positions", JSONArray()).put("iterations", 0)
+            Unit
+        }
+        val talk = Conversation()
+        val (answers, _) = talk.hold(put, run(change = change))
+        assertEquals(listOf("put", "completed"), answers.map { it.first.type })
+        assertEquals(listOf("compile cpu", "close"), talk.calls)
+    }
+
+    @Test
+    fun `what is done is shown, and that nothing is`() {
+        val talk = Conversation()
+        talk.hold(put, run(floats("x", 1f)))
+        val name = sha256(data).take(12)
+        val expected = listOf("receiving a model", "compiling $name on the cpu", "running $name on the cpu", null, null)
+        assertEquals(expected, talk.shown.toList())
+    }
+
+    @Test
+    fun `bye ends the app, the end of the stream only the connection`() {
+        assertEquals(End.Bye, Conversation().hold(frame("bye")).second)
+        assertIs<End.Closed>(Conversation().hold().second)
+    }
+
+    @Test
+    fun `what an engine throws is an answer, and the session goes on`() {
+        val failures = listOf(Refusal("no"), IllegalStateException("gone"), OutOfMemoryError("heap"))
+        val expected = listOf("no", "gone", "the app has no memory for this (heap)")
+        for ((failure, reason) in failures.zip(expected)) {
+            val folder = temporaryFolder()
+            val around = Surroundings({ _, _ -> throw failure }, ModelStore(folder, 1 shl 20), { emptyMap() })
+            val output = java.io.ByteArrayOutputStream()
+            val requests = put + run(floats("x", 1f)) + frame("hello", mapOf("protocol" to 1))
+            Session(java.io.ByteArrayInputStream(requests), output, around).serve()
+            val reader = FrameReader(java.io.ByteArrayInputStream(output.toByteArray()))
+            val answers = generateSequence { reader.header() }.toList()
+            assertEquals(listOf("put", "failed", "hello"), answers.map { it.type })
+            assertEquals(reason, answers[1].fields.getString("reason"))
+        }
+    }
+
+    @Test
+    fun `a connection that breaks while a model comes leaves no part of it`() {
+        val talk = Conversation()
+        val (answers, end) = talk.hold(put.copyOf(put.size - 1))
+        assertEquals(0, answers.size)
+        assertEquals(End.Closed("the other side closed the connection"), end)
+        assertTrue(talk.folder.list().orEmpty().isEmpty())
+    }
+}
