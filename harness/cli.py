@@ -93,15 +93,20 @@ def localize(
         Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run, also one that failed.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue an interrupted run.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain/--no-explain", help="Go on to causes, reproducers and remedies.")
+    ] = True,
 ) -> None:
-    """Name the ops that break a model; exit 1 with culprits, 4 when unresolved.
+    """Name the ops that break a model, why, and what mends it; exit 1 with culprits, 4 when unresolved.
 
     An interrupted run of the same model, inputs, device and options under --out is continued.
     """
     if resume is not None and fresh:
         raise UsageError("--resume and --fresh contradict each other.", "Give one of them.")
     with terminal.Stages() as progress:
-        answer, folder = commands.localize_command(request, progress, resume=resume or ("never" if fresh else "auto"))
+        answer, folder = commands.localize_command(
+            request, progress, resume=resume or ("never" if fresh else "auto"), explain=explain
+        )
     if as_json:
         terminal.print_json(answer.to_json() | {"run": str(folder)})
     else:

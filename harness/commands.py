@@ -24,6 +24,7 @@ from harness.job import Array, Completed, Options, Rejected
 from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
+from harness.localize.explain import explain as explain_culprits
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
 from harness.localize.result import Localization, residency_json
@@ -247,12 +248,19 @@ def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Compari
 
 
 def localize_command(
-    request: Request, progress: Progress = SILENT, scene: Scene | None = None, *, resume: Resume = "never"
+    request: Request,
+    progress: Progress = SILENT,
+    scene: Scene | None = None,
+    *,
+    resume: Resume = "never",
+    explain: bool = False,
 ) -> tuple[Localization, Path]:
-    """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run. Raises
-    HarnessError."""
+    """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run; `explain` goes on
+    to causes, reproducers and remedies. Raises HarnessError."""
     with _session("localize", request, progress, resume) as (bench, case):
         answer = localize(bench, case)
+        if explain:
+            answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run))

@@ -32,10 +32,15 @@ class OnDevice:
         return compare_command(self._request(model, inputs, options))[0]
 
     def localize(
-        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **options: str
+        self,
+        model: Model | Path | str,
+        inputs: Mapping[str, Array] | None = None,
+        *,
+        explain: bool = False,
+        **options: str,
     ) -> Localization:
-        """Which ops break the model."""
-        return localize_command(self._request(model, inputs, options))[0]
+        """Which ops break the model; with `explain` also why, what shows it, and what mends it."""
+        return localize_command(self._request(model, inputs, options), explain=explain)[0]
 
     def audit(self, model: Model | Path | str) -> Audit:
         """What is in the model, and what this device's GPU refuses of it."""

@@ -236,7 +236,7 @@ class _Islands:
         sub.inputs = np.asarray([port.tensor for port in self._inputs], np.int32)
         sub.outputs = np.asarray([port.tensor for port in self._outputs], np.int32)
         _set_ports(self._root, self._inputs, self._outputs)
-        _drop_unused_buffers(self._root)
+        drop_unused_buffers(self._root)
         return Islands(Model(self._root), tuple(self._origin))
 
     def _place(self, t: int, local: dict[int, int]) -> int:
@@ -318,7 +318,7 @@ def _append_constant(root: Any, name: str, values: Array) -> int:
     return len(root.subgraphs[0].tensors) - 1
 
 
-def _drop_unused_buffers(root: Any) -> None:
+def drop_unused_buffers(root: Any) -> None:
     """Keep the weights that the parts use; an island of a 100 MB model is as small as its own constants."""
     used = {0} | {t.buffer for sub in root.subgraphs for t in sub.tensors or ()}
     place = {old: new for new, old in enumerate(sorted(used))}

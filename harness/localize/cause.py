@@ -1,18 +1,36 @@
-"""Why a culprit is wrong, as far as its values alone tell; experiments on the device come on top of this."""
+"""Why a culprit is wrong, as far as its values alone tell; experiments on the device come on top (see `deduce`)."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
 from harness.localize.result import OpRecord
 from harness.numerics.fp16 import LARGEST
+from harness.numerics.verdict import Judgement
+
+ErrorKind = Literal["nonfinite", "beyond", "flushed", "unrelated", "imprecise"]
 
 _PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _SUMS = ("MEAN", "SUM", "SOFTMAX", "L2_NORMALIZATION", "AVERAGE_POOL_2D", "CUMSUM")
-_REDUCTIONS = frozenset((*_PRODUCTS, *_SUMS))
+REDUCTIONS = frozenset((*_PRODUCTS, *_SUMS))
 
 # Below this the result is not an imprecise version of the right one, but another one.
 _UNRELATED = 0.9
+
+
+def kind_of_error(judgement: Judgement, *, half: bool) -> ErrorKind:
+    """What sort of wrong a result is: `nonfinite` where the exact one is finite; exact values `beyond` float16's range;
+    right but for values `flushed` towards zero; `unrelated` to the exact one (cosine below 0.9); `imprecise`."""
+    actual = judgement.actual
+    if actual.nonfinite:
+        return "nonfinite"
+    if half and actual.flushed and judgement.ok:
+        return "flushed"
+    if half and max(map(abs, actual.reference_range)) > LARGEST:
+        return "beyond"
+    return "unrelated" if actual.cosine < _UNRELATED else "imprecise"
 
 
 def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[str, str | None]:
@@ -20,27 +38,24 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[st
 
     `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
     `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has little
-    to do with the exact one (cosine below 0.9). `accumulation`: an op that sums `reduction` products is imprecise
-    beyond storage under float16. `rounding`: any other imprecision.
+    to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise beyond storage under
+    float16. `rounding`: any other imprecision.
     """
     assert record.local is not None
     actual = record.local.actual
-    if half and actual.flushed and record.local.ok and not actual.nonfinite:
-        return "underflow", f"{actual.flushed} value(s) below float16's range came out nearer to zero"
-    low, high = actual.reference_range
-    peak = max(abs(low), abs(high))
-    if actual.nonfinite and half:
-        if peak > LARGEST:
+    peak = max(map(abs, actual.reference_range))
+    match kind_of_error(record.local, half=half):
+        case "flushed":
+            return "underflow", f"{actual.flushed} value(s) below float16's range came out nearer to zero"
+        case "nonfinite" if not half:
+            return "kernel", "NaN or infinity from finite inputs"
+        case "nonfinite" if peak <= LARGEST:
+            return "overflow", f"results stay below {peak:.3g}, but a step on the way leaves float16's range"
+        case "nonfinite" | "beyond":
             return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
-        return "overflow", f"results stay below {peak:.3g}, but a step on the way leaves float16's range"
-    if actual.nonfinite:
-        return "kernel", "NaN or infinity from finite inputs"
-    if half and peak > LARGEST:
-        return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
-    if actual.cosine < _UNRELATED:
-        zeros = actual.range == (0.0, 0.0)
-        return "kernel", "all zeros" if zeros else None
-    if half and record.op in _REDUCTIONS:
+        case "unrelated":
+            return "kernel", "all zeros" if actual.range == (0.0, 0.0) else None
+    if half and record.op in REDUCTIONS:
         return "accumulation", None if reduction is None else f"float16 sum over {reduction} products"
     return "rounding", None
 

@@ -134,6 +134,68 @@ class Impact:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One experiment on a culprit: what was asked, how it ended, error over expected error (0 if it did not run)."""
+
+    what: str
+    ending: str
+    ratio: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return {"what": self.what, "ending": self.ending, "ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A fix that was tried on the whole model: figures of its worst output against the host's run of the original,
+    median run in ms, and where the model that has it lies. `iou` is the least mask IoU of all outputs."""
+
+    name: str
+    cosine: float
+    max_abs: float
+    ratio: float
+    iou: float
+    run_ms: float | None
+    ok: bool
+    path: str | None = None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's fields, and a few more."""
+        return {
+            "name": self.name,
+            "cosine": self.cosine,
+            "max_abs": self.max_abs,
+            "run_ms": self.run_ms,
+            "ok": self.ok,
+            "ratio": self.ratio,
+            "iou": self.iou,
+            "path": self.path,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What explaining the culprits took beside finding them, and the median run of the untouched model in ms."""
+
+    device_compiles: int
+    device_runs: int
+    seconds: float
+    run_ms: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return {
+            "device_compiles": self.device_compiles,
+            "device_runs": self.device_runs,
+            "seconds": round(self.seconds, 3),
+            "run_ms": self.run_ms,
+        }
+
+
+@dataclass(frozen=True)
 class Culprit:
     """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain. `impact` is what
     its local error alone does to the outputs."""
@@ -145,6 +207,9 @@ class Culprit:
     isolated: bool = False
     note: str = ""
     impact: tuple[Impact, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    reproducer: str | None = None
+    remedies: tuple[Remedy, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -160,8 +225,9 @@ class Culprit:
             "expected_error": local.expected.max_abs,
             "ratio": local.ratio,
             "isolated": self.isolated,
-            "reproducer": None,
-            "remedies": [],
+            "reproducer": self.reproducer,
+            "remedies": [remedy.to_json() for remedy in self.remedies],
+            "trials": [trial.to_json() for trial in self.trials],
             "certified": self.certified,
             "nonfinite": local.actual.nonfinite,
             "shape": list(self.record.shape),
@@ -218,6 +284,7 @@ class Localization:
     notes: tuple[str, ...] = field(default=())
     explained: tuple[Impact, ...] = ()
     probes: Probes | None = None
+    explanation: Explanation | None = None
 
     def __repr__(self) -> str:
         named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)
@@ -240,6 +307,7 @@ class Localization:
             "notes": list(self.notes),
             "explained": [impact.to_json() for impact in self.explained],
             "probes": None if self.probes is None else self.probes.to_json(),
+            "explanation": None if self.explanation is None else self.explanation.to_json(),
         }
 
 

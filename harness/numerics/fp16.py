@@ -51,6 +51,11 @@ def rounded(values: Array) -> Array:
     return np.where(np.isfinite(stored), stored, values)
 
 
+def peak(values: Array) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    return float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+
+
 def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
     """Float values times (1 + roundoff·ξ), ξ uniform in [-1, 1]; others as they are.
 

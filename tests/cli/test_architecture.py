@@ -17,7 +17,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "job", "progress", "__init__"}),
     frozenset({"devices.link"}),
     frozenset({"graph", "results"}),
-    frozenset({"numerics", "inputs", "devices.worker"}),
+    frozenset({"numerics", "inputs", "remedies", "devices.worker"}),
     frozenset({"devices"}),
     frozenset({"localize", "latency", "report", "sam2"}),
     frozenset({"commands", "doctor"}),

@@ -1,0 +1,161 @@
+"""Rewriting a model op by op: every op is copied, or replaced by others that compute the same tensors.
+
+Handles are the model's own tensor indices, so that what is known of a tensor (its values' range, say) can be looked up
+while its op is rewritten; new tensors come after them. What nothing needs any more is dropped at the end.
+
+    rebuild = Rebuild(model)
+    for op in rebuild.graph.ops:
+        if op.index == 3:
+            rebuild.replace(op.outputs[0], rebuild.unary("TANH", op.inputs[0]))
+        else:
+            rebuild.keep(op)
+    rewritten = rebuild.finish()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph.build import GraphBuilder, signature_def
+from harness.graph.model import Model, Op, Port, indices
+from harness.graph.surgery import drop_unused_buffers
+from harness.job import Array
+
+_ACTIVATIONS = {
+    schema.ActivationFunctionType.NONE: None,
+    schema.ActivationFunctionType.RELU: "RELU",
+    schema.ActivationFunctionType.RELU6: "RELU6",
+    schema.ActivationFunctionType.RELU_N1_TO_1: "RELU_N1_TO_1",
+    schema.ActivationFunctionType.TANH: "TANH",
+}
+
+
+class CannotRewrite(Exception):
+    """This op is not of a form that the rewrite knows; the sentence says why."""
+
+
+class Rebuild(GraphBuilder):
+    """Rebuilds subgraph 0 of a model with one signature (`surgery.isolate`). The model itself is left as it is."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.graph = model.graph()
+        root = model.root
+        self._old = root.subgraphs[0]
+        self._tensors = list(self._old.tensors or ())
+        self._buffers = list(root.buffers) or self._buffers
+        self._code_tables = list(root.operatorCodes or ())
+        for i, code in enumerate(self._code_tables):
+            custom = code.customCode.decode() if isinstance(code.customCode, bytes) else code.customCode
+            self._codes.setdefault((max(code.builtinCode, code.deprecatedBuiltinCode), custom), i)
+        self._inputs = [(port.name, port.tensor) for port in self.graph.inputs]
+        self._instead: dict[int, int] = {}
+        self._given: dict[int, int] = {}
+
+    def now(self, tensor: int) -> int:
+        """What stands for a tensor of the model at this point: itself, or what replaced it."""
+        while tensor in self._instead:
+            tensor = self._instead[tensor]
+        return tensor
+
+    def keep(self, op: Op, feeds: Mapping[int, int] | None = None) -> None:
+        """Copy an op of the model; `feeds` gives other tensors for some of its inputs."""
+        self.like(op, [(feeds or {}).get(t, t) for t in op.inputs], outputs=op.outputs)
+
+    def like(
+        self, op: Op, inputs: Sequence[int], *, outputs: Sequence[int] | None = None, shape: Sequence[int] = (),
+        options: Any = None,
+    ) -> int:  # fmt: skip
+        """An op of the same kind and options on other tensors, its (first) result; a new one of `shape` by default."""
+        table = copy(self._old.operators[op.index])
+        if options is not None:
+            table.builtinOptions = options
+        table.inputs = np.asarray([t if t < 0 else self.now(t) for t in inputs], np.int32)
+        if outputs is None:
+            outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self._dtype(op.outputs[0]))]
+        table.outputs = np.asarray(outputs, np.int32)
+        self._ops.append(table)
+        return int(outputs[0])
+
+    def op(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options: Any = None, **more: Any) -> int:
+        """As the builder's; tensors that were replaced are read as what stands for them."""
+        return super().op(kind, [t if t < 0 else self.now(t) for t in inputs], shape, options, **more)
+
+    def options(self, op: Op) -> Any:
+        """A copy of an op's options, to be changed."""
+        return copy(self._old.operators[op.index].builtinOptions)
+
+    def replace(self, tensor: int, by: int) -> None:
+        """From now on `by` stands for a tensor of the model, for its readers and as an output."""
+        if self.shape(by) != self.shape(tensor):
+            raise CannotRewrite(f"a result of shape {self.shape(by)} cannot stand for one of {self.shape(tensor)}")
+        if by != tensor:
+            self._instead[tensor] = by
+
+    def give_out(self, tensor: int, by: int) -> None:
+        """Where a tensor of the model is an output, give `by` out instead; its readers are left alone."""
+        self._given[tensor] = by
+
+    def values(self, tensor: int) -> Array | None:
+        """The values of a constant, float16 ones behind a DEQUANTIZE included, as float32 where they are floats."""
+        made = self.model.constant(tensor)
+        if made is None and tensor in self.graph.producer:
+            op = self.graph.ops[self.graph.producer[tensor]]
+            if op.name == "DEQUANTIZE" and self.graph.tensors[op.inputs[0]].type == "FLOAT16":
+                made = self.model.constant(op.inputs[0])
+        if made is not None and made.dtype == np.float16:
+            made = made.astype(np.float32)
+        return made
+
+    def activated(self, tensor: int, options: Any) -> int:
+        """The result with the activation that `options` fuses, as an op of its own."""
+        code = getattr(options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
+        if code not in _ACTIVATIONS:
+            raise CannotRewrite("its fused activation is none that an op of its own could be")
+        kind = _ACTIVATIONS[code]
+        return tensor if kind is None else self.unary(kind, tensor)
+
+    def finish(self, names: Mapping[str, str] | None = None) -> Model:
+        """The rewritten model: ports keep order, shapes and names (but for those in `names`, old -> new); what nothing
+        needs is gone."""
+        outputs = [Port(port.name, self._given.get(port.tensor, self.now(port.tensor))) for port in self.graph.outputs]
+        needed = {port.tensor for port in outputs}
+        kept = []
+        for table in reversed(self._ops):
+            if needed.isdisjoint(indices(table.outputs)):
+                continue
+            kept.append(table)
+            needed.update(t for t in indices(table.inputs) if t >= 0)
+        return self._assembled(kept[::-1], outputs, names or {})
+
+    def _assembled(self, ops: list[Any], outputs: Sequence[Port], names: Mapping[str, str]) -> Model:
+        used = {t for table in ops for t in (*indices(table.inputs), *indices(table.outputs)) if t >= 0}
+        used |= {t for table in ops for t in indices(table.intermediates) if t >= 0}
+        used |= {port.tensor for port in outputs} | {t for _, t in self._inputs}
+        place = {old: new for new, old in enumerate(sorted(used))}
+        for table in ops:
+            for field in ("inputs", "outputs", "intermediates"):
+                if getattr(table, field) is not None:
+                    moved = [place.get(t, -1) for t in indices(getattr(table, field))]
+                    setattr(table, field, np.asarray(moved, np.int32))
+        root = copy(self.model.root)
+        sub = copy(self._old)
+        sub.tensors, sub.operators = [copy(self._tensors[t]) for t in sorted(used)], ops
+        root.subgraphs = [sub, *root.subgraphs[1:]]
+        root.operatorCodes, root.buffers = self._code_tables, list(self._buffers)
+        root.metadata = root.metadataBuffer = None  # facts about the whole file, no longer true
+        ins = [(names.get(name, name), place[t]) for name, t in self._inputs]
+        outs = [(names.get(port.name, port.name), place[port.tensor]) for port in outputs]
+        for port, (name, t) in zip((*self.graph.inputs, *outputs), (*ins, *outs), strict=True):
+            if port.name in names:
+                sub.tensors[t].name = name
+        sub.inputs, sub.outputs = (np.asarray([t for _, t in ports], np.int32) for ports in (ins, outs))
+        root.signatureDefs = [signature_def(self.graph.signature or "serving_default", ins, outs)]
+        drop_unused_buffers(root)
+        return Model.from_bytes(Model(root).to_bytes())

@@ -1,0 +1,75 @@
+"""From experiments to a cause.
+
+A culprit is asked alone on the exact inputs, alone on the inputs that it had on the device, and, where it is right both
+times, together with more and more of its neighbours. What fails then is asked again: repeatedly, in float32, in float16
+with float32 sums, on the device's CPU, and with its sum split. Each answer rules causes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.localize.cause import REDUCTIONS, kind_of_error
+from harness.localize.experiment import Observation
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
+    `failing` the observation that fails, `alone` whether it does so by itself."""
+
+    op: str
+    half: bool
+    first: str
+    failing: Observation | None = None
+    alone: bool = False
+    single: Observation | None = None
+    long_sums: Observation | None = None
+    cpu: Observation | None = None
+    split: Observation | None = None
+
+
+def deduce(found: Findings) -> str:
+    """The cause. Without a failing observation it is `context`, unless the values left float16's range."""
+    failing = found.failing
+    ranged = found.first in ("overflow", "underflow")
+    if failing is None:
+        return found.first if ranged else "context"
+    if failing.ending in ("crash", "hang"):
+        return failing.ending
+    if not failing.repeatable:
+        return "nondeterministic"
+    if ranged and not found.alone:
+        return found.first if _right(found.single) is not False else "context"
+    if not found.alone:
+        return "context"
+    if not found.half or _right(found.single) is False:
+        return "kernel" if _kind(failing) != "imprecise" else "rounding"
+    return _of_half(found, failing)
+
+
+def _of_half(found: Findings, failing: Observation) -> str:
+    """The cause of what fails alone in float16, and not, as far as is known, in float32."""
+    kind = _kind(failing)
+    if kind == "flushed":
+        return "underflow"
+    if kind in ("nonfinite", "beyond"):
+        return "overflow"
+    if _right(found.split):
+        return "accumulation"  # the same terms, summed another way, are right
+    if kind == "unrelated":
+        return "kernel"
+    sums = found.op in REDUCTIONS and (_right(found.long_sums) or found.split is None)
+    return "accumulation" if sums else "rounding"
+
+
+def _kind(observation: Observation) -> str:
+    assert observation.worst is not None
+    return kind_of_error(observation.worst.judgement, half=observation.half)
+
+
+def _right(observation: Observation | None) -> bool | None:
+    """Whether an experiment was right; None when it was not asked or could not be answered."""
+    if observation is None or observation.ending in ("refused", "impossible"):
+        return None
+    return observation.ending == "right"

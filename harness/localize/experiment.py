@@ -1,0 +1,189 @@
+"""Experiments: a small model by itself, on the device under some options, judged as an op is.
+
+Everything that comes after the culprits are known is made of these: causes, shrinking, remedies. What ends badly is an
+observation too: a crash or a hang of a model that was cut out is just what was looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, make_job
+from harness.errors import DeviceError, UsageError
+from harness.graph import surgery
+from harness.graph.model import Model
+from harness.job import Array, Completed, Crashed, Options, Rejected, Sample, TimedOut
+from harness.localize.baseline import REFERENCE, Case
+from harness.localize.cause import kind_of_error
+from harness.localize.signature import Signature, signature_of
+from harness.numerics import fp16
+from harness.numerics.verdict import LOCAL_FACTOR, Judgement
+
+Ending = Literal["right", "wrong", "crash", "hang", "refused", "impossible"]
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A model that stands by itself, and its inputs by name."""
+
+    model: Model
+    inputs: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One output of a specimen: the device's value, the exact one, the judgement."""
+
+    name: str
+    actual: Array
+    exact: Array
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How a specimen ended under some options. `worst` is there when it ran; `repeatable` is False when further runs of
+    the same compiled model gave other values; `refused` and `impossible` say nothing about the numbers."""
+
+    ending: Ending
+    reason: str = ""
+    worst: Seen | None = None
+    outputs: tuple[Seen, ...] = ()
+    repeatable: bool = True
+    samples: tuple[Sample, ...] = ()
+    half: bool = True
+
+    @property
+    def fails(self) -> bool:
+        """Wrong, or the end of the process."""
+        return self.ending in ("wrong", "crash", "hang")
+
+    @property
+    def ratio(self) -> float:
+        """Error over expected error of the worst output; 0 when it did not run."""
+        return self.worst.judgement.ratio if self.worst else 0.0
+
+    def signature(self, operands: dict[str, Array]) -> Signature | None:
+        """What the worst output looks like."""
+        return None if self.worst is None else signature_of(self.worst.actual, self.worst.exact, operands)
+
+    def alike(self, other: Observation) -> bool:
+        """Whether both fail in the same way: the same ending, the same cause by values, a kernel's fault of the same
+        signature."""
+        if self.ending != other.ending or not self.fails:
+            return False
+        if self.worst is None or other.worst is None:
+            return self.worst is other.worst
+        mine = kind_of_error(self.worst.judgement, half=self.half)
+        return mine == kind_of_error(other.worst.judgement, half=other.half)
+
+    def words(self) -> str:
+        """`wrong, 335x what the arithmetic explains`, `right`, or how it ended."""
+        if self.ending in ("crash", "hang", "refused", "impossible"):
+            return f"{_ENDINGS[self.ending]}: {self.reason}" if self.reason else _ENDINGS[self.ending]
+        if self.ending == "right":
+            return "right"
+        if not np.isfinite(self.ratio):
+            return "wrong, NaN or infinite"
+        return f"wrong, {self.ratio:.3g}x what the arithmetic explains"
+
+
+_ENDINGS = {"crash": "crashed", "hang": "hung", "refused": "refused", "impossible": "could not be asked"}
+
+
+@dataclass
+class Experiments:
+    """Runs specimens on a device. `host` computes what is right; `questions` counts what the device was asked."""
+
+    device: Device
+    host: Device
+    timeout: float
+    seed: int = 0
+    questions: int = 0
+    _known: dict[tuple[str, int, bool], tuple[dict[str, Array], dict[str, tuple[Array, ...]]]] = field(
+        default_factory=dict
+    )
+
+    def observe(self, specimen: Specimen, options: Options, *, runs: int = 1, warmup: int = 0) -> Observation:
+        """Ask the device once; with several `runs` also whether it answers the same each time.
+
+        Raises:
+            DeviceError: the device cannot be reached at all.
+        """
+        case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
+        try:
+            exact, ideals = self.truth(specimen, options)
+            jobs = [make_job(case.model, case.inputs, options, timeout=self.timeout, warmup=warmup)]
+        except (UsageError, DeviceError) as error:
+            return Observation("impossible", error.message, half=options.half)
+        jobs += [replace(jobs[0], warmup=0)] * (runs - 1)
+        done: list[Completed] = []
+        self.questions += 1
+        for job in jobs:
+            outcome = self.device.run(job)
+            match outcome:
+                case Completed():
+                    done.append(outcome)
+                case Crashed():
+                    return Observation("crash", outcome.reason, half=options.half)
+                case TimedOut():
+                    return Observation("hang", outcome.reason, half=options.half)
+                case Rejected():
+                    return Observation("refused", outcome.reason, half=options.half)
+                case _:
+                    raise DeviceError(
+                        f"{self.device.name} was lost: {outcome.reason}.", "Run `harness doctor`.", outcome.log
+                    )
+        outputs = tuple(self._seen(case, name, done[0].outputs[name], exact[name], ideals[name]) for name in exact)
+        worst = max(outputs, key=lambda seen: seen.judgement.ratio)
+        same = all(
+            np.array_equal(done[0].outputs[name], again.outputs[name], equal_nan=_floats(exact[name]))
+            for again in done[1:]
+            for name in exact
+        )
+        samples = tuple(s for d in done for s in d.samples)
+        ending: Ending = "right" if all(seen.judgement.ok for seen in outputs) else "wrong"
+        return Observation(ending, "", worst, outputs, same, samples, options.half)
+
+    def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]]]:
+        """(exact outputs, what ideal devices would give). Raises DeviceError or UsageError when there are none."""
+        key = (specimen.model.sha256, _digest(specimen.inputs), options.half)
+        if key not in self._known:
+            case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
+            exact, beyond = self._exact(specimen)
+            ideals = case.run_ideal(self.host, case.model, case.inputs, beyond, "running a specimen ideally")
+            self._known.clear()  # the last one is asked for again, no other
+            self._known[key] = exact, ideals
+        return self._known[key]
+
+    def values(self, specimen: Specimen, tensors: Sequence[int]) -> dict[int, Array]:
+        """The exact values of some tensors of a specimen."""
+        model, names = surgery.tap(specimen.model, tensors, "direct")
+        job = make_job(model, specimen.inputs, REFERENCE, timeout=self.timeout, wanted=tuple(names.values()))
+        outputs = completed(self.host, job, "running a specimen").outputs
+        return {t: outputs[name] for t, name in names.items()}
+
+    def _exact(self, specimen: Specimen) -> tuple[dict[str, Array], frozenset[int]]:
+        tensors = surgery.tappable(specimen.model.graph())
+        model, names = surgery.tap(specimen.model, tensors, "direct")
+        job = make_job(model, specimen.inputs, REFERENCE, timeout=self.timeout)
+        outputs = completed(self.host, job, "running a specimen").outputs
+        beyond = frozenset(t for t, name in names.items() if fp16.peak(outputs[name]) > fp16.LARGEST)
+        return {port.name: outputs[port.name] for port in specimen.model.graph().outputs}, beyond
+
+    @staticmethod
+    def _seen(case: Case, name: str, actual: Array, exact: Array, ideals: tuple[Array, ...]) -> Seen:
+        return Seen(name, actual, exact, case.judge(actual, ideals, exact, factor=LOCAL_FACTOR))
+
+
+def _floats(values: Array) -> bool:
+    return values.dtype.kind in "fc"
+
+
+def _digest(inputs: dict[str, Array]) -> int:
+    return hash(tuple((name, values.shape, values.tobytes()) for name, values in inputs.items()))

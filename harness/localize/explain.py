@@ -1,0 +1,221 @@
+"""Why each culprit is wrong, the smallest thing that shows it, and what mends it.
+
+This comes after the culprits are named, and its compiles are counted apart. Culprits of one op, shapes and first
+suspicion are explained together, by the worst of them: experiments give the cause, the failing specimen is shrunk to a
+reproducer, rewrites are tried on it, and those that make it right are tried on the whole model together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import DeviceError, UnresolvedError, UsageError
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.experiment import Experiments, Specimen
+from harness.localize.investigate import Group, Investigator
+from harness.localize.known import Known
+from harness.localize.remedy import FP32, LONG_SUMS, Plan, Truth, Whole, ranked
+from harness.localize.reproducer import Circumstances, write_reproducer
+from harness.localize.result import Culprit, Explanation, Localization, Remedy, Trial
+from harness.localize.shrink import Shrunk, shrink
+from harness.numerics.verdict import LOCAL_FACTOR
+from harness.remedies.catalogue import Rewrite
+
+# Combinations of rewrites that are tried on the whole model, and groups of culprits that are explained.
+MOST_PLANS = 3
+MOST_GROUPS = 8
+# A reproducer fails by this factor over the limit, or as much as the culprit itself.
+MARGIN = 2.0
+
+
+def explain(bench: Bench, case: Case, answer: Localization) -> Localization:
+    """The answer with causes by experiment, reproducers and remedies. Trouble on the device becomes a note.
+
+    Raises:
+        StorageError: the run folder cannot be written.
+    """
+    if not answer.culprits:
+        return answer
+    started, compiles, runs = time.monotonic(), bench.device.compiles, bench.device.runs
+    explainer = _Explainer(bench, case, answer)
+    with tempfile.TemporaryDirectory(dir=bench.run.path) as scratch:
+        try:
+            explainer.prepare(Path(scratch))
+            explainer.explain()
+        except (DeviceError, UsageError, UnresolvedError) as error:
+            explainer.notes.append(f"Explaining the culprits ended early: {error.message}")
+    spent = Explanation(
+        bench.device.compiles - compiles,
+        bench.device.runs - runs,
+        time.monotonic() - started,
+        explainer.run_ms,
+    )
+    notes = (*answer.notes, *explainer.notes)
+    return replace(answer, culprits=tuple(explainer.culprits), explanation=spent, notes=notes)
+
+
+class _Explainer:
+    def __init__(self, bench: Bench, case: Case, answer: Localization) -> None:
+        self.bench, self.case = bench, case
+        self.graph = case.graph
+        self.device = answer.device
+        self.culprits = list(answer.culprits)
+        self.notes: list[str] = []
+        self.run_ms: float | None = None
+        self.experiments = Experiments(bench.device, bench.host, case.timeout, case.seed)
+
+    def prepare(self, scratch: Path) -> None:
+        """One host run that keeps every tensor, so that anything can be cut out; what is right for the whole model."""
+        host = self.bench.host
+        self.bench.progress.stage("reference values for experiments", 1 + len(self.graph.ops) / 100)
+        known = Known.collect(host, self.case, self.bench.run.tensors, scratch)
+        ideal = self.case.run_ideal(host, self.case.model, self.case.inputs, known.beyond, "running ideally")
+        self.whole = Whole(self.bench, self.case, Truth(known.outputs(), ideal, known.peaks))
+        self.investigator = Investigator(self.experiments, known, tuple(self.culprits))
+        host.rest()
+
+    def explain(self) -> None:
+        """Every group, then remedies for all of them together."""
+        groups = self._groups()
+        if len(groups) > MOST_GROUPS:
+            self.notes.append(f"{len(groups) - MOST_GROUPS} kind(s) of culprit are left unexplained.")
+        for group in groups[:MOST_GROUPS]:
+            record = self.culprits[group.members[0]].record
+            self.bench.progress.stage(f"{record.op} #{record.index}: experiments", 8.0)
+            self.investigator.investigate(group)
+            self._conclude(group)
+            self._reproduce(group)
+        self._mend(groups)
+
+    def _conclude(self, group: Group) -> None:
+        """Cause and signature of each member; whether it fails alone is asked of each."""
+        findings = group.findings
+        assert findings is not None
+        for place in group.members:
+            culprit = self.culprits[place]
+            worst = place == group.members[0]
+            self.culprits[place] = replace(
+                culprit,
+                cause=group.cause,
+                signature=self.investigator.signature(culprit, group),
+                isolated=findings.alone if worst else self.investigator.fails_alone(culprit),
+                trials=tuple(group.trials),
+            )
+
+    def _groups(self) -> list[Group]:
+        """Culprits alike in op, shapes and first cause, the worst first."""
+        found: dict[object, Group] = {}
+        for place, culprit in enumerate(self.culprits):
+            record = culprit.record
+            ops = self.graph.ops[record.first : record.index + 1]
+            shapes = tuple((op.name, tuple(self.graph.tensors[t].shape for t in op.inputs if t >= 0)) for op in ops)
+            found.setdefault((shapes, record.shape, culprit.cause), Group([])).members.append(place)
+        for group in found.values():
+            group.members.sort(key=lambda place: -self._ratio(self.culprits[place]))
+        return list(found.values())
+
+    @staticmethod
+    def _ratio(culprit: Culprit) -> float:
+        return culprit.record.local.ratio if culprit.record.local else 0.0
+
+    def _ops(self, culprit: Culprit) -> frozenset[int]:
+        return frozenset(range(culprit.record.first, culprit.record.index + 1)) - self.graph.constant_ops
+
+    # The reproducer.
+
+    def _reproduce(self, group: Group) -> None:
+        """Shrink what fails and write the folder."""
+        findings, part = group.findings, group.part
+        if part is None or findings is None or findings.failing is None:
+            return
+        culprit = self.culprits[group.members[0]]
+        self.bench.progress.stage(f"{culprit.record.op} #{culprit.record.index}: the smallest that fails", 12.0)
+        first, options = findings.failing, self.case.options
+        enough = min(first.ratio, MARGIN * LOCAL_FACTOR)
+        runs = 1 if first.repeatable else 3
+
+        def fails(specimen: Specimen) -> bool:
+            """Whether it fails like the culprit, which is in it still."""
+            seen = self.experiments.observe(specimen, options, runs=runs)
+            if not first.repeatable:
+                return not seen.repeatable
+            if culprit.record.op not in {op.custom or op.name for op in specimen.model.graph().ops}:
+                return False
+            return seen.alike(first) and (first.worst is None or seen.ratio >= enough)
+
+        shrunk = shrink(self.experiments, part.specimen, fails)
+        # What float32 gets right, or wrong, is to stay so: another fault of the same looks is not this one.
+        if findings.single is not None and self._single(shrunk.specimen) != findings.single.ending:
+            shrunk = Shrunk(part.specimen)
+        seen = self.experiments.observe(shrunk.specimen, options, runs=runs)
+        if not seen.fails and seen.repeatable:
+            self.notes.append(f"{culprit.record.op} #{culprit.record.index} does not fail each time it is run alone.")
+            return
+        exact, _ = self.experiments.truth(shrunk.specimen, options)
+        folder = self.bench.run.path / "reproducers" / f"{culprit.record.index:04d}-{culprit.record.op}"
+        about = Circumstances(
+            cause=culprit.cause,
+            signature=culprit.signature,
+            device=self.bench.device.name,
+            gpu=self.device.get("gpu", ""),
+            runtime=self.device.get("runtime", ""),
+            options=options,
+            trials=[(t.what, _ending(t)) for t in group.trials],
+            remedies=[(rewrite.name, o.words()) for rewrite, o in group.local],
+        )
+        write_reproducer(folder, shrunk, exact, seen, about)
+        for place in group.members:
+            self.culprits[place] = replace(self.culprits[place], reproducer=str(folder))
+
+    def _single(self, specimen: Specimen) -> str:
+        return self.experiments.observe(specimen, replace(self.case.options, precision="fp32")).ending
+
+    # Remedies for the whole model.
+
+    def _mend(self, groups: Sequence[Group]) -> None:
+        """What mends all culprits at once, tried on the whole model."""
+        stage, options = self.bench.progress.stage, self.case.options
+        stage("the untouched model, timed", 10.0)
+        self.run_ms = self.whole.untouched()
+        guess = 5 + (self.run_ms or 0) * 4e-3
+        tried: list[Remedy] = []
+        for plan in self._plans(groups):
+            stage(f"remedy: {plan.name}", guess)
+            tried.append(self.whole.rewritten(plan))
+        if options.half:
+            stage(f"remedy: {FP32}", guess)
+            tried.append(self.whole.with_precision(FP32, replace(options, precision="fp32")))
+        if any(g.findings is not None and g.findings.long_sums is not None for g in groups):
+            stage(f"remedy: {LONG_SUMS}", guess)
+            tried.append(self.whole.with_precision(LONG_SUMS, replace(options, precision="fp16-fp32acc")))
+        if options.accelerator != "cpu":
+            stage("remedy: the culprits on the CPU", guess)
+            tried.append(self.whole.on_cpu(frozenset(o for c in self.culprits for o in self.investigator.ops(c))))
+        remedies = ranked(tried)
+        self.culprits = [replace(culprit, remedies=remedies) for culprit in self.culprits]
+
+    def _plans(self, groups: Sequence[Group]) -> list[Plan]:
+        """The i-th rewrite that helped, for every group; none where a group has no rewrite that helped."""
+        helping = [group.mending for group in groups]
+        if not all(helping):
+            return []
+        plans = []
+        for i in range(min(max(map(len, helping)), MOST_PLANS)):
+            steps: dict[str, tuple[Rewrite, tuple[int, ...]]] = {}
+            for group, rewrites in zip(groups, helping, strict=True):
+                rewrite = rewrites[min(i, len(rewrites) - 1)]
+                ops = sorted(o for m in group.members for o in self.investigator.ops(self.culprits[m]))
+                tensors = tuple(self.graph.ops[o].outputs[0] for o in ops)
+                _, before = steps.get(rewrite.name, (rewrite, ()))
+                steps[rewrite.name] = rewrite, (*before, *tensors)
+            plans.append(Plan(tuple(steps.values())))
+        return plans
+
+
+def _ending(trial: Trial) -> str:
+    return f"{trial.ending}, {trial.ratio:.3g}x" if trial.ending == "wrong" and trial.ratio < 1e30 else trial.ending

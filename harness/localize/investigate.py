@@ -1,0 +1,180 @@
+"""Experiments on culprits of one kind: how the worst of them fails, and which rewrites of it alone are right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.graph.rebuild import CannotRewrite
+from harness.job import Options
+from harness.localize.deduce import Findings, deduce
+from harness.localize.experiment import Experiments, Observation, Specimen
+from harness.localize.known import Known
+from harness.localize.neighbours import neighbourhoods
+from harness.localize.result import Culprit, Trial
+from harness.localize.signature import signature_of
+from harness.localize.specimen import Part, cut_out
+from harness.numerics import fp16
+from harness.remedies.catalogue import BY_CAUSE, RESCALE, SPLIT_SUM, Rewrite
+
+_SUMS = frozenset(("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "SUM", "MEAN"))
+
+
+@dataclass
+class Group:
+    """Culprits that are explained together, the worst first, by their places in the answer; and what came of it.
+
+    `part` is what fails, `local` the rewrites tried on it and how they ended, `unasked` rewrites that only the whole
+    model can show.
+    """
+
+    members: list[int]
+    findings: Findings | None = None
+    part: Part | None = None
+    on_device: tuple[Part, Observation] | None = None
+    local: list[tuple[Rewrite, Observation]] = field(default_factory=list)
+    unasked: list[Rewrite] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+
+    def note(self, what: str, seen: Observation) -> Observation:
+        """Keep what was asked and how it ended."""
+        self.trials.append(Trial(what, seen.ending, seen.ratio))
+        return seen
+
+    @property
+    def cause(self) -> str:
+        """What the findings say."""
+        assert self.findings is not None
+        return deduce(self.findings)
+
+    @property
+    def mending(self) -> list[Rewrite]:
+        """The rewrites that made the part right, then those that only the whole model can show."""
+        return [*(rewrite for rewrite, seen in self.local if seen.ending == "right"), *self.unasked]
+
+
+@dataclass(frozen=True)
+class Investigator:
+    """Asks the device about culprits of one case."""
+
+    experiments: Experiments
+    known: Known
+    culprits: Sequence[Culprit]
+
+    def ops(self, culprit: Culprit) -> frozenset[int]:
+        """The ops that a culprit consists of."""
+        return frozenset(range(culprit.record.first, culprit.record.index + 1)) - self.known.case.graph.constant_ops
+
+    def investigate(self, group: Group) -> None:
+        """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
+        culprit, options = self.culprits[group.members[0]], self.known.case.options
+        findings = Findings(culprit.record.op, options.half, culprit.cause)
+        own = self._alone(culprit)
+        if own is not None:
+            seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=2))
+            if seen.fails or not seen.repeatable:
+                group.part, findings = own, replace(findings, failing=seen, alone=True)
+            elif culprit.record.reading != "window":
+                self._on_the_devices_inputs(group, culprit, own)
+        if group.part is None and group.on_device is not None and group.on_device[1].fails:
+            group.part, failing = group.on_device
+            findings = replace(findings, failing=failing, alone=True)
+        if group.part is None:
+            findings = self._in_context(group, culprit, findings)
+        if group.part is not None and findings.failing is not None and findings.failing.ending == "wrong":
+            findings = self._up_the_ladder(group, group.part, findings)
+        group.findings = findings
+        if group.part is not None:
+            self._try_rewrites(group, group.part)
+
+    def fails_alone(self, culprit: Culprit) -> bool:
+        """Whether a culprit fails by itself on the exact inputs."""
+        part = self._alone(culprit)
+        return part is not None and self.experiments.observe(part.specimen, self.known.case.options).fails
+
+    def _alone(self, culprit: Culprit) -> Part | None:
+        return cut_out(self.known.case.model, self.ops(culprit), self.known.exact, [culprit.record.tensor])
+
+    def _on_the_devices_inputs(self, group: Group, culprit: Culprit, own: Part) -> None:
+        """The same on the inputs that the culprit had on the device, where these were kept."""
+        part = cut_out(self.known.case.model, self.ops(culprit), self.known.on_device, own.results)
+        if part is not None:
+            again = self.experiments.observe(part.specimen, self.known.case.options, runs=2)
+            group.on_device = part, group.note("alone, on the device's inputs", again)
+
+    def _in_context(self, group: Group, culprit: Culprit, findings: Findings) -> Findings:
+        """With more and more of its neighbours, other culprits excepted."""
+        others = {o for c in self.culprits if c is not culprit for o in self.ops(c)}
+        for ops in neighbourhoods(self.known.case.graph, self.ops(culprit)):
+            if ops & others:
+                continue
+            part = cut_out(self.known.case.model, ops, self.known.exact)
+            if part is None:
+                continue
+            seen = self.experiments.observe(part.specimen, self.known.case.options, runs=2)
+            if seen.fails:
+                group.note(f"with its neighbours, {len(part.places)} ops", seen)
+                group.part = part
+                return replace(findings, failing=seen)
+        group.trials.append(Trial("with its neighbours, a few steps around", "right"))
+        return findings
+
+    def _up_the_ladder(self, group: Group, part: Part, findings: Findings) -> Findings:
+        """The failing specimen in float32, with float32 sums, on the CPU, with its sum split."""
+        options, ask = self.known.case.options, self.experiments.observe
+        if options.half:
+            single = ask(part.specimen, replace(options, precision="fp32"))
+            findings = replace(findings, single=group.note("the same in float32", single))
+            sums = ask(part.specimen, replace(options, precision="fp16-fp32acc"))
+            if sums.ending != "refused":
+                findings = replace(findings, long_sums=group.note("in float16 with float32 sums", sums))
+        if options.accelerator != "cpu":
+            cpu = ask(part.specimen, Options(accelerator="cpu"))
+            findings = replace(findings, cpu=group.note("on the device's CPU", cpu))
+        if findings.op in _SUMS and findings.alone:
+            split = self._rewritten(SPLIT_SUM, part)
+            if split is not None:
+                group.local.append((SPLIT_SUM, split))
+                findings = replace(findings, split=group.note("with the sum split into pieces", split))
+        return findings
+
+    def signature(self, culprit: Culprit, group: Group) -> str | None:
+        """By the values that failed; for a long sum or a range, what was known of that."""
+        findings = group.findings
+        assert findings is not None
+        found = None
+        if group.part is not None and findings.failing is not None:
+            found = findings.failing.signature(group.part.operands(self.known.case.graph))
+        elif group.on_device is not None and (alone := group.on_device[1].worst) is not None:
+            value = self.known.on_device(culprit.record.tensor)
+            if value is not None and value.shape == alone.exact.shape:
+                found = signature_of(value, alone.exact, group.on_device[0].operands(self.known.case.graph))
+        if found is None or group.cause in ("overflow", "underflow", "accumulation"):
+            return culprit.signature or (found.text if found else None)
+        return found.text
+
+    def _try_rewrites(self, group: Group, part: Part) -> None:
+        """Rewrites that suit the cause, on the failing specimen."""
+        asked = {rewrite.name for rewrite, _ in group.local}
+        for rewrite in BY_CAUSE.get(group.cause, ()):
+            if rewrite.name in asked:
+                continue
+            seen = self._rewritten(rewrite, part)
+            if seen is not None:
+                group.local.append((rewrite, seen))
+            elif rewrite is RESCALE:  # a scale may be undone behind the specimen only
+                group.unasked.append(rewrite)
+
+    def _rewritten(self, rewrite: Rewrite, part: Part) -> Observation | None:
+        """The culprits of a specimen written anew, on the device; None where they cannot be."""
+        culprits = {o for c in self.culprits for o in self.ops(c)}
+        ops = frozenset(place for op, place in part.places.items() if op in culprits)
+        graph = part.specimen.model.graph()
+        tensors = [t for op in graph.ops for t in op.outputs if graph.tensors[t].type == "FLOAT32"]
+        values = self.experiments.values(part.specimen, tensors)
+        peaks = {t: fp16.peak(v) for t, v in values.items()}
+        try:
+            model = rewrite.apply(part.specimen.model, ops, peaks)
+        except CannotRewrite:
+            return None
+        return self.experiments.observe(Specimen(model, part.specimen.inputs), self.known.case.options)

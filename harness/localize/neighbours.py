@@ -1,0 +1,40 @@
+"""The smallest neighbourhood in which a culprit fails that is right by itself.
+
+Tried in order: its readers, its feeders, both; one step away, then two, up to `FARTHEST`. Readers come first since what
+is fused into a kernel mostly follows it, and since a loss below float16's range shows only in what reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.graph.model import Graph
+
+FARTHEST = 4
+# More ops than this are no neighbourhood.
+MOST_OPS = 64
+
+
+def neighbourhoods(graph: Graph, ops: frozenset[int]) -> Iterator[frozenset[int]]:
+    """Sets of ops around `ops`, each larger than what was yielded before in its direction, none twice."""
+    seen = {ops}
+    for steps in range(1, FARTHEST + 1):
+        after, before = _reached(graph, ops, steps, forward=True), _reached(graph, ops, steps, forward=False)
+        for around in (after, before, after | before):
+            chosen = frozenset(ops | around)
+            if chosen not in seen and len(chosen) <= MOST_OPS:
+                seen.add(chosen)
+                yield chosen
+
+
+def _reached(graph: Graph, ops: frozenset[int], steps: int, *, forward: bool) -> frozenset[int]:
+    """Ops at most so many steps behind or before some others."""
+    reached, edge = set(ops), set(ops)
+    for _ in range(steps):
+        if forward:
+            found = {c for o in edge for t in graph.ops[o].outputs for c in graph.consumers.get(t, ())}
+        else:
+            found = {graph.producer[t] for o in edge for t in graph.ops[o].inputs if t in graph.producer}
+        edge = found - reached - graph.constant_ops
+        reached |= edge
+    return frozenset(reached)

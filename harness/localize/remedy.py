@@ -1,0 +1,229 @@
+"""Fixes tried on the whole model: run on the device, judged against the host's run of the original, timed, ranked.
+
+A remedy is *ok* when every output is as right as the arithmetic allows. Ranking: those that are ok first; among them
+the faster one, where run times differ by more than a quarter, else the more accurate one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.devices.execute import completed, failure, make_job
+from harness.errors import UsageError
+from harness.graph.model import Model
+from harness.graph.rebuild import CannotRewrite
+from harness.job import Array, Completed, Options, Sample
+from harness.localize.baseline import REFERENCE, Case
+from harness.localize.comparison import Bench
+from harness.localize.result import Remedy
+from harness.numerics.metrics import mask_iou
+from harness.numerics.verdict import Judgement
+from harness.remedies.catalogue import Rewrite
+from harness.remedies.on_cpu import Chain, split_off
+from harness.remedies.rescale import holds
+from harness.results import writing
+
+# Timed runs: many of a fast model, few of one that takes seconds.
+RUNS, SLOW_RUNS, SLOW_NS = 5, 2, 1e9
+# Run times within this factor are taken as equal.
+ALIKE = 1.25
+
+FP32 = "float32 throughout"
+LONG_SUMS = "float16 with float32 sums"
+ON_CPU = "these ops on the CPU, between GPU parts"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The original's exact outputs, an ideal device's, and the largest magnitude of each tensor in the exact run."""
+
+    exact: dict[str, Array]
+    ideal: dict[str, tuple[Array, ...]]
+    peaks: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rewrite for each set of culprits, by tensor that they make."""
+
+    steps: tuple[tuple[Rewrite, tuple[int, ...]], ...]
+
+    @property
+    def name(self) -> str:
+        """The rewrites' names, each once."""
+        return "; ".join(dict.fromkeys(rewrite.name for rewrite, _ in self.steps))
+
+
+class Whole:
+    """Tries fixes on the whole model of a case."""
+
+    def __init__(self, bench: Bench, case: Case, truth: Truth) -> None:
+        self._bench, self._case, self._truth = bench, case, truth
+        self._folder = bench.run.path / "remedies"
+
+    def untouched(self) -> float | None:
+        """Median run of the model as it is, in ms; None when it does not complete."""
+        found = self._timed(self._case.model, self._case.inputs, self._case.options)
+        return _median_ms(found.samples) if isinstance(found, Completed) else None
+
+    def rewritten(self, plan: Plan) -> Remedy:
+        """The model with ops written anew. The rewrite itself is checked on the host first."""
+        try:
+            model = self._apply(plan)
+        except CannotRewrite as error:
+            return _failed(plan.name, f"It cannot be written so: {error}.")
+        job = make_job(model, self._case.inputs, REFERENCE, timeout=self._case.timeout)
+        outputs = completed(self._bench.host, job, "running the rewritten model").outputs
+        if any(judgement.ratio > 1 for judgement in self._judged(outputs).values()):
+            return _failed(plan.name, "Written so, the model means something else.")
+        found = self._timed(model, self._case.inputs, self._case.options)
+        if not isinstance(found, Completed):
+            return _failed(plan.name, found)
+        remedy = self._remedy(plan.name, found.outputs, _median_ms(found.samples))
+        if not remedy.ok:
+            return remedy
+        path = self._folder / f"{_slug(plan.name)}.tflite"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(model.to_bytes())
+        return replace(remedy, path=str(path), note="Takes the place of the model.")
+
+    def with_precision(self, name: str, options: Options) -> Remedy:
+        """The model as it is, computed in another precision."""
+        found = self._timed(self._case.model, self._case.inputs, options)
+        if not isinstance(found, Completed):
+            return _failed(name, found)
+        remedy = self._remedy(name, found.outputs, _median_ms(found.samples))
+        return replace(remedy, note=f"The same model, with --precision {options.precision}.")
+
+    def on_cpu(self, ops: frozenset[int]) -> Remedy:
+        """The ops on the device's CPU, the rest on its GPU, as models that run one after another."""
+        try:
+            chain = split_off(self._case.model, held_back(self._case, ops, self._truth.peaks))
+        except CannotRewrite as error:
+            return _failed(ON_CPU, f"It cannot be split so: {error}.")
+        values = {inside: self._case.inputs[name] for name, inside in chain.inputs.items()}
+        run_ms = 0.0
+        for part in chain.parts:
+            feeds = {port.name: values[port.name] for port in part.model.graph().inputs}
+            options = self._case.options if part.on == "gpu" else Options(accelerator="cpu")
+            found = self._timed(part.model, feeds, options)
+            if not isinstance(found, Completed):
+                return _failed(ON_CPU, found)
+            values |= found.outputs
+            run_ms += _median_ms(found.samples)
+        remedy = self._remedy(ON_CPU, {name: values[inside] for name, inside in chain.outputs.items()}, run_ms)
+        if not remedy.ok:
+            return remedy
+        folder = self._folder / _slug(ON_CPU)
+        _write_chain(folder, chain)
+        return replace(remedy, path=str(folder), note=f"{len(chain.parts)} models; chain.py there runs them in turn.")
+
+    def _apply(self, plan: Plan) -> Model:
+        """Rewrites one after another; ops are found again by the names of their results."""
+        graph = self._case.graph
+        names = {t: graph.tensors[t].name for t in self._truth.peaks}
+        peaks_by_name = {name: self._truth.peaks[t] for t, name in names.items()}
+        model = self._case.model
+        for rewrite, tensors in plan.steps:
+            now = model.graph()
+            places: dict[str, list[int]] = {}
+            for op in now.ops:
+                for t in op.outputs:
+                    places.setdefault(now.tensors[t].name, []).append(op.index)
+            found = [places.get(graph.tensors[t].name, []) for t in tensors]
+            if any(len(at) != 1 for at in found):
+                raise CannotRewrite("its result shares its name with another")
+            peaks = {t.index: peaks_by_name[t.name] for t in now.tensors if t.name in peaks_by_name}
+            model = rewrite.apply(model, frozenset(at[0] for at in found), peaks)
+        return model
+
+    def _judged(self, outputs: dict[str, Array]) -> dict[str, Judgement]:
+        return {
+            name: self._case.judge(outputs[name], self._truth.ideal[name], exact, by_channel=True)
+            for name, exact in self._truth.exact.items()
+        }
+
+    def _remedy(self, name: str, outputs: dict[str, Array], run_ms: float) -> Remedy:
+        judged = self._judged(outputs)
+        worst = max(judged.values(), key=lambda j: j.ratio)
+        actual = worst.actual
+        iou = min(mask_iou(outputs[n], exact) for n, exact in self._truth.exact.items())
+        ok = all(j.ok and j.actual.odd == 0 and j.actual.finite > 0 for j in judged.values())
+        return Remedy(name, actual.cosine, actual.max_abs, worst.ratio, iou, run_ms, ok)
+
+    def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> Completed | str:
+        """A warm-up and some timed runs, or why there are none."""
+        device = self._bench.device
+        try:
+            first = device.run(make_job(model, inputs, options, timeout=self._case.timeout, warmup=1))
+        except UsageError as error:
+            return error.message
+        if not isinstance(first, Completed):
+            return failure(device.name, first, "trying a remedy").message
+        runs = SLOW_RUNS if _nanoseconds(first.samples[0]) > SLOW_NS else RUNS
+        job = make_job(model, inputs, options, timeout=self._case.timeout, iterations=runs)
+        again = device.run(job)
+        if not isinstance(again, Completed):
+            return failure(device.name, again, "timing a remedy").message
+        return again
+
+
+def held_back(case: Case, ops: frozenset[int], peaks: Mapping[int, float]) -> frozenset[int]:
+    """The ops and those behind them, up to where what goes back to the device is of a size that float16 holds."""
+    chosen, edge = set(ops), set(ops)
+    graph = case.graph
+    while edge and case.options.half:
+        unheld = {t for o in edge for t in graph.ops[o].outputs if not holds(peaks.get(t, 1.0))}
+        edge = {c for t in unheld for c in graph.consumers.get(t, ())} - chosen
+        chosen |= edge
+    return frozenset(chosen)
+
+
+def ranked(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
+    """The best first."""
+    return tuple(sorted(remedies, key=_rank))
+
+
+def _rank(remedy: Remedy) -> tuple[bool, float, float]:
+    ratio = remedy.ratio if math.isfinite(remedy.ratio) else math.inf
+    if not remedy.ok or not remedy.run_ms:
+        return True, ratio, 0.0
+    return False, round(math.log(remedy.run_ms, ALIKE)), ratio
+
+
+def _failed(name: str, why: str) -> Remedy:
+    return Remedy(name, math.nan, math.nan, math.inf, math.nan, None, False, note=why)
+
+
+def _write_chain(folder: Path, chain: Chain) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        listed = []
+        for i, part in enumerate(chain.parts):
+            name = f"part-{i}-{part.on}.tflite"
+            (folder / name).write_bytes(part.model.to_bytes())
+            listed.append({"model": name, "on": part.on})
+        plan = {"inputs": chain.inputs, "outputs": chain.outputs, "parts": listed}
+        (folder / "chain.json").write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+        script = Path(__file__).parent / "templates" / "chain.py.txt"
+        (folder / "chain.py").write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def _nanoseconds(sample: Sample) -> int:
+    return sample.write_ns + sample.run_ns + sample.read_ns
+
+
+def _median_ms(samples: Sequence[Sample]) -> float:
+    return float(np.median([_nanoseconds(s) for s in samples])) / 1e6
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]

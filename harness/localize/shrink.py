@@ -1,0 +1,227 @@
+"""Making a failing specimen smaller while it fails in the same way: ops, then dimensions, then inputs.
+
+Order: outputs and ops are left out one at a time until none can be; then each size that occurs is made 1, or halved as
+often as that works, the largest first, everywhere at once (4096 keys are 4096 in each tensor that has them); then
+inputs become constant, or random from a seed, so that no file is needed for them. Every step is asked of the device,
+and taken back unless the specimen still fails alike. Ends because each step taken makes something smaller, and at the
+latest after `limit` questions. The result is smallest in the sense that no single step of these makes it smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from harness.errors import HarnessError
+from harness.graph.model import AlignedBuffer, Model, indices
+from harness.graph.shapes import result_shape
+from harness.job import Array
+from harness.localize.experiment import Experiments, Specimen
+from harness.localize.specimen import fewer_ops, fewer_outputs
+
+MOST_QUESTIONS = 60
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make an input without a file: `code` is a numpy expression, `values` what it gives."""
+
+    code: str
+    values: Array
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """The smallest specimen found, recipes for those inputs that need no file, and how many questions it took."""
+
+    specimen: Specimen
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    questions: int = 0
+
+
+def shrink(
+    experiments: Experiments,
+    specimen: Specimen,
+    fails: Callable[[Specimen], bool],
+    *,
+    limit: int = MOST_QUESTIONS,
+) -> Shrunk:
+    """Shrink a specimen that fails. `fails` asks the device whether another one fails in the same way."""
+    shrinker = _Shrinker(experiments, specimen, fails, limit)
+    shrinker.drop()
+    shrinker.narrow()
+    shrinker.drop()
+    recipes = shrinker.without_files()
+    return Shrunk(shrinker.best, recipes, shrinker.questions)
+
+
+@dataclass
+class _Shrinker:
+    experiments: Experiments
+    best: Specimen
+    fails: Callable[[Specimen], bool]
+    limit: int
+    questions: int = 0
+
+    def consider(self, smaller: Specimen | None) -> bool:
+        """Take a smaller specimen if it fails alike."""
+        if smaller is None or self.questions >= self.limit:
+            return False
+        self.questions += 1
+        if not self.fails(smaller):
+            return False
+        self.best = smaller
+        return True
+
+    def drop(self) -> None:
+        """Leave out outputs and ops, from the last on, until none can be left out."""
+        while any(self.consider(smaller) for smaller in self._without_one()):
+            pass
+
+    def narrow(self) -> None:
+        """Halve sizes, the largest first."""
+        done: set[int] = set()
+        while sizes := sorted({d for shape in _shapes(self.best.model) for d in shape if d > 1} - done, reverse=True):
+            size = sizes[0]
+            done.add(size)
+            if self.consider(self._resized(size, 1)):
+                continue
+            # The largest number of halvings that leaves it failing, by bisection.
+            least, most = 0, size.bit_length() - 1
+            whole = self.best
+            while most - least > 1:
+                middle = (least + most) // 2
+                if self.consider(self._resized(size, size >> middle, whole)):
+                    least = middle
+                else:
+                    most = middle
+            done.add(size >> least)
+
+    def without_files(self) -> dict[str, Recipe]:
+        """Constant or seeded inputs, all at once or, where that does not fail, one by one."""
+        names = list(self.best.inputs)
+        for kind in ("constant", "random"):
+            recipes = {name: _recipe(kind, i, self.best.inputs[name]) for i, name in enumerate(names)}
+            if self.consider(self._fed(recipes)):
+                return recipes
+        kept: dict[str, Recipe] = {}
+        for i, name in enumerate(names):
+            for kind in ("constant", "random"):
+                recipe = _recipe(kind, i, self.best.inputs[name])
+                if self.consider(self._fed({name: recipe})):
+                    kept[name] = recipe
+                    break
+        return kept
+
+    def _without_one(self) -> Iterator[Specimen | None]:
+        graph = self.best.model.graph()
+        if len(graph.outputs) > 1:
+            yield from (fewer_outputs(self.best, port.name) for port in graph.outputs)
+        ops = [op.index for op in graph.ops if op.index not in graph.constant_ops]
+        if len(ops) > 1:
+            yield from (fewer_ops(self.experiments, self.best, op) for op in reversed(ops))
+
+    def _resized(self, size: int, new: int, whole: Specimen | None = None) -> Specimen | None:
+        """`whole` (default: the best so far) with one size made another, where its ops go together so."""
+        whole = whole or self.best
+        try:
+            model = _with_size(whole.model, size, new)
+            shapes = {port.name: model.graph().tensors[port.tensor].shape or () for port in model.graph().inputs}
+            inputs = {name: _cropped(values, shapes[name]) for name, values in whole.inputs.items()}
+            return self._settled(Specimen(model, inputs))
+        except (HarnessError, ValueError):
+            return None  # the ops do not go together in that size
+
+    def _settled(self, specimen: Specimen) -> Specimen | None:
+        """The specimen if the host's kernels agree to every shape in it."""
+        graph = specimen.model.graph()
+        values = self.experiments.values(specimen, [t for op in graph.ops for t in op.outputs])
+        return specimen if all(v.shape == graph.tensors[t].shape and v.size for t, v in values.items()) else None
+
+    def _fed(self, recipes: dict[str, Recipe]) -> Specimen:
+        made = {name: recipe.values for name, recipe in recipes.items()}
+        return replace(self.best, inputs=self.best.inputs | made)
+
+
+def _recipe(kind: str, place: int, values: Array) -> Recipe:
+    """Values of the same size of magnitude and sign. Integers and booleans get zeros or what they had most."""
+    shape = list(values.shape)
+    if values.dtype != np.float32:
+        code = f"np.zeros({shape}, np.{values.dtype.name})"
+        return Recipe(code, np.zeros(shape, values.dtype))
+    finite = values[np.isfinite(values)]
+    rms = float(np.sqrt(np.mean(np.square(finite, dtype=np.float64)))) if finite.size else 1.0
+    scale = 2.0 ** round(np.log2(rms)) if rms else 1.0
+    if kind == "constant":
+        return Recipe(f"np.full({shape}, {scale!r}, np.float32)", np.full(shape, scale, np.float32))
+    rng = np.random.default_rng(_SEED + place)
+    if finite.size and finite.min() >= 0:
+        code = f"np.random.default_rng({_SEED + place}).random({shape}, np.float32) * np.float32({scale!r})"
+        return Recipe(code, rng.random(shape, np.float32) * np.float32(scale))
+    code = f"np.random.default_rng({_SEED + place}).standard_normal({shape}, np.float32) * np.float32({scale!r})"
+    return Recipe(code, rng.standard_normal(shape, np.float32) * np.float32(scale))
+
+
+def _shapes(model: Model) -> list[tuple[int, ...]]:
+    graph = model.graph()
+    used = {t for op in graph.ops for t in (*op.inputs, *op.outputs) if t >= 0}
+    floats = [graph.tensors[t] for t in used if graph.tensors[t].type.startswith("FLOAT")]
+    return [tensor.shape for tensor in floats if tensor.shape]
+
+
+def _with_size(model: Model, size: int, new: int) -> Model:
+    """The model with every dimension of one size made another: in inputs, in constants (cropped), in the integer
+    constants and options that say shapes; results follow. Raises ValueError where ops do not go together so."""
+    root = copy(model.root)
+    root.buffers = list(root.buffers)
+    root.subgraphs = list(root.subgraphs)
+    root.subgraphs[0] = sub = copy(root.subgraphs[0])
+    graph = model.graph()
+    sub.tensors = [copy(table) for table in sub.tensors]
+    constants: dict[int, Array] = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    for tensor, table in zip(graph.tensors, sub.tensors, strict=True):
+        table.shapeSignature = None
+        values = model.constant(tensor.index)
+        if tensor.type.startswith("INT") and values is not None:
+            shapes[tensor.index] = values.shape
+            values = np.where(values == size, new, values).astype(values.dtype)
+        else:
+            shapes[tensor.index] = tuple(new if d == size else d for d in tensor.shape or ())
+            values = _cropped(values, shapes[tensor.index]) if values is not None else None
+        if values is not None:
+            constants[tensor.index] = values
+            root.buffers.append(AlignedBuffer(np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)))
+            table.buffer = len(root.buffers) - 1
+    sub.operators = [_reshaped(op, size, new) for op in sub.operators]
+    for op, written in zip(graph.ops, sub.operators, strict=True):
+        feeds = [t for t in op.inputs if t >= 0]
+        made = result_shape(
+            op.name, [shapes[t] for t in feeds], [constants.get(t) for t in feeds], written.builtinOptions
+        )
+        if made is not None and len(op.outputs) == 1:
+            shapes[op.outputs[0]] = made
+    for t, shape in shapes.items():
+        sub.tensors[t].shape = np.asarray(shape, np.int32)
+    return Model.from_bytes(Model(root).to_bytes())
+
+
+def _reshaped(op: Any, size: int, new: int) -> Any:
+    op = copy(op)
+    options: Any = copy(getattr(op, "builtinOptions", None))
+    shape = getattr(options, "newShape", None)
+    if shape is not None:
+        options.newShape = np.asarray([new if d == size else d for d in indices(shape)], np.int32)
+        op.builtinOptions = options
+    return op
+
+
+def _cropped(values: Array, shape: tuple[int, ...]) -> Array:
+    if len(shape) != values.ndim:
+        raise ValueError("a value of another rank")
+    return np.ascontiguousarray(values[tuple(slice(0, d) for d in shape)])

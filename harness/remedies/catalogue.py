@@ -1,0 +1,68 @@
+"""The rewrites by name, and which of them are worth trying for which cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from harness.graph.model import Model, Op
+from harness.graph.rebuild import Rebuild
+from harness.remedies.rescale import rescale
+from harness.remedies.same_meaning import (
+    apart,
+    by_simpler_ops,
+    output_of_its_own,
+    pad_by_concatenation,
+    with_rank_4,
+    without_broadcast,
+)
+from harness.remedies.split_sum import split_sum
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A way to write some ops of a model anew; same meaning, same ports. `apply` takes the model, the ops, and the
+    largest magnitude of each tensor in the exact run, and raises CannotRewrite where the ops are not of its kind."""
+
+    name: str
+    apply: Callable[[Model, frozenset[int], Mapping[int, float]], Model]
+
+
+def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int], Mapping[int, float]], Model]:
+    """A rewrite of single ops as one of a model."""
+
+    def apply(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+        rebuild = Rebuild(model)
+        for op in rebuild.graph.ops:
+            if op.index in ops:
+                how(rebuild, op)
+            else:
+                rebuild.keep(op)
+        return rebuild.finish()
+
+    return apply
+
+
+SPLIT_SUM = Rewrite("split the sum into pieces, added pairwise", each(split_sum))
+RESCALE = Rewrite("scale by a power of two on the way", rescale)
+RANK_4 = Rewrite("the op in rank 4", each(with_rank_4))
+CONCATENATION = Rewrite("PAD as CONCATENATION", each(pad_by_concatenation))
+NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
+SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
+APART = Rewrite("copies between the op and its neighbours", each(apart))
+OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
+
+_MEANING = (CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
+
+# The likeliest first. Every one is tried on the device before it is called a remedy.
+BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
+    "accumulation": (SPLIT_SUM,),
+    "rounding": (SPLIT_SUM, RESCALE, SIMPLER, APART),
+    "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
+    "underflow": (RESCALE,),
+    "kernel": _MEANING,
+    "context": (APART, OWN_OUTPUT, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER),
+    "crash": (*_MEANING, SPLIT_SUM),
+    "hang": (*_MEANING, SPLIT_SUM),
+    "nondeterministic": (*_MEANING, SPLIT_SUM),
+}
