@@ -1,0 +1,200 @@
+"""Every rewrite means what the op meant: equal results on the host's plain kernels, to float32's rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.graph import surgery
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.graph.rebuild import CannotRewrite
+from harness.inputs import random_inputs
+from harness.numerics.fp16 import peak
+from harness.remedies import catalogue
+from harness.remedies.catalogue import Rewrite
+from tests.arrays import Evaluate
+
+RNG = np.random.default_rng(4)
+
+
+def weights(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.asarray(RNG.standard_normal(shape) / np.sqrt(shape[-1]), np.float32)
+
+
+def _one(build: Callable[[GraphBuilder], int]) -> Model:
+    graph = GraphBuilder()
+    graph.output(build(graph), "y")
+    return graph.build()
+
+
+def product(graph: GraphBuilder, *, adj_x: bool = False, adj_y: bool = False, terms: int = 96) -> int:
+    a = graph.input("a", (2, 3, terms, 5) if adj_x else (2, 3, 5, terms))
+    b = graph.input("b", (2, 3, 7, terms) if adj_y else (2, 3, terms, 7))
+    options = schema.BatchMatMulOptionsT()
+    options.adjX, options.adjY = adj_x, adj_y
+    return graph.op("BATCH_MATMUL", [a, b], (2, 3, 5, 7), options)
+
+
+def connected(graph: GraphBuilder) -> int:
+    options = schema.FullyConnectedOptionsT()
+    options.keepNumDims, options.fusedActivationFunction = True, schema.ActivationFunctionType.RELU
+    feeds = [graph.input("x", (2, 3, 100)), graph.constant(weights(6, 100)), graph.constant(weights(6))]
+    return graph.op("FULLY_CONNECTED", feeds, (2, 3, 6), options)
+
+
+def convolved(graph: GraphBuilder) -> int:
+    options = schema.Conv2DOptionsT()
+    options.strideH, options.strideW, options.padding = 2, 1, schema.Padding.SAME
+    options.dilationHFactor = options.dilationWFactor = 1
+    options.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    feeds = [graph.input("x", (1, 6, 6, 40)), graph.constant(weights(4, 3, 3, 40)), graph.constant(weights(4))]
+    return graph.op("CONV_2D", feeds, (1, 3, 6, 4), options)
+
+
+def reduced(kind: str, axis: int, count: int = 50) -> Callable[[GraphBuilder], int]:
+    return lambda graph: graph.reduce(kind, graph.input("x", (3, count, 4) if axis == 1 else (3, 4, count)), axis)
+
+
+def joined(graph: GraphBuilder) -> int:
+    options = schema.ConcatenationOptionsT()
+    options.axis = -1
+    return graph.op("CONCATENATION", [graph.input("a", (4, 5)), graph.input("b", (4, 6))], (4, 11), options)
+
+
+def sliced(graph: GraphBuilder) -> int:
+    begin, size = graph.constant(np.asarray([1, 2, 0], np.int32)), graph.constant(np.asarray([3, 4, 5], np.int32))
+    return graph.op("SLICE", [graph.input("x", (4, 6, 5)), begin, size], (3, 4, 5), schema.SliceOptionsT())
+
+
+def squared(graph: GraphBuilder) -> int:
+    x = graph.input("x", (4, 6))
+    return graph.op("SQUARED_DIFFERENCE", [x, graph.reduce("MEAN", x, 1)], (4, 6), schema.SquaredDifferenceOptionsT())
+
+
+def divided(graph: GraphBuilder) -> int:
+    return graph.binary("DIV", graph.input("a", (4, 6)), graph.unary("EXP", graph.input("b", (4, 1))))
+
+
+def filled(graph: GraphBuilder) -> int:
+    widths, value = graph.constant(np.asarray([[1, 0], [2, 3]], np.int32)), graph.constant(np.asarray(-2.0, np.float32))
+    return graph.op("PADV2", [graph.input("x", (3, 4)), widths, value], (4, 9), schema.PadV2OptionsT())
+
+
+CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
+    "batch matmul": (catalogue.SPLIT_SUM, product, 0),
+    "batch matmul, first transposed": (catalogue.SPLIT_SUM, lambda g: product(g, adj_x=True), 0),
+    "batch matmul, second transposed": (catalogue.SPLIT_SUM, lambda g: product(g, adj_y=True), 0),
+    "batch matmul over a prime": (catalogue.SPLIT_SUM, lambda g: product(g, terms=97), 0),
+    "batch matmul over a prime, transposed": (catalogue.SPLIT_SUM, lambda g: product(g, terms=97, adj_y=True), 0),
+    "fully connected with bias and relu": (catalogue.SPLIT_SUM, connected, 0),
+    "convolution with bias and relu6": (catalogue.SPLIT_SUM, convolved, 0),
+    "sum over the middle": (catalogue.SPLIT_SUM, reduced("SUM", 1), 0),
+    "mean over the end": (catalogue.SPLIT_SUM, reduced("MEAN", 2), 0),
+    "mean over a prime": (catalogue.SPLIT_SUM, reduced("MEAN", 1, 53), 0),
+    "mean by a product": (catalogue.SIMPLER, reduced("MEAN", 1), 0),
+    "sum by a product": (catalogue.SIMPLER, reduced("SUM", 2), 0),
+    "softmax in steps": (catalogue.SIMPLER, lambda g: g.softmax(g.input("x", (3, 9))), 0),
+    "squared difference in steps": (catalogue.SIMPLER, squared, 1),
+    "division by a reciprocal": (catalogue.SIMPLER, divided, 1),
+    "relu on its own": (catalogue.SIMPLER, connected, 0),
+    "pad in rank 4": (catalogue.RANK_4, lambda g: g.pad(g.input("x", (4, 5, 6)), [(0, 1), (2, 0), (0, 0)]), 0),
+    "transpose in rank 4": (catalogue.RANK_4, lambda g: g.transpose(g.input("x", (4, 5, 6)), (2, 0, 1)), 0),
+    "slice in rank 4": (catalogue.RANK_4, sliced, 0),
+    "concatenation in rank 4": (catalogue.RANK_4, joined, 0),
+    "mean in rank 4": (catalogue.RANK_4, reduced("MEAN", 1), 0),
+    "division in rank 4": (catalogue.RANK_4, divided, 1),
+    "softmax in rank 4": (catalogue.RANK_4, lambda g: g.softmax(g.input("x", (3, 9))), 0),
+    "pad by concatenation": (
+        catalogue.CONCATENATION, lambda g: g.pad(g.input("x", (4, 5, 6)), [(0, 1), (2, 3), (0, 0)]), 0,
+    ),
+    "pad with a value by concatenation": (catalogue.CONCATENATION, filled, 0),
+    "broadcast written out": (catalogue.NO_BROADCAST, divided, 1),
+    "broadcast of a constant written out": (
+        catalogue.NO_BROADCAST, lambda g: g.binary("MUL", g.input("x", (2, 3, 4)), g.constant(weights(4))), 0,
+    ),
+    "apart from its neighbours": (catalogue.APART, divided, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rewritten_op_means_the_same(name: str, evaluate: Evaluate) -> None:
+    rewrite, build, op = CASES[name]
+    model = _one(build)
+    rewritten = rewrite.apply(model, frozenset({op}), {})
+    assert rewritten.sha256 != model.sha256
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_allclose(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"], rtol=3e-5, atol=3e-6)
+
+
+def test_a_split_sum_adds_no_more_terms_at_a_time_than_it_should() -> None:
+    model = catalogue.SPLIT_SUM.apply(_one(lambda g: product(g, terms=4096)), frozenset({0}), {})
+    graph = model.graph()
+    (matmul,) = [op for op in graph.ops if op.name == "BATCH_MATMUL"]
+    assert [graph.tensors[t].shape for t in matmul.inputs] == [(6, 64, 5, 64), (6, 64, 64, 7)]
+    assert [op.name for op in graph.ops].count("ADD") == 6
+    assert max(len(t.shape or ()) for t in graph.tensors) == 4
+
+
+def layer_norm(scale: float) -> Model:
+    graph = GraphBuilder()
+    x = graph.binary("MUL", graph.input("x", (2, 64)), graph.constant([scale]))
+    mean = graph.reduce("MEAN", x, 1)
+    square = graph.op("SQUARED_DIFFERENCE", [x, mean], (2, 64), schema.SquaredDifferenceOptionsT())
+    variance = graph.binary("ADD", graph.reduce("MEAN", square, 1), graph.constant([1e-5]))
+    normal = graph.binary("MUL", graph.binary("SUB", x, mean), graph.unary("RSQRT", variance))
+    graph.output(normal, "y")
+    return graph.build()
+
+
+def peaks_of(model: Model, evaluate: Evaluate) -> dict[int, float]:
+    tapped, names = surgery.tap(model, surgery.tappable(model.graph()), "direct")
+    values = evaluate(tapped, random_inputs(model.graph(), 0))
+    return {t: peak(values[name]) for t, name in names.items()}
+
+
+def test_a_scale_keeps_every_value_inside_float16_and_is_gone_at_the_end(evaluate: Evaluate) -> None:
+    model = layer_norm(400.0)
+    assert max(peaks_of(model, evaluate).values()) > 65504
+    scaled = catalogue.RESCALE.apply(model, frozenset({2}), peaks_of(model, evaluate))
+    assert max(peaks_of(scaled, evaluate).values()) < 65504
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_allclose(evaluate(scaled, inputs)["y"], evaluate(model, inputs)["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_scale_lifts_what_float16_would_flush_until_a_logarithm_takes_it_out(evaluate: Evaluate) -> None:
+    graph = GraphBuilder()
+    tiny = graph.binary("MUL", graph.input("x", (1, 64)), graph.constant([1e-6]))
+    graph.output(graph.unary("LOG", graph.unary("ABS", tiny)), "y")
+    model = graph.build()
+    scaled = catalogue.RESCALE.apply(model, frozenset({0}), peaks_of(model, evaluate))
+    assert [op.name for op in scaled.graph().ops] == ["MUL", "ABS", "LOG", "SUB"]
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_allclose(evaluate(scaled, inputs)["y"], evaluate(model, inputs)["y"], atol=1e-5)
+
+
+def test_an_output_that_float16_cannot_hold_is_said_to_need_its_own_scale(evaluate: Evaluate) -> None:
+    model = _one(lambda g: g.binary("MUL", g.input("x", (4,)), g.constant([1e6])))
+    with pytest.raises(CannotRewrite, match="needed unscaled, and float16 does not hold it"):
+        catalogue.RESCALE.apply(model, frozenset({0}), peaks_of(model, evaluate))
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "build", "why"),
+    [
+        (catalogue.SPLIT_SUM, lambda g: g.unary("TANH", g.input("x", (4,))), "TANH is no sum"),
+        (catalogue.SPLIT_SUM, lambda g: product(g, terms=8), "over 8 terms only"),
+        (catalogue.CONCATENATION, lambda g: g.unary("TANH", g.input("x", (4,))), "it is no PAD"),
+        (catalogue.RANK_4, lambda g: g.unary("TANH", g.input("x", (1, 2, 3, 4))), "rank 4 or more already"),
+        (catalogue.NO_BROADCAST, lambda g: g.unary("TANH", g.input("x", (4,))), "broadcasts nothing"),
+        (catalogue.SIMPLER, lambda g: g.unary("TANH", g.input("x", (4,))), "no simpler form"),
+        (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
+        (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
+    ],
+)
+def test_what_a_rewrite_does_not_know_it_says(rewrite: Rewrite, build: Callable[[GraphBuilder], int], why: str) -> None:
+    with pytest.raises(CannotRewrite, match=why):
+        rewrite.apply(_one(build), frozenset({0}), {})
