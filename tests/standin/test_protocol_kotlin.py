@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
-from tests.standin.build import ANDROID_APP, Build, java
+import harness
+from tests.standin.build import ANDROID_APP, Build, app_version, java
 from tests.standin.golden import FOLDER
 
 SECONDS = 240
@@ -14,12 +15,24 @@ SECONDS = 240
 def test_the_protocol_passes_its_own_tests_in_a_heap_of_64_mb(standin_build: Build) -> None:
     sources = ANDROID_APP / "protocol" / "src" / "test"
     tests = {path.stem: path.read_text("utf-8").count("@Test") for path in sorted(sources.rglob("*Test.kt"))}
-    command = [java(), "-Xmx64m", "-XX:+UseSerialGC", f"-Dgolden={FOLDER}", "-cp", standin_build.tests]
+    command = [
+        java(),
+        "-Xmx64m",
+        "-XX:+UseSerialGC",
+        f"-Dgolden={FOLDER}",
+        "-Dgolden.exact=true",
+        "-cp",
+        standin_build.tests,
+    ]
     command += ["org.junit.runner.JUnitCore", *(f"dev.litertharness.protocol.{name}" for name in tests)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     found = re.search(r"^OK \((\d+) tests\)$", done.stdout, re.M)
     assert found and int(found[1]) == sum(tests.values()) > 25
+
+
+def test_the_app_has_the_version_of_the_harness() -> None:
+    assert app_version() == harness.__version__
 
 
 def test_the_protocol_knows_no_android() -> None:

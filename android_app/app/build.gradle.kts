@@ -1,0 +1,37 @@
+plugins {
+    alias(libs.plugins.android.application)
+}
+
+val litertVersion = providers.gradleProperty("litertVersion").get()
+val appVersion = providers.gradleProperty("appVersion").get()
+
+/** From 2.3 on, LiteRT's GPU accelerator is an artifact of its own. */
+val gpuApart = litertVersion.split(".").let { (major, minor) -> major.toInt() * 1000 + minor.toInt() >= 2003 }
+
+android {
+    namespace = "dev.litertharness"
+    compileSdk = 36
+
+    defaultConfig {
+        applicationId = "dev.litertharness"
+        minSdk = 24 // LiteRT's own
+        targetSdk = 36
+        versionCode = appVersion.split(".").fold(0) { code, part -> code * 1000 + part.toInt() }
+        versionName = appVersion
+        buildConfigField("String", "LITERT_VERSION", "\"$litertVersion\"")
+        ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
+    }
+
+    buildFeatures { buildConfig = true }
+
+    compileOptions {
+        sourceCompatibility = JavaVersion.VERSION_17
+        targetCompatibility = JavaVersion.VERSION_17
+    }
+}
+
+dependencies {
+    implementation(project(":protocol"))
+    implementation("com.google.ai.edge.litert:litert:$litertVersion")
+    if (gpuApart) implementation("com.google.ai.edge.litert:litert-gpu:$litertVersion")
+}
