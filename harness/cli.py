@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import __version__, commands, demo, doctor, sam2_commands, terminal
+from harness.bench_command import bench_command
 from harness.commands import Request
 from harness.devices.registry import attached_devices, profiles
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sam2_commands.app, name="sam2")
+app.command(name="bench")(bench_command)
 
 LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}
 

@@ -72,7 +72,7 @@ def _session(
     model = isolate(whole, request.signature)
     model.path = request.model
     graph = model.graph()
-    _check_ports(graph)
+    check_ports(graph)
     if request.given is not None:
         inputs, origin = check_inputs(request.given, graph), ""
     elif request.inputs is not None:
@@ -135,7 +135,7 @@ def _run_of(
     return Journaled(device, journal), run
 
 
-def _check_ports(graph: Graph) -> None:
+def check_ports(graph: Graph) -> None:
     """What the runtime would accept and then get wrong without a word. Raises UsageError."""
     step = "Export the model again without that."
     if not graph.ops:

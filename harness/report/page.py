@@ -55,8 +55,13 @@ def write_report(run: Path) -> Path:
 
 def render(folder: Path) -> str:
     """The page of a run folder. Raises UsageError."""
+    record = read_run(folder)
+    if record.get("command") == "bench":
+        raise UsageError(
+            f"{folder} is a benchmark, which has no page of its own.", "Look at it in `harness dashboard`."
+        )
     try:
-        run = parse_run(read_run(folder))
+        run = parse_run(record)
     except RecursionError:
         raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
     ops = read_ops(folder / "ops.csv")

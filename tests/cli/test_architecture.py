@@ -23,7 +23,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"commands", "doctor"}),
     frozenset({"on_device", "terminal", "request_options"}),
     frozenset({"demo", "pytest_plugin"}),
-    frozenset({"sam2_commands"}),
+    frozenset({"sam2_commands", "bench_command"}),
     frozenset({"cli"}),
 )
 

@@ -1,0 +1,82 @@
+"""Accuracy beside latency: the outputs that were timed, against the host's plain kernels, judged as `compare` does."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.devices.host import HostDevice
+from harness.graph import surgery
+from harness.job import Array
+from harness.latency.measure import Subject
+from harness.latency.record import OutputError
+from harness.localize.baseline import Case, judge_outputs, run_reference
+from harness.numerics.fp16 import LARGEST
+from harness.results import TensorStore
+
+MOST_BYTES = 1 << 30
+"""A float16 judgement looks at every intermediate's range; over this many bytes of them it is not made."""
+
+
+@dataclass
+class Judge:
+    """Judges cells one after another; the reference of a model with its inputs is computed once."""
+
+    timeout: float
+    _known: dict[tuple[str, str, bool], _Expected] = field(default_factory=dict)
+
+    def errors(self, subject: Subject, outputs: dict[str, Array]) -> tuple[OutputError, ...] | None:
+        """How far the outputs are off, or None where that cannot be judged.
+
+        Raises:
+            DeviceError: the reference does not complete on the host.
+        """
+        case = Case(subject.model, subject.inputs, subject.options, self.timeout)
+        graph = case.graph
+        if any(not graph.tensors[port.tensor].elements for port in graph.outputs):
+            return None
+        tensors = surgery.tappable(graph) if subject.options.half else ()
+        if sum(graph.tensors[t].nbytes for t in tensors) > MOST_BYTES:
+            return None
+        key = (subject.cell.model_sha256, subject.cell.model, subject.options.half)
+        if key not in self._known:
+            self._known[key] = _expected(case, tensors)
+        expected = self._known[key]
+        with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
+            store = TensorStore(Path(folder))
+            for label, values, name in expected.reference:
+                store.put(label, "reference", values, name)
+            verdicts = judge_outputs(case, outputs, expected.ideal, store)
+        return tuple(
+            OutputError(
+                name=verdict.name,
+                cosine=verdict.judgement.actual.cosine,
+                max_abs=verdict.judgement.actual.max_abs,
+                expected_max_abs=verdict.judgement.expected.max_abs,
+                nonfinite=verdict.judgement.actual.nonfinite,
+                ok=verdict.ok,
+            )
+            for verdict in verdicts
+        )
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """The reference's outputs as (label, values, name), and an ideal device's."""
+
+    reference: tuple[tuple[str, Array, str], ...]
+    ideal: dict[str, tuple[Array, ...]]
+
+
+def _expected(case: Case, tensors: tuple[int, ...]) -> _Expected:
+    from harness.localize.baseline import output_label
+
+    with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder, HostDevice() as host:
+        store = TensorStore(Path(folder))
+        peaks = run_reference(host, case, store, tensors, keep=False)
+        beyond = frozenset(t for t, peak in peaks.items() if peak > LARGEST)
+        ideal = case.run_ideal(host, case.model, case.inputs, beyond, "running the ideal device")
+        names = [port.name for port in case.graph.outputs]
+        reference = tuple((output_label(n), store.get(output_label(n), "reference"), n) for n in names)
+    return _Expected(reference, ideal)

@@ -1,0 +1,72 @@
+"""What a person sees of a benchmark: one line for each cell, and under it what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.latency.record import Against, BenchResult, Interval
+
+_COLOURS = {"faster": "green", "same": "green", "slower": "red", "cannot tell": "yellow", "incomparable": "yellow"}
+
+
+def bench_table(results: Sequence[BenchResult]) -> Table:
+    """Latency of write, run and readback together, in milliseconds, and whether it counts."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("cell", overflow="fold")
+    table.add_column("p50 ms [95 %]", justify="right", no_wrap=True)
+    for title in ("p90", "p99"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("outputs", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for result in results:
+        total = result.latency["total"]
+        right = {True: "[green]right[/]", False: "[red]wrong[/]", None: "[dim]not judged[/]"}[result.right]
+        mark = "[green]valid[/]" if result.valid else "[red]invalid[/]"
+        name = escape(_name(result))
+        table.add_row(
+            name, interval(total.p50), milliseconds(total.p90.value), milliseconds(total.p99.value), right, mark
+        )
+    return table
+
+
+def detail_line(result: BenchResult) -> str:
+    """What the table has no room for, with rich's markup."""
+    first = result.replications[0]
+    total, parts = result.latency["total"], [result.latency[part].p50.value for part in ("write", "run", "readback")]
+    words = [
+        f"{total.count} samples in {result.rounds} rounds of {len(result.replications)} process(es)",
+        "p50 of write, run, readback " + ", ".join(map(milliseconds, parts)),
+        f"compile {milliseconds(first.compile_ms)}, first {milliseconds(first.first_ms)} ms",
+        f"{max(r.warmup for r in result.replications)} of warm-up",
+    ]
+    words += [f"peak {result.peak_bytes / 1e6:.0f} MB"] if result.peak_bytes is not None else []
+    return f"[dim]{escape(_name(result))}: {'; '.join(words)}[/]"
+
+
+def flaw_lines(result: BenchResult) -> list[str]:
+    """Why a run does not count, with rich's markup."""
+    return [f"[red]{flaw.reason}[/] ({escape(_name(result))}): {escape(flaw.detail)}" for flaw in result.invalid]
+
+
+def against_line(result: BenchResult, found: Against) -> str:
+    """The verdict of one comparison, with rich's markup."""
+    verdict = f"[{_COLOURS[found.verdict]}]{found.verdict}[/]"
+    return f"{escape(_name(result))} against {escape(found.run)}: {verdict}. {escape(found.why)}"
+
+
+def interval(found: Interval) -> str:
+    """`3.21 [3.18, 3.30]`, without rich's markup in it."""
+    return escape(f"{milliseconds(found.value)} [{milliseconds(found.low)}, {milliseconds(found.high)}]")
+
+
+def milliseconds(value: float) -> str:
+    """Three digits, no exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _name(result: BenchResult) -> str:
+    return f"{Path(result.cell.model).stem} {result.cell.device} {result.cell.label}"
