@@ -15,7 +15,7 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import DeviceError, HarnessError, UsageError
+from harness.errors import DeviceError, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Graph, Model
 from harness.graph.surgery import isolate
@@ -103,6 +103,8 @@ def _session(
             provenance=request.provenance,
         )
         stack.enter_context(_explained(run))
+        if isinstance(device, Journaled):
+            stack.enter_context(_resumable(device, run))
         yield Bench(device, host, run, progress), case
 
 
@@ -183,6 +185,17 @@ def _close(bench: Bench, done: Completed, seconds: float | None, result: dict[st
     }
     bench.run.save(status="done", device=device, seconds=seconds, result=result)
     write_report(bench.run.path)
+
+
+@contextmanager
+def _resumable(device: Journaled, run: RunFolder) -> Iterator[None]:
+    """A failure that is no answer of the device's says how to continue."""
+    try:
+        yield
+    except (DeviceError, StorageError) as error:
+        if device.lost or isinstance(error, StorageError):
+            error.next_step = f"{error.next_step} Continue with --resume {run.path}.".lstrip()
+        raise
 
 
 def run_command(

@@ -160,6 +160,8 @@ class Device:
         )
 
     def _connected(self) -> Link:
+        if self._link is not None and self._link.ended():
+            self._drop()  # it ended while nothing was asked of it: the job that comes now has no part in that
         if self._link is None:
             link = self._launcher.start()
             try:

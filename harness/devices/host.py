@@ -13,13 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import harness
 from harness.devices.base import LOG_LIMIT, Device
 from harness.devices.link import Link
+from harness.devices.scratch import Scratch
 from harness.errors import DeviceError, UsageError
 
 _PACKAGE = Path(harness.__file__).parent
@@ -37,12 +37,17 @@ def cache_folder() -> Path:
 
 
 class HostLauncher:
-    """Starts `harness.devices.worker` with a Python that has the wanted runtime."""
+    """Starts `harness.devices.worker` with a Python that has the wanted runtime.
 
-    def __init__(self, python: str, paths: tuple[Path, ...] = ()) -> None:
+    `paths` are where it finds the harness; without any it gets a folder of its own that holds the harness alone, so
+    that what lies beside this one stays out of the way of another environment's packages.
+    """
+
+    def __init__(self, python: str, paths: tuple[Path, ...] = (_PACKAGE.parent,)) -> None:
         self._python = python
         self._paths = paths
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-host-"))
+        self._scratch = Scratch("harness-host-")
+        self._folder = self._scratch.path
         self._log = self._folder / "log.txt"
         self._log.touch()
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,11 +59,14 @@ class HostLauncher:
             DeviceError: the worker's Python, or room for its files, is not there.
         """
         here, there = socket.socketpair()
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, self._paths)))
+        paths = self._paths or (self._folder / "src",)
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)))
         environment.setdefault("XDG_RUNTIME_DIR", str(self._folder))  # Dawn complains without it
         store = self._folder / "models"
         try:
             store.mkdir(exist_ok=True)
+            if not self._paths:
+                _link_package(self._folder / "src")
             with there, self._log.open("ab") as log:
                 self._process = subprocess.Popen(
                     [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
@@ -109,7 +117,7 @@ class HostLauncher:
     def close(self) -> None:
         """Remove what the worker kept on disk."""
         self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def log_mark(self) -> int:
         """Size of the log so far."""
@@ -128,11 +136,10 @@ class HostDevice(Device):
     """The host's CPU and GPU."""
 
     def __init__(self, name: str = "host", *, progress: Progress | None = None) -> None:
-        python: str = sys.executable
-        paths: tuple[Path, ...] = (_PACKAGE.parent,)
-        if name != "host":
-            python, paths = release_environment(name.removeprefix("host@"), progress)
-        self.launcher = HostLauncher(python, paths)
+        if name == "host":
+            self.launcher = HostLauncher(sys.executable)
+        else:
+            self.launcher = HostLauncher(release_environment(name.removeprefix("host@"), progress), ())
         super().__init__(name, "host", self.launcher)
 
     def close(self) -> None:
@@ -141,10 +148,11 @@ class HostDevice(Device):
         self.launcher.close()
 
 
-def release_environment(release: str, progress: Progress | None = None) -> tuple[str, tuple[Path, ...]]:
-    """A virtual environment with one ai-edge-litert release: (its python, extra import paths).
+def release_environment(release: str, progress: Progress | None = None) -> str:
+    """The Python of a virtual environment with one ai-edge-litert release.
 
-    Made once under the cache folder; a half-made one is never used, for it gets its name only when complete.
+    Made once under the cache folder, which several checkouts may share: nothing in it is of one checkout. A half-made
+    one is never used, for it gets its name only when complete.
 
     Raises:
         UsageError: not a release number. DeviceError: the release cannot be installed.
@@ -154,14 +162,8 @@ def release_environment(release: str, progress: Progress | None = None) -> tuple
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     home = cache_folder() / "runtimes" / f"{release}-py{version}"
     python = home / "bin" / "python"
-    # The harness is linked into a folder of its own, so that its neighbours in site-packages stay out of the way.
-    paths = (home / "src",)
     if python.exists():
-        try:
-            _link_package(home / "src")
-        except OSError as error:
-            raise _unusable(release, home, error) from None
-        return str(python), paths
+        return str(python)
     if progress:
         progress(f"installing ai-edge-litert {release} (once)")
     partial = home.with_name(f"{home.name}.{os.getpid()}.part")
@@ -171,14 +173,13 @@ def release_environment(release: str, progress: Progress | None = None) -> tuple
         _install([sys.executable, "-m", "venv", str(partial)], release)
         pip = [str(partial / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         _install([*pip, f"ai-edge-litert=={release}", "numpy"], release)
-        _link_package(partial / "src")
         partial.rename(home)
     except OSError as error:
         if not python.exists():  # another process may have been first
             raise _unusable(release, home, error) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return str(python), paths
+    return str(python)
 
 
 def _unusable(release: str, home: Path, error: OSError) -> DeviceError:
@@ -191,10 +192,8 @@ def _unusable(release: str, home: Path, error: OSError) -> DeviceError:
 def _link_package(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     link = folder / "harness"
-    if not link.exists() or link.resolve() != _PACKAGE.resolve():
-        fresh = folder / f"harness.{os.getpid()}"
-        fresh.symlink_to(_PACKAGE, target_is_directory=True)
-        fresh.replace(link)
+    if not link.is_symlink():
+        link.symlink_to(_PACKAGE, target_is_directory=True)
 
 
 def _install(command: list[str], release: str) -> None:

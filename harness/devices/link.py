@@ -90,6 +90,15 @@ class Link:
         """Close the socket."""
         self._sock.close()
 
+    def ended(self) -> bool:
+        """Whether the other side has gone. To be asked while nothing is on its way."""
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def send(
         self,
         kind: str,

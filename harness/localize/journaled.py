@@ -53,6 +53,8 @@ class Journaled(Device):
         self._replayed = 0
         self._quarantined: dict[str, Quarantined] = {}
         self._state = _Compiled()
+        self.lost = False
+        """Whether the last probe ended because the device was gone."""
 
     def close(self) -> None:
         """End the process."""
@@ -93,6 +95,7 @@ class Journaled(Device):
         if isinstance(outcome, Completed):
             self.compiles += outcome.compiled
             self.runs += job.warmup + job.iterations
+        self.lost = isinstance(outcome, Lost)
         self._state = self._state.after(job, outcome, live=known is None)
         return outcome
 

@@ -1,0 +1,64 @@
+"""Folders for what a device's process reads and writes, which do not outlive their owner for long: a killed one cannot
+remove its own, so the next to make one removes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_OWNER = ".owner"
+# A folder without an owner's lock is one in the making, or of a release that took none.
+_UNOWNED_SECONDS = 86_400.0
+
+
+class Scratch:
+    """A folder `<temporary folder>/<prefix>…` of this process, known as such by a lock that ends with the process."""
+
+    def __init__(self, prefix: str) -> None:
+        remove_abandoned(prefix)
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix))
+            self._lock = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if _locked(self._lock):
+                return
+            os.close(self._lock)  # a sweep came between; it is removing the folder
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+
+def remove_abandoned(prefix: str) -> None:
+    """Remove the folders of that prefix whose owner has gone."""
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):
+            about = path.lstat()
+            if about.st_uid != os.getuid() or path.is_symlink():
+                continue
+            try:
+                lock = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                if time.time() - about.st_mtime > _UNOWNED_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+                continue
+            try:
+                if _locked(lock):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Folders that do not outlive their owner: what a killed process leaves behind goes when the next one comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.devices.host import HostDevice, HostLauncher
+from harness.devices.scratch import Scratch, remove_abandoned
+
+PREFIX = "harness-test-"
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder of the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_folder_in_use_stays(temporary: Path) -> None:
+    first, second = Scratch(PREFIX), Scratch(PREFIX)
+    remove_abandoned(PREFIX)
+    assert set(temporary.iterdir()) == {first.path, second.path}
+    first.close()
+    second.close()
+    second.close()  # twice does no harm
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_owner_left_is_removed_by_the_next(temporary: Path) -> None:
+    code = f"from harness.devices.scratch import Scratch; import time; Scratch('{PREFIX}'); print('x'); time.sleep(60)"
+    environment = dict(os.environ, PYTHONPATH=str(Path(harness.__file__).parent.parent))
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    assert owner.stdout is not None
+    with owner, owner.stdout:
+        owner.stdout.readline()
+        (left,) = temporary.iterdir()
+        (left / "models").mkdir()
+        remove_abandoned(PREFIX)
+        assert left.is_dir()
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    mine = Scratch(PREFIX)
+    assert list(temporary.iterdir()) == [mine.path]
+    mine.close()
+
+
+def test_a_folder_that_nobody_owns_is_removed_after_a_day_only(temporary: Path) -> None:
+    young, old, other = (temporary / name for name in (f"{PREFIX}young", f"{PREFIX}old", "another-old"))
+    for path in (young, old, other):
+        path.mkdir()
+    before = time.time() - 90_000
+    for path in (old, other):
+        os.utime(path, (before, before))
+    remove_abandoned(PREFIX)
+    assert set(temporary.iterdir()) == {young, other}
+
+
+def test_a_link_of_that_name_is_left_alone(temporary: Path) -> None:
+    target = temporary / "precious"
+    target.mkdir()
+    (temporary / f"{PREFIX}link").symlink_to(target)
+    os.utime(target, (0, 0))
+    remove_abandoned(PREFIX)
+    assert target.is_dir()
+
+
+def test_the_worker_of_a_release_imports_the_harness_that_started_it(temporary: Path) -> None:
+    """The environment of a release may serve several checkouts at a time: what names the checkout is the launcher's."""
+    launcher = HostLauncher(sys.executable, ())
+    try:
+        launcher.start().close()
+        (link,) = (launcher._folder / "src").iterdir()
+        assert link.resolve() == Path(harness.__file__).parent.resolve()
+    finally:
+        launcher.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_device_that_was_closed_leaves_nothing(temporary: Path) -> None:
+    with HostDevice() as device:
+        device.facts()
+        assert len(list(temporary.iterdir())) == 1
+    assert list(temporary.iterdir()) == []

@@ -1,0 +1,184 @@
+"""`kill -9` of the command and of its worker, for real, on the host's GPU; a disk that fills up under the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from device_tests.corpus import rank3_pad_9272, rank3_pad_beside_loud_channels
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.localize.journal import starts_after_finish
+from harness.results import read_run
+from tests.cli.conftest import COMMAND, environment
+from tests.mounts import in_mount
+
+pytestmark = pytest.mark.gpu
+
+# What may differ between two searches that were asked the same: times, and what had to be compiled once more.
+PASSING = ("seconds", "device_compiles", "probes", "run")
+
+
+def start(model: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "localize", str(model), "--out", str(out), "--json", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        text=True,
+    )
+
+
+def answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode in (0, 1, 4), out
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+def lasting(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name not in PASSING}
+
+
+def saved(model: Model, folder: Path) -> Path:
+    path = folder / "model.tflite"
+    path.write_bytes(model.to_bytes())
+    return path
+
+
+def kill_after(process: subprocess.Popen[str], seconds: float) -> bool:
+    """SIGKILL after some time; False when it had come to its end."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return True
+    process.communicate()
+    return False
+
+
+def the_run(out: Path) -> Path:
+    (run,) = out.iterdir()
+    return run
+
+
+def test_a_command_killed_at_random_moments_comes_to_the_same_answer(tmp_path: Path) -> None:
+    """Killed, continued, killed and continued again, until it gets through."""
+    model = saved(rank3_pad_9272(), tmp_path)
+    began = time.monotonic()
+    whole = answer_of(start(model, tmp_path / "whole"))
+    seconds = time.monotonic() - began
+    assert [c["ops"] for c in whole["culprits"]] == [[1, 1]]
+    moments = np.random.default_rng().uniform(0.3, 0.9, 3) * seconds
+    for moment in moments:
+        if not kill_after(start(model, tmp_path / "killed"), float(moment)):
+            pytest.skip("the machine got faster, and no moment was left to kill at")
+    again = answer_of(start(model, tmp_path / "killed"))
+    assert lasting(again) == lasting(whole), moments
+    assert again["probes"]["quarantined"] == []
+    assert again["probes"]["asked"] == whole["probes"]["asked"]
+    done, repeated = starts_after_finish(Path(again["run"]))
+    assert (done, repeated) == (whole["probes"]["asked"], 0), moments
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty times: killed once at a random moment of the whole run, then started again."""
+    model = saved(rank3_pad_beside_loud_channels(), tmp_path)
+    began = time.monotonic()
+    whole = answer_of(start(model, tmp_path / "whole"))
+    seconds = time.monotonic() - began
+    recorded = []
+    for i, moment in enumerate(np.random.default_rng().uniform(0.05, 1.0, 20) * seconds):
+        out = tmp_path / f"killed-{i}"
+        killed = kill_after(start(model, out), float(moment))
+        early = list(out.iterdir()) if out.exists() else []
+        ended = bool(early) and (early[0] / "run.json").exists() and read_run(early[0])["status"] == "done"
+        again = answer_of(start(model, out))
+        assert lasting(again) == lasting(whole), f"killed after {moment:.2f} s"
+        assert again["probes"]["quarantined"] == []
+        for run in out.iterdir():
+            if (run / "journal" / "log").exists():
+                assert starts_after_finish(run)[1] == 0, f"killed after {moment:.2f} s"
+        if killed and not ended and early and (early[0] / "journal" / "log").exists():
+            assert Path(again["run"]) == early[0]
+            recorded.append(again["probes"]["recorded"])
+    with capsys.disabled():
+        print(f"\nkilled in time {len(recorded)} of 20; probes answered by the journal: {sorted(recorded)}")  # noqa: T201
+    assert len(recorded) >= 10
+    assert len(set(recorded)) >= 3  # early, in the midst and late
+
+
+def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) -> None:
+    model = saved(healthy_chain(), tmp_path)
+    process = start(model, tmp_path / "out")
+    log = _begun(tmp_path / "out", process)
+    parent = psutil.Process(process.pid)
+    killed = 0
+    deadline = time.monotonic() + 60
+    while killed < 2 and process.poll() is None and time.monotonic() < deadline:
+        for worker in parent.children():
+            if worker.is_running() and "harness.devices.worker" in " ".join(worker.cmdline()):
+                try:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    killed += 1
+                except ProcessLookupError:
+                    continue
+                time.sleep(0.5)
+                break
+    answer = answer_of(process)
+    assert killed == 2
+    assert (answer["status"], answer["culprits"]) == ("pass", [])
+    assert answer["probes"]["quarantined"] == []
+    assert log.exists()
+
+
+def healthy_chain() -> Model:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 64, 64))
+    for _ in range(24):
+        x = graph.unary("TANH", graph.binary("MUL", x, graph.constant([1.5])))
+    graph.output(x, "y")
+    return graph.build()
+
+
+def _begun(out: Path, process: subprocess.Popen[str]) -> Path:
+    """The journal, once a probe is in flight."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for log in out.glob("*/journal/log"):
+            if b'"start"' in log.read_bytes():
+                return log
+        time.sleep(0.01)
+    raise AssertionError("no probe was begun")
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path) -> None:
+    model = saved(rank3_pad_beside_loud_channels(), tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    # Room for the reference and both runs of the untouched model, not for what the taps read.
+    done = in_mount(out, "size=1100k", [*COMMAND, "localize", str(model), "--out", str(out), "--seed", "1"], 240)
+    assert done.returncode == 2, done.stderr
+    assert "is full; what was written before is kept." in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = tmp_path / "out.kept"
+    run = the_run(kept)
+    finished, _ = starts_after_finish(run)
+    assert finished >= 2
+    assert f"Continue with --resume {out / run.name}." in done.stderr
+    again = answer_of(start(model, kept, "--seed", "1", "--resume", str(run)))
+    assert again["run"] == str(run)
+    assert again["probes"]["recorded"] == finished
+    assert starts_after_finish(run)[1] == 0
