@@ -25,7 +25,7 @@ from tests.mounts import in_mount
 pytestmark = pytest.mark.gpu
 
 # What may differ between two searches that were asked the same: times, and what had to be compiled once more.
-PASSING = ("seconds", "device_compiles", "probes", "run")
+PASSING = frozenset({"seconds", "device_compiles", "probes", "run", "explanation", "run_ms"})
 
 
 def start(model: Path, out: Path, *words: str) -> subprocess.Popen[str]:
@@ -45,8 +45,20 @@ def answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     return answer
 
 
-def lasting(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name not in PASSING}
+def lasting(answer: dict[str, Any]) -> Any:
+    """An answer without what may differ; remedies are ranked by time too, and files lie in the run's own folder."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: kept(v) for name, v in value.items() if name not in PASSING}
+        if isinstance(value, list):
+            return [kept(v) for v in value]
+        return value.replace(answer["run"], "RUN") if isinstance(value, str) else value
+
+    whole = kept(answer)
+    for culprit in whole["culprits"]:
+        culprit["remedies"].sort(key=lambda remedy: remedy["name"])
+    return whole
 
 
 def saved(model: Model, folder: Path) -> Path:
@@ -79,7 +91,7 @@ def test_a_command_killed_at_random_moments_comes_to_the_same_answer(tmp_path: P
     whole = answer_of(start(model, tmp_path / "whole"))
     seconds = time.monotonic() - began
     assert [c["ops"] for c in whole["culprits"]] == [[1, 1]]
-    moments = np.random.default_rng().uniform(0.3, 0.9, 3) * seconds
+    moments = np.random.default_rng().uniform(0.3, 0.7, 3) * seconds
     for moment in moments:
         if not kill_after(start(model, tmp_path / "killed"), float(moment)):
             pytest.skip("the machine got faster, and no moment was left to kill at")
@@ -117,7 +129,7 @@ def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     with capsys.disabled():
         print(f"\nkilled in time {len(recorded)} of 20; probes answered by the journal: {sorted(recorded)}")  # noqa: T201
     assert len(recorded) >= 10
-    assert len(set(recorded)) >= 3  # early, in the midst and late
+    assert len(set(recorded)) >= 5  # early, in the midst and late
 
 
 def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) -> None:
@@ -178,7 +190,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     finished, _ = starts_after_finish(run)
     assert finished >= 2
     assert f"Continue with --resume {out / run.name}." in done.stderr
-    again = answer_of(start(model, kept, "--seed", "1", "--resume", str(run)))
+    again = answer_of(start(model, kept, "--seed", "1", "--no-explain", "--resume", str(run)))
     assert again["run"] == str(run)
     assert again["probes"]["recorded"] == finished
     assert starts_after_finish(run)[1] == 0
