@@ -209,13 +209,14 @@ def _tool(name: str, how: str) -> str:
 
 
 def _run(command: list[str], folder: Path) -> None:
+    words = " ".join([Path(command[0]).name, *command[1:3]])
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise MissingPart(f"`{' '.join(command[:3])} …` took over {FETCH_SECONDS} s: is there a network?") from None
+        raise MissingPart(f"`{words} …` took over {FETCH_SECONDS} s: is there a network?") from None
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise MissingPart(f"`{' '.join(command[:3])} …` failed, which the phone's stand-in needs: {last}")
+        raise MissingPart(f"`{words} …` failed, which the phone's stand-in needs: {last}")
 
 
 @contextmanager

@@ -192,6 +192,20 @@ class TestBrokenFrames:
         text = json.dumps(header).encode()
         assert_refused(app, MAGIC + struct.pack(">I", len(text)) + text + b"abcd", why)
 
+    def test_300_connections_of_noise_leave_the_app_as_it_was(self, app: App) -> None:
+        random = np.random.default_rng(7)
+        before = resident_bytes(app)
+        for _ in range(300):
+            raw = random.integers(0, 256, random.integers(1, 4096), np.uint8).tobytes()
+            framed = MAGIC + struct.pack(">I", len(raw)) + raw if random.random() < 0.5 else raw
+            with socket.socket(socket.AF_UNIX) as plain, suppress(BrokenPipeError, ConnectionResetError):
+                plain.connect(f"\0{app.socket}")
+                plain.sendall(framed)
+        asker = Asker(app.connect())
+        assert asker.ask("hello", protocol=PROTOCOL)[0].type == "hello"
+        assert resident_bytes(app) - before < 64 << 20
+        asker.link.close()
+
     def test_a_payload_cut_short_leaves_nothing_behind(self, app: App) -> None:
         data = np.arange(100_000, dtype=np.uint8)
         digest = hashlib.sha256(data.tobytes()).hexdigest()
@@ -226,3 +240,8 @@ def assert_refused(app: App, raw: bytes, why: str) -> None:
     asker = Asker(app.connect())
     assert asker.ask("hello", protocol=PROTOCOL)[0].type == "hello"
     asker.link.close()
+
+
+def resident_bytes(app: App) -> int:
+    status = Path(f"/proc/{app.process.pid}/status").read_text("ascii")
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
