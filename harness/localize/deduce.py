@@ -13,6 +13,10 @@ from harness.localize.cause import REDUCTIONS, kind_of_error
 from harness.localize.experiment import Observation
 
 
+# A float32 result that is off by more of its RMS than this lost no digits; it was computed otherwise.
+SINGLE_LOSS = 2.0**-10
+
+
 @dataclass(frozen=True)
 class Findings:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
@@ -44,8 +48,16 @@ def deduce(found: Findings) -> str:
     if not found.alone:
         return "context"
     if not found.half or _right(found.single) is False:
-        return "kernel" if _kind(failing) != "imprecise" else "rounding"
+        return "kernel" if _far_off(failing if not found.half else found.single) else "rounding"
     return _of_half(found, failing)
+
+
+def _far_off(single: Observation | None) -> bool:
+    """Whether a float32 result is another one altogether, rather than one with some digits lost."""
+    if single is None or single.worst is None:
+        return True
+    actual = single.worst.judgement.actual
+    return actual.nonfinite > 0 or actual.relative_rms > SINGLE_LOSS
 
 
 def _of_half(found: Findings, failing: Observation) -> str:

@@ -7,7 +7,7 @@ reproducer, rewrites are tried on it, and those that make it right are tried on 
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +31,8 @@ MOST_PLANS = 3
 MOST_GROUPS = 8
 # A reproducer fails by this factor over the limit, or as much as the culprit itself.
 MARGIN = 2.0
+# Every tensor of the reference, under the run folder while it is needed.
+SCRATCH = "scratch"
 
 
 def explain(bench: Bench, case: Case, answer: Localization) -> Localization:
@@ -43,12 +45,14 @@ def explain(bench: Bench, case: Case, answer: Localization) -> Localization:
         return answer
     started, compiles, runs = time.monotonic(), bench.device.compiles, bench.device.runs
     explainer = _Explainer(bench, case, answer)
-    with tempfile.TemporaryDirectory(dir=bench.run.path) as scratch:
-        try:
-            explainer.prepare(Path(scratch))
-            explainer.explain()
-        except (DeviceError, UsageError, UnresolvedError) as error:
-            explainer.notes.append(f"Explaining the culprits ended early: {error.message}")
+    scratch = bench.run.path / SCRATCH
+    try:
+        explainer.prepare(scratch)
+        explainer.explain()
+    except (DeviceError, UsageError, UnresolvedError) as error:
+        explainer.notes.append(f"Explaining the culprits ended early: {error.message}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     spent = Explanation(
         bench.device.compiles - compiles,
         bench.device.runs - runs,

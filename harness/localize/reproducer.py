@@ -68,7 +68,7 @@ def write_reproducer(
         runtime=about.runtime,
         dies=dies,
         stored=bool(stored),
-        recipes={name: recipe.code for name, recipe in shrunk.recipes.items()},
+        recipes={name: r.code(specimen.inputs[name].shape) for name, r in shrunk.recipes.items()},
         limits=_limits(specimen.model, expected, seen),
         factor=f"{LOCAL_FACTOR:g}",
         single=not about.options.half,

@@ -1,18 +1,18 @@
 """Making a failing specimen smaller while it fails in the same way: ops, then dimensions, then inputs.
 
-Order: outputs and ops are left out one at a time until none can be; then each size that occurs is made 1, or halved as
-often as that works, the largest first, everywhere at once (4096 keys are 4096 in each tensor that has them); then
-inputs become constant, or random from a seed, so that no file is needed for them. Every step is asked of the device,
-and taken back unless the specimen still fails alike. Ends because each step taken makes something smaller, and at the
-latest after `limit` questions. The result is smallest in the sense that no single step of these makes it smaller.
+Order: outputs and ops are left out one at a time until none can be; inputs become constant, or random from a seed, so
+that no file is needed for them, where it fails with such inputs too; each size that occurs is made 1, or halved as
+often as that works, the largest first, everywhere at once (4096 keys are 4096 in each tensor that has them); then ops
+and inputs once more. Every step is asked of the device, and taken back unless the specimen still fails alike. Ends
+because each step taken makes something smaller, and at the latest after `limit` questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,15 +24,42 @@ from harness.localize.experiment import Experiments, Specimen
 from harness.localize.specimen import fewer_ops, fewer_outputs
 
 MOST_QUESTIONS = 60
-_SEED = 0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make an input without a file: `code` is a numpy expression, `values` what it gives."""
+    """How to make an input of any shape without a file."""
 
-    code: str
-    values: Array
+    kind: Literal["constant", "uniform", "normal", "zeros"]
+    dtype: str
+    scale: float
+    seed: int
+
+    def values(self, shape: Sequence[int]) -> Array:
+        """The values."""
+        rng, scale = np.random.default_rng(self.seed), np.float32(self.scale)
+        match self.kind:
+            case "zeros":
+                return np.zeros(shape, self.dtype)
+            case "constant":
+                return np.full(shape, self.scale, np.float32)
+            case "uniform":
+                return np.asarray(rng.random(tuple(shape), np.float32) * scale)
+            case "normal":
+                return np.asarray(rng.standard_normal(tuple(shape), np.float32) * scale)
+
+    def code(self, shape: Sequence[int]) -> str:
+        """A numpy expression that makes them."""
+        dims, rng = list(shape), f"np.random.default_rng({self.seed})"
+        match self.kind:
+            case "zeros":
+                return f"np.zeros({dims}, np.dtype('{self.dtype}'))"
+            case "constant":
+                return f"np.full({dims}, {self.scale!r}, np.float32)"
+            case "uniform":
+                return f"{rng}.random({dims}, np.float32) * np.float32({self.scale!r})"
+            case "normal":
+                return f"{rng}.standard_normal({dims}, np.float32) * np.float32({self.scale!r})"
 
 
 @dataclass(frozen=True)
@@ -54,10 +81,11 @@ def shrink(
     """Shrink a specimen that fails. `fails` asks the device whether another one fails in the same way."""
     shrinker = _Shrinker(experiments, specimen, fails, limit)
     shrinker.drop()
+    shrinker.without_files()
     shrinker.narrow()
     shrinker.drop()
-    recipes = shrinker.without_files()
-    return Shrunk(shrinker.best, recipes, shrinker.questions)
+    shrinker.without_files()
+    return Shrunk(shrinker.best, shrinker.recipes, shrinker.questions)
 
 
 @dataclass
@@ -67,6 +95,7 @@ class _Shrinker:
     fails: Callable[[Specimen], bool]
     limit: int
     questions: int = 0
+    recipes: dict[str, Recipe] = field(default_factory=dict)
 
     def consider(self, smaller: Specimen | None) -> bool:
         """Take a smaller specimen if it fails alike."""
@@ -81,7 +110,7 @@ class _Shrinker:
     def drop(self) -> None:
         """Leave out outputs and ops, from the last on, until none can be left out."""
         while any(self.consider(smaller) for smaller in self._without_one()):
-            pass
+            self.recipes.clear()  # inputs have other names now
 
     def narrow(self) -> None:
         """Halve sizes, the largest first."""
@@ -102,21 +131,20 @@ class _Shrinker:
                     most = middle
             done.add(size >> least)
 
-    def without_files(self) -> dict[str, Recipe]:
+    def without_files(self) -> None:
         """Constant or seeded inputs, all at once or, where that does not fail, one by one."""
-        names = list(self.best.inputs)
-        for kind in ("constant", "random"):
-            recipes = {name: _recipe(kind, i, self.best.inputs[name]) for i, name in enumerate(names)}
-            if self.consider(self._fed(recipes)):
-                return recipes
-        kept: dict[str, Recipe] = {}
-        for i, name in enumerate(names):
-            for kind in ("constant", "random"):
-                recipe = _recipe(kind, i, self.best.inputs[name])
+        names = [name for name in self.best.inputs if name not in self.recipes]
+        for random in (False, True):
+            recipes = {name: _recipe(random, int(name[1:]), self.best.inputs[name]) for name in names}
+            if names and self.consider(self._fed(recipes)):
+                self.recipes |= recipes
+                return
+        for name in names if len(names) > 1 else ():
+            for random in (False, True):
+                recipe = _recipe(random, int(name[1:]), self.best.inputs[name])
                 if self.consider(self._fed({name: recipe})):
-                    kept[name] = recipe
+                    self.recipes[name] = recipe
                     break
-        return kept
 
     def _without_one(self) -> Iterator[Specimen | None]:
         graph = self.best.model.graph()
@@ -132,7 +160,12 @@ class _Shrinker:
         try:
             model = _with_size(whole.model, size, new)
             shapes = {port.name: model.graph().tensors[port.tensor].shape or () for port in model.graph().inputs}
-            inputs = {name: _cropped(values, shapes[name]) for name, values in whole.inputs.items()}
+            inputs = {
+                name: self.recipes[name].values(shapes[name])
+                if name in self.recipes
+                else _cropped(values, shapes[name])
+                for name, values in whole.inputs.items()
+            }
             return self._settled(Specimen(model, inputs))
         except (HarnessError, ValueError):
             return None  # the ops do not go together in that size
@@ -144,27 +177,20 @@ class _Shrinker:
         return specimen if all(v.shape == graph.tensors[t].shape and v.size for t, v in values.items()) else None
 
     def _fed(self, recipes: dict[str, Recipe]) -> Specimen:
-        made = {name: recipe.values for name, recipe in recipes.items()}
+        made = {name: recipe.values(self.best.inputs[name].shape) for name, recipe in recipes.items()}
         return replace(self.best, inputs=self.best.inputs | made)
 
 
-def _recipe(kind: str, place: int, values: Array) -> Recipe:
-    """Values of the same size of magnitude and sign. Integers and booleans get zeros or what they had most."""
-    shape = list(values.shape)
+def _recipe(random: bool, seed: int, values: Array) -> Recipe:
+    """Values of the same size and sign; zeros for integers. A constant is no power of two: sums of those are exact."""
     if values.dtype != np.float32:
-        code = f"np.zeros({shape}, np.{values.dtype.name})"
-        return Recipe(code, np.zeros(shape, values.dtype))
+        return Recipe("zeros", values.dtype.name, 0.0, seed)
     finite = values[np.isfinite(values)]
     rms = float(np.sqrt(np.mean(np.square(finite, dtype=np.float64)))) if finite.size else 1.0
-    scale = 2.0 ** round(np.log2(rms)) if rms else 1.0
-    if kind == "constant":
-        return Recipe(f"np.full({shape}, {scale!r}, np.float32)", np.full(shape, scale, np.float32))
-    rng = np.random.default_rng(_SEED + place)
-    if finite.size and finite.min() >= 0:
-        code = f"np.random.default_rng({_SEED + place}).random({shape}, np.float32) * np.float32({scale!r})"
-        return Recipe(code, rng.random(shape, np.float32) * np.float32(scale))
-    code = f"np.random.default_rng({_SEED + place}).standard_normal({shape}, np.float32) * np.float32({scale!r})"
-    return Recipe(code, rng.standard_normal(shape, np.float32) * np.float32(scale))
+    scale = float(f"{rms:.2g}") if rms else 1.0
+    if not random:
+        return Recipe("constant", "float32", scale, seed)
+    return Recipe("uniform" if finite.size and finite.min() >= 0 else "normal", "float32", scale, seed)
 
 
 def _shapes(model: Model) -> list[tuple[int, ...]]:
