@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from harness.localize.cause import REDUCTIONS, kind_of_error
 from harness.localize.experiment import Observation
 
-
 # A float32 result that is off by more of its RMS than this lost no digits; it was computed otherwise.
 SINGLE_LOSS = 2.0**-10
 

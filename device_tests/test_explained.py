@@ -1,0 +1,120 @@
+"""The corpus explained: for each bug the right cause, a remedy that works, and a reproducer that was executed where
+nothing of this package is installed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_tests.corpus import CORPUS, OLD, Bug
+from harness.devices.host import release_environment
+from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.localize.result import Localization
+from harness.on_device import OnDevice
+from tests.bare import bare_python, run_script
+
+# Cause, and the least that must be among the remedies that work. #8599 shows only while the result is read too.
+RIGHT_MEANING = {"PAD as CONCATENATION", "the op in rank 4"}
+IN_RANK_4 = {"the op in rank 4", "the broadcast written out"}
+EXPLAINED: dict[str, tuple[str, set[str]]] = {
+    "rank3_pad_9272": ("kernel", RIGHT_MEANING),
+    "broadcast_add_8593": ("kernel", IN_RANK_4),
+    "masked_attention_8593": ("kernel", IN_RANK_4),
+    "tapped_add_8599": ("context", {"an output of its own, copied from what is read"}),
+    "layernorm_overflow": ("overflow", {"scale by a power of two on the way", "float32 throughout"}),
+    "rank3_pad_beside_loud_channels": ("kernel", RIGHT_MEANING),
+    "mask_out_of_range": ("kernel", RIGHT_MEANING),
+    "harmful_underflow": ("underflow", {"scale by a power of two on the way", "float32 throughout"}),
+}
+KNOWN = [bug for bug in CORPUS if bug.name in EXPLAINED]
+# One of each cause for `make test`; the others when asked for.
+QUICK = {"rank3_pad_9272", "layernorm_overflow", "harmful_underflow", "tapped_add_8599"}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, device_name: str) -> Path:
+    """A Python with the device's runtime and without this package."""
+    if device_name.startswith("host@"):
+        found = Path(release_environment(device_name.removeprefix("host@"))[0])
+    else:
+        found = bare_python(tmp_path_factory.mktemp("bare"))
+    done = subprocess.run([found, "-I", "-c", "import harness"], cwd="/", capture_output=True, check=False)
+    assert done.returncode == 1, "the environment has the harness"
+    return found
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [pytest.param(bug, marks=() if bug.name in QUICK else pytest.mark.slow, id=bug.name) for bug in KNOWN],
+)
+def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itself(
+    on_device: OnDevice, bug: Bug, python: Path
+) -> None:
+    if on_device.name not in bug.broken:
+        assert on_device.compare(bug.build()).ok
+        return
+    cause, remedies = EXPLAINED[bug.name]
+    answer = on_device.localize(bug.build(), explain=True)
+    assert [(c.record.index, c.record.op, c.cause) for c in answer.culprits] == [(*bug.culprits[0][:2], cause)]
+    (culprit,) = answer.culprits
+    works = {remedy.name: remedy for remedy in culprit.remedies if remedy.ok}
+    assert remedies <= set(works)
+    assert all(remedy.run_ms for remedy in works.values())
+    _written_remedies_mean_the_same(bug, answer)
+    folder = Path(culprit.reproducer or "")
+    assert len(Model.load(folder / "model.tflite").graph().ops) <= 3
+    assert len((folder / "reproduce.py").read_text().splitlines()) <= 30
+    done = run_script(python, folder / "reproduce.py")
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "WRONG" in done.stdout
+
+
+def _written_remedies_mean_the_same(bug: Bug, answer: Localization) -> None:
+    graph = bug.build().graph()
+    for remedy in answer.culprits[0].remedies:
+        if remedy.path and remedy.path.endswith(".tflite"):
+            written = Model.load(remedy.path).graph()
+            assert [p.name for p in written.inputs] == [p.name for p in graph.inputs]
+            assert [p.name for p in written.outputs] == [p.name for p in graph.outputs]
+
+
+def test_a_reproducers_script_passes_once_the_fault_is_mended(on_device: OnDevice, python: Path) -> None:
+    (bug,) = [bug for bug in KNOWN if bug.name == "rank3_pad_9272"]
+    if on_device.name not in bug.broken:
+        assert on_device.compare(bug.build()).ok
+        return
+    (culprit,) = on_device.localize(bug.build(), explain=True).culprits
+    folder = Path(culprit.reproducer or "")
+    (mended,) = on_device.localize(Model.load(folder / "model.tflite"), explain=True).culprits[0].remedies[:1]
+    assert mended.path
+    (folder / "model.tflite").write_bytes(Path(mended.path).read_bytes())
+    done = run_script(python, folder / "reproduce.py")
+    assert (done.returncode, "right" in done.stdout) == (0, True), done.stderr[-2000:]
+
+
+def test_the_parts_of_a_chain_run_by_themselves(on_device: OnDevice, python: Path, tmp_path: Path) -> None:
+    (bug,) = [bug for bug in KNOWN if bug.name == "layernorm_overflow"]
+    if on_device.name not in bug.broken:
+        assert on_device.compare(bug.build()).ok
+        return
+    model = bug.build()
+    (culprit,) = on_device.localize(model, explain=True).culprits
+    (chain,) = [r for r in culprit.remedies if r.name == "these ops on the CPU, between GPU parts"]
+    assert chain.ok
+    assert chain.path
+    inputs = random_inputs(model.graph(), 0)
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
+    done = run_script(python, Path(chain.path) / "chain.py", str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    x = inputs["x"].astype(np.float64) * 400
+    centred = x - x.mean(axis=2, keepdims=True)
+    right = centred / np.sqrt((centred**2).mean(axis=2, keepdims=True) + 1e-5)
+    assert np.abs(np.load(tmp_path / "out.npz")["y"] - right).max() < 0.01
+
+
+def test_every_bug_of_the_corpus_is_explained_somewhere() -> None:
+    assert {bug.name for bug in CORPUS if bug.culprits and OLD in bug.broken} == set(EXPLAINED)
