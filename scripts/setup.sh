@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with everything the project needs, and a Vulkan driver where the machine has none that suits.
+# Makes .venv with everything the project needs, a Vulkan driver where the machine has none that suits, and Java and npm
+# for the phone's stand-in in the tests.
 #
 # Safe to run again: what is already there is left alone, and a run with nothing to do takes about a second.
 # PYTHON=python3.12           which Python makes .venv (default: the first that is 3.11 or newer)
@@ -14,7 +15,7 @@ LOG="$VENV/setup.log"
 STAMP="$VENV/.setup-stamp"
 TORCH="${HARNESS_TORCH:-torch==2.13.0}"
 MESA_NEEDED=23.1 # Dawn refuses older Mesa: "Vulkan shaderUniform*ArrayDynamicIndexing required"
-STEPS=5
+STEPS=6
 step=0
 say() { printf '%s\n' "$*"; }
 
@@ -150,6 +151,18 @@ install_vulkan() {
         die "apt-get could not install the Vulkan driver"
 }
 
+# The tests build the phone's app for this machine's Java, with the Kotlin compiler from npm; nothing else needs these.
+install_standin_tools() {
+    local lacking=()
+    command -v java >/dev/null || lacking+=(default-jre-headless)
+    command -v npm >/dev/null || lacking+=(npm)
+    ((${#lacking[@]} > 0)) || return 0
+    may_install "${lacking[*]}" || return 0
+    refresh_apt
+    apt_get install --no-install-recommends "${lacking[@]}" ||
+        say "      apt-get could not install ${lacking[*]} (.venv/setup.log): the stand-in's tests will say so"
+}
+
 # The adapters found, one per line; true when one of them suits LiteRT's GPU delegate.
 adapter() {
     if [[ "$(uname -s)" == Darwin ]]; then
@@ -183,6 +196,10 @@ else
     say "      GPU runs on this host will be refused until there is a suitable adapter; the rest works"
 fi
 if [[ "$installed" == yes ]]; then exit 0; fi
+
+begin "Java and npm, for the phone's stand-in in the tests"
+install_standin_tools
+say "      $(command -v java || echo 'no java'), $(command -v npm || echo 'no npm')"
 
 begin "PyTorch ($TORCH), for the reference workload (half a minute; several for a CUDA build)"
 quietly "$PY" -m pip install "$TORCH" ||
