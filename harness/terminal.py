@@ -19,7 +19,7 @@ from rich.table import Table
 from harness.graph.audit import Audit
 from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
-from harness.localize.result import Culprit, Localization, OutputVerdict
+from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.numerics.metrics import finite_range
 from harness.results import to_json
 
@@ -168,10 +168,42 @@ def culprit_line(culprit: Culprit) -> str:
     record = culprit.record
     ops = f"#{record.index}" if record.first == record.index else f"#{record.first}-{record.index}"
     local = record.local
-    times = f"{local.ratio:.0f}x what the arithmetic explains" if local and local.ratio < 1e30 else "not finite"
+    times = (
+        f"{local.ratio:.0f}x what the arithmetic explains"
+        if local and local.ratio < 1e30
+        else "not finite"
+        if local
+        else "no result"
+    )
     shape = "x".join(map(str, record.shape))
     why = f"{culprit.cause}" + (f", {culprit.signature}" if culprit.signature else "")
     return f"{record.op} {ops} [{shape}]: {why}; local error {times}"
+
+
+def show_explanation(answer: Localization) -> None:
+    """Reproducers, and what was tried against the culprits."""
+    for path in dict.fromkeys(c.reproducer for c in answer.culprits if c.reproducer):
+        out.print(f"  reproducer: {escape(path)}")
+    shown: set[tuple[Remedy, ...]] = set()
+    for culprit in answer.culprits:
+        if not culprit.remedies or culprit.remedies in shown:
+            continue
+        shown.add(culprit.remedies)
+        table = Table("remedy, on the whole model", box=None, header_style="dim", pad_edge=False)
+        for title in ("cosine", "max error", "mask IoU", "run"):
+            table.add_column(title, justify="right")
+        table.add_column("")
+        for remedy in culprit.remedies:
+            run = "–" if remedy.run_ms is None else f"{remedy.run_ms:.4g} ms"
+            figures = (f"{remedy.cosine:.6f}", f"{remedy.max_abs:.3g}", f"{remedy.iou:.4f}")
+            word = "[green]right[/]" if remedy.ok else "[red]wrong[/]" if remedy.run_ms else escape(remedy.note)
+            table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ("–",) * 3), run, word)
+        if answer.explanation and answer.explanation.run_ms is not None:
+            table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{answer.explanation.run_ms:.4g} ms[/]", "")
+        out.print(table)
+        for remedy in culprit.remedies:
+            if remedy.ok and remedy.path:
+                out.print(f"  [dim]{escape(remedy.name)}: {escape(remedy.path)}[/]")
 
 
 def show_localization(answer: Localization, folder: Path) -> None:
@@ -191,6 +223,7 @@ def show_localization(answer: Localization, folder: Path) -> None:
             out.print(f"  {escape(culprit_line(culprit))}")
             if culprit.note:
                 out.print(f"    [dim]{escape(culprit.note)}[/]")
+        show_explanation(answer)
         for impact in answer.explained:
             seen = next(o for o in answer.outputs if o.name == impact.output)
             if not seen.ok:
@@ -201,8 +234,12 @@ def show_localization(answer: Localization, folder: Path) -> None:
                 )
     for note in answer.notes:
         out.print(f"[dim]{escape(note)}[/]")
+    more = answer.explanation
+    extra = (
+        f"; to explain: {more.device_compiles} more, {more.device_runs} run(s), {more.seconds:.0f} s" if more else ""
+    )
     out.print(
-        f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s; "
+        f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s{extra}; "
         f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
     )
     out.print(f"[dim]{escape(str(folder / 'report.html'))}[/]")

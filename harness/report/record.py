@@ -37,13 +37,26 @@ class Figures:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A fix that was tried."""
+    """A fix that was tried on the whole model."""
 
     name: str
     cosine: float | None
     max_abs: float | None
+    ratio: float | None
+    iou: float | None
     run_ms: float | None
     ok: bool | None
+    path: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An experiment on a culprit: what was asked, how it ended, error over expected error."""
+
+    what: str
+    ending: str
+    ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class CulpritFacts:
     reproducer: str
     impact: tuple[Figures, ...]
     remedies: tuple[Remedy, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def number(self) -> str:
@@ -117,6 +131,14 @@ class Run:
     residency: Residency
     notes: tuple[str, ...]
     scene: Fields | None
+    explained_in: int | None
+    untouched_ms: float | None
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What was tried for all culprits at once: the remedies that each of them has."""
+        first = self.culprits[0].remedies if self.culprits else ()
+        return first if all(culprit.remedies == first for culprit in self.culprits) else ()
 
     @property
     def half(self) -> bool:
@@ -173,6 +195,8 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         ),
         notes=result.texts("notes"),
         scene=top.child("scene") if top.values.get("scene") else None,
+        explained_in=result.child("explanation").count("device_compiles"),
+        untouched_ms=result.child("explanation").number("run_ms"),
     )
 
 
@@ -225,9 +249,20 @@ def _culprit(fields: Fields) -> CulpritFacts:
         reproducer=fields.text("reproducer"),
         impact=tuple(_figures(each, "output") for each in fields.children("impact")),
         remedies=tuple(
-            Remedy(r.text("name"), r.number("cosine"), r.number("max_abs"), r.number("run_ms"), r.flag("ok"))
+            Remedy(
+                name=r.text("name"),
+                cosine=r.number("cosine"),
+                max_abs=r.number("max_abs"),
+                ratio=r.number("ratio"),
+                iou=r.number("iou"),
+                run_ms=r.number("run_ms"),
+                ok=r.flag("ok"),
+                path=r.text("path"),
+                note=r.text("note"),
+            )
             for r in fields.children("remedies")
         ),
+        trials=tuple(Trial(t.text("what"), t.text("ending"), t.number("ratio")) for t in fields.children("trials")),
     )
 
 

@@ -62,15 +62,52 @@ def test_a_card_leads_to_its_row(make: Make, read: Read) -> None:
     assert links == ["#row-2", "#row-5", "#row-7"]
 
 
-def test_a_culprit_shows_its_remedies_its_doubt_and_its_reproducer(make: Make, read: Read, samples: Samples) -> None:
-    remedy = {"name": "chunks of 64", "cosine": 0.99999, "max_abs": 0.24, "run_ms": 1900.0, "ok": True}
+REMEDY = {
+    "name": "chunks of 64", "cosine": 0.99999, "max_abs": 0.24, "ratio": 3.5, "iou": 0.9984, "run_ms": 1900.0,
+    "ok": True, "path": "remedies/chunks.tflite", "note": "Takes the place of the model.",
+}  # fmt: skip
+TRIALS = [
+    {"what": "alone, on the exact inputs", "ending": "wrong", "ratio": 348.2},
+    {"what": "the same in float32", "ending": "right", "ratio": 0.1},
+    {"what": "with its neighbours, 2 ops", "ending": "crash", "ratio": 0.0},
+]
+
+
+def test_a_culprit_shows_its_experiments_its_doubt_and_its_reproducer(make: Make, read: Read, samples: Samples) -> None:
     suspect = samples.culprit(
-        2, remedies=[remedy], certified=False, note="Read differently.", reproducer="repro/2", isolated=True
+        2, trials=TRIALS, certified=False, note="Read differently.", reproducer="repro/2", isolated=True
     )
     page = read(make(samples.record(result=samples.localization(culprits=[suspect], certified=False))))
     card = page.one("article").text
-    for said in ("chunks of 64", "1.90 s", "not certified", "fails alone", "Read differently.", "repro/2"):
+    for said in (
+        "the same in float32",
+        "348×",
+        "crash",
+        "not certified",
+        "fails alone",
+        "Read differently.",
+        "repro/2",
+    ):
         assert said in card
+
+
+def test_remedies_for_all_culprits_stand_once_beside_what_the_untouched_model_takes(
+    make: Make, read: Read, samples: Samples
+) -> None:
+    result = samples.localization(culprits=[samples.culprit(i, remedies=[REMEDY]) for i in (2, 5)])
+    result["explanation"] = {"device_compiles": 26, "device_runs": 75, "seconds": 60.0, "run_ms": 1700.0}
+    section = read(make(samples.record(result=result))).one("section", id="culprits").text
+    assert section.count("chunks of 64") == 1
+    for said in ("untouched, it takes 1.70 s a run", "1.90 s", "0.9984", "remedies/chunks.tflite"):
+        assert said in section
+
+
+def test_remedies_of_one_culprit_alone_stand_in_its_card(make: Make, read: Read, samples: Samples) -> None:
+    culprits = [samples.culprit(2, remedies=[REMEDY]), samples.culprit(5)]
+    page = read(make(samples.record(result=samples.localization(culprits=culprits))))
+    first, second = page.all("article")
+    assert "chunks of 64" in first.text
+    assert "chunks of 64" not in second.text
 
 
 def test_what_all_local_errors_do_together_stands_beside_what_the_device_showed(make: Make, read: Read) -> None:
