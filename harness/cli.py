@@ -15,8 +15,10 @@ from rich.table import Table
 
 from harness import __version__, commands, demo, doctor, sam2_commands, terminal
 from harness.bench_command import bench_command
+from harness.bisect_runtime import bisect_runtime_command
 from harness.commands import Request
 from harness.devices.registry import attached_devices, profiles
+from harness.devices.releases import OLDEST
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
 from harness.report.page import write_report
 from harness.request_options import (
@@ -114,6 +116,27 @@ def localize(
     else:
         terminal.show_localization(answer, folder)
     raise typer.Exit(LOCALIZED[answer.status])
+
+
+@app.command(name="bisect-runtime")
+@with_request
+def bisect_runtime(
+    request: Request,
+    as_json: JsonOption = False,
+    first: Annotated[str, typer.Option("--from", metavar="RELEASE", help="The oldest release.")] = OLDEST,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="RELEASE", help="The newest release; default the newest there is.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Test every release, not only where a change shows.")] = False,
+) -> None:
+    """Say which release of the host's runtime broke or mended a model; exit 1 when it is wrong on the newest."""
+    with terminal.Stages() as progress:
+        found, folder = bisect_runtime_command(request, first, last, every=every, progress=progress)
+    if as_json:
+        terminal.print_json(found.to_json() | {"run": str(folder)})
+    else:
+        terminal.show_bisection([(t.release, t.state, t.worst) for t in found.tested], found.bisection.sentences())
+    raise typer.Exit({"right": EXIT_OK, "wrong": EXIT_WRONG}.get(found.newest, EXIT_DEVICE))
 
 
 @app.command()

@@ -265,3 +265,15 @@ def show_audit(found: Audit, path: Path) -> None:
     out.print(f"[red]{escape(asked)}[/]:")
     for line in found.unsupported:
         out.print(f"  {escape(line)}")
+
+
+def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[str]) -> None:
+    """Releases with their states and figures, then the answer."""
+    table = Table("release", "", "", box=None, header_style="dim", pad_edge=False)
+    colours = {"right": "green", "wrong": "red", "fails": "red"}
+    for release, state, figures in tested:
+        table.add_row(release, f"[{colours.get(state, 'yellow')}]{state}[/]", escape(figures))
+    out.print(table)
+    out.print()
+    for sentence in sentences:
+        out.print(escape(sentence))

@@ -6,6 +6,7 @@ folder, made on first use.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -149,7 +150,7 @@ class HostDevice(Device):
 
 
 def release_environment(release: str, progress: Progress | None = None) -> str:
-    """The Python of a virtual environment with one ai-edge-litert release.
+    """The Python of a virtual environment with one ai-edge-litert release; this one, where it is the one installed.
 
     Made once under the cache folder, which several checkouts may share: nothing in it is of one checkout. A half-made
     one is never used, for it gets its name only when complete.
@@ -159,6 +160,8 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
     """
     if not _RELEASE.fullmatch(release):
         raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5.")
+    if release == importlib.metadata.version("ai-edge-litert"):
+        return sys.executable
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     home = cache_folder() / "runtimes" / f"{release}-py{version}"
     python = home / "bin" / "python"

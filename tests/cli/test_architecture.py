@@ -21,7 +21,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"devices"}),
     frozenset({"localize", "latency", "report", "sam2"}),
     frozenset({"commands", "doctor"}),
-    frozenset({"on_device", "terminal", "request_options"}),
+    frozenset({"bisect_runtime", "on_device", "terminal", "request_options"}),
     frozenset({"demo", "pytest_plugin"}),
     frozenset({"sam2_commands", "bench_command"}),
     frozenset({"cli"}),
