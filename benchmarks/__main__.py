@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import peers
 from benchmarks.measured import Cost, harness
 from harness.devices.host import cache_folder
 from harness.sam2.workload import prepare
@@ -76,4 +77,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(peers.main(sys.argv[2:]) if sys.argv[1:2] == ["peers"] else main())

@@ -142,6 +142,8 @@ def show_comparison(comparison: Comparison, device: str, folder: Path) -> None:
         f"\n{escape(device)} is {word}: {residency_text(done.residency)}, LiteRT {done.runtime}, "
         f"{escape(done.adapter)}."
     )
+    if comparison.differs:
+        out.print(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
     out.print(f"[dim]{escape(str(folder))}[/]")
 
 

@@ -133,17 +133,19 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
     return Model(root)
 
 
-def extract(model: Model, targets: Sequence[int], sources: Iterable[int] = ()) -> Islands:
+def extract(
+    model: Model, targets: Sequence[int], sources: Iterable[int] = (), copied: frozenset[int] = frozenset()
+) -> Islands:
     """The part of the graph that computes `targets` from `sources`, graph inputs and constants, each op once.
 
     Sources become inputs named after their tensors. With one op's inputs as sources this is that op alone; with the
-    graph's inputs it is a prefix; in between, a window.
+    graph's inputs it is a prefix; in between, a window. Targets in `copied` are read through a RESHAPE copy.
 
     Raises:
         ValueError: a target is not computed by any op.
     """
     builder = _Islands(model)
-    builder.add(tuple(targets), frozenset(sources))
+    builder.add(tuple(targets), frozenset(sources), copied)
     return builder.finish()
 
 
@@ -162,7 +164,8 @@ def islands(model: Model, parts: Sequence[tuple[int, frozenset[int]]]) -> Island
 
 @dataclass(frozen=True)
 class Islands:
-    """Parts of a model side by side; `origin` gives, for each tensor here, the one of the whole model it stands for."""
+    """Parts of a model side by side; `origin` gives, for each tensor here, the one of the whole model it stands for, or
+    -1 for what was added."""
 
     model: Model
     origin: tuple[int, ...]
@@ -204,8 +207,9 @@ class _Islands:
         self._inputs: list[Port] = []
         self._outputs: list[Port] = []
         self._names: set[str] = set()
+        self._copied: list[int] = []
 
-    def add(self, targets: tuple[int, ...], sources: frozenset[int]) -> None:
+    def add(self, targets: tuple[int, ...], sources: frozenset[int], copied: frozenset[int] = frozenset()) -> None:
         ops: set[int] = set()
         feeds: set[int] = set()
         for target in targets:
@@ -228,11 +232,20 @@ class _Islands:
                 places = [self._copy(t, local) if t >= 0 else -1 for t in indices(old.intermediates)]
                 new.intermediates = np.asarray(places, np.int32)
             self._ops.append(new)
-        self._outputs += [Port(port_name(target), local[target]) for target in targets]
+        for target in targets:
+            self._outputs.append(Port(port_name(target), local[target]))
+            if target in copied:
+                self._copied.append(len(self._outputs) - 1)
 
     def finish(self) -> Islands:
         sub = self._root.subgraphs[0]
         sub.tensors, sub.operators = self._tensors, self._ops
+        for place in self._copied:
+            port = self._outputs[place]
+            code = _operator_code(self._root, "RESHAPE")
+            copied = _append_reshape(self._root, port.tensor, _fresh(f"copy_of_{port.name}", self._names), code)
+            self._outputs[place] = Port(port.name, copied)
+            self._origin += [-1] * (len(self._tensors) - len(self._origin))
         sub.inputs = np.asarray([port.tensor for port in self._inputs], np.int32)
         sub.outputs = np.asarray([port.tensor for port in self._outputs], np.int32)
         _set_ports(self._root, self._inputs, self._outputs)
@@ -261,6 +274,11 @@ class _Islands:
 def port_name(tensor: int) -> str:
     """The name under which extracted models expose a tensor: unique, short, and stable from one edit to the next."""
     return f"t{tensor}"
+
+
+def tensor_of(name: str) -> int:
+    """The tensor of the whole model that a port of an extracted one stands for."""
+    return int(name.removeprefix("t"))
 
 
 def _shallow(model: Model) -> Any:

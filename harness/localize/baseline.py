@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,12 +16,17 @@ from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.job import Array, Completed, Options
 from harness.localize.result import OutputVerdict
-from harness.numerics import fp16
+from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, mask_iou
 from harness.numerics.verdict import FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
 
 REFERENCE = Options(accelerator="reference")
+
+# Bytes of intermediates that one run of the reference holds.
+REFERENCE_BUDGET = 1 << 30
+# Tensors that one job reads: the wire carries 4,096 payloads at most.
+MOST_TENSORS = 2000
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,18 @@ class Case:
         return fp16.UNIT_ROUNDOFF if self.options.half else fp16.FLOAT32_ROUNDOFF
 
     def ideal(self, model: Model, beyond: frozenset[int]) -> Model:
-        """The model as an ideal device would run it; `beyond`: tensors of it out of float16's range."""
-        return fp16.oracle(model, beyond) if self.options.half else model
+        """The model as an ideal device would run it; `beyond`: tensors of it that it cannot hold."""
+        return fp16.oracle(model, beyond) if self.options.half else fp32.oracle(model, beyond)
 
     def ideal_inputs(self, inputs: dict[str, Array]) -> tuple[dict[str, Array], ...]:
         """The inputs as an ideal device may hold them: rounded (float16), and moved by less than a stored value's
         precision. The larger of both errors is to be expected: rounding may take a value across a step of FLOOR, and
-        moving it tells how much a result that nearly cancels depends on its operands."""
+        moving it tells how much a result that nearly cancels depends on its operands. In float32 inputs arrive as they
+        are."""
         rng = np.random.default_rng(self.seed)
         moved = {name: fp16.perturb(values, self.roundoff, rng) for name, values in inputs.items()}
-        if not self.options.half:
-            return (moved,)
-        return ({name: fp16.rounded(values) for name, values in inputs.items()}, moved)
+        held = {name: fp16.rounded(v) for name, v in inputs.items()} if self.options.half else inputs
+        return held, moved
 
     def run_ideal(
         self, host: Device, model: Model, inputs: dict[str, Array], beyond: frozenset[int], doing: str
@@ -102,36 +107,97 @@ def output_label(name: str) -> str:
     return f"output-{plain}" if plain == name else f"output-{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """The largest finite magnitude of each tensor of the reference, and which hold NaN or infinity."""
+
+    finite: dict[int, float]
+    unbounded: frozenset[int]
+
+
 def run_reference(
-    host: Device, case: Case, store: TensorStore, tensors: Sequence[int], *, keep: bool = True
-) -> dict[int, float]:
-    """One host run that sees every tensor of `tensors` and all outputs, and stores them (outputs alone unless `keep`).
+    host: Device,
+    case: Case,
+    store: TensorStore,
+    tensors: Sequence[int],
+    *,
+    keep: bool = True,
+    budget: int = REFERENCE_BUDGET,
+) -> Peaks:
+    """Host runs that see every tensor of `tensors` and all outputs, and store them (outputs alone unless `keep`).
 
-    Returns the largest finite magnitude of each tensor.
+    One run where they fit the budget in bytes; else one for each window of the model that makes as much, fed with what
+    was stored before.
     """
-    tapped, names = surgery.tap(case.model, tensors, "direct")
     graph = case.graph
-    own = {port.name for port in graph.outputs}
-    labels = {name: (label_of(graph, t), graph.tensors[t].name) for t, name in names.items()}
+    finite: dict[int, float] = {}
+    unbounded: set[int] = set()
 
-    at = {name: t for t, name in names.items()}
-    peaks: dict[int, float] = {}
+    parts = list(budgeted(graph, tensors, budget))
+
+    def put(t: int, values: Array) -> None:
+        if keep or len(parts) > 1:
+            store.put(label_of(graph, t), "reference", values, graph.tensors[t].name)
+        known = np.isfinite(values)
+        finite[t] = float(np.max(np.abs(values), initial=0.0, where=known))
+        if not known.all():
+            unbounded.add(t)
+
+    _whole_reference(host, case, store, parts[0] if len(parts) == 1 else (), put)
+    for part in parts if len(parts) > 1 else ():
+        _part_of_reference(host, case, store, part, frozenset(finite), put)
+    if not keep:
+        store.keep_only([output_label(port.name) for port in graph.outputs])
+    return Peaks(finite, frozenset(unbounded))
+
+
+def _whole_reference(
+    host: Device, case: Case, store: TensorStore, tensors: Sequence[int], put: Callable[[int, Array], None]
+) -> None:
+    tapped, names = surgery.tap(case.model, tensors, "direct")
+    own, at = {port.name for port in case.graph.outputs}, {name: t for t, name in names.items()}
 
     def sink(name: str, values: Array) -> None:
         if name in own:
             store.put(output_label(name), "reference", values, name)
-        if name in labels and keep:
-            store.put(labels[name][0], "reference", values, labels[name][1])
         if name in at:
-            peaks[at[name]] = float(np.max(np.abs(values), initial=0.0, where=np.isfinite(values)))
+            put(at[name], values)
 
-    completed(
-        host,
-        make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True),
-        "running the reference",
-        sink,
-    )
-    return peaks
+    job = make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True)
+    completed(host, job, "running the reference", sink)
+
+
+def _part_of_reference(
+    host: Device,
+    case: Case,
+    store: TensorStore,
+    tensors: Sequence[int],
+    known: frozenset[int],
+    put: Callable[[int, Array], None],
+) -> None:
+    model = surgery.extract(case.model, tensors, known).model
+    inputs = {surgery.port_name(port.tensor): case.inputs[port.name] for port in case.graph.inputs}
+    feeds: dict[str, Array] = {}
+    for port in model.graph().inputs:
+        label = "" if port.name in inputs else label_of(case.graph, surgery.tensor_of(port.name))
+        feeds[port.name] = store.get(label, "reference") if label else inputs[port.name]
+    job = make_job(model, feeds, REFERENCE, timeout=case.timeout, final=True)
+    completed(host, job, "running the reference", lambda name, values: put(surgery.tensor_of(name), values))
+
+
+def budgeted(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Tensors in parts of up to `budget` bytes each; a larger one is a part of its own."""
+    batch: list[int] = []
+    size = 0
+    for t in tensors:
+        full = size + graph.tensors[t].nbytes > budget or len(batch) >= MOST_TENSORS
+        if batch and full:
+            yield batch
+            batch, size = [], 0
+        batch.append(t)
+        size += graph.tensors[t].nbytes
+    if batch:
+        yield batch
 
 
 def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int = 1) -> Completed:

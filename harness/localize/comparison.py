@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from harness.graph import surgery
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, judge_outputs, output_label, run_device, run_reference
 from harness.localize.result import OutputVerdict, residency_json
-from harness.numerics.fp16 import LARGEST
+from harness.numerics import fp16, fp32
+from harness.numerics.metrics import compare
 from harness.progress import SILENT, Progress
 from harness.results import RunFolder
 
@@ -35,12 +37,14 @@ class Bench:
 @dataclass(frozen=True, repr=False)
 class Comparison:
     """The model's outputs judged. `ideal` holds an ideal device's outputs, `beyond` the tensors whose exact values
-    leave float16's range."""
+    leave float16's range (in float32: that cannot be rounded). `differs` tells in a clause by which output a second run
+    of the same differed from the first by more than rounding; it is empty when none did."""
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
     ideal: dict[str, tuple[Array, ...]]
     beyond: frozenset[int]
+    differs: str = ""
 
     def __repr__(self) -> str:
         words = ", ".join(f"{o.name} {'right' if o.ok else 'wrong'} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
@@ -48,8 +52,8 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether every output is as right as the arithmetic allows."""
-        return all(output.ok for output in self.outputs)
+        """Whether every output is as right as the arithmetic allows, both times."""
+        return all(output.ok for output in self.outputs) and not self.differs
 
     def to_json(self) -> dict[str, Any]:
         """`compare --json`, schema 1."""
@@ -58,11 +62,13 @@ class Comparison:
             "status": "pass" if self.ok else "fail",
             "outputs": [output.to_json() for output in self.outputs],
             "residency": residency_json(self.done.residency),
+            "repeatable": not self.differs,
         }
 
 
 def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison:
-    """Reference, ideal device, device. With `keep` the reference's intermediates stay in the run folder.
+    """Reference, ideal device, device twice: one that is right only the first time, or never the same, is not right.
+    With `keep` the reference's intermediates stay in the run folder.
 
     Raises:
         UsageError: an output has no elements. DeviceError: the reference or the untouched model does not complete.
@@ -75,7 +81,10 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison
     bench.progress.stage("reference on the host CPU", 1 + size / 150e6)
     peaks = run_reference(bench.host, case, bench.run.tensors, tensors, keep=keep)
     _check_reference(bench, case)
-    beyond = frozenset(t for t, peak in peaks.items() if case.options.half and peak > LARGEST)
+    largest = fp16.LARGEST if case.options.half else fp32.LARGEST
+    beyond = frozenset(t for t, peak in peaks.finite.items() if peak > largest)
+    if not case.options.half:
+        beyond |= peaks.unbounded
     bench.progress.stage(f"what float{16 if case.options.half else 32} explains", 1 + len(case.graph.ops) / 200)
     ideal = case.run_ideal(bench.host, case.model, case.inputs, beyond, "running the ideal device")
     bench.host.rest()  # its memory is wanted on the device's side now
@@ -85,7 +94,30 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     bench.run.save(outputs=[output.to_json() for output in outputs])
-    return Comparison(outputs, done, ideal, beyond)
+    found = Comparison(outputs, done, ideal, beyond)
+    seconds = (done.samples[0].run_ns + done.samples[0].read_ns) / 1e9
+    bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
+    again = run_device(bench.device, case)
+    bench.run.samples(again.samples, "second")
+    return replace(found, differs=changed_output(bench, case, found, again.outputs))
+
+
+def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[str, Array]) -> str:
+    """Which output differs from the untouched model's first run by more than rounding, in a clause; empty when none."""
+    for name, values in outputs.items():
+        before = first.done.outputs[name]
+        seen = compare(values, before)
+        if seen.identical:
+            continue
+        if values.dtype.kind != "f" or seen.odd:
+            return f"'{name}'"
+        exact = bench.run.tensors.get(output_label(name), "reference")
+        explained = [before + (ideal - exact) for ideal in first.ideal[name]]
+        change = case.judge(values, explained, before)
+        if not change.ok:
+            times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"
+            return f"'{name}' ({times} what rounding explains)"
+    return ""
 
 
 def _check_reference(bench: Bench, case: Case) -> None:

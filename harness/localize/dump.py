@@ -30,7 +30,7 @@ def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Compar
             store.put(label_of(case.graph, port.tensor), "device", values, port.name)
     records = []
     local = LocalError(bench.host, case, bench.run.tensors, comparison.beyond)
-    for record in local.judge(readings, read, bench.progress.fraction):
+    for record in local.judge(readings, bench.progress.fraction):
         records.append(record)
         bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
     return comparison, records

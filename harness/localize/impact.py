@@ -19,6 +19,7 @@ from harness.localize.baseline import REFERENCE, output_label
 from harness.localize.local_error import LocalError, Reading
 from harness.localize.result import Impact
 from harness.numerics.metrics import mask_iou
+from harness.numerics.verdict import FACTOR
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class ImpactProbe:
 
     local: LocalError
     ideal: dict[str, tuple[Array, ...]]
-    read: frozenset[int]
 
     def of(self, readings: Sequence[Reading]) -> tuple[Impact, ...]:
         """What the local errors of these readings, together, do to each output of the model."""
@@ -40,7 +40,7 @@ class ImpactProbe:
                 if reading.from_output is not None:
                     own[reading.from_output] = actual
                 continue
-            (exact,) = self.local.exact([reading], self.read)
+            (exact,) = self.local.exact([reading], self.local.device_values([reading]))
             with np.errstate(invalid="ignore", over="ignore"):
                 error = actual - exact
             # An own output that is wrong as the caller gets it leaves what the graph sees alone.
@@ -57,5 +57,22 @@ class ImpactProbe:
             exact = store.get(output_label(name), "reference")
             actual = own.get(name, computed)
             judgement = case.judge(actual, self.ideal[name], exact, by_channel=True)
-            impacts.append(Impact(name, judgement, mask_iou(actual, exact)))
+            left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
+            impacts.append(Impact(name, judgement, mask_iou(actual, exact), left))
         return tuple(impacts)
+
+
+def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[Array]) -> float:
+    """The share of an output's error that is not that of the injection: RMS of their difference over RMS of the error,
+    over elements finite in all; 0 where rounding explains that difference."""
+    known = np.isfinite(device) & np.isfinite(injected) & np.isfinite(exact)
+    if not known.any():
+        return 0.0
+
+    def rms(a: Array, b: Array) -> float:
+        return float(np.sqrt(np.mean(np.square(a[known].astype(np.float64) - b[known]))))
+
+    left = rms(device, injected)
+    with np.errstate(invalid="ignore"):
+        rounding = max(rms(ideal, exact) for ideal in ideals)
+    return 0.0 if left <= FACTOR * rounding else left / rms(device, exact)

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.devices.base import Device
 from harness.job import Array
 from harness.localize.baseline import Case, label_of, output_label, run_reference
-from harness.numerics import fp16
+from harness.numerics import fp16, fp32
 from harness.results import Side, TensorStore
 
 
@@ -35,12 +35,13 @@ class Known:
             if graph.tensors[t].nbytes and graph.tensors[t].shape is not None
         ]
         computed = TensorStore(scratch / "tensors")
-        return cls(case, computed, read, run_reference(host, case, computed, tensors))
+        return cls(case, computed, read, run_reference(host, case, computed, tensors).finite)
 
     @property
     def beyond(self) -> frozenset[int]:
         """Tensors whose exact values leave the range of what the device stores."""
-        return frozenset(t for t, peak in self.peaks.items() if self.case.options.half and peak > fp16.LARGEST)
+        largest = fp16.LARGEST if self.case.options.half else fp32.LARGEST
+        return frozenset(t for t, peak in self.peaks.items() if peak > largest)
 
     def outputs(self) -> dict[str, Array]:
         """The model's exact outputs."""

@@ -73,7 +73,6 @@ class LocalError:
     def judge(
         self,
         readings: Sequence[Reading],
-        read: frozenset[int],
         advance: Callable[[float], None] = lambda done: None,
     ) -> Iterator[OpRecord]:
         """Judge readings, batch by batch.
@@ -83,9 +82,9 @@ class LocalError:
         to expect. Peak memory is a small multiple of `ISLAND_BUDGET`.
         """
         done = 0
-        for batch in _batches(self.case.graph, readings):
-            exact = self.exact(batch, read)
-            ideals = self._ideals(batch, read)
+        for batch in batches(self.case.graph, readings):
+            feeds = self.device_values(batch)
+            exact, ideals = self.exact(batch, feeds), self.ideals(batch, feeds)
             for place, reading in enumerate(batch):
                 actual = self.store.get(reading.label, "device")
                 judgement = self.case.judge(actual, ideals[place], exact[place], factor=LOCAL_FACTOR)
@@ -93,23 +92,26 @@ class LocalError:
             done += len(batch)
             advance(done / len(readings))
 
-    def exact(self, batch: Sequence[Reading], read: frozenset[int]) -> list[Array]:
-        """The exact results of some readings' ops on the device's inputs."""
-        model = self._islands(batch, read).model
-        job = make_job(model, self._feeds(batch), REFERENCE, timeout=self.case.timeout)
+    def exact(self, batch: Sequence[Reading], feeds: dict[str, Array]) -> list[Array]:
+        """The exact results of some readings' ops; `feeds` as :meth:`device_values` gives them."""
+        model = self.islands(batch).model
+        job = make_job(model, feeds, REFERENCE, timeout=self.case.timeout)
         results = completed(self.host, job, "re-running ops").outputs
         return [_unclamped(results[port.name]) for port in model.graph().outputs]
 
-    def _ideals(self, batch: Sequence[Reading], read: frozenset[int]) -> list[tuple[Array, ...]]:
-        parts = self._islands(batch, read)
+    def ideals(self, batch: Sequence[Reading], feeds: dict[str, Array]) -> list[tuple[Array, ...]]:
+        """What ideal devices make of the same."""
+        parts = self.islands(batch)
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
-        found = self.case.run_ideal(self.host, parts.model, self._feeds(batch), beyond, "re-running ops ideally")
+        found = self.case.run_ideal(self.host, parts.model, feeds, beyond, "re-running ops ideally")
         return [tuple(map(_unclamped, found[port.name])) for port in parts.model.graph().outputs]
 
-    def _islands(self, batch: Sequence[Reading], read: frozenset[int]) -> surgery.Islands:
-        return surgery.islands(self.case.model, [(r.tensor, read) for r in batch])
+    def islands(self, batch: Sequence[Reading]) -> surgery.Islands:
+        """The readings' ops side by side in one model, outputs in their order."""
+        return surgery.islands(self.case.model, [(r.tensor, frozenset(r.feeds)) for r in batch])
 
-    def _feeds(self, batch: Sequence[Reading]) -> dict[str, Array]:
+    def device_values(self, batch: Sequence[Reading]) -> dict[str, Array]:
+        """What feeds the readings' ops, from the device, under the islands' port names."""
         ports = {port.tensor: port.name for port in self.case.graph.inputs}
         feeds: dict[str, Array] = {}
         for t in sorted({t for r in batch for t in r.feeds}):
@@ -159,7 +161,8 @@ def _own_ops(graph: Graph, ops: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(op for op in ops if op not in graph.constant_ops)
 
 
-def _batches(graph: Graph, readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+def batches(graph: Graph, readings: Sequence[Reading]) -> Iterator[list[Reading]]:
+    """Readings in parts that fit one model of islands."""
     batch: list[Reading] = []
     tensors: set[int] = set()
     for reading in readings:

@@ -6,26 +6,27 @@ intermediate copied out, and the model with the suspects' tensors as outputs the
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.job import Array
-from harness.localize.baseline import Case, label_of, output_label, run_device
+from harness.localize.alone import Alone, masked
+from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.cause import cause_of, reduction_length
-from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
+from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, changed_output, compare_model
+from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
 from harness.localize.local_error import LocalError, Reading, plan
-from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
+from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, OpVerdict, Status
 from harness.localize.second_look import SecondLook, look_again
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
-from harness.localize.uncertified import accounts_for, resolve
+from harness.localize.uncertified import accounts_for, explains, resolve
 from harness.localize.windows import WindowProbe
-from harness.numerics.metrics import compare
+from harness.numerics.verdict import FACTOR, Judgement
 
-# Ops that lose values below float16's range, tried for harm when nothing else is found; one host run each.
-MOST_LOSSY = 32
+# Ops that lose values below float16's range or come near their limit, tried for harm when nothing else is found; one
+# host run each.
+MOST_TRIED = 32
 
 
 def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
@@ -50,8 +51,12 @@ class _Localizer:
     def answer(self) -> Localization:
         bench, case = self.bench, self.case
         first = compare_model(bench, case, keep=True)
-        if not self._repeatable(first):
-            self.notes.append("Two runs of the untouched model gave different outputs: the device is nondeterministic.")
+        if first.differs:
+            when = "right only the first time" if all(o.ok for o in first.outputs) else "nondeterministic"
+            self.notes.append(
+                f"Two runs of the untouched model gave different outputs: the device is {when}. "
+                f"It was output {first.differs}."
+            )
             return self._finish("unresolved", False, first)
         if first.ok:
             return self._finish("pass", True, first)
@@ -59,20 +64,27 @@ class _Localizer:
         read = frozenset(tapped.read)
         readings = plan(self.graph, read)
         local = LocalError(bench.host, case, self.store, first.beyond)
-        records = self._judge(local, readings, read)
+        records = self._judge(local, readings)
         unchanged = self._outputs_unchanged(first, tapped)
         bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
-        look = look_again(bench.device, local, records, readings, read)
+        look = look_again(bench.device, local, records, self._suspects(records), readings, read, budget=self.tap_budget)
+        look = self._believed(local, look)
         culprits, explained, records = self._convict(local, look, first, unchanged)
-        records = [*records, *self._unread(readings)]
+        culprits, explained, alone = self._confirmed(local, look, first, culprits, explained)
+        records = [*_corrected(records, culprits, "inherited"), *self._unread(readings)]
         accounted = bool(culprits) and accounts_for(explained, first.outputs)
         certified = accounted and unchanged and all(c.certified for c in culprits)
-        if not certified:
+        certified = certified and (explains(explained, first.outputs) or all(c.isolated for c in culprits))
+        if certified:
+            hidden = self._behind_nan(local, look, culprits)
+            culprits, certified = sorted([*culprits, *hidden], key=lambda c: c.record.index), not hidden
+            records = _corrected(records, culprits)
+        else:
             if not culprits:
                 self.notes.append(
                     "The outputs are wrong, but no op that could be read is: the fault hides from the taps."
                 )
-            standing = self._without_taps(first, culprits, readings, accounted)
+            standing = self._without_taps(first, local, look, culprits, alone, accounted)
             records = _corrected(records, standing)
             if {c.record for c in standing} != {c.record for c in culprits}:
                 explained = ()  # it was of other ops
@@ -85,46 +97,110 @@ class _Localizer:
         status: Status = "culprits" if culprits else "unresolved"
         return self._finish(status, certified, first, culprits, explained, records)
 
+    def _believed(self, local: LocalError, look: SecondLook) -> SecondLook:
+        """Without the readings that their readers disprove; what read them is judged together with what made them."""
+        lies = disbelieved(local, look.records, look.read)
+        if not lies:
+            return look
+        for t in sorted(lies):
+            self.notes.append(
+                f"Both taps of '{self.graph.tensors[t].name}' show it wrong, and all that reads it is right: "
+                "the taps are not believed."
+            )
+        read = look.read - lies
+        before = {(r.tensor, r.from_output): r for r in plan(self.graph, look.read)}
+        fresh = [r for r in plan(self.graph, read) if before[r.tensor, r.from_output] != r]
+        again = {(r.tensor, r.from_output is None) for r in fresh} | {(t, True) for t in lies}
+        kept = [r for r in look.records if (r.tensor, r.reading == "copy") not in again]
+        return SecondLook([*kept, *local.judge(fresh)], look.doubts, read)
+
+    def _confirmed(
+        self,
+        local: LocalError,
+        look: SecondLook,
+        first: Comparison,
+        culprits: list[Culprit],
+        explained: tuple[Impact, ...],
+    ) -> tuple[list[Culprit], tuple[Impact, ...], dict[OpRecord, Judgement]]:
+        """Where taps leave a doubt, what each culprit does by itself: of neighbours, one may only look wrong because
+        the tensor between them reads wrongly, and what does not explain the outputs may not be there at all."""
+        if not culprits:
+            return culprits, explained, {}
+        readings = self._readings_of(look, culprits)
+        neighbours = any(a.tensor in b.feeds for a in readings.values() for b in readings.values())
+        sure = all(c.certified for c in culprits) and accounts_for(explained, first.outputs)
+        if sure and explains(explained, first.outputs) and not neighbours:
+            return culprits, explained, {}
+        alone = self._alone(local, {r: reading for r, reading in readings.items() if len(reading.ops) == 1})
+        fails = [replace(c, isolated=True) for c in culprits if c.record in alone and not alone[c.record].ok]
+        if not fails or not sure:
+            return culprits, explained, alone
+        if len(fails) < len(culprits):
+            impact = ImpactProbe(local, first.ideal).of([readings[c.record] for c in fails])
+            if not (accounts_for(impact, first.outputs) and explains(impact, first.outputs)):
+                return culprits, explained, alone
+            kept = {c.record for c in fails}
+            for c in culprits:
+                if c.record not in kept:
+                    self.notes.append(
+                        f"{c.record.op} #{c.record.index} looked wrong under both taps, but is right alone."
+                    )
+            return fails, impact, alone
+        return fails, explained, alone
+
+    def _readings_of(self, look: SecondLook, culprits: Sequence[Culprit]) -> dict[OpRecord, Reading]:
+        readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, look.read)}
+        return {c.record: readings[c.record.tensor, c.record.reading == "copy"] for c in culprits}
+
+    def _alone(self, local: LocalError, readings: dict[OpRecord, Reading]) -> dict[OpRecord, Judgement]:
+        count = len(readings)
+        self.bench.progress.stage(f"{count} op(s) by themselves on {self.bench.device.name}", 2 + count * TAP_SECONDS)
+        found = Alone(self.bench.device, local).judge(list(readings.values()))
+        return {record: found[reading] for record, reading in readings.items() if reading in found}
+
+    def _behind_nan(self, local: LocalError, look: SecondLook, culprits: Sequence[Culprit]) -> list[Culprit]:
+        """Ops that got NaN or infinity from a culprit, so that their own faults do not show: asked by themselves."""
+        known = {c.record.tensor for c in culprits}
+        readings = [r for r in plan(self.graph, look.read) if r.tensor not in known and len(r.ops) == 1]
+        readings = masked(self.graph, local.store, readings, local.beyond)
+        if not readings:
+            return []
+        by_key = {(r.tensor, r.reading == "copy"): r for r in look.records}
+        found = self._alone(local, {by_key[r.tensor, r.from_output is None]: r for r in readings})
+        hidden = []
+        for record, judgement in found.items():
+            if not judgement.ok:
+                suspect = replace(record, local=judgement, verdict="culprit", reading="window")
+                note = "NaN or infinity came in from another culprit; this op fails by itself."
+                hidden.append(replace(self._culprit(suspect, note, (), False), isolated=True))
+        return hidden
+
     def _without_taps(
-        self, first: Comparison, suspects: Sequence[Culprit], readings: Sequence[Reading], accounted: bool
+        self,
+        first: Comparison,
+        local: LocalError,
+        look: SecondLook,
+        suspects: Sequence[Culprit],
+        alone: dict[OpRecord, Judgement],
+        accounted: bool,
     ) -> list[Culprit]:
         """Suspects that stand without taps, and what windows find beside them."""
         bench, ports = self.bench, {port.tensor for port in self.graph.inputs}
-        direct = {r.tensor for r in readings if r.from_output is not None and ports.issuperset(r.feeds)}
+        readings = self._readings_of(look, suspects)
+        if not alone:
+            alone = self._alone(local, {record: r for record, r in readings.items() if len(r.ops) == 1})
+        direct = {r.tensor for r in readings.values() if r.from_output is not None and ports.issuperset(r.feeds)}
         probe = WindowProbe(bench.device, bench.host, self.case, self.store, first.beyond)
         resolved = resolve(
             probe,
             suspects,
+            alone,
             lambda record: record.reading == "output" and record.tensor in direct,
             accounted,
             lambda what: bench.progress.stage(what, 2.0),
         )
         self.notes += resolved.notes
         return resolved.culprits
-
-    def _repeatable(self, first: Comparison) -> bool:
-        bench, run_ns = self.bench, first.done.samples[0].run_ns + first.done.samples[0].read_ns
-        bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + run_ns / 2e9)
-        again = run_device(bench.device, self.case)
-        bench.run.samples(again.samples, "second")
-        return self._same(first, again.outputs) == ""
-
-    def _same(self, first: Comparison, outputs: dict[str, Array]) -> str:
-        """What differs from the untouched model's first run by more than rounding, in a clause; empty when nothing."""
-        for name, values in outputs.items():
-            before = first.done.outputs[name]
-            seen = compare(values, before)
-            if seen.identical:
-                continue
-            if values.dtype.kind != "f" or seen.odd:
-                return f"'{name}'"
-            exact = self.store.get(output_label(name), "reference")
-            explained = [before + (ideal - exact) for ideal in first.ideal[name]]
-            change = self.case.judge(values, explained, before)
-            if not change.ok:
-                times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"
-                return f"'{name}' ({times} what rounding explains)"
-        return ""
 
     def _tap(self, taps: Sequence[int]) -> Tapped:
         size = sum(self.graph.tensors[t].nbytes for t in taps)
@@ -144,10 +220,10 @@ class _Localizer:
             self.notes.append(f"{len(tapped.unread)} tensor(s) could not be read on the device.")
         return tapped
 
-    def _judge(self, local: LocalError, readings: Sequence[Reading], read: frozenset[int]) -> list[OpRecord]:
+    def _judge(self, local: LocalError, readings: Sequence[Reading]) -> list[OpRecord]:
         self.bench.progress.stage("each op re-run on the device's own inputs", 1 + len(readings) / 60)
         records = []
-        for record in local.judge(readings, read, self.bench.progress.fraction):
+        for record in local.judge(readings, self.bench.progress.fraction):
             records.append(record)
             self.bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
         self.bench.host.rest()
@@ -156,7 +232,7 @@ class _Localizer:
     def _outputs_unchanged(self, first: Comparison, tapped: Tapped) -> bool:
         """Own outputs under the taps within what the ideal device's rounding explains of the untouched model's."""
         for own in tapped.own_outputs:
-            changed = self._same(first, own)
+            changed = changed_output(self.bench, self.case, first, own)
             if changed:
                 self.notes.append(f"Tapping changed output {changed}.")
                 return False
@@ -170,9 +246,8 @@ class _Localizer:
         if not suspects:
             return [], (), look.records
         self.bench.progress.stage("what each local error does by itself", 1 + len(suspects) * len(self.graph.ops) / 300)
-        read = frozenset(r.tensor for r in look.records if r.reading == "copy")
-        readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, read)}
-        probe = ImpactProbe(local, first.ideal, read)
+        readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, look.read)}
+        probe = ImpactProbe(local, first.ideal)
         culprits, guilty, cleared = [], [], []
         for suspect in suspects:
             reading = readings[suspect.tensor, suspect.reading == "copy"]
@@ -196,12 +271,14 @@ class _Localizer:
 
     @staticmethod
     def _suspects(records: Sequence[OpRecord]) -> list[OpRecord]:
-        """Records over their limit, one for each tensor; without any, those that lost values below float16's range."""
+        """Records over their limit, one for each tensor; without any, those that lost values below float16's range, and
+        those that would be over the limit of an output."""
         over = {r.tensor: r for r in reversed(records) if r.verdict == "culprit"}
-        if over:
-            return sorted(over.values(), key=lambda r: (r.index, r.tensor))
-        lossy = [r for r in records if r.local is not None and r.local.actual.flushed]
-        return sorted(lossy, key=lambda r: r.index)[:MOST_LOSSY]
+        most = len(over)
+        if not over:
+            near = [r for r in records if r.local is not None and (r.local.actual.flushed or r.local.ratio > FACTOR)]
+            over, most = {r.tensor: r for r in reversed(near)}, MOST_TRIED
+        return sorted(over.values(), key=lambda r: (r.index, r.tensor))[:most]
 
     def _culprit(self, suspect: OpRecord, doubt: str, impact: tuple[Impact, ...], unchanged: bool) -> Culprit:
         shapes = [self.graph.tensors[t].shape or () for t in self.graph.ops[suspect.index].inputs if t >= 0]
@@ -264,8 +341,14 @@ class _Localizer:
         return kept
 
 
-def _corrected(records: Sequence[OpRecord], standing: Sequence[Culprit]) -> list[OpRecord]:
-    """Records without the suspects that did not stand, and with what windows found."""
+def _corrected(
+    records: Sequence[OpRecord], standing: Sequence[Culprit], fallen: OpVerdict = "unread"
+) -> list[OpRecord]:
+    """Records without the suspects that did not stand, and with what else was found."""
     convicted = {culprit.record for culprit in standing}
-    kept = [replace(r, verdict="unread") if r.verdict == "culprit" and r not in convicted else r for r in records]
-    return [*kept, *(record for record in convicted if record not in records)]
+    known = set(records)
+    tensors = {record.tensor for record in convicted}
+    kept = [replace(r, verdict=fallen) if r.verdict == "culprit" and r.tensor not in tensors else r for r in records]
+    replaced = {(c.tensor, c.reading) for c in convicted - known}
+    kept = [r for r in kept if (r.tensor, r.reading) not in replaced]
+    return [*kept, *(record for record in convicted if record not in known)]

@@ -113,11 +113,13 @@ class OpRecord:
 
 @dataclass(frozen=True)
 class Impact:
-    """What local errors, injected into the exact model, do to one of its outputs."""
+    """What local errors, injected into the exact model, do to one of its outputs. `unexplained` is the share of the
+    device's error there that they leave over, by RMS."""
 
     output: str
     judgement: Judgement
     iou: float
+    unexplained: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Its figures."""
@@ -130,6 +132,7 @@ class Impact:
             "nonfinite": actual.nonfinite,
             "iou": self.iou,
             "ok": self.judgement.ok,
+            "unexplained": self.unexplained,
         }
 
 

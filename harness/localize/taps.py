@@ -7,15 +7,15 @@ would make it an intermediate, and runtimes are known that return an output wron
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
 from harness.graph import surgery
-from harness.graph.model import Graph
+from harness.graph.model import Graph, Model
 from harness.job import Array, Completed, Outcome
-from harness.localize.baseline import Case, label_of
+from harness.localize.baseline import Case, budgeted, label_of
 from harness.results import TensorStore
 
 # Bytes of tapped values in one compile. A delegate was measured to hold 3 to 5 times as much while it runs (the value,
@@ -66,15 +66,20 @@ def read_copies(
 ) -> Tapped:
     """Read tensors through RESHAPE copies, in as few compiles as the budget allows.
 
-    A compile that the device refuses or does not survive is halved; a single tensor that still fails is left unread,
+    Where one is enough, it is of the whole model. Where it is not, each compile is a window of the model that reads the
+    device's own values of what an earlier one read, so that the cost grows with the model and not with its square. A
+    compile that the device refuses or does not survive is halved; a single tensor that still fails is left unread,
     with the reason.
     """
     result = Tapped()
     reader = _Reader(device, case, store, advance, sum(case.graph.tensors[t].nbytes for t in tensors) or 1)
-    pending = list(_batches(case.graph, tensors, budget))
+    pending = list(budgeted(case.graph, tensors, budget))
+    whole = len(pending) <= 1
+    last = pending[-1][-1] if pending else -1
     while pending:
         batch = pending.pop(0)
-        outcome, arrived, own = reader.read(batch)
+        sources = None if whole else frozenset(result.read)
+        outcome, arrived, own = reader.read(batch, sources, batch[-1] == last)
         result.read |= arrived
         if isinstance(outcome, Completed):
             result.own_outputs.append(own)
@@ -88,21 +93,6 @@ def read_copies(
     return result
 
 
-def read_again(device: Device, case: Case, direct: Sequence[int], copies: Sequence[int]) -> dict[int, Array]:
-    """One more compile for a second look: some tensors as outputs themselves, some through copies.
-
-    A compile that fails gives nothing: there is no second opinion then.
-    """
-    model, copied = surgery.tap(case.model, copies, "copy")
-    model, exposed = surgery.tap(model, direct, "direct")
-    by_name = {name: t for t, name in (copied | exposed).items()}
-    job = make_job(model, case.inputs, case.options, timeout=case.timeout, wanted=tuple(by_name), final=True)
-    outcome = device.run(job)
-    if not isinstance(outcome, Completed):
-        return {}
-    return {by_name[name]: values for name, values in outcome.outputs.items()}
-
-
 @dataclass
 class _Reader:
     device: Device
@@ -112,17 +102,33 @@ class _Reader:
     total: int
     done: int = 0
 
-    def read(self, batch: Sequence[int]) -> tuple[Outcome, set[int], dict[str, Array]]:
+    def read(
+        self, batch: Sequence[int], sources: frozenset[int] | None, last: bool
+    ) -> tuple[Outcome, set[int], dict[str, Array]]:
+        """Read some tensors in the whole model, or in the window between them and `sources`; the last window gives the
+        model's own outputs as well."""
         graph = self.case.graph
-        model, names = surgery.tap(self.case.model, batch, "copy")
-        by_name = {name: t for t, name in names.items()}
+        inputs = self.case.inputs
+        if sources is None:
+            model, names = surgery.tap(self.case.model, batch, "copy")
+            by_name, own_names = (
+                {name: t for t, name in names.items()},
+                {port.name: port.name for port in graph.outputs},
+            )
+        else:
+            ends = {port.tensor: port.name for port in graph.outputs if last and port.tensor in graph.producer}
+            ends = {t: name for t, name in ends.items() if t not in batch}
+            model = surgery.extract(self.case.model, (*batch, *ends), sources, frozenset(batch)).model
+            by_name = {surgery.port_name(t): t for t in batch}
+            own_names = {surgery.port_name(t): name for t, name in ends.items()}
+            inputs = self._device_values(model)
         own: dict[str, Array] = {}
         arrived: set[int] = set()
 
         def sink(name: str, values: Array) -> None:
             t = by_name.get(name)
             if t is None:
-                own[name] = values
+                own[own_names[name]] = values
                 return
             self.store.put(label_of(graph, t), "device", values, graph.tensors[t].name)
             arrived.add(t)
@@ -131,20 +137,16 @@ class _Reader:
 
         # A fresh process each time: a delegate keeps much of what an earlier model took.
         self.device.rest()
-        job = make_job(model, self.case.inputs, self.case.options, timeout=self.case.timeout, final=True)
+        job = make_job(model, inputs, self.case.options, timeout=self.case.timeout, final=True)
         outcome = self.device.run(job, sink)
         self.device.rest()
         return outcome, arrived, own
 
-
-def _batches(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    size = 0
-    for t in tensors:
-        if batch and size + graph.tensors[t].nbytes > budget:
-            yield batch
-            batch, size = [], 0
-        batch.append(t)
-        size += graph.tensors[t].nbytes
-    if batch:
-        yield batch
+    def _device_values(self, window: Model) -> dict[str, Array]:
+        """What a window reads: the case's inputs, and values read on the device before."""
+        graph = self.case.graph
+        inputs = {surgery.port_name(port.tensor): self.case.inputs[port.name] for port in graph.inputs}
+        for port in window.graph().inputs:
+            if port.name not in inputs:
+                inputs[port.name] = self.store.get(label_of(graph, surgery.tensor_of(port.name)), "device")
+        return {port.name: inputs[port.name] for port in window.graph().inputs}

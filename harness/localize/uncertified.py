@@ -7,13 +7,18 @@ are ops that were judged as one, unless no window in them fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.localize.cause import cause_of
 from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
 from harness.localize.search import Answer, find_windows
 from harness.localize.windows import QUESTION_LIMIT, WindowProbe
+from harness.numerics.verdict import Judgement
+
+# The share of an output's error that the culprits may leave over. Injected errors of true culprits leave what rounding
+# on top of a wrong state makes; those of a lying tap leave all of it, or add to it.
+UNEXPLAINED = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,23 @@ def accounts_for(explained: Sequence[Impact], outputs: Sequence[OutputVerdict]) 
     return all(output.ok or output.name in failed for output in outputs)
 
 
+def explains(explained: Sequence[Impact], outputs: Sequence[OutputVerdict]) -> bool:
+    """Whether the outputs with the culprits' errors injected are the device's own, as far as it matters: a tap that
+    lies makes an error that the outputs do not show."""
+    wrong = {output.name for output in outputs if not output.ok}
+    return all(impact.unexplained <= UNEXPLAINED for impact in explained if impact.output in wrong)
+
+
 def resolve(
     probe: WindowProbe,
     suspects: Sequence[Culprit],
+    alone: Mapping[OpRecord, Judgement],
     rests_on_no_tap: Callable[[OpRecord], bool],
     accounted: bool,
     listen: Callable[[str], None],
 ) -> Resolved:
-    """Keep the suspects that stand without taps, and search for others where they do not explain the failure."""
+    """Keep the suspects that stand without taps, and search for others where they do not explain the failure. `alone`
+    has what each of them does by itself."""
     notes: list[str] = []
     standing: list[Culprit] = []
     runs = [s for s in suspects if s.record.first < s.record.index]
@@ -45,12 +59,12 @@ def resolve(
         record = suspect.record
         if suspect in runs:
             continue  # ops judged as one, for want of taps between them: the search takes them apart
-        listen(f"{record.op} #{record.index} by itself")
-        answer = probe.alone(record)
-        if answer == "bad" or rests_on_no_tap(record):
-            standing.append(replace(suspect, isolated=answer == "bad"))
+        by_itself = alone.get(record)
+        fails = by_itself is not None and not by_itself.ok
+        if fails or rests_on_no_tap(record):
+            standing.append(replace(suspect, isolated=fails))
         else:
-            word = "is right" if answer == "good" else "could not be run"
+            word = "is right" if by_itself is not None else "could not be run"
             notes.append(f"{record.op} #{record.index} looked wrong under a tap, but {word} by itself.")
     if accounted and len(standing) == len(suspects):
         return Resolved(standing, notes)

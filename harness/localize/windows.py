@@ -14,10 +14,10 @@ from harness.errors import UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph
 from harness.job import Array, Completed
-from harness.localize.baseline import REFERENCE, Case, label_of, output_label
+from harness.localize.alone import reference_values
+from harness.localize.baseline import REFERENCE, Case
 from harness.localize.result import OpRecord
 from harness.localize.search import Answer, Window
-from harness.numerics import fp16
 from harness.numerics.verdict import LOCAL_FACTOR, Judgement
 from harness.results import TensorStore
 
@@ -97,7 +97,7 @@ class WindowProbe:
         return "good" if worst[1].ok else "bad"
 
     def alone(self, record: OpRecord) -> Answer:
-        """Does an op (or the run of ops that was judged as one) fail by itself on reference inputs?"""
+        """Does the run of ops that was judged as one fail by itself on reference inputs?"""
         places = [i for i, op in enumerate(self.items) if record.first <= op <= record.index]
         return self.ask(places[0], places[-1] + 1)
 
@@ -124,18 +124,10 @@ class WindowProbe:
 
     def _feeds(self, edges: Cut) -> dict[str, Array] | None:
         """The reference's values as the device can hold them: what float16 flushes is not the window's fault."""
-        graph = self.case.graph
-        ports = {port.tensor: port.name for port in graph.inputs}
-        outputs = {port.tensor: port.name for port in graph.outputs}
         feeds: dict[str, Array] = {}
         for t in edges.feeds:
-            if t in ports:
-                values = self.case.inputs[ports[t]]
-            elif self.store.has(label_of(graph, t), "reference"):
-                values = self.store.get(label_of(graph, t), "reference")
-            elif t in outputs:
-                values = self.store.get(output_label(outputs[t]), "reference")
-            else:
+            values = reference_values(self.case, self.store, t)
+            if values is None:
                 return None
-            feeds[surgery.port_name(t)] = fp16.rounded(values) if self.case.options.half else values
+            feeds[surgery.port_name(t)] = values
         return feeds

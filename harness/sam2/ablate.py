@@ -184,7 +184,7 @@ def _every_op(at: Bench, case: Case) -> list[OpRecord]:
     read = frozenset(tapped.read)
     at.progress.stage("each op re-run on the device's own inputs", 30.0)
     local = LocalError(at.host, case, tensors, found.beyond)
-    records = list(local.judge(plan(case.graph, read), read, at.progress.fraction))
+    records = list(local.judge(plan(case.graph, read), at.progress.fraction))
     tensors.keep_only([output_label(port.name) for port in case.graph.outputs])
     at.run.replace_rows("ops.csv", OpRecord.HEADER, [record.row() for record in records])
     return records

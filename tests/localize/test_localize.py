@@ -22,6 +22,7 @@ from harness.results import RunFolder
 from tests.localize.planted import (
     FAULTS,
     NAN,
+    OPERAND,
     SCALED,
     SHIFTED,
     Fault,
@@ -124,7 +125,9 @@ class TestPlanted:
             return
         assert named(answer) == exactly(ops([tensor])), answer.notes
         assert answer.certified
-        assert answer.device_compiles == device.compiles <= 3
+        # A fourth looks behind NaN and infinity, or at what the taps leave in doubt.
+        assert answer.device_compiles == device.compiles <= 4
+        assert fault in (NAN, OPERAND) or device.compiles <= 3
 
     def test_most_faults_can_be_planted_and_every_op_has_one(self) -> None:
         assert len(PLANTS) > 60
@@ -136,7 +139,7 @@ class TestPlanted:
         first, second = (int(t) for t in rng.choice(RESULTS, 2, replace=False))
         answer = find(Half(ATTENTION, {first: LOUD, second: LOUD}), ATTENTION)
         assert named(answer) == exactly(ops([first, second])), answer.notes
-        assert answer.device_compiles <= 3
+        assert answer.device_compiles <= 4
 
     def test_a_fault_in_every_op_is_found_in_every_op(self, find: Localize) -> None:
         answer = find(Half(ATTENTION, dict.fromkeys(RESULTS, noisy(0.3, 1))), ATTENTION)

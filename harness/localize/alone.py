@@ -1,0 +1,110 @@
+"""Ops run by themselves on the device, many in one compile, fed with the reference's values.
+
+Nothing is tapped here and nothing that went wrong elsewhere gets in, so this is the third kind of evidence: it decides
+about suspects whose taps are in doubt, and about ops that the rest of the graph fed with NaN or infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import make_job
+from harness.graph import surgery
+from harness.graph.model import Graph
+from harness.job import Array, Completed
+from harness.localize.baseline import Case, label_of, output_label
+from harness.localize.local_error import LocalError, Reading, batches
+from harness.numerics import fp16
+from harness.numerics.verdict import LOCAL_FACTOR, Judgement
+from harness.results import TensorStore
+
+
+def reference_values(case: Case, store: TensorStore, tensor: int) -> Array | None:
+    """The reference's value of a tensor as the device can hold it: what float16 flushes is no op's fault. None where
+    the reference does not have it."""
+    graph = case.graph
+    ports = {port.tensor: port.name for port in graph.inputs}
+    values: Array | None = None
+    if tensor in ports:
+        values = case.inputs[ports[tensor]]
+    elif tensor in graph.producer and store.has(label_of(graph, tensor), "reference"):
+        values = store.get(label_of(graph, tensor), "reference")
+    else:
+        for port in graph.outputs:
+            if port.tensor == tensor and tensor in graph.producer:
+                values = store.get(output_label(port.name), "reference")
+    return fp16.rounded(values) if values is not None and case.options.half else values
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Asks the device about readings of one case, each by itself."""
+
+    device: Device
+    local: LocalError
+
+    def judge(self, readings: Sequence[Reading]) -> dict[Reading, Judgement]:
+        """Each reading's ops on the reference's values, judged as a single op is.
+
+        What the device refuses or does not survive is asked in halves; a reading without an answer is left out.
+        """
+        found: dict[Reading, Judgement] = {}
+        for batch in batches(self.local.case.graph, readings):
+            pending = [batch]
+            while pending:
+                part = pending.pop(0)
+                answers = self._run(part)
+                if answers is not None:
+                    found.update(zip(part, answers, strict=True))
+                elif len(part) > 1:
+                    half = (len(part) + 1) // 2
+                    pending[:0] = [part[:half], part[half:]]
+        self.local.host.rest()
+        return found
+
+    def _run(self, batch: Sequence[Reading]) -> list[Judgement] | None:
+        local, case = self.local, self.local.case
+        feeds: dict[str, Array] = {}
+        for t in sorted({t for r in batch for t in r.feeds}):
+            values = reference_values(case, local.store, t)
+            if values is None:
+                return None
+            feeds[surgery.port_name(t)] = values
+        model = local.islands(batch).model
+        job = make_job(model, feeds, case.options, timeout=case.timeout, final=True)
+        outcome = self.device.run(job)
+        self.device.rest()
+        if not isinstance(outcome, Completed):
+            return None
+        exact, ideals = local.exact(batch, feeds), local.ideals(batch, feeds)
+        names = [port.name for port in model.graph().outputs]
+        return [
+            case.judge(outcome.outputs[name], ideals[i], exact[i], factor=LOCAL_FACTOR) for i, name in enumerate(names)
+        ]
+
+
+def masked(graph: Graph, store: TensorStore, readings: Sequence[Reading], beyond: frozenset[int]) -> list[Reading]:
+    """Readings of which nothing, or not all, can be told from the device's values: NaN or infinity came in where the
+    reference is finite. Not those that work outside float16's range by right."""
+    found = []
+    spoilt: dict[int, bool] = {}
+    for reading in readings:
+        if beyond.intersection((*reading.feeds, reading.tensor)):
+            continue
+        for t in reading.feeds:
+            if t in graph.producer and t not in spoilt:
+                spoilt[t] = _spoilt(store, label_of(graph, t))
+        if any(spoilt.get(t, False) for t in reading.feeds):
+            found.append(reading)
+    return found
+
+
+def _spoilt(store: TensorStore, label: str) -> bool:
+    if not (store.has(label, "device") and store.has(label, "reference")):
+        return False
+    device, reference = store.get(label, "device"), store.get(label, "reference")
+    return device.dtype.kind == "f" and bool((np.isfinite(reference) & ~np.isfinite(device)).any())
