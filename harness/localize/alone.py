@@ -74,14 +74,14 @@ class Alone:
             if values is None:
                 return None
             feeds[surgery.port_name(t)] = values
-        model = local.islands(batch).model
-        job = make_job(model, feeds, case.options, timeout=case.timeout, final=True)
+        parts = local.islands(batch)
+        job = make_job(parts.model, feeds, case.options, timeout=case.timeout, final=True)
         outcome = self.device.run(job)
         self.device.rest()
         if not isinstance(outcome, Completed):
             return None
-        exact, ideals = local.exact(batch, feeds), local.ideals(batch, feeds)
-        names = [port.name for port in model.graph().outputs]
+        exact, ideals = local.exact(parts, feeds), local.ideals(parts, feeds)
+        names = [port.name for port in parts.model.graph().outputs]
         return [
             case.judge(outcome.outputs[name], ideals[i], exact[i], factor=LOCAL_FACTOR) for i, name in enumerate(names)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -68,9 +68,8 @@ class Case:
     ) -> dict[str, tuple[Array, ...]]:
         """A model's outputs on an ideal device, once for each of :meth:`ideal_inputs`."""
         ideal = self.ideal(model, beyond)
-        runs = []
-        for held in self.ideal_inputs(inputs):
-            runs.append(completed(host, make_job(ideal, held, REFERENCE, timeout=self.timeout), doing).outputs)
+        job = make_job(ideal, inputs, REFERENCE, timeout=self.timeout)
+        runs = [completed(host, replace(job, inputs=held), doing).outputs for held in self.ideal_inputs(inputs)]
         return {name: tuple(run[name] for run in runs) for name in runs[0]}
 
     def judge(

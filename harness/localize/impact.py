@@ -40,7 +40,7 @@ class ImpactProbe:
                 if reading.from_output is not None:
                     own[reading.from_output] = actual
                 continue
-            (exact,) = self.local.exact([reading], self.local.device_values([reading]))
+            (exact,) = self.local.exact(self.local.islands([reading]), self.local.device_values([reading]))
             with np.errstate(invalid="ignore", over="ignore"):
                 error = actual - exact
             # An own output that is wrong as the caller gets it leaves what the graph sees alone.

@@ -84,7 +84,8 @@ class LocalError:
         done = 0
         for batch in batches(self.case.graph, readings):
             feeds = self.device_values(batch)
-            exact, ideals = self.exact(batch, feeds), self.ideals(batch, feeds)
+            parts = self.islands(batch)
+            exact, ideals = self.exact(parts, feeds), self.ideals(parts, feeds)
             for place, reading in enumerate(batch):
                 actual = self.store.get(reading.label, "device")
                 judgement = self.case.judge(actual, ideals[place], exact[place], factor=LOCAL_FACTOR)
@@ -92,16 +93,15 @@ class LocalError:
             done += len(batch)
             advance(done / len(readings))
 
-    def exact(self, batch: Sequence[Reading], feeds: dict[str, Array]) -> list[Array]:
+    def exact(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[Array]:
         """The exact results of some readings' ops; `feeds` as :meth:`device_values` gives them."""
-        model = self.islands(batch).model
+        model = parts.model
         job = make_job(model, feeds, REFERENCE, timeout=self.case.timeout)
         results = completed(self.host, job, "re-running ops").outputs
         return [_unclamped(results[port.name]) for port in model.graph().outputs]
 
-    def ideals(self, batch: Sequence[Reading], feeds: dict[str, Array]) -> list[tuple[Array, ...]]:
+    def ideals(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[tuple[Array, ...]]:
         """What ideal devices make of the same."""
-        parts = self.islands(batch)
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
         found = self.case.run_ideal(self.host, parts.model, feeds, beyond, "re-running ops ideally")
         return [tuple(map(_unclamped, found[port.name])) for port in parts.model.graph().outputs]

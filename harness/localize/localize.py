@@ -265,7 +265,7 @@ class _Localizer:
         named = {c.record.tensor for c in culprits}
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]
         records = [replace(r, verdict="culprit") if r in suspects and r.tensor in named else r for r in records]
-        explained = probe.of(guilty) if guilty else ()
+        explained = probe.of(guilty) if len(guilty) > 1 else culprits[0].impact if culprits else ()
         self.bench.host.rest()
         return culprits, explained, records
 
