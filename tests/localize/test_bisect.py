@@ -12,7 +12,7 @@ import pytest
 from harness.errors import UnresolvedError
 from harness.localize.bisect import Bisection, Change, State, bisect
 
-SOME = ("right", "wrong")
+SOME: tuple[State, ...] = ("right", "wrong")
 
 
 def line(states: tuple[State, ...], *, every: bool = False) -> tuple[Bisection, list[str]]:
@@ -28,15 +28,16 @@ def line(states: tuple[State, ...], *, every: bool = False) -> tuple[Bisection, 
     return bisect(releases, ask, every=every), asked
 
 
-def lines(states: tuple[str, ...], most: int) -> Iterator[tuple[State, ...]]:
+def lines(states: tuple[State, ...], most: int) -> Iterator[tuple[State, ...]]:
     for length in range(2, most + 1):
-        yield from product(states, repeat=length)  # type: ignore[misc]
+        yield from product(states, repeat=length)
 
 
 def test_one_change_is_found_at_every_place_in_few_questions() -> None:
     for length in range(2, 40):
         for place in range(1, length):
-            found, asked = line(("wrong",) * place + ("right",) * (length - place))
+            states: tuple[State, ...] = tuple("wrong" if i < place else "right" for i in range(length))
+            found, asked = line(states)
             assert found.changes == (Change(f"r{place - 1}", "wrong", f"r{place}", "right"),)
             assert len(asked) <= math.ceil(math.log2(length)) + 2
 
@@ -76,7 +77,7 @@ def test_ends_that_agree_do_not_end_the_search() -> None:
 
 
 def test_what_was_not_tested_is_said() -> None:
-    found, _ = line(("wrong",) * 6)
+    found, _ = line(("wrong", "wrong", "wrong", "wrong", "wrong", "wrong"))
     assert found.sentences() == [
         "Wrong on every release that was tested: r0, r3, r5.",
         "Not tested: r1, r2, r4; a change that was undone again may hide there.",
