@@ -39,7 +39,7 @@ QUICK = {"rank3_pad_9272", "layernorm_overflow", "harmful_underflow", "tapped_ad
 def python(tmp_path_factory: pytest.TempPathFactory, device_name: str) -> Path:
     """A Python with the device's runtime and without this package."""
     if device_name.startswith("host@"):
-        found = Path(release_environment(device_name.removeprefix("host@"))[0])
+        found = Path(release_environment(device_name.removeprefix("host@")))
     else:
         found = bare_python(tmp_path_factory.mktemp("bare"))
     done = subprocess.run([found, "-I", "-c", "import harness"], cwd="/", capture_output=True, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import DeviceError, HarnessError, StorageError, UsageError
+from harness.errors import DeviceDied, DeviceError, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Graph, Model
 from harness.graph.surgery import isolate
@@ -24,7 +25,9 @@ from harness.job import Array, Completed, Options, Rejected
 from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
+from harness.localize.explain import SCRATCH
 from harness.localize.explain import explain as explain_culprits
+from harness.localize.fatal import find_fatal
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
 from harness.localize.result import Localization, residency_json
@@ -271,7 +274,7 @@ def localize_command(
     """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run; `explain` goes on
     to causes, reproducers and remedies. Raises HarnessError."""
     with _session("localize", request, progress, resume) as (bench, case):
-        answer = localize(bench, case)
+        answer = _localized(bench, case)
         if explain:
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
@@ -284,12 +287,30 @@ def localize_command(
         return answer, bench.run.path
 
 
+def _localized(bench: Bench, case: Case) -> Localization:
+    """The ops that make the model wrong, or those that end the process."""
+    try:
+        return localize(bench, case)
+    except DeviceDied:
+        scratch = bench.run.path / SCRATCH
+        try:
+            found = find_fatal(bench, case, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if found is None:
+            raise
+        return found
+
+
 def _with_probes(bench: Bench, answer: Localization) -> Localization:
     """The answer with what the journal knows of its probes."""
     if not isinstance(bench.device, Journaled):
         return answer
     probes = bench.device.probes()
-    return replace(answer, probes=probes, notes=(*answer.notes, *map(str, probes.quarantined)))
+    # Where the answer is that an op takes the device down, that its probes did is no news.
+    fatal = any(culprit.cause in ("crash", "hang") for culprit in answer.culprits)
+    left_out = () if fatal else map(str, probes.quarantined)
+    return replace(answer, probes=probes, notes=(*answer.notes, *left_out))
 
 
 def audit_command(

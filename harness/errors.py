@@ -42,6 +42,10 @@ class DeviceError(HarnessError):
         self.log = log
 
 
+class DeviceDied(DeviceError):
+    """The process on the device crashed, or gave no answer in time and was ended: a property of the model, maybe."""
+
+
 class UnresolvedError(HarnessError):
     """The question could not be answered with what the device gave (exit code 4)."""
 

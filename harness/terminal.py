@@ -24,6 +24,8 @@ from harness.numerics.metrics import finite_range
 from harness.results import to_json
 
 out = Console(highlight=False, soft_wrap=True)
+# A table is not broken to fit a narrow terminal; the terminal does that.
+TABLE_WIDTH = 140
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -170,15 +172,11 @@ def culprit_line(culprit: Culprit) -> str:
     record = culprit.record
     ops = f"#{record.index}" if record.first == record.index else f"#{record.first}-{record.index}"
     local = record.local
-    times = (
-        f"{local.ratio:.0f}x what the arithmetic explains"
-        if local and local.ratio < 1e30
-        else "not finite"
-        if local
-        else "no result"
-    )
     shape = "x".join(map(str, record.shape))
     why = f"{culprit.cause}" + (f", {culprit.signature}" if culprit.signature else "")
+    if local is None:
+        return f"{record.op} {ops} [{shape}]: {why}"
+    times = f"{local.ratio:.0f}x what the arithmetic explains" if local.ratio < 1e30 else "not finite"
     return f"{record.op} {ops} [{shape}]: {why}; local error {times}"
 
 
@@ -191,21 +189,21 @@ def show_explanation(answer: Localization) -> None:
         if not culprit.remedies or culprit.remedies in shown:
             continue
         shown.add(culprit.remedies)
-        table = Table("remedy, on the whole model", box=None, header_style="dim", pad_edge=False)
+        table = Table("remedy (whole model)", box=None, header_style="dim", pad_edge=False)
         for title in ("cosine", "max error", "mask IoU", "run"):
             table.add_column(title, justify="right")
         table.add_column("")
         for remedy in culprit.remedies:
             run = "–" if remedy.run_ms is None else f"{remedy.run_ms:.4g} ms"
             figures = (f"{remedy.cosine:.6f}", f"{remedy.max_abs:.3g}", f"{remedy.iou:.4f}")
-            word = "[green]right[/]" if remedy.ok else "[red]wrong[/]" if remedy.run_ms else escape(remedy.note)
+            word = "[green]right[/]" if remedy.ok else "[red]wrong[/]" if remedy.run_ms else "did not run"
             table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ("–",) * 3), run, word)
         if answer.explanation and answer.explanation.run_ms is not None:
             table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{answer.explanation.run_ms:.4g} ms[/]", "")
-        out.print(table)
+        out.print(table, width=TABLE_WIDTH, crop=False)
         for remedy in culprit.remedies:
-            if remedy.ok and remedy.path:
-                out.print(f"  [dim]{escape(remedy.name)}: {escape(remedy.path)}[/]")
+            if remedy.path or not remedy.run_ms:
+                out.print(f"  [dim]{escape(remedy.name)}: {escape(remedy.path or remedy.note)}[/]")
 
 
 def show_localization(answer: Localization, folder: Path) -> None:

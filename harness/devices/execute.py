@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from harness.devices.base import Device, Sink
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceDied, DeviceError, UsageError
 from harness.graph.model import Graph, Model, Port, indices
 from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 
@@ -108,4 +108,5 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             said, step = f"was lost while {doing}: {outcome.reason}", "Run `harness doctor`."
         case _:
             assert_never(outcome)
-    return DeviceError(f"{device} {said}.", step, outcome.log)
+    kind = DeviceDied if isinstance(outcome, Crashed | TimedOut) else DeviceError
+    return kind(f"{device} {said}.", step, outcome.log)

@@ -216,23 +216,22 @@ class Culprit:
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
-        local = self.record.local
-        assert local is not None
+        local = self.record.local  # None where the op ended the process
         return {
             "ops": [self.record.first, self.record.index],
             "op": self.record.op,
             "output": self.record.output,
             "cause": self.cause,
             "signature": self.signature,
-            "local_error": local.actual.max_abs,
-            "expected_error": local.expected.max_abs,
-            "ratio": local.ratio,
+            "local_error": local.actual.max_abs if local else None,
+            "expected_error": local.expected.max_abs if local else None,
+            "ratio": local.ratio if local else None,
             "isolated": self.isolated,
             "reproducer": self.reproducer,
             "remedies": [remedy.to_json() for remedy in self.remedies],
             "trials": [trial.to_json() for trial in self.trials],
             "certified": self.certified,
-            "nonfinite": local.actual.nonfinite,
+            "nonfinite": local.actual.nonfinite if local else 0,
             "shape": list(self.record.shape),
             "note": self.note,
             "impact": [impact.to_json() for impact in self.impact],

@@ -1,0 +1,112 @@
+"""Models that take the device down: the op that does it is found by windows, explained and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DeviceDied, DeviceError
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.job import Crashed, Options, TimedOut
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.explain import explain
+from harness.localize.fatal import find_fatal
+from harness.localize.localize import localize
+from harness.localize.result import Localization
+from harness.results import RunFolder
+from tests.localize.broken import Deadly
+from tests.localize.planted import InProcess
+
+CRASHED, HUNG = Crashed("SIGSEGV in the delegate", "SIGSEGV"), TimedOut(60)
+
+
+def chain() -> Model:
+    """9 ops, of which #4 multiplies a tensor by itself."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8, 8))
+    for kind in ("TANH", "ABS", "EXP", "TANH"):
+        x = graph.unary(kind, x)
+    x = graph.batch_matmul(x, x)
+    for kind in ("TANH", "ABS", "EXP", "TANH"):
+        x = graph.unary(kind, x)
+    graph.output(x, "y")
+    return graph.build()
+
+
+def squares_itself(model: Model) -> bool:
+    return any(op.name == "BATCH_MATMUL" and op.inputs[0] == op.inputs[1] for op in model.graph().ops)
+
+
+def exp_behind_abs(model: Model) -> bool:
+    graph = model.graph()
+    makers = [graph.producer.get(op.inputs[0]) for op in graph.ops if op.name == "EXP"]
+    return any(m is not None and graph.ops[m].name == "ABS" for m in makers)
+
+
+Find = Callable[..., Localization | None]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Find:
+    def run(device: Deadly, *, then: bool = False) -> Localization | None:
+        model = chain()
+        case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+        with RunFolder.create(tmp_path, "localize", "deadly", device.name) as folder:
+            bench = Bench(device, InProcess(), folder)
+            found = find_fatal(bench, case, tmp_path / "scratch")
+            return explain(bench, case, found) if then and found else found
+
+    return run
+
+
+@pytest.mark.parametrize(("outcome", "cause"), [(CRASHED, "crash"), (HUNG, "hang")])
+def test_the_op_that_takes_the_device_down_is_named(find: Find, outcome: Crashed | TimedOut, cause: str) -> None:
+    found = find(Deadly(squares_itself, outcome))
+    assert found is not None
+    assert found.status == "culprits"
+    assert [(c.record.first, c.record.index, c.record.op, c.cause) for c in found.culprits] == [
+        (4, 4, "BATCH_MATMUL", cause)
+    ]
+    assert found.culprits[0].isolated
+    (culprit,) = found.to_json()["culprits"]
+    assert culprit["local_error"] is None
+
+
+def test_ops_that_do_it_together_are_named_together_and_each_time(find: Find) -> None:
+    found = find(Deadly(exp_behind_abs, CRASHED))
+    assert found is not None
+    assert [(c.record.first, c.record.index) for c in found.culprits] == [(1, 2), (6, 7)]
+
+
+def test_what_takes_the_device_down_is_shrunk_and_mended(find: Find) -> None:
+    found = find(Deadly(squares_itself, CRASHED), then=True)
+    assert found is not None
+    (culprit,) = found.culprits
+    assert culprit.cause == "crash"
+    folder = Path(culprit.reproducer or "")
+    assert [op.name for op in Model.load(folder / "model.tflite").graph().ops] == ["BATCH_MATMUL"]
+    assert not (folder / "actual.npz").exists()
+    assert "ends the process" in (folder / "ISSUE.md").read_text()
+    works = [remedy.name for remedy in culprit.remedies if remedy.ok]
+    assert "copies between the op and its neighbours" in works
+    assert "these ops on the CPU, between GPU parts" in works
+
+
+def test_a_model_that_runs_after_all_is_no_such_case(find: Find) -> None:
+    assert find(Deadly(lambda model: False, CRASHED)) is None
+
+
+def test_a_crash_of_the_untouched_model_is_told_from_a_refusal(tmp_path: Path) -> None:
+    model = chain()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    with (
+        pytest.raises(DeviceDied, match="SIGSEGV"),
+        RunFolder.create(tmp_path, "localize", "deadly", "deadly") as folder,
+    ):
+        localize(Bench(Deadly(squares_itself, CRASHED), InProcess(), folder), case)
+    assert issubclass(DeviceDied, DeviceError)
