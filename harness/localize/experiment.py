@@ -21,7 +21,7 @@ from harness.job import Array, Completed, Crashed, Options, Rejected, Sample, Ti
 from harness.localize.baseline import REFERENCE, Case
 from harness.localize.cause import kind_of_error
 from harness.localize.signature import Signature, signature_of
-from harness.numerics import fp16
+from harness.numerics import fp16, fp32
 from harness.numerics.verdict import LOCAL_FACTOR, Judgement
 
 Ending = Literal["right", "wrong", "crash", "hang", "refused", "impossible"]
@@ -155,7 +155,7 @@ class Experiments:
         key = (specimen.model.sha256, _digest(specimen.inputs), options.half)
         if key not in self._known:
             case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
-            exact, beyond = self._exact(specimen)
+            exact, beyond = self._exact(specimen, half=options.half)
             ideals = case.run_ideal(self.host, case.model, case.inputs, beyond, "running a specimen ideally")
             self._known.clear()  # the last one is asked for again, no other
             self._known[key] = exact, ideals
@@ -168,13 +168,16 @@ class Experiments:
         outputs = completed(self.host, job, "running a specimen").outputs
         return {t: outputs[name] for t, name in names.items()}
 
-    def _exact(self, specimen: Specimen) -> tuple[dict[str, Array], frozenset[int]]:
+    def _exact(self, specimen: Specimen, *, half: bool) -> tuple[dict[str, Array], frozenset[int]]:
         tensors = surgery.tappable(specimen.model.graph())
         model, names = surgery.tap(specimen.model, tensors, "direct")
         job = make_job(model, specimen.inputs, REFERENCE, timeout=self.timeout)
         outputs = completed(self.host, job, "running a specimen").outputs
-        beyond = frozenset(t for t, name in names.items() if fp16.peak(outputs[name]) > fp16.LARGEST)
-        return {port.name: outputs[port.name] for port in specimen.model.graph().outputs}, beyond
+        largest = fp16.LARGEST if half else fp32.LARGEST
+        beyond = {t for t, name in names.items() if fp16.peak(outputs[name]) > largest}
+        if not half:  # as `comparison` has it: what is not finite cannot be rounded
+            beyond |= {t for t, name in names.items() if not np.isfinite(outputs[name]).all()}
+        return {port.name: outputs[port.name] for port in specimen.model.graph().outputs}, frozenset(beyond)
 
     @staticmethod
     def _seen(case: Case, name: str, actual: Array, exact: Array, ideals: tuple[Array, ...]) -> Seen:

@@ -15,13 +15,15 @@ from harness.results import Side, TensorStore
 
 @dataclass(frozen=True)
 class Known:
-    """Tensors of a case. `peaks` has the largest finite magnitude of each in the exact run; `read` holds what was read
+    """Tensors of a case. `peaks` has the largest finite magnitude of each in the exact run, `unbounded` those
+    that hold NaN or infinity there; `read` holds what was read
     on the device, `computed` what the host computed."""
 
     case: Case
     computed: TensorStore
     read: TensorStore
     peaks: Mapping[int, float]
+    unbounded: frozenset[int]
 
     @classmethod
     def collect(cls, host: Device, case: Case, read: TensorStore, scratch: Path) -> Known:
@@ -35,13 +37,15 @@ class Known:
             if graph.tensors[t].nbytes and graph.tensors[t].shape is not None
         ]
         computed = TensorStore(scratch / "tensors")
-        return cls(case, computed, read, run_reference(host, case, computed, tensors).finite)
+        peaks = run_reference(host, case, computed, tensors)
+        return cls(case, computed, read, peaks.finite, peaks.unbounded)
 
     @property
     def beyond(self) -> frozenset[int]:
         """Tensors whose exact values leave the range of what the device stores."""
         largest = fp16.LARGEST if self.case.options.half else fp32.LARGEST
-        return frozenset(t for t, peak in self.peaks.items() if peak > largest)
+        found = frozenset(t for t, peak in self.peaks.items() if peak > largest)
+        return found if self.case.options.half else found | self.unbounded
 
     def outputs(self) -> dict[str, Array]:
         """The model's exact outputs."""

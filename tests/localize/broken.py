@@ -25,7 +25,8 @@ class Broken(InProcess):
         super().__init__("broken")
         self.fault, self.in_float32 = fault, in_float32
 
-    def prepared(self, model: Model, job: Job) -> Model:
+    def prepared(self, job: Job) -> bytes:
+        model = Model.from_bytes(job.model)
         if job.options.accelerator == "gpu" and (job.options.half or self.in_float32):
             rebuild = Rebuild(model)
             for op in rebuild.graph.ops:
@@ -34,7 +35,7 @@ class Broken(InProcess):
                 if made is not None:
                     rebuild.replace(op.outputs[0], made)
             model = rebuild.finish()
-        return oracle(model) if job.options.half else model
+        return (oracle(model) if job.options.half else model).to_bytes()
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         stored = {name: rounded(values) if job.options.half else values for name, values in job.inputs.items()}
@@ -48,8 +49,8 @@ class Deadly(InProcess):
         super().__init__("deadly")
         self.dies, self.outcome = dies, outcome
 
-    def prepared(self, model: Model, job: Job) -> Model:
-        return oracle(model) if job.options.half else model
+    def prepared(self, job: Job) -> bytes:
+        return oracle(Model.from_bytes(job.model)).to_bytes() if job.options.half else job.model
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         if job.options.accelerator == "gpu" and self.dies(Model.from_bytes(job.model)):

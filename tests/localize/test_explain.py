@@ -110,7 +110,7 @@ def test_what_the_reproducer_expects_is_right_and_what_it_got_is_not(explained: 
     inputs = {"x0": eval(line.split("=", 1)[1], {"np": np})}  # noqa: S307 - this test's own script
     (expected,) = np.load(folder / "expected.npz").values()
     (actual,) = np.load(folder / "actual.npz").values()
-    (right,) = evaluated(reproducer(culprit), inputs).values()
+    (right,) = evaluated(reproducer(culprit).to_bytes(), inputs).values()
     np.testing.assert_array_equal(right, expected)
     assert np.abs(actual - expected).max() > 0.1
 
@@ -138,9 +138,9 @@ def test_a_written_remedy_computes_what_the_model_did(explained: Explain) -> Non
     culprit = only(explained(Broken(in_rank(3, rolled("PAD"))), padded()))
     written = {r.name: Path(r.path) for r in culprit.remedies if r.path}
     inputs = random_inputs(padded().graph(), 0)
-    (right,) = evaluated(padded(), inputs).values()
+    (right,) = evaluated(padded().to_bytes(), inputs).values()
     for name in ("PAD as CONCATENATION", "the op in rank 4"):
-        (values,) = evaluated(Model.load(written[name]), inputs).values()
+        (values,) = evaluated(Model.load(written[name]).to_bytes(), inputs).values()
         np.testing.assert_allclose(values, right, rtol=1e-6)
     parts = sorted(p.name for p in written["these ops on the CPU, between GPU parts"].iterdir())
     assert parts == ["chain.json", "chain.py", "part-0-gpu.tflite", "part-1-cpu.tflite", "part-2-gpu.tflite"]
