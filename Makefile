@@ -15,9 +15,10 @@ setup: ## Make .venv with everything in it, and install a Vulkan driver if none 
 demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine's GPU
 	@$(BIN)/harness demo
 
-test: lint ## What CI runs: lint, types, the tests, and the device tests on the host's GPU, old and new
+test: lint ## What CI runs: lint, types, the tests, the device tests on the host's GPU, old and new, and through adb
 	$(BIN)/pytest tests device_tests --device host -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
+	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests/test_corpus.py --device pixel8a $(PYTEST_ARGS)
 
 bench: setup ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks

@@ -19,9 +19,8 @@ POLL_SECONDS = 0.1
 class SerialLock:
     """Taken before a phone is touched, given back when its device is closed; a process that dies gives it back too."""
 
-    def __init__(self, serial: str, wait: float = WAIT_SECONDS) -> None:
+    def __init__(self, serial: str) -> None:
         self._serial = serial
-        self._wait = wait
         self._file: IO[str] | None = None
 
     @property
@@ -44,21 +43,15 @@ class SerialLock:
             raise StorageError(
                 f"The lock {self.path} cannot be made ({error.strerror}).", "Set HARNESS_CACHE to a folder of yours."
             ) from None
-        deadline = time.monotonic() + self._wait
-        while not _locked(file):
-            if time.monotonic() >= deadline:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                file.close()
-                raise DeviceError(
-                    f"{self._serial} is in use by process {holder} for over {self._wait:g} s.",
-                    "Wait for it, or name another device.",
-                )
-            time.sleep(POLL_SECONDS)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            self._wait_for(file)
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+        except BaseException:
+            file.close()
+            raise
         self._file = file
 
     def give_back(self) -> None:
@@ -66,6 +59,19 @@ class SerialLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _wait_for(self, file: IO[str]) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read().strip()
+                raise DeviceError(
+                    f"{self._serial} is in use by {f'process {holder}' if holder else 'another process'} "
+                    f"for over {WAIT_SECONDS:g} s.",
+                    "Wait for it, or name another device.",
+                )
+            time.sleep(POLL_SECONDS)
 
 
 def _locked(file: IO[str]) -> bool:

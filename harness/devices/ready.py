@@ -85,7 +85,7 @@ def make_ready(adb: Adb, cool_down: float = 0.0) -> Readiness:
                 f"{adb.serial} is still in thermal state {found.thermal} after {cool_down:g} s of cooling.",
                 "Take it off its charger and out of the sun, or give a longer --cool-down.",
             )
-        time.sleep(min(COOL_POLL_SECONDS, cool_down / 10))
+        time.sleep(COOL_POLL_SECONDS)
         found = readiness(adb)
     if found.complaints:
         said = " and ".join(what for what, _ in found.complaints)

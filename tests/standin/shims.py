@@ -336,28 +336,30 @@ def logcat(words: list[str]) -> int:
         return 0
     sys.stdout.write("--------- beginning of main\n")
     with Path(known["log"]).open(encoding="utf-8", errors="replace") as log:
-        rest = ""
+        rest, level = "", "I"
         while True:
             new = log.read()
             rest += new
             *lines, rest = rest.split("\n")
             for line in lines:
-                shown = as_logged(line, pid)
-                if shown:
-                    sys.stdout.write(shown)
+                level, shown = as_logged(line, pid, level)
+                sys.stdout.write(shown)
             sys.stdout.flush()
             if not new:
                 time.sleep(0.002)
 
 
-def as_logged(line: str, pid: int) -> str:
-    """A line of the process as logcat shows it; what the runtime wrote to its stderr has the runtime's tag there."""
-    parsed = re.match(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+(\d+) ", line)
-    if parsed:
-        return f"{line}\n" if int(parsed[1]) == pid else ""
+def as_logged(line: str, pid: int, level: str) -> tuple[str, str]:
+    """(level, line as logcat shows it). What the runtime wrote to its stderr has the runtime's tag there, and a message
+    of several lines has the level of its first on each."""
+    if re.match(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+\d+ ", line):
+        return "I", f"{line}\n"
     levelled = re.match(r"(INFO|WARNING|ERROR|FATAL): ", line)
-    level = levelled[1][0] if levelled else "I"
-    return f"{stamp()} {pid:5} {pid:5} {level} tflite  : {line[levelled.end() :] if levelled else line}\n"
+    if levelled:
+        level = levelled[1][0]
+    elif re.match(r"[IWEF]\d{4} ", line):
+        level = line[0]
+    return level, f"{stamp()} {pid:5} {pid:5} {level} tflite  : {line[levelled.end() :] if levelled else line}\n"
 
 
 if __name__ == "__main__":
