@@ -155,7 +155,7 @@ def click(
         for tap in sorted(taps, key=lambda tap: tap.tokens):
             tell(f"running the mask decoder on the {decoder.upper()} of {device}")
             answers.append(decode(opened, models, encoded.features, tap, pixels.shape, decoder, timeout))
-    note = f"SAM 2.1 Hiera-Tiny, {models.source.provenance}"
+    note = f"{models.source.model}, {models.source.provenance}"
     masks = []
     for number, tap in enumerate(taps, start=1):
         answer = answers.pop(next(i for i, found in enumerate(answers) if found.tap == tap))

@@ -307,7 +307,7 @@ def model_card(source: Source, wanted: dict[str, Any], content: bytes) -> str:
         how = {"part": wanted["part"], "layernorm": wanted["layernorm"], "reductions": wanted["reductions"]}
     card = {
         "schema": 1,
-        "model": f"SAM 2.1 Hiera-Tiny {'mask decoder' if wanted['kind'] == 'decoder' else 'image encoder'}",
+        "model": f"{source.model} {'mask decoder' if wanted['kind'] == 'decoder' else 'image encoder'}",
         "provenance": source.provenance,
         "is_random": source.is_random,
         **how,

@@ -45,6 +45,11 @@ class Source:
         """Whether the weights stand in for trained ones."""
         return self.folder is None
 
+    @property
+    def model(self) -> str:
+        """The model's name. A folder may hold another size of SAM 2, so it is not called Tiny."""
+        return "SAM 2.1 Hiera-Tiny" if self.is_random or self.provenance.startswith(PUBLISHED) else "SAM 2"
+
 
 def resolve(source: str | None = None, seed: int = 0) -> Source:
     """Settle which weights `source` means.

@@ -85,7 +85,7 @@ def test_the_mask_on_disk_is_upstreams_best_at_the_photos_size(
     with Image.open(answer.mask) as picture:
         inside = np.array(picture)
         assert picture.mode == "L"
-        assert picture.text["Description"] == f"SAM 2.1 Hiera-Tiny, {clicked.provenance}"  # type: ignore[attr-defined]
+        assert picture.text["Description"] == f"SAM 2, {clicked.provenance}"  # type: ignore[attr-defined]
     assert set(np.unique(inside)) <= {0, 255}
     sure = np.abs(wanted) > 1e-4 * np.abs(wanted).max()
     np.testing.assert_array_equal(inside[sure] == 255, wanted[sure] > 0)
