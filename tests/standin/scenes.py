@@ -20,6 +20,19 @@ def small_network() -> Model:
     return graph.build()
 
 
+def crossed_signature() -> Model:
+    """difference = a - b and sum = a + b, in a signature that names inputs and outputs in another order."""
+    graph = GraphBuilder()
+    a, b = graph.input("a", (2,)), graph.input("b", (2,))
+    graph.output(graph.binary("SUB", a, b), "difference")
+    graph.output(graph.binary("ADD", a, b), "sum")
+    model = graph.build()
+    signature = model.root.signatureDefs[0]
+    signature.inputs, signature.outputs = signature.inputs[::-1], signature.outputs[::-1]
+    model.edited()
+    return model
+
+
 def mixed_types() -> tuple[Model, Values, Values]:
     """A model that passes every type of LiteRT's Kotlin API on, its inputs, and what comes out."""
     graph = GraphBuilder()

@@ -16,9 +16,9 @@ from harness.devices.host import HostDevice
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Options, Rejected
-from tests.arrays import normal
+from tests.arrays import f32, normal
 from tests.standin.asking import ONES, SECONDS, Asker, Direct, request_for
-from tests.standin.scenes import mixed_types, small_network
+from tests.standin.scenes import crossed_signature, mixed_types, small_network
 
 
 class TestRuns:
@@ -86,6 +86,19 @@ class TestRuns:
         outcome = completed(direct, make_job(model, inputs, Options("cpu"), timeout=SECONDS), "checking the types")
         assert {name: (v.dtype.name, v.tolist()) for name, v in outcome.outputs.items()} == {
             name: (values.dtype.name, values.tolist()) for name, values in expected.items()
+        }
+
+    @pytest.mark.parametrize("wanted", [None, ["sum"], ["difference"]])
+    def test_a_signature_of_another_order_gives_each_value_under_its_name(
+        self, direct: Direct, wanted: list[str] | None
+    ) -> None:
+        model = crossed_signature()
+        inputs = {"b": f32([1, 2]), "a": f32([5, 5])}
+        job = make_job(model, inputs, Options("cpu"), timeout=SECONDS, wanted=wanted)
+        outputs = completed(direct, job, "running").outputs
+        expected = {"sum": [6, 7], "difference": [4, 3]}
+        assert {name: values.tolist() for name, values in outputs.items()} == {
+            name: expected[name] for name in wanted or expected
         }
 
     def test_a_type_that_the_kotlin_api_lacks_is_refused_with_a_sentence(self, direct: Direct) -> None:

@@ -48,7 +48,6 @@ class Session(input: InputStream, output: OutputStream, private val around: Surr
         } catch (error: IOException) {
             return End.Closed(error.message ?: error.javaClass.simpleName)
         } finally {
-            around.doing(null)
             forget()
         }
     }
@@ -69,6 +68,10 @@ class Session(input: InputStream, output: OutputStream, private val around: Surr
             refuse(header, "the app has no memory for this (${error.message})")
         } catch (error: RuntimeException) {
             refuse(header, error.message ?: error.javaClass.simpleName) // what the runtime's bindings throw
+        } catch (error: LinkageError) {
+            refuse(header, "the runtime cannot be loaded on this device (${error.message})")
+        } finally {
+            around.doing(null)
         }
     }
 
@@ -152,7 +155,6 @@ class Session(input: InputStream, output: OutputStream, private val around: Surr
             )
         around.answering(header.id)
         writer.send("completed", header.id, fields)
-        around.doing(null)
     }
 
     private fun compile(model: File, options: Options): Boolean {

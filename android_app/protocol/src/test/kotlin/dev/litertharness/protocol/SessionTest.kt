@@ -112,7 +112,7 @@ class SessionTest {
         val talk = Conversation()
         talk.hold(put, run(floats("x", 1f)))
         val name = sha256(data).take(12)
-        val expected = listOf("receiving a model", "compiling $name on the cpu", "running $name on the cpu", null, null)
+        val expected = listOf("receiving a model", null, "compiling $name on the cpu", "running $name on the cpu", null)
         assertEquals(expected, talk.shown.toList())
     }
 
@@ -124,8 +124,9 @@ class SessionTest {
 
     @Test
     fun `what an engine throws is an answer, and the session goes on`() {
-        val failures = listOf(Refusal("no"), IllegalStateException("gone"), OutOfMemoryError("heap"))
-        val expected = listOf("no", "gone", "the app has no memory for this (heap)")
+        val failures = listOf(Refusal("no"), IllegalStateException("gone"), OutOfMemoryError("heap"), UnsatisfiedLinkError("x86"))
+        val loading = "the runtime cannot be loaded on this device (x86)"
+        val expected = listOf("no", "gone", "the app has no memory for this (heap)", loading)
         for ((failure, reason) in failures.zip(expected)) {
             val folder = temporaryFolder()
             val around = Surroundings({ _, _ -> throw failure }, ModelStore(folder, 1 shl 20), { emptyMap() })
