@@ -19,6 +19,7 @@ test: lint ## What CI runs: lint, types, the tests, the device tests on the host
 	$(BIN)/pytest tests device_tests --device host -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests/test_corpus.py --device pixel8a $(PYTEST_ARGS)
+	$(BIN)/pytest device_tests/test_explained.py --device host@2.1.5 -k "8599 and not slow" $(PYTEST_ARGS)
 
 bench: setup ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks
