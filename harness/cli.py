@@ -17,6 +17,7 @@ from harness import __version__, commands, demo, doctor, sam2_commands, terminal
 from harness.bench_command import bench_command
 from harness.bisect_runtime import bisect_runtime_command
 from harness.commands import Request
+from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(sam2_commands.app, name="sam2")
 app.command(name="bench")(bench_command)
+app.command(name="dashboard")(dashboard_command)
 
 LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}
 

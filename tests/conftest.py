@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -9,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import GraphBuilder, signature_def
 from harness.graph.model import Model
 from tests.arrays import Evaluate, Values
+from tests.browser import Browser, started
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +65,10 @@ def rich_model() -> Model:
     metadata.name, metadata.buffer = "min_runtime_version", 0
     root.metadata = [metadata]
     return Model.from_bytes(Model(root).to_bytes())
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser, headless."""
+    with started(tmp_path_factory.mktemp("profile")) as running:
+        yield running

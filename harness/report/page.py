@@ -7,17 +7,14 @@ the one whose hash it names.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from harness import __version__
 from harness.errors import UsageError
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
 from harness.report import chart, figures, verdict, wording
@@ -25,6 +22,7 @@ from harness.report.command import reproduction
 from harness.report.record import CulpritFacts, Run, parse_run
 from harness.report.scene import read_scene
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
+from harness.report.templating import environment, inline
 from harness.report.timings import timings
 from harness.results import read_run, writing
 
@@ -130,40 +128,16 @@ def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for convert in (
-        figures.figure,
-        figures.count,
-        figures.times,
-        figures.share,
-        figures.duration,
-        figures.interval,
-        figures.shape,
-        figures.visible,
-        figures.name,
-        figures.short_name,
-    ):
-        environment.filters[convert.__name__] = convert
-    environment.globals |= {
+    made = environment(TEMPLATES)
+    made.globals |= {
         "causes": wording.CAUSES,
         "verdicts": wording.VERDICTS,
         "factor": FACTOR,
         "local_factor": LOCAL_FACTOR,
-        "version": __version__,
     }
-    return environment
+    return made
 
 
 @cache
 def _inline(template: str) -> tuple[Markup, str]:
-    """The text of a script or style, and the source expression that lets it through the page's policy."""
-    text = _environment().get_template(template).render()
-    digest = b64encode(sha256(text.encode("utf-8")).digest()).decode("ascii")
-    # These two are our own files and take no values.
-    return Markup(text), f"'sha256-{digest}'"
+    return inline(_environment(), template)

@@ -2,102 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.report.page import write_report
+from tests.browser import Browser
 
 if TYPE_CHECKING:
     from tests.report.conftest import Make, Samples
 
 pytestmark = pytest.mark.slow
-
-OPTIONS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
-
-
-class Browser:
-    """The few words of WebDriver that are needed, spoken to chromedriver."""
-
-    def __init__(self, port: int, binary: str, profile: Path) -> None:
-        self._at = f"http://127.0.0.1:{port}"
-        chrome = {"args": [*OPTIONS, f"--user-data-dir={profile}"], "binary": binary}
-        wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL"}}
-        self._session = f"/session/{self._call('/session', capabilities={'alwaysMatch': wanted})['sessionId']}"
-
-    def open(self, page: Path, width: int, fragment: str = "") -> None:
-        """Show a page in a window of this width."""
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.cdp("Emulation.setDeviceMetricsOverride", **size)
-        self._call(f"{self._session}/url", url="about:blank")
-        self._call(f"{self._session}/url", url=page.as_uri() + fragment)
-
-    def js(self, script: str) -> Any:
-        """The value of a script."""
-        return self._call(f"{self._session}/execute/sync", script=f"return {script}", args=[])
-
-    def cdp(self, command: str, **parameters: Any) -> None:
-        """A command of the DevTools protocol."""
-        self._call(f"{self._session}/goog/cdp/execute", cmd=command, params=parameters)
-
-    def complaints(self) -> list[str]:
-        """What the browser's console says."""
-        return [entry["message"] for entry in self._call(f"{self._session}/se/log", type="browser")]
-
-    def close(self) -> None:
-        """End the session."""
-        urllib.request.urlopen(urllib.request.Request(self._at + self._session, method="DELETE"), timeout=30).close()
-
-    def _call(self, path: str, **body: Any) -> Any:
-        request = urllib.request.Request(
-            self._at + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    driver = shutil.which("chromedriver")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if driver is None or binary is None:
-        pytest.skip("chromium and chromedriver are not both on PATH")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        browser = Browser(port, binary, tmp_path_factory.mktemp("profile"))
-        yield browser
-        browser.close()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.fixture

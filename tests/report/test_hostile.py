@@ -10,7 +10,8 @@ import pytest
 from harness.report.page import TEMPLATES, write_report
 
 if TYPE_CHECKING:
-    from tests.report.conftest import Make, Node, Read, Samples
+    from tests.pages import Node
+    from tests.report.conftest import Make, Read, Samples
 
 NAMES = [
     "</script><script>alert(1)</script>",

@@ -12,7 +12,8 @@ from harness.errors import StorageError, UsageError
 from harness.report.page import write_report
 
 if TYPE_CHECKING:
-    from tests.report.conftest import Make, Node, Read, Samples
+    from tests.pages import Node
+    from tests.report.conftest import Make, Read, Samples
 
 
 def stamp(page: Node) -> str:

@@ -1,0 +1,103 @@
+"""A real browser, told what to do over WebDriver."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+OPTIONS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
+
+
+class Browser:
+    """The few words of WebDriver that are needed, spoken to chromedriver."""
+
+    def __init__(self, port: int, binary: str, profile: Path) -> None:
+        self._at = f"http://127.0.0.1:{port}"
+        chrome = {"args": [*OPTIONS, f"--user-data-dir={profile}"], "binary": binary}
+        wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL"}}
+        self._session = f"/session/{self._call('/session', capabilities={'alwaysMatch': wanted})['sessionId']}"
+
+    def open(self, page: Path, width: int, fragment: str = "") -> None:
+        """Show a page in a window of this width."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.cdp("Emulation.setDeviceMetricsOverride", **size)
+        self._call(f"{self._session}/url", url="about:blank")
+        self._call(f"{self._session}/url", url=page.as_uri() + fragment)
+
+    def js(self, script: str) -> Any:
+        """The value of a script."""
+        return self._call(f"{self._session}/execute/sync", script=f"return {script}", args=[])
+
+    def cdp(self, command: str, **parameters: Any) -> None:
+        """A command of the DevTools protocol."""
+        self._call(f"{self._session}/goog/cdp/execute", cmd=command, params=parameters)
+
+    def complaints(self) -> list[str]:
+        """What the browser's console says."""
+        return [entry["message"] for entry in self._call(f"{self._session}/se/log", type="browser")]
+
+    def close(self) -> None:
+        """End the session."""
+        urllib.request.urlopen(urllib.request.Request(self._at + self._session, method="DELETE"), timeout=30).close()
+
+    def _call(self, path: str, **body: Any) -> Any:
+        request = urllib.request.Request(
+            self._at + path, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+
+@contextmanager
+def started(profile: Path) -> Iterator[Browser]:
+    """A browser with an empty profile folder. Where there is none, CI fails; elsewhere the summary says what to
+    install."""
+    driver = shutil.which("chromedriver")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if driver is None or binary is None:
+        _lacking("chromium and chromedriver are not both on PATH: apt-get install chromium chromium-driver")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        browser = Browser(port, binary, profile)
+        yield browser
+        browser.close()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _lacking(what: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
