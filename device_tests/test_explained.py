@@ -31,6 +31,8 @@ EXPLAINED: dict[str, tuple[str, set[str]]] = {
     "harmful_underflow": ("underflow", {"scale by a power of two on the way", "float32 throughout"}),
 }
 KNOWN = [bug for bug in CORPUS if bug.name in EXPLAINED]
+# Releases whose bugs are known; another device has a bug or has not.
+MEASURED = {name for bug in CORPUS for name in bug.broken}
 # One of each cause for `make test`; the others when asked for.
 QUICK = {"rank3_pad_9272", "layernorm_overflow", "harmful_underflow", "tapped_add_8599"}
 
@@ -55,8 +57,10 @@ def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itsel
     on_device: OnDevice, bug: Bug, python: Path
 ) -> None:
     if on_device.name not in bug.broken:
-        assert on_device.compare(bug.build()).ok
-        return
+        right = on_device.compare(bug.build()).ok
+        assert right or on_device.name not in MEASURED
+        if right:
+            return
     cause, remedies = EXPLAINED[bug.name]
     answer = on_device.localize(bug.build(), explain=True)
     assert [(c.record.index, c.record.op, c.cause) for c in answer.culprits] == [(*bug.culprits[0][:2], cause)]
@@ -68,9 +72,10 @@ def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itsel
     folder = Path(culprit.reproducer or "")
     assert len(Model.load(folder / "model.tflite").graph().ops) <= 3
     assert len((folder / "reproduce.py").read_text().splitlines()) <= 30
-    done = run_script(python, folder / "reproduce.py")
-    assert done.returncode == 1, done.stderr[-2000:]
-    assert "WRONG" in done.stdout
+    if on_device.name.split("@")[0] == "host":  # the script asks the GPU of the machine that it is on
+        done = run_script(python, folder / "reproduce.py")
+        assert done.returncode == 1, done.stderr[-2000:]
+        assert "WRONG" in done.stdout
 
 
 def _written_remedies_mean_the_same(bug: Bug, answer: Localization) -> None:
