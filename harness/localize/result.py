@@ -305,7 +305,7 @@ class Localization:
             "seconds": round(self.seconds, 3),
             "outputs": [output.to_json() for output in self.outputs],
             "culprits": [culprit.to_json() for culprit in self.culprits],
-            "residency": residency_json(self.residency),
+            "residency": residency_json(self.residency) if self.outputs else None,  # it never ran otherwise
             "notes": list(self.notes),
             "explained": [impact.to_json() for impact in self.explained],
             "probes": None if self.probes is None else self.probes.to_json(),

@@ -246,7 +246,7 @@ def _culprit(fields: Fields) -> CulpritFacts:
         certified=fields.flag("certified") or False,
         isolated=fields.flag("isolated") or False,
         note=fields.text("note"),
-        reproducer=fields.text("reproducer"),
+        reproducer=_inside(fields.text("reproducer")),
         impact=tuple(_figures(each, "output") for each in fields.children("impact")),
         remedies=tuple(
             Remedy(
@@ -257,13 +257,22 @@ def _culprit(fields: Fields) -> CulpritFacts:
                 iou=r.number("iou"),
                 run_ms=r.number("run_ms"),
                 ok=r.flag("ok"),
-                path=r.text("path"),
+                path=_inside(r.text("path")),
                 note=r.text("note"),
             )
             for r in fields.children("remedies")
         ),
         trials=tuple(Trial(t.text("what"), t.text("ending"), t.number("ratio")) for t in fields.children("trials")),
     )
+
+
+def _inside(path: str) -> str:
+    """A path of a run folder, from that folder on: the page lies there too."""
+    for folder in ("reproducers/", "remedies/"):
+        before, found, rest = path.rpartition(f"/{folder}")
+        if found and before:
+            return folder + rest
+    return path
 
 
 def _whole(fields: Fields, key: str) -> tuple[int, ...]:

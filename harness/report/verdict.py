@@ -104,6 +104,11 @@ def _certificate(run: Run) -> tuple[str, ...]:
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
             "way of reading gave the same values at every culprit.",
         )
+    if all(c.cause in ("crash", "hang") for c in run.culprits):
+        return (
+            "The model does not run as it is, so it was cut into windows, each fed with the CPU's values and run by "
+            "itself: these are the smallest that fail.",
+        )
     text = "Not certified: reading intermediates disturbed the model, or what was read does not explain all of it."
     if all(c.isolated for c in run.culprits):
         each = "It was" if len(run.culprits) == 1 else "Each was"
