@@ -35,6 +35,17 @@ def test_the_app_has_the_version_of_the_harness() -> None:
     assert app_version() == harness.__version__
 
 
+def test_no_line_of_kotlin_is_wider_than_120() -> None:
+    sources = [*ANDROID_APP.rglob("*.kt"), *ANDROID_APP.rglob("*.kts"), *FOLDER.parent.rglob("*.kt")]
+    wide = [
+        f"{path.name}:{number}"
+        for path in sources
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if len(line) > 120
+    ]
+    assert wide == []
+
+
 def test_the_protocol_knows_no_android() -> None:
     sources = list((ANDROID_APP / "protocol").rglob("*.kt"))
     assert len(sources) > 10

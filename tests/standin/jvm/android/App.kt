@@ -50,8 +50,8 @@ class ActivityManager {
     }
 
     fun getMemoryInfo(info: MemoryInfo) {
-        val kilobytes =
-            File("/proc/meminfo").readLines().associate { line -> line.substringBefore(":") to line.filter(Char::isDigit) }
+        val lines = File("/proc/meminfo").readLines()
+        val kilobytes = lines.associate { line -> line.substringBefore(":") to line.filter(Char::isDigit) }
         info.totalMem = kilobytes.getValue("MemTotal").toLong() * 1024
         info.availMem = kilobytes.getValue("MemAvailable").toLong() * 1024
     }

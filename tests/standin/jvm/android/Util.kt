@@ -15,7 +15,8 @@ object Log {
 
     private fun line(level: Char, tag: String, message: String): Int {
         val now = LocalDateTime.now().format(time)
-        val text = "%s %5d %5d %c %-8s: %s\n".format(now, ProcessHandle.current().pid(), Thread.currentThread().id, level, tag, message)
+        val (process, thread) = listOf(ProcessHandle.current().pid(), Thread.currentThread().id)
+        val text = "%s %5d %5d %c %-8s: %s\n".format(now, process, thread, level, tag, message)
         System.err.write(text.toByteArray())
         System.err.flush()
         return text.length

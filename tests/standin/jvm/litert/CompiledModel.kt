@@ -4,6 +4,7 @@ import android.util.Log
 import com.sun.jna.Memory
 import com.sun.jna.Pointer
 import com.sun.jna.ptr.ByteByReference
+import com.sun.jna.ptr.PointerByReference
 
 private const val TYPE_BYTES = 72L
 private const val LAYOUT_BYTES = 68L
@@ -23,13 +24,12 @@ private constructor(
     init {
         val inputs = number("Failed to get inputs") { litert.LiteRtGetNumSignatureInputs(signature, it) }
         val outputs = number("Failed to get outputs") { litert.LiteRtGetNumSignatureOutputs(signature, it) }
-        inputNames = List(inputs) { i ->
-            handle("Failed to get input name") { litert.LiteRtGetSignatureInputName(signature, i.toLong(), it) }.getString(0)
-        }
-        outputNames = List(outputs) { i ->
-            handle("Failed to get output name") { litert.LiteRtGetSignatureOutputName(signature, i.toLong(), it) }.getString(0)
-        }
+        inputNames = names(inputs) { i, name -> litert.LiteRtGetSignatureInputName(signature, i, name) }
+        outputNames = names(outputs) { i, name -> litert.LiteRtGetSignatureOutputName(signature, i, name) }
     }
+
+    private fun names(count: Int, get: (Long, PointerByReference) -> Int): List<String> =
+        List(count) { i -> handle("Failed to get a name") { get(i.toLong(), it) }.getString(0) }
 
     data class CpuOptions(val numThreads: Int? = null)
 
@@ -79,7 +79,8 @@ private constructor(
             val message = "Failed to create input buffer"
             val type = inputType(i)
             litert.LiteRtGetCompiledModelInputTensorLayout(compiled, 0, i.toLong(), type.share(LAYOUT_OFFSET))
-            val requirements = handle(message) { litert.LiteRtGetCompiledModelInputBufferRequirements(compiled, 0, i.toLong(), it) }
+            val requirements =
+                handle(message) { litert.LiteRtGetCompiledModelInputBufferRequirements(compiled, 0, i.toLong(), it) }
             buffer(type, requirements, message)
         }
     }
@@ -98,7 +99,8 @@ private constructor(
             val type = outputType(i)
             val layout = layouts.getByteArray(LAYOUT_BYTES * i, LAYOUT_BYTES.toInt())
             type.write(LAYOUT_OFFSET, layout, 0, layout.size)
-            val requirements = handle(message) { litert.LiteRtGetCompiledModelOutputBufferRequirements(compiled, 0, i.toLong(), it) }
+            val requirements =
+                handle(message) { litert.LiteRtGetCompiledModelOutputBufferRequirements(compiled, 0, i.toLong(), it) }
             buffer(type, requirements, message)
         }
     }
@@ -148,17 +150,19 @@ private constructor(
         if (full.value == 0.toByte() || Accelerator.GPU !in accelerators) return
         val subgraph = handle("Failed to get subgraph") { litert.LiteRtGetSignatureSubgraph(signature, it) }
         val ops = number("Failed to get the number of ops") { litert.LiteRtGetNumSubgraphOps(subgraph, it) }
-        Log.i("tflite", "Replacing $ops out of $ops node(s) with delegate (LITERT_WEBGPU) node, yielding 1 partitions for subgraph 0 (main).")
+        val taken = "Replacing $ops out of $ops node(s) with delegate (LITERT_WEBGPU) node"
+        Log.i("tflite", "$taken, yielding 1 partitions for subgraph 0 (main).")
     }
 
     private fun inputType(index: Int): Memory {
-        val tensor = handle("Failed to get input") { litert.LiteRtGetSignatureInputTensorByIndex(signature, index.toLong(), it) }
-        return type(tensor)
+        val place = index.toLong()
+        return type(handle("Failed to get input") { litert.LiteRtGetSignatureInputTensorByIndex(signature, place, it) })
     }
 
     private fun outputType(index: Int): Memory {
-        val tensor = handle("Failed to get output") { litert.LiteRtGetSignatureOutputTensorByIndex(signature, index.toLong(), it) }
-        return type(tensor)
+        val place = index.toLong()
+        val message = "Failed to get output"
+        return type(handle(message) { litert.LiteRtGetSignatureOutputTensorByIndex(signature, place, it) })
     }
 
     private fun type(tensor: Pointer): Memory {
@@ -205,8 +209,8 @@ private constructor(
         }
 
         private fun fill(chosen: Pointer, options: Options) {
-            val wanted = options.accelerators + if (Accelerator.NPU in options.accelerators) setOf(Accelerator.CPU) else emptySet()
-            val bits = wanted.sumOf { 1 shl (it.value - 1) }
+            val fallback = if (Accelerator.NPU in options.accelerators) setOf(Accelerator.CPU) else emptySet()
+            val bits = (options.accelerators + fallback).sumOf { 1 shl (it.value - 1) }
             checked(litert.LiteRtSetOptionsHardwareAccelerators(chosen, bits), "Failed to set accelerators")
             options.cpuOptions?.numThreads?.let { add(chosen, "xnnpack", mapOf("num_threads" to it)) }
             options.gpuOptions?.let { gpu ->
@@ -224,7 +228,8 @@ private constructor(
         /** The C library takes an accelerator's options as TOML under the accelerator's name for them. */
         private fun add(chosen: Pointer, name: String, values: Map<String, Int?>) {
             val toml = values.filterValues { it != null }.map { (key, value) -> "$key = $value\n" }.joinToString("")
-            val opaque = handle("Failed to create options") { litert.LiteRtCreateOpaqueOptions(name, text(toml), free, it) }
+            val opaque =
+                handle("Failed to create options") { litert.LiteRtCreateOpaqueOptions(name, text(toml), free, it) }
             checked(litert.LiteRtAddOpaqueOptions(chosen, opaque), "Failed to add options")
         }
 

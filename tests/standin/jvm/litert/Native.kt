@@ -59,7 +59,12 @@ internal interface LiteRt : Library {
 
     fun LiteRtGetRankedTensorType(tensor: Pointer, type: Pointer): Int
 
-    fun LiteRtCreateCompiledModel(environment: Pointer, model: Pointer, options: Pointer, compiled: PointerByReference): Int
+    fun LiteRtCreateCompiledModel(
+        environment: Pointer,
+        model: Pointer,
+        options: Pointer,
+        compiled: PointerByReference,
+    ): Int
 
     fun LiteRtDestroyCompiledModel(compiled: Pointer)
 

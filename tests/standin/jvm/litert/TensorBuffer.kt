@@ -37,7 +37,10 @@ class TensorBuffer internal constructor(internal val handle: Pointer, private va
     private fun write(bytes: Long, copy: (Pointer) -> Unit) {
         locked(LOCK_WRITE) { address ->
             val room = number("Failed to get the buffer's size") { litert.LiteRtGetTensorBufferPackedSize(handle, it) }
-            if (room < bytes) throw LiteRtException(RUNTIME_FAILURE, "TensorBuffer host memory buffer size is smaller than the given data size, $room vs $bytes")
+            if (room < bytes) {
+                val words = "TensorBuffer host memory buffer size is smaller than the given data size"
+                throw LiteRtException(RUNTIME_FAILURE, "$words, $room vs $bytes")
+            }
             copy(address)
         }
     }

@@ -32,7 +32,7 @@ import java.nio.ByteOrder
 
 private typealias LiteRtAccelerator = com.google.ai.edge.litert.Accelerator
 
-/** LiteRT's CompiledModel, one accelerator at a time, no fallback; an environment for each, so that none leaves traces. */
+/** LiteRT's CompiledModel: one accelerator at a time, no fallback, an environment for each model. */
 class LiteRtEngine : Engine {
     override fun compile(model: File, options: Options): Compiled = refusing {
         val environment = Environment.create()
@@ -158,17 +158,30 @@ private class LiteRtModel(
         // A shorter array would leave the rest of the buffer as it was.
         if (payload.dtype != wanted || payload.shape != shape.map(Int::toLong)) {
             throw Refusal(
-                "input '${payload.name}' came as ${payload.dtype.wireName} ${payload.shape}, not ${wanted.wireName} $shape"
+                "input '${payload.name}' came as ${payload.dtype.wireName} ${payload.shape}, " +
+                    "not ${wanted.wireName} $shape"
             )
         }
         val bytes = ByteBuffer.wrap(payload.data).order(ByteOrder.LITTLE_ENDIAN)
         val count = payload.data.size / wanted.bytes
         return when (type.elementType) {
-            ElementType.FLOAT -> FloatArray(count).also { bytes.asFloatBuffer().get(it) }.let { { buffer.writeFloat(it) } }
-            ElementType.INT -> IntArray(count).also { bytes.asIntBuffer().get(it) }.let { { buffer.writeInt(it) } }
-            ElementType.INT64 -> LongArray(count).also { bytes.asLongBuffer().get(it) }.let { { buffer.writeLong(it) } }
+            ElementType.FLOAT -> {
+                val values = FloatArray(count).also { bytes.asFloatBuffer().get(it) }
+                ({ buffer.writeFloat(values) })
+            }
+            ElementType.INT -> {
+                val values = IntArray(count).also { bytes.asIntBuffer().get(it) }
+                ({ buffer.writeInt(values) })
+            }
+            ElementType.INT64 -> {
+                val values = LongArray(count).also { bytes.asLongBuffer().get(it) }
+                ({ buffer.writeLong(values) })
+            }
             ElementType.INT8 -> ({ buffer.writeInt8(payload.data) })
-            ElementType.BOOLEAN -> BooleanArray(count) { payload.data[it] != 0.toByte() }.let { { buffer.writeBoolean(it) } }
+            ElementType.BOOLEAN -> {
+                val values = BooleanArray(count) { payload.data[it] != 0.toByte() }
+                ({ buffer.writeBoolean(values) })
+            }
         }
     }
 }

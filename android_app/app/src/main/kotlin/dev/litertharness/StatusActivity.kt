@@ -32,7 +32,8 @@ class StatusActivity : Activity() {
     }
 
     private fun refresh() {
-        text.text = "LiteRT device harness ${BuildConfig.VERSION_NAME}\nLiteRT ${BuildConfig.LITERT_VERSION}\n\n${Status.line}"
+        val versions = "LiteRT device harness ${BuildConfig.VERSION_NAME}\nLiteRT ${BuildConfig.LITERT_VERSION}"
+        text.text = "$versions\n\n${Status.line}"
         if (!isDestroyed) text.postDelayed(::refresh, 500)
     }
 }

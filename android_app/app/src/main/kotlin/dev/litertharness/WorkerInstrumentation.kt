@@ -25,7 +25,7 @@ private const val STORE_BYTES = 4L shl 30 // two models of the largest size that
  *
  *     am instrument -e socket litert-harness dev.litertharness/.WorkerInstrumentation
  *
- * Arguments, all optional: `socket`, the abstract name to listen on; `store_bytes`, the most that stored models may take.
+ * Arguments, all optional: `socket`, the abstract name to listen on; `store_bytes`, the most that stored models take.
  */
 class WorkerInstrumentation : Instrumentation() {
     private var socket = SOCKET
@@ -54,7 +54,8 @@ class WorkerInstrumentation : Instrumentation() {
         val store = ModelStore(File(context.cacheDir, "models"), storeBytes)
         // The host takes the log of a run to be complete once it has this line.
         val answering = { id: Long -> Log.i(TAG, "answered $id").let {} }
-        serve(door, Surroundings(LiteRtEngine(), store, facts::all, facts::thermalStatus, Status::show, answering = answering))
+        val thermal = facts::thermalStatus
+        serve(door, Surroundings(LiteRtEngine(), store, facts::all, thermal, Status::show, answering = answering))
         door.close()
         finish(Activity.RESULT_OK, Bundle())
     }

@@ -15,8 +15,8 @@ fun interface Patience {
 /**
  * Reads frames from a stream of which nothing is believed before it is checked.
  *
- * Between frames it waits for ever, within one at most [stallMilliseconds] for the next bytes. Memory grows with the bytes
- * that came, never with an announcement alone.
+ * Between frames it waits for ever, within one at most [stallMilliseconds] for the next bytes. Memory grows with the
+ * bytes that came, never with an announcement alone.
  */
 class FrameReader(
     private val input: InputStream,
@@ -90,7 +90,8 @@ class FrameReader(
 
     private fun check(announced: Announcement, crc: CRC32) {
         if (crc.value != announced.crc32) {
-            throw WireException("the checksum of payload '${announced.name}' does not match: it was corrupted on the way")
+            val name = announced.name
+            throw WireException("the checksum of payload '$name' does not match: it was corrupted on the way")
         }
     }
 
@@ -149,7 +150,8 @@ class FrameReader(
                 throw WireException("payload '$name' is announced with ${quoted(entry.opt("bytes"))} bytes")
             }
             if (product(shape, dtype.bytes.toLong()) != bytes) {
-                throw WireException("payload '$name' is announced with $bytes bytes for shape $shape of ${dtype.wireName}")
+                val said = "$bytes bytes for shape $shape of ${dtype.wireName}"
+                throw WireException("payload '$name' is announced with $said")
             }
             return Announcement(name, dtype, shape, bytes, crc32)
         }
@@ -157,7 +159,9 @@ class FrameReader(
         /** The product, or -1 where it is over any payload's size. */
         private fun product(shape: List<Long>, element: Long): Long {
             if (0L in shape) return 0
-            return shape.fold(element) { sum, size -> if (sum < 0 || size > MAX_PAYLOAD_BYTES / sum) -1 else sum * size }
+            return shape.fold(element) { product, size ->
+                if (product < 0 || size > MAX_PAYLOAD_BYTES / product) -1 else product * size
+            }
         }
     }
 }

@@ -20,11 +20,14 @@ class ModelStore(private val folder: File, private val limit: Long) {
     }
 
     /** Marks a stored model as just used, so that it stays; false when it is not there. */
-    fun touch(model: File): Boolean = model.exists() && (model.setLastModified(System.currentTimeMillis()) || true)
+    fun touch(model: File): Boolean {
+        model.setLastModified(System.currentTimeMillis())
+        return model.exists()
+    }
 
     /**
-     * Stores [size] bytes that [fill] writes. What is half there is never used: it gets its name only when its digest is
-     * the announced one. Throws [Refusal] when it is another one, or when the device has no room.
+     * Stores [size] bytes that [fill] writes. What is half there is never used: it gets its name only when its digest
+     * is the announced one. Throws [Refusal] when it is another one, or when the device has no room.
      */
     fun put(model: File, size: Long, fill: (OutputStream) -> Unit) {
         if (size > limit) throw Refusal("the model has $size bytes, the device keeps at most $limit")

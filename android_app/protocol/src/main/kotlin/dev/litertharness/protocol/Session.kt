@@ -31,7 +31,12 @@ sealed interface End {
 }
 
 /** Answers one connection's requests in order, as `harness/devices/worker.py` does; keeps the last compiled model. */
-class Session(input: InputStream, output: OutputStream, private val around: Surroundings, patience: Patience = Patience {}) {
+class Session(
+    input: InputStream,
+    output: OutputStream,
+    private val around: Surroundings,
+    patience: Patience = Patience {},
+) {
     private val reader = FrameReader(input, patience)
     private val writer = FrameWriter(output)
     private var key: Pair<File, Options>? = null

@@ -1,8 +1,8 @@
 /**
  * The wire between the host and this device. `harness/devices/link.py` documents it; the two must say the same.
  *
- * A frame is `LDH1`, a big-endian header length, a JSON header with `type`, `id` and `payloads`, and the payloads that it
- * announces: little-endian, C order, each with its dtype, shape, byte count and CRC-32.
+ * A frame is `LDH1`, a big-endian header length, a JSON header with `type`, `id` and `payloads`, and the payloads that
+ * it announces: little-endian, C order, each with its dtype, shape, byte count and CRC-32.
  */
 package dev.litertharness.protocol
 

@@ -76,7 +76,8 @@ class FrameTest {
     @Test
     fun `a header over the limit is not sent`() {
         val output = ByteArrayOutputStream()
-        assertFailsWith<WireException> { FrameWriter(output).send("failed", 1, mapOf("reason" to "x".repeat(MAX_HEADER))) }
+        val fields = mapOf("reason" to "x".repeat(MAX_HEADER))
+        assertFailsWith<WireException> { FrameWriter(output).send("failed", 1, fields) }
         assertTrue(output.size() == 0)
     }
 }

@@ -30,7 +30,9 @@ class GoldenTest {
                 assertEquals(expected.getString("type"), header.type)
                 assertEquals(expected.getLong("id"), header.id)
                 val fields = expected.getJSONObject("fields")
-                for (key in fields.keys()) assertEquals(fields.get(key).toString(), header.fields.get(key).toString(), name)
+                for (key in fields.keys()) {
+                    assertEquals(fields.get(key).toString(), header.fields.get(key).toString(), name)
+                }
                 val payloads = expected.getJSONArray("payloads").objects()
                 assertEquals(payloads.size, header.payloads.size)
                 for (payload in payloads) {
@@ -49,7 +51,8 @@ class GoldenTest {
     @Test
     fun `the app writes its frames as they are kept`() {
         for (expected in frames.filter { it.getString("name") in writes }) {
-            val fields = expected.getJSONObject("fields").let { json -> json.keys().asSequence().associateWith(json::get) }
+            val json = expected.getJSONObject("fields")
+            val fields = json.keys().asSequence().associateWith(json::get)
             val payloads = expected.getJSONArray("payloads").objects().map(::result)
             val output = ByteArrayOutputStream()
             FrameWriter(output).send(expected.getString("type"), expected.getLong("id"), fields, payloads)
@@ -74,7 +77,8 @@ class GoldenTest {
     fun `the app refuses every broken frame`() {
         for (name in broken.keys()) {
             val reader = FrameReader(ByteArrayInputStream(File(folder, "broken/$name.bin").readBytes()))
-            val refused = assertFailsWith<WireException>(name) { reader.header()?.payloads?.forEach { _ -> reader.payload() } }
+            val refused =
+                assertFailsWith<WireException>(name) { reader.header()?.payloads?.forEach { _ -> reader.payload() } }
             val words = broken.getJSONObject(name).getString("device")
             assertTrue(words in refused.message.orEmpty(), "$name: ${refused.message}")
         }

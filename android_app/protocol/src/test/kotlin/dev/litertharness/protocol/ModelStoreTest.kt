@@ -39,7 +39,8 @@ class ModelStoreTest {
 
     @Test
     fun `the model not used for longest makes room`() {
-        val paths = List(3) { put(ByteArray(30) { _ -> it.toByte() }).also { path -> path.setLastModified(1000L * (it + 1)) } }
+        val paths = List(3) { put(ByteArray(30) { _ -> it.toByte() }) }
+        paths.forEachIndexed { i, path -> path.setLastModified(1000L * (i + 1)) }
         store.touch(paths[0])
         put(ByteArray(40))
         assertEquals(listOf(true, false, true), paths.map(File::exists))

@@ -26,7 +26,8 @@ class RequestTest {
     @Test
     fun `numbers are integers, not texts or fractions or truth values`() {
         for (wrong in listOf("\"4\"", "4.0", "true", "-1", "1025", "null")) {
-            assertFailsWith<Refusal>(wrong) { options("""{"accelerator": "cpu", "precision": "fp32", "threads": $wrong}""") }
+            val json = """{"accelerator": "cpu", "precision": "fp32", "threads": $wrong}"""
+            assertFailsWith<Refusal>(wrong) { options(json) }
         }
     }
 

@@ -11,7 +11,12 @@ import org.json.JSONArray
 import org.json.JSONObject
 
 /** A frame with any header and any bytes behind it, announced truly. */
-fun frame(type: String, fields: Map<String, Any?> = emptyMap(), payloads: List<Payload> = emptyList(), id: Long = 1): ByteArray {
+fun frame(
+    type: String,
+    fields: Map<String, Any?> = emptyMap(),
+    payloads: List<Payload> = emptyList(),
+    id: Long = 1,
+): ByteArray {
     val announced =
         payloads.map {
             val crc = CRC32().apply { update(it.data) }
@@ -40,7 +45,8 @@ fun floats(name: String, vararg values: Float): Payload {
 
 fun model(vararg bytes: Byte) = Payload("model", DType.UINT8, listOf(bytes.size.toLong()), bytes)
 
-fun sha256(data: ByteArray): String = MessageDigest.getInstance("SHA-256").digest(data).joinToString("") { "%02x".format(it) }
+fun sha256(data: ByteArray): String =
+    MessageDigest.getInstance("SHA-256").digest(data).joinToString("") { "%02x".format(it) }
 
 fun temporaryFolder(): File = Files.createTempDirectory("protocol").toFile().apply { deleteOnExit() }
 
@@ -103,8 +109,8 @@ class Conversation(val folder: File = temporaryFolder(), memory: Long = 1L shl 2
         val input = ByteArrayInputStream(requests.fold(byteArrayOf()) { whole, request -> whole + request })
         val end = Session(input, output, around).serve()
         val reader = FrameReader(ByteArrayInputStream(output.toByteArray()))
-        return generateSequence { reader.header()?.let { header -> header to header.payloads.map { reader.payload() } } }
-            .toList() to end
+        val answers = generateSequence { reader.header()?.let { it to it.payloads.map { reader.payload() } } }.toList()
+        return answers to end
     }
 
     /** The one answer's `reason`. */

@@ -43,10 +43,12 @@ class SessionTest {
     @Test
     fun `warm-up runs are not sampled, and only the last run is sent`() {
         val talk = Conversation()
-        val (answers, _) = talk.hold(put, run(floats("x", 1f), change = { it.put("warmup", 2).put("iterations", 3) }))
+        val five = run(floats("x", 1f), change = { it.put("warmup", 2).put("iterations", 3) })
+        val (answers, _) = talk.hold(put, five)
         assertEquals(3, answers.last().first.fields.getJSONArray("samples").length())
         assertEquals(1, answers.count { it.first.type == "output" })
-        assertEquals(listOf("compile cpu") + List(5) { listOf("write", "run", "read 0") }.flatten() + "close", talk.calls)
+        val calls = List(5) { listOf("write", "run", "read 0") }.flatten()
+        assertEquals(listOf("compile cpu") + calls + "close", talk.calls)
     }
 
     @Test
@@ -74,14 +76,15 @@ class SessionTest {
                 run(floats("x", 1f)),
             )
         assertEquals(listOf("put", "output", "failed", "output", "completed"), answers.map { it.first.type })
-        val expected = "compile cpu, write, run, read 0, release 0, read 1, close, compile cpu, write, run, read 0, close"
-        assertEquals(expected, talk.calls.joinToString())
+        val first = "compile cpu, write, run, read 0, release 0, read 1, close"
+        assertEquals("$first, compile cpu, write, run, read 0, close", talk.calls.joinToString())
     }
 
     @Test
     fun `inputs that were refused are passed over, and the next request is read`() {
         val hello = frame("hello", mapOf("protocol" to 1), id = 9)
-        for (refused in listOf(run(floats("x", 1f, 2f), change = { it.put("warmup", -1) }), frame("x", payloads = listOf(model(1, 2))))) {
+        val wrong = run(floats("x", 1f, 2f), change = { it.put("warmup", -1) })
+        for (refused in listOf(wrong, frame("x", payloads = listOf(model(1, 2))))) {
             val (answers, _) = Conversation().hold(refused, hello)
             assertEquals(listOf("failed", "hello"), answers.map { it.first.type })
         }
@@ -124,7 +127,8 @@ class SessionTest {
 
     @Test
     fun `what an engine throws is an answer, and the session goes on`() {
-        val failures = listOf(Refusal("no"), IllegalStateException("gone"), OutOfMemoryError("heap"), UnsatisfiedLinkError("x86"))
+        val errors = listOf(OutOfMemoryError("heap"), UnsatisfiedLinkError("x86"))
+        val failures = listOf(Refusal("no"), IllegalStateException("gone")) + errors
         val loading = "the runtime cannot be loaded on this device (x86)"
         val expected = listOf("no", "gone", "the app has no memory for this (heap)", loading)
         for ((failure, reason) in failures.zip(expected)) {
