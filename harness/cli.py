@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness import __version__, commands, demo, doctor, sam2_commands, terminal
+from harness import __version__, commands, demo, doctor, sam2_commands, sam2_video_commands, terminal
 from harness.bench_command import bench_command
 from harness.bisect_runtime import bisect_runtime_command
 from harness.commands import Request
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.add_typer(sam2_commands.app, name="sam2")
 app.command(name="bench")(bench_command)
 app.command(name="dashboard")(dashboard_command)
+sam2_video_commands.join(sam2_commands.app)
 
 LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}
 

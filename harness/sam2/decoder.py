@@ -133,8 +133,16 @@ class MaskDecoder(nn.Module):
 
     def forward(
         self, image_embeddings: Tensor, sparse_prompt: Tensor, feat_s1: Tensor, feat_s0: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """The mask logits and the IoU scores."""
+        _, masks, scores = self.decode(image_embeddings, sparse_prompt, feat_s1, feat_s0)
+        return masks[:, MULTIMASK], scores[:, MULTIMASK]
+
+    def decode(
+        self, image_embeddings: Tensor, sparse_prompt: Tensor, feat_s1: Tensor, feat_s0: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The output tokens [1, T, C] (object score, IoU, masks, prompt), all mask logits [1, M, H, W] and all IoU
+        scores [1, M]; mask 0 is the one for asking a single mask."""
         _, channels, height, width = image_embeddings.shape
         token_pe = torch.cat([self.output_tokens, sparse_prompt], dim=1)
         tokens = token_pe
@@ -149,9 +157,7 @@ class MaskDecoder(nn.Module):
         upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
         # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
         hyper = torch.cat([mlp(tokens[:, 2 + i : 3 + i]) for i, mlp in enumerate(self.hypernetworks)], dim=1)
-        masks = mask_logits(hyper, upscaled)[:, MULTIMASK]
-        scores = self.iou_head(tokens[:, 1])[:, MULTIMASK]
-        return masks, scores
+        return tokens, mask_logits(hyper, upscaled), self.iou_head(tokens[:, 1])
 
 
 def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module:

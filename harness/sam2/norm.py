@@ -6,6 +6,7 @@ This module imports torch. Import it lazily.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.sam2.contract import LayerNormKind
@@ -52,3 +53,24 @@ class PlainLayerNorm(nn.Module):
 def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
     """The LayerNorm of the wanted kind with the weights of `source`."""
     return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)
+
+
+class FusedLayerNorm(nn.Module):
+    """LayerNorm over the last axis as one op, for runtimes that have one."""
+
+    def __init__(self, source: PlainLayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = source.weight, source.bias, source.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def fuse_norms(module: nn.Module) -> None:
+    """Put a `FusedLayerNorm` in the place of every `PlainLayerNorm` inside `module`."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, PlainLayerNorm):
+            setattr(module, name, FusedLayerNorm(child))
+        else:
+            fuse_norms(child)

@@ -63,6 +63,11 @@ class Tap:
 
         Raises as `check`.
         """
+        placed, labels = self.labelled(photo_shape, constants.image_size)
+        return encode_points(placed, labels, constants)
+
+    def labelled(self, photo_shape: tuple[int, ...], side: int) -> tuple[list[tuple[float, float]], list[int]]:
+        """Points in a model space of `side` pixels and their labels, in the order of `encode`. Raises as `check`."""
         self.check(photo_shape)
         places = [*self.positive, *self.negative]
         labels = [POSITIVE] * len(self.positive) + [NEGATIVE] * len(self.negative)
@@ -70,8 +75,7 @@ class Tap:
             left, top, right, bottom = self.box
             places += [(left, top), (right, bottom)]
             labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
-        placed = [to_model_space(x, y, photo_shape, constants.image_size) for x, y in places]
-        return encode_points(placed, labels, constants)
+        return [to_model_space(x, y, photo_shape, side) for x, y in places], labels
 
     def to_json(self) -> dict[str, Any]:
         """The tap as `click.json` has it, in photo pixels."""

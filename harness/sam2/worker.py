@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,8 +32,14 @@ from harness.sam2.source import Source
 TIMEOUT_SECONDS = 900.0
 
 
-def run_worker(request: dict[str, Any], progress: Progress, timeout: float = TIMEOUT_SECONDS) -> None:
-    """Have `request` done in a process of its own; `progress` is told in words what is being done.
+def run_worker(
+    request: dict[str, Any],
+    progress: Progress,
+    timeout: float = TIMEOUT_SECONDS,
+    module: str = "harness.sam2.worker",
+) -> None:
+    """Have `request` done in a process of its own, by the `main` of `module`; `progress` is told in words what is being
+    done.
 
     Raises `UsageError` for unusable weights or missing packages, `StorageError` for a full disk,
     `HarnessError` when it takes longer than `timeout` seconds, and `RuntimeError` with the end of its log for
@@ -43,7 +50,7 @@ def run_worker(request: dict[str, Any], progress: Progress, timeout: float = TIM
         file = Path(folder) / "request.json"
         file.write_text(json.dumps(request))
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.sam2.worker", str(file)],
+            [sys.executable, "-P", "-m", module, str(file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -108,9 +115,7 @@ def perform(request: dict[str, Any], progress: Progress) -> None:
     progress("loading the weights")
     from harness.sam2 import reference, weights
 
-    entry = request["source"]
-    folder = None if entry["folder"] is None else Path(entry["folder"])
-    source = Source(folder, entry["seed"], entry["provenance"], entry["key"])
+    source = requested_source(request)
     model = weights.load(source).model
     if constants := request.get("constants"):
         weights.prompt_constants(model).save(Path(constants))
@@ -125,6 +130,13 @@ def perform(request: dict[str, Any], progress: Progress) -> None:
         write_arrays(Path(wanted["path"]), arrays)
     for wanted in request.get("models", ()):
         _convert(model, source, wanted, progress)
+
+
+def requested_source(request: dict[str, Any]) -> Source:
+    """The weights that a request names, as `convert.source_request` wrote them."""
+    entry = request["source"]
+    folder = None if entry["folder"] is None else Path(entry["folder"])
+    return Source(folder, entry["seed"], entry["provenance"], entry["key"])
 
 
 def _convert(model: Any, source: Source, wanted: dict[str, Any], progress: Progress) -> None:
@@ -144,8 +156,8 @@ def _convert(model: Any, source: Source, wanted: dict[str, Any], progress: Progr
     write_bytes(Path(wanted["card"]), model_card(source, wanted, content).encode())
 
 
-def main(arguments: list[str]) -> int:
-    """The worker process: `arguments` is the path of the request. Returns the exit code."""
+def main(arguments: list[str], work: Callable[[dict[str, Any], Progress], None] = perform) -> int:
+    """The worker process: `arguments` is the path of the request, `work` what does it. Returns the exit code."""
     warnings.simplefilter("ignore")
     # From here on the libraries' output, C++ included, goes to standard error; only `tell` reaches the
     # caller.
@@ -156,7 +168,7 @@ def main(arguments: list[str]) -> int:
         channel.write(json.dumps(told) + "\n")
 
     try:
-        perform(json.loads(Path(arguments[0]).read_text()), lambda words: tell(progress=words))
+        work(json.loads(Path(arguments[0]).read_text()), lambda words: tell(progress=words))
     except UsageError as error:
         tell(usage=[error.message, error.next_step])
         return 0

@@ -25,6 +25,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"bisect_runtime", "on_device", "terminal", "request_options"}),
     frozenset({"demo", "pytest_plugin"}),
     frozenset({"sam2_commands", "bench_command", "dashboard_command"}),
+    frozenset({"sam2_video_commands"}),
     frozenset({"cli"}),
 )
 

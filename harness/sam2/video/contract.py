@@ -1,0 +1,172 @@
+"""The five graphs of the video tracker: their names, shapes and types, and the constants the host needs beside them.
+
+The published export is `square-zero-labs/sam2.1-tiny-video-onnx`; `ports` of `Sizes()` are its tables.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UsageError
+from harness.sam2.files import write_bytes
+from harness.sam2.image import IMAGENET_MEAN, IMAGENET_STD
+
+Graph = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention", "pointer_tpos"]
+GRAPHS: tuple[Graph, ...] = get_args(Graph)
+
+Array = NDArray[np.float32]
+
+NO_OBJECT_SCORE = -1024.0
+"""The logit of every pixel of a mask whose object is not there."""
+
+MARK = -10000.0
+"""A `memory_pos` at or below half of this in its first channel marks a token as padding: it is not attended. Published
+graphs have no such mark; tokens without it mean the same to both."""
+
+CONSTANTS = "constants.json"
+LARGEST_FILE = 4 << 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes follow from; the defaults are the published model's."""
+
+    side: int = 1024
+    """Pixels of the square image."""
+    channels: int = 256
+    memory_channels: int = 64
+    blocks: int = 7
+    """Frame memories in one memory bank."""
+    pointers: int = 16
+    """Object pointers in it."""
+
+    @property
+    def grid(self) -> int:
+        """Side of the deepest feature map."""
+        return self.side // 16
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one frame's memory, and of the deepest feature map."""
+        return self.grid * self.grid
+
+    @property
+    def splits(self) -> int:
+        """Memory tokens that one object pointer makes."""
+        return self.channels // self.memory_channels
+
+    @property
+    def pointer_tokens(self) -> int:
+        """Memory tokens of all object pointers; the last ones of the bank, and without rotary position."""
+        return self.pointers * self.splits
+
+    @property
+    def memory(self) -> int:
+        """Tokens of a memory bank; 28736 in the published model."""
+        return self.blocks * self.tokens + self.pointer_tokens
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph. A word in the shape is a dynamic dimension."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: Literal["float32", "int32"] = "float32"
+
+
+def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of a graph, in order."""
+    side, grid, width, deep = sizes.side, sizes.grid, sizes.channels, sizes.memory_channels
+    feats0 = Port("feats0", (1, width // 8, 4 * grid, 4 * grid))
+    feats1 = Port("feats1", (1, width // 4, 2 * grid, 2 * grid))
+
+    def deepest(name: str) -> Port:
+        return Port(name, (1, width, grid, grid))
+
+    high = Port("high_res_mask", (1, 1, side, side))
+    match graph:
+        case "vision_encoder":
+            pixels = Port("pixel_values", (1, 3, side, side))
+            deep_ones = (deepest("feats2"), deepest("feats2_no_mem"), deepest("vision_pos_embed"))
+            return (pixels,), (feats0, feats1, *deep_ones)
+        case "mask_decoder":
+            points, labels = Port("input_points", (1, 1, "N", 2)), Port("input_labels", (1, 1, "N"), "int32")
+            told = (Port("iou", (1, 1)), Port("object_score_logits", (1, 1, 1)), Port("object_pointer", (1, 1, width)))
+            low = Port("low_res_mask", (1, 1, 4 * grid, 4 * grid))
+            return (feats0, feats1, deepest("feats2_cond"), points, labels), (low, high, *told)
+        case "memory_encoder":
+            frame = (Port("memory_tokens", (sizes.tokens, 1, deep)), Port("memory_pos", (sizes.tokens, 1, deep)))
+            return (deepest("feats2"), high, Port("object_score_logits", (1, 1)), Port("binarize", ())), frame
+        case "memory_attention":
+            current = (
+                Port("current_vision_features", (sizes.tokens, 1, width)),
+                Port("current_vision_position_embeddings", (sizes.tokens, 1, width)),
+            )
+            bank = (Port("memory", (sizes.memory, 1, deep)), Port("memory_pos", (sizes.memory, 1, deep)))
+            return (*current, *bank), (deepest("conditioned_feats"),)
+        case "pointer_tpos":
+            return (Port("normalized_diffs", ("P",)),), (Port("pointer_pos", ("P", deep)),)
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What the loop needs beside the graphs."""
+
+    sizes: Sizes
+    temporal: Array
+    """[7, 64]: row r - 1 is added to the position of a memory r frames back, the last row to a conditioning one's."""
+    provenance: str
+    is_random: bool
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def save(self, folder: Path) -> None:
+        """Write constants.json into `folder`. Raises `StorageError`."""
+        told = {
+            "schema": 1,
+            "weights": self.provenance,
+            "random_weights": self.is_random,
+            "memory_temporal_positional_encoding": self.temporal.tolist(),
+            "normalization": {"mean": list(self.mean), "std": list(self.std), "rescale": 1 / 255},
+            "shapes": {
+                **asdict(self.sizes),
+                "grid": self.sizes.grid,
+                "memory_tokens": self.sizes.tokens,
+                "pointer_tokens": self.sizes.pointer_tokens,
+                "memory": self.sizes.memory,
+            },
+            "no_object_score": NO_OBJECT_SCORE,
+            "padding_mark": MARK,
+            "memory_storage": "bfloat16",
+        }
+        write_bytes(folder / CONSTANTS, (json.dumps(told, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Constants:
+        """Read constants.json. Raises `UsageError` when it is missing or says something else."""
+        path = folder / CONSTANTS
+        step = "Export the graphs again with `harness sam2 export-video`."
+        try:
+            if path.stat().st_size > LARGEST_FILE:
+                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+            told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            shapes, normal = told["shapes"], told["normalization"]
+            sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
+            if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
+                raise ValueError(f"the shapes {shapes} are out of bounds")
+            temporal = np.array(told["memory_temporal_positional_encoding"], np.float32)
+            if temporal.ndim != 2 or temporal.shape[1] != sizes.memory_channels:
+                raise ValueError(f"the temporal table has shape {list(temporal.shape)}")
+            mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
+            return cls(sizes, temporal, str(told["weights"]), bool(told["random_weights"]), mean, std)
+        except OSError as error:
+            raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", step) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", step) from error

@@ -1,0 +1,48 @@
+"""What a person sees of the video workload in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.sam2.show import RANDOM_NOTE
+from harness.sam2.video.validate import GOAL, Validation
+
+
+def show_validation(found: Validation, out: Console) -> None:
+    """The loop against upstream, frame by frame and graph by graph."""
+    identities = sorted({one.identity for one in found.frames})
+    table = Table("frame", box=None, header_style="dim", pad_edge=False)
+    for identity in identities:
+        for title in (f"IoU of {identity}", "mask", "object score"):
+            table.add_column(title, justify="right")
+    rows = {(one.frame, one.identity): one for one in found.frames}
+    for frame in dict.fromkeys(one.frame for one in found.frames):
+        cells = []
+        for identity in identities:
+            one = rows.get((frame, identity))
+            if one is None:
+                cells += ["", "", ""]
+                continue
+            word = f"{one.area:.1%}" if one.upstream_score > 0 else "[yellow]gone[/]"
+            cells += [f"{one.iou:.5f}", word, f"{one.score:.3f}"]
+        table.add_row(str(frame), *cells)
+    out.print(table)
+    stages = Table("graph", "output", box=None, header_style="dim", pad_edge=False)
+    for title in ("max error", "largest value"):
+        stages.add_column(title, justify="right")
+    for stage in found.stages:
+        stages.add_row(stage.graph, stage.output, f"{stage.max_error:.2g}", f"{stage.peak:.3g}")
+    out.print()
+    out.print(stages)
+    worst = found.worst
+    word = "[green]right[/]" if found.ok else "[red]wrong[/]"
+    back = ", and an object came back" if found.recovered else ""
+    out.print(
+        f"\n{word}: worst IoU {worst.iou:.5f} (object {worst.identity}, frame {worst.frame}; goal {GOAL}), "
+        f"{len(found.frames)} masks, {found.occluded} of them gone{back}."
+    )
+    out.print(f"{found.side} pixels, padding {found.padding}; {escape(found.provenance)}.")
+    if found.is_random:
+        out.print(RANDOM_NOTE)

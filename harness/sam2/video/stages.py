@@ -1,0 +1,66 @@
+"""What the tracking loop runs: five stages, on whatever backend. Arrays are float32 unless said otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.sam2.video.contract import Array, Constants
+
+
+@dataclass(frozen=True)
+class Features:
+    """A frame, encoded; shapes are the published model's."""
+
+    feats0: Array
+    """[1, 32, 256, 256]."""
+    feats1: Array
+    """[1, 64, 128, 128]."""
+    feats2: Array
+    """[1, 256, 64, 64], raw."""
+    feats2_no_mem: Array
+    """[1, 256, 64, 64], for a frame without memory."""
+    positions: Array
+    """[1, 256, 64, 64]."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One object on one frame."""
+
+    low_res_mask: Array
+    """Logits [1, 1, 256, 256]; above 0 is the object; -1024 everywhere when it is not there."""
+    high_res_mask: Array
+    """The same at the model's side, [1, 1, 1024, 1024]."""
+    iou: float
+    """The model's own estimate of the mask's IoU."""
+    object_score: float
+    """Logit of the object being there."""
+    pointer: Array
+    """[256], the object pointer, or the learned one for no object."""
+
+
+class Stages(Protocol):
+    """The five graphs."""
+
+    @property
+    def constants(self) -> Constants:
+        """Sizes and tables."""
+
+    def encode(self, pixels: Array) -> Features:
+        """A preprocessed image [1, 3, 1024, 1024]."""
+
+    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+        """Features [1, 256, 64, 64] and points [N, 2] in model space with labels [N]."""
+
+    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+        """A frame's memory and its positions, both [4096, 64]."""
+
+    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+        """The features conditioned on a bank of [28736, 64] memories and positions: [1, 256, 64, 64]."""
+
+    def pointer_positions(self, offsets: Array) -> Array:
+        """Normalized ages [P] of object pointers to positions [P, 64]."""

@@ -1,0 +1,86 @@
+"""The torch half of the video workload, in a process of its own; the wire is `harness.sam2.worker`'s."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.sam2.contract import Progress
+from harness.sam2.files import read_arrays, write_arrays
+from harness.sam2.worker import main, requested_source, run_worker
+
+MODULE = "harness.sam2.video.worker"
+TIMEOUT_SECONDS = 4 * 3600.0
+"""The reference of a full-size clip takes long on a busy machine."""
+
+
+def run_video_worker(request: dict[str, Any], progress: Progress) -> None:
+    """Have `request` done in a process of its own. Raises as `harness.sam2.worker.run_worker`."""
+    run_worker(request, progress, TIMEOUT_SECONDS, MODULE)
+
+
+def perform(request: dict[str, Any], progress: Progress) -> None:
+    """Do what `request` names, with the weights that `source` says for images of `side` pixels: any of `settle`,
+    `export`, `reference` and `stages`, in this order."""
+    progress("loading the weights")
+    from harness.sam2.video import export, reference, scenario
+    from harness.sam2.weights import load_video
+
+    source = requested_source(request)
+    model = load_video(source, request["side"])
+    if (wanted := request.get("settle")) and source.is_random:
+        path = Path(wanted["path"])
+        if not path.exists():
+            progress("teaching the random object score when nothing is to be seen")
+            clip, hidden = scenario.settling_frames(wanted["frames"])
+            reference.settle_scores(model, clip, scenario.motion_events(wanted["frames"]), hidden)
+            write_arrays(path, reference.score_layer(model))
+        reference.set_score_layer(model, read_arrays(path, ("weight", "bias")))
+    if wanted := request.get("export"):
+        folder = Path(wanted["folder"])
+        export.export_all(model, folder, source.provenance, source.is_random, wanted["blocks"], progress)
+    if wanted := request.get("reference"):
+        _reference(model, wanted, progress)
+    if wanted := request.get("stages"):
+        _stages(model, wanted, progress)
+
+
+def _reference(model: Any, wanted: dict[str, Any], progress: Progress) -> None:
+    from harness.sam2.video import reference
+    from harness.sam2.video.scenario import Event, motion_clip
+
+    frames = list(motion_clip(wanted["frames"]))
+    events = [Event.from_json(told) for told in wanted["events"]]
+    found: dict[str, Any] = {}
+    for number, masks, scores in reference.propagate(model, frames, events, backward=wanted["backward"]):
+        progress(f"transformers' own model, frame {number} of {len(frames)}")
+        for identity, mask in masks.items():
+            found[f"mask.{number}.{identity}"] = mask
+            found[f"score.{number}.{identity}"] = np.array(scores[identity], np.float32)
+    write_arrays(Path(wanted["path"]), found)
+
+
+def _stages(model: Any, wanted: dict[str, Any], progress: Progress) -> None:
+    import torch
+
+    from harness.sam2.video import upstream
+    from harness.sam2.video.contract import GRAPHS, ports
+    from harness.sam2.video.modules import video_sizes
+
+    sizes = video_sizes(model)
+    found: dict[str, Any] = {}
+    for graph in GRAPHS:
+        progress(f"transformers' own {graph}")
+        inputs, outputs = ports(graph, sizes)
+        given = read_arrays(Path(wanted["inputs"]), [f"{graph}.{port.name}" for port in inputs])
+        with torch.inference_mode():
+            made = upstream.run(model, graph, [torch.from_numpy(given[f"{graph}.{p.name}"]) for p in inputs])
+        found |= {f"{graph}.{port.name}": value.numpy() for port, value in zip(outputs, made, strict=True)}
+    write_arrays(Path(wanted["path"]), found)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], perform))

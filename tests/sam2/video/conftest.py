@@ -1,0 +1,60 @@
+"""A video model small enough to make, export and track with in seconds, with every part of the full one."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.sam2.source import Source, resolve
+
+if TYPE_CHECKING:
+    from transformers import Sam2Config, Sam2VideoModel
+
+
+@pytest.fixture(scope="session")
+def video_model(small_config: Sam2Config) -> Sam2VideoModel:
+    """128-pixel images, 8 x 8 features of 128 channels, two memory tokens for a pointer."""
+    from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
+
+    from harness.sam2.weights import random_video_model
+
+    vision: Any = copy.deepcopy(small_config.vision_config)
+    vision.fpn_hidden_size = 128
+    config = Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=128, image_size=128),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=128, num_attention_heads=4, mlp_dim=128, iou_head_hidden_dim=64
+        ),
+        image_size=128,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=2,
+        memory_attention_feed_forward_hidden_size=128,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=128,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=128,
+    )
+    return random_video_model(config, seed=7)
+
+
+@pytest.fixture(scope="session")
+def video_source(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """The small model as a folder that it was saved to."""
+    folder: Path = tmp_path_factory.mktemp("video-model")
+    video_model.save_pretrained(folder)
+    return resolve(str(folder))
+
+
+@pytest.fixture(scope="session")
+def exported(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model's five graphs, as `export_video` writes them, made in this process."""
+    from harness.sam2.video.export import export_all
+
+    folder: Path = tmp_path_factory.mktemp("video-graphs")
+    export_all(video_model, folder, "random weights, seed 7 (small)", True, None, lambda _: None)
+    return folder
