@@ -1,5 +1,8 @@
 package dev.litertharness.protocol
 
+import java.io.File
+import java.nio.file.Files
+import java.nio.file.Path
 import kotlin.test.Test
 import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
@@ -151,5 +154,18 @@ class SessionTest {
         assertEquals(0, answers.size)
         assertEquals(End.Closed("the other side closed the connection"), end)
         assertTrue(talk.folder.list().orEmpty().isEmpty())
+    }
+
+    @Test
+    fun `a disk that fills up while a model comes is an answer, and the next request is read`() {
+        val talk = Conversation(storeBytes = 1L shl 23)
+        val large = ByteArray(3 shl 20) { it.toByte() }
+        // What is written to /dev/full fails as on a full disk.
+        Files.createSymbolicLink(File(talk.folder, "${sha256(large)}.part").toPath(), Path.of("/dev/full"))
+        val request = frame("put", mapOf("sha256" to sha256(large)), listOf(model(*large)))
+        val (answers, _) = talk.hold(request, frame("hello", mapOf("protocol" to 1)), request)
+        assertEquals(listOf("failed", "hello", "put"), answers.map { it.first.type })
+        val reason = answers[0].first.fields.getString("reason")
+        assertEquals("the model cannot be stored (No space left on device)", reason)
     }
 }
