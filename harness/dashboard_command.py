@@ -48,6 +48,6 @@ def _show(built: Built, as_json: bool) -> None:
         )
         return
     terminal.out.print(
-        f"{built.runs} runs, {built.series} histories; {built.read} runs read, {built.drawn} histories drawn"
+        f"{built.runs} runs in all, {built.read} read anew; {built.series} histories, {built.drawn} drawn anew"
     )
     terminal.out.print(escape(str(built.site / "index.html")), soft_wrap=True)

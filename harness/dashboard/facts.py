@@ -131,7 +131,7 @@ def _facts(folder: Path, top: Fields) -> RunFacts:
         inputs=_short((result.text("inputs_sha256") if benchmark else "") or options.text("inputs")),
         answer=answer,
         **_judged(top, result, answer),
-        **_latency(folder, result, benchmark),
+        **_latency(folder, result, benchmark, state != "unreadable"),
         benchmark=benchmark,
         invalid=_reasons(result) if benchmark else (),
         culprits=_culprits(result),
@@ -185,7 +185,7 @@ def _badness(output: Fields, ratio: float | None) -> tuple[bool, float, float]:
     return output.flag("ok") is False, off, 0.0 if cosine is None or math.isnan(cosine) else -cosine
 
 
-def _latency(folder: Path, result: Fields, benchmark: bool) -> dict[str, Any]:
+def _latency(folder: Path, result: Fields, benchmark: bool, readable: bool) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(
         ("samples", "p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "first_ms", "peak_bytes")
     )
@@ -204,7 +204,7 @@ def _latency(folder: Path, result: Fields, benchmark: bool) -> dict[str, Any]:
             "peak_bytes": result.count("peak_bytes"),
         }
         return found
-    later = read_samples(folder / "samples.csv")[1:]
+    later = read_samples(folder / "samples.csv")[1:] if readable else ()
     if later:
         found |= {"samples": len(later), "p50_ms": _positive(median(s.write + s.run + s.read for s in later) / 1e6)}
     return found
@@ -217,7 +217,7 @@ def _positive(value: float | None) -> float | None:
 
 def _reasons(result: Fields) -> tuple[str, ...]:
     """Why a benchmark does not count. One that says it is invalid and not why is invalid too."""
-    told = [f"{flaw.text('reason')}: {flaw.text('detail')}" for flaw in result.children("invalid")]
+    told = [f"{flaw.text('reason')}: {flaw.text('detail').rstrip('.')}" for flaw in result.children("invalid")]
     if not told and result.flag("valid") is False:
         told = ["invalid: no reason was recorded"]
     return tuple(_short(reason) for reason in told[:_MOST_WORDS])

@@ -22,20 +22,31 @@ Bench = Callable[..., Path]
 START = datetime(2026, 11, 1, 2, 0, tzinfo=UTC)
 
 
-def bench_run(root: Path, night: int = 0, p50: float = 10.0, **changed: Any) -> Path:
-    """A benchmark's run folder, one a night; `changed` sets fields of its run.json, `result` those of its result."""
-    device, accelerator = changed.pop("device", "host"), changed.pop("accelerator", "gpu")
-    model, wrong = changed.pop("model", "decoder.tflite"), changed.pop("wrong", False)
+def bench_run(
+    root: Path,
+    night: int = 0,
+    p50: float = 10.0,
+    *,
+    model: str = "decoder.tflite",
+    device: str = "host",
+    accelerator: str = "gpu",
+    wrong: bool = False,
+    result: dict[str, Any] | None = None,
+    **record: Any,
+) -> Path:
+    """A benchmark's run folder, one a night. `result` changes fields of its result, `record` those of its run.json;
+    None there takes one away."""
     threads = 4 if accelerator == "cpu" else 0
-    plan = Plan(model, device, DEVICES.get(device, ""), accelerator, "default", threads, p50, 0.0, None, 1.0,
-                0 if wrong else None)  # fmt: skip
-
-    folder = write_run(root, plan, night, 0, START + timedelta(days=night, hours=accelerator == "gpu"), _Even(), 16)
+    gpu = DEVICES.get(device, "")
+    wrong_from = 0 if wrong else None
+    plan = Plan(model, device, gpu, accelerator, "default", threads, p50, 0.0, None, 1.0, wrong_from)
+    when = START + timedelta(days=night, hours=accelerator == "gpu")
+    folder = write_run(root, plan, night, 0, when, _Even(), 16)
     file = folder / "run.json"
-    record = json.loads(file.read_text())
-    record["result"] |= changed.pop("result", {})
-    record["device"] |= {"runtime": "2.3.0"}
-    file.write_text(json.dumps(record | changed))
+    written = json.loads(file.read_text())
+    written["result"] |= result or {}
+    written |= record
+    file.write_text(json.dumps({key: value for key, value in written.items() if value is not None}))
     return folder
 
 
@@ -90,7 +101,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     busy = [{"reason": "busy", "detail": "other processes took 41 % of all cores"}]
     bench_run(root, 12, p50=99.0, model="encoder.tflite", device="pixel8a",
               result={"invalid": busy, "valid": False, "status": "invalid"})  # fmt: skip
-    bench_run(root, 13, status="failed", error="the worker crashed (SIGSEGV).", result={})
+    failed = bench_run(root, 13, status="failed", error="the worker crashed (SIGSEGV).")
+    record = json.loads((failed / "run.json").read_text())
+    del record["result"]
+    (failed / "run.json").write_text(json.dumps(record))
     broken = bench_run(root, 14)
     (broken / "run.json").write_text('{"schema": 1, "comm')
     compared = bench_run(root, 15, p50=10.0, accelerator="cpu")
