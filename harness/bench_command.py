@@ -24,7 +24,7 @@ from harness.latency.compare import read_baseline
 from harness.latency.matrix import Choices, Loaded, subjects
 from harness.latency.measure import QUICK, Plan
 from harness.latency.record import Verdict
-from harness.latency.table import against_line, bench_table, detail_line, flaw_lines
+from harness.latency.table import against_line, bench_table, detail_line, flaw_lines, per_op_table
 from harness.request_options import JsonOption, OutOption, SignatureOption, TimeoutOption
 
 _FULL = Plan()
@@ -110,6 +110,9 @@ def bench_command(
     accuracy: Annotated[
         bool, typer.Option("--accuracy/--no-accuracy", help="Judge the timed outputs against the host's CPU.")
     ] = True,
+    by_op: Annotated[
+        bool, typer.Option("--per-op", help="Then time stretches of ops too, by prefixes of the graph.")
+    ] = False,
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
     ] = None,
@@ -151,7 +154,7 @@ def bench_command(
         check_device(name)
     phone = PhoneOptions(apk, cool_down or 0.0)
     with terminal.Stages() as progress:
-        tries = bench(trial, lambda name: open_device(name, phone=phone), progress)
+        tries = bench(trial, lambda name: open_device(name, phone=phone), progress, per_op=by_op)
     named = {baseline.path.name for baseline in baselines}
     if as_json:
         cells = [one.result.to_json() | {"run": str(one.folder)} for made in tries for one in made]
@@ -192,4 +195,6 @@ def _show(tries: Sequence[Sequence[Benched]]) -> None:
         for line in ("", *lines):
             terminal.out.print(line)
         for one in cells:
+            if one.result.per_op:
+                terminal.out.print(per_op_table(one.result))
             terminal.out.print(f"[dim]{one.folder}[/]")

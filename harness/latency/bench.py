@@ -19,6 +19,7 @@ from harness.latency.accuracy import Judge
 from harness.latency.compare import Baseline, Rounds, against, beside, same_choices
 from harness.latency.conditions import worst
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
+from harness.latency.per_op import per_op as stretches
 from harness.latency.record import (
     SAMPLES_COLUMNS,
     Against,
@@ -31,7 +32,7 @@ from harness.latency.record import (
 from harness.latency.stats import distribution
 from harness.latency.validity import flaws, steady_rounds
 from harness.progress import SILENT, Progress
-from harness.results import RunFolder
+from harness.results import RunFolder, read_run
 
 COOL_DOWN_SECONDS = 30.0
 
@@ -60,8 +61,11 @@ class Benched:
     rounds: Rounds = field(repr=False, default_factory=dict)
 
 
-def bench(trial: Trial, open_device: Open, progress: Progress = SILENT) -> list[tuple[Benched, ...]]:
-    """Every try, the last one last; each try's cells are in the order of `trial.subjects`.
+def bench(
+    trial: Trial, open_device: Open, progress: Progress = SILENT, *, per_op: bool = False
+) -> list[tuple[Benched, ...]]:
+    """Every try, the last one last; each try's cells are in the order of `trial.subjects`. `per_op` times stretches of
+    ops of the last try's cells too.
 
     Raises:
         HarnessError: a device is not there or does not complete, or a folder cannot be written. The folders of cells
@@ -76,7 +80,19 @@ def bench(trial: Trial, open_device: Open, progress: Progress = SILENT) -> list[
             break
         progress.stage(f"cooling down for {trial.cool_down:g} s", trial.cool_down)
         time.sleep(trial.cool_down)
+    if per_op:
+        tries[-1] = tuple(
+            _with_stretches(one, subject, trial, open_device, progress)
+            for one, subject in zip(tries[-1], trial.subjects, strict=True)
+        )
     return tries
+
+
+def _with_stretches(one: Benched, subject: Subject, trial: Trial, open_device: Open, progress: Progress) -> Benched:
+    plan = replace(trial.plan, samples=max(trial.plan.samples // 4, 48), seconds=trial.plan.seconds / 4)
+    result = replace(one.result, per_op=stretches(subject, plan, open_device, progress))
+    RunFolder(one.folder, read_run(one.folder)).save(result=result.to_json())
+    return replace(one, result=result)
 
 
 def _once(

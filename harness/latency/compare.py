@@ -55,9 +55,13 @@ def beside(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
     refused = _refused(name, result, other.result)
     if refused is not None:
         return refused
-    shared = [key for key in rounds if key in other.rounds]
-    found = compare_interleaved([rounds[k] for k in shared], [other.rounds[k] for k in shared])
-    return _against(name, found, _changed(result, other.result))
+    return _against(name, beside_rounds(rounds, other.rounds), _changed(result, other.result))
+
+
+def beside_rounds(ours: Rounds, theirs: Rounds) -> Compared:
+    """Cells that had their turns in the same rounds, whatever their validity."""
+    shared = [key for key in ours if key in theirs]
+    return compare_interleaved([ours[k] for k in shared], [theirs[k] for k in shared])
 
 
 def incomparable(new: BenchResult, old: BenchResult) -> str:

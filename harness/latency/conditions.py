@@ -29,19 +29,22 @@ class Moment:
     on_core: float | None
     queued: float | None
     throttled: int | None
+    clock_mhz: float | None
 
 
 def read_moment(pid: int | None, root: Path = Path("/")) -> Moment:
-    """The counters now. `pid` is the process that runs the model, if it is on this machine."""
+    """The counters now. `pid` is the process that runs the model; without one, it is on another machine, of which this
+    one's counters say nothing."""
+    if pid is None:
+        return Moment(None, None, None, 0.0, None, None, None, None)
     busy = stolen = total = None
     with suppress(OSError, ValueError, IndexError):
         cells = (root / "proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]
         user, nice, system, idle, wait, irq, soft, steal = (int(cell) / _TICK for cell in cells)
         busy, stolen = user + nice + system + irq + soft, steal
         total = busy + stolen + idle + wait
-    own = sum(_used(process, root) for process in (os.getpid(), pid) if process is not None)
-    on_core, queued = (None, None) if pid is None else _scheduled(pid, root)
-    return Moment(busy, stolen, total, own, on_core, queued, _throttled(root))
+    own = sum(_used(process, root) for process in {os.getpid(), pid})
+    return Moment(busy, stolen, total, own, *_scheduled(pid, root), _throttled(root), _clock_mhz(root))
 
 
 def between(before: Moment, after: Moment, thermal: str = "", headroom: float | None = None) -> Conditions:
@@ -58,7 +61,7 @@ def between(before: Moment, after: Moment, thermal: str = "", headroom: float | 
     throttled = None
     if before.throttled is not None and after.throttled is not None:
         throttled = after.throttled - before.throttled
-    return Conditions(thermal, headroom, clock_mhz(), throttled, waited, foreign, stolen)
+    return Conditions(thermal, headroom, after.clock_mhz, throttled, waited, foreign, stolen)
 
 
 def worst(rounds: Sequence[Conditions]) -> Conditions:
@@ -81,7 +84,7 @@ def severity(thermal: str) -> int:
     return THERMAL.index(thermal) if thermal in THERMAL else -1
 
 
-def clock_mhz(root: Path = Path("/")) -> float | None:
+def _clock_mhz(root: Path) -> float | None:
     """The slowest core's present clock, where the kernel tells."""
     clocks = []
     for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"):

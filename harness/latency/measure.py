@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from statistics import median
 
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
@@ -213,7 +212,7 @@ class _Turns:
         if not self.measured.outputs:
             self.measured.outputs = first.outputs
         _, turn = self._run(1, LEAST_IN_ROUND, 0)
-        guess = median(total(s) for s in turn.samples) / 1e9
+        guess = turn.wall_ns / len(turn.samples) / 1e9
         more = min(SETTLING, int(SETTLING_SECONDS / max(guess, 1e-6))) - LEAST_IN_ROUND
         if more > 0:
             _, longer = self._run(1, more, 0)
@@ -223,7 +222,9 @@ class _Turns:
     def take(self, share: Plan) -> None:
         """One round: as many iterations as its share of the seconds holds."""
         assert self._process is not None
-        recent = median(total(s) for s in self._process.rounds[-1].samples) / 1e9
+        last = self._process.rounds[-1]
+        # By the clock on this side: a device that stops its own too early would be asked for far too much.
+        recent = last.wall_ns / (len(last.samples) + last.untimed) / 1e9
         seconds = share.seconds / max(self._plan.rounds // self._plan.replications, 1)
         wanted = max(int(seconds / max(recent, 1e-7)), -(-share.samples * self._plan.replications // self._plan.rounds))
         timed = min(max(wanted, LEAST_IN_ROUND), MOST_IN_ROUND)

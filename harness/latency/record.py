@@ -187,6 +187,24 @@ class Against:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Ops `first` to `last` in graph order and what they add to the time, in milliseconds. `share` is of the whole
+    model's; `cut_bytes` are alive behind the last op, and read back there."""
+
+    first: int
+    last: int
+    ops: tuple[str, ...]
+    ms: Interval
+    share: float
+    cut_bytes: int
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval excludes zero; else the time cannot be told from nothing."""
+        return self.ms.low > 0
+
+
+@dataclass(frozen=True)
 class BenchResult:
     """`result` of a run whose `command` is `bench`."""
 
@@ -213,6 +231,7 @@ class BenchResult:
     attempt: int = 1
     bench_id: str = ""
     against: tuple[Against, ...] = ()
+    per_op: tuple[Stretch, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -260,6 +279,7 @@ class BenchResult:
                     "accuracy": _accuracy(document["accuracy"]),
                     "conditions": _made(Conditions, document["conditions"]),
                     "against": tuple(_against(found) for found in document.get("against", ())),
+                    "per_op": tuple(_stretch(found) for found in document.get("per_op", ())),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -296,3 +316,9 @@ def _against(document: Mapping[str, Any]) -> Against:
     ratio = document.get("ratio")
     plain: Against = _made(Against, {**document, "ratio": None})
     return plain if ratio is None else Against(**{**asdict(plain), "ratio": _interval(ratio)})
+
+
+def _stretch(document: Mapping[str, Any]) -> Stretch:
+    ms, ops = _interval(document["ms"]), tuple(str(op) for op in document["ops"])
+    plain: Stretch = _made(Stretch, {**document, "ms": None, "ops": ()})
+    return Stretch(plain.first, plain.last, ops, ms, plain.share, plain.cut_bytes)

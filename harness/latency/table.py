@@ -47,6 +47,22 @@ def detail_line(result: BenchResult) -> str:
     return f"[dim]{escape(_name(result))}: {'; '.join(words)}[/]"
 
 
+def per_op_table(result: BenchResult) -> Table:
+    """The time of each stretch of ops; what cannot be told from nothing says so."""
+    table = Table("ops", box=None, header_style="dim", pad_edge=False)
+    table.add_column("ms [95 %]", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("what")
+    for stretch in result.per_op:
+        counts: dict[str, int] = {}
+        for op in stretch.ops:
+            counts[op] = counts.get(op, 0) + 1
+        what = ", ".join(f"{n} {op}" if n > 1 else op for op, n in counts.items())
+        share = f"{stretch.share:.0%}" if stretch.told else "[dim]not told from 0[/]"
+        table.add_row(f"{stretch.first}–{stretch.last}", interval(stretch.ms), share, escape(what))
+    return table
+
+
 def flaw_lines(result: BenchResult) -> list[str]:
     """Why a run does not count, with rich's markup."""
     return [f"[red]{flaw.reason}[/] ({escape(_name(result))}): {escape(flaw.detail)}" for flaw in result.invalid]
@@ -65,7 +81,7 @@ def interval(found: Interval) -> str:
 
 def milliseconds(value: float) -> str:
     """Three digits, no exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _name(result: BenchResult) -> str:

@@ -15,7 +15,7 @@ from harness.devices.ready import MODERATE, THERMAL
 from harness.latency.conditions import severity
 from harness.latency.measure import Measured, total
 from harness.latency.record import Flaw, TimedSample
-from harness.latency.stats import Values, floors, trend, two_modes
+from harness.latency.stats import Values, quickest, trend, two_modes
 
 BUSY_WAITED = 0.05
 BUSY_FOREIGN = 0.25
@@ -174,14 +174,14 @@ def _trending(timed: list[TimedSample]) -> Iterator[Flaw]:
     began = {(s.replication, s.round): s.elapsed_s for s in timed}
     for rounds in _by_replication(timed).values():
         times = np.asarray([began[key] for key in rounds])
-        growth, p = trend(times, floors(list(rounds.values())))
+        growth, p = trend(times, quickest(list(rounds.values())))
         if p < TREND_P and abs(growth) > TREND:
             yield Flaw("trending", f"The times changed steadily by {growth:+.0%} within a replication (p {p:.1g}).")
             return
 
 
 def _replications(timed: list[TimedSample]) -> Iterator[Flaw]:
-    levels = [float(np.median(floors(list(rounds.values())))) for rounds in _by_replication(timed).values()]
+    levels = [float(np.median(quickest(list(rounds.values())))) for rounds in _by_replication(timed).values()]
     if len(levels) > 1 and max(levels) > (1 + DISAGREEMENT) * min(levels):
         said = ", ".join(f"{level / 1e6:.3g}" for level in levels)
         yield Flaw("replications", f"The replications disagree: {said} ms undisturbed.")

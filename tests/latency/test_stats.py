@@ -1,0 +1,152 @@
+"""Percentiles with intervals, and the words for a comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu
+
+from harness.latency.stats import (
+    Values,
+    cliffs_delta,
+    compare_apart,
+    compare_interleaved,
+    distribution,
+    trend,
+    two_modes,
+)
+
+
+def disturbed(count: int, seed: int, level: float = 1.0, shared: Values | None = None) -> list[Values]:
+    """Rounds as on a machine whose cores other work takes most of the time: lognormal noise, a slow wave that both
+    sides share, and a third of the samples interrupted for one to fifteen times as long (as measured here)."""
+    rng = np.random.default_rng(seed)
+    wave = np.zeros(count) if shared is None else shared
+    rounds = []
+    for i in range(count):
+        values = level * np.exp(rng.normal(0, 0.03, 20) + wave[i])
+        interrupted = rng.random(20) < 0.35
+        rounds.append(values * np.where(interrupted, rng.uniform(2, 15, 20), 1.0))
+    return rounds
+
+
+def wave(count: int, seed: int) -> Values:
+    return np.asarray(np.cumsum(np.random.default_rng(seed).normal(0, 0.02, count)))
+
+
+class TestDistribution:
+    def test_the_percentiles_are_numpys(self) -> None:
+        rng = np.random.default_rng(0)
+        rounds = [rng.lognormal(0, 0.5, 50) for _ in range(20)]
+        found = distribution(rounds)
+        everything = np.concatenate(rounds)
+        assert found.count == 1000
+        assert [found.p50.value, found.p90.value, found.p99.value] == [
+            pytest.approx(np.percentile(everything, q)) for q in (50, 90, 99)
+        ]
+        assert (found.min, found.max) == (everything.min(), everything.max())
+
+    def test_the_interval_covers_the_truth_about_as_often_as_it_says(self) -> None:
+        covered = 0
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            found = distribution([rng.lognormal(0, 0.3, 10) for _ in range(30)]).p50
+            covered += found.low <= 1.0 <= found.high
+        assert 88 <= covered <= 100
+
+    def test_samples_that_share_their_rounds_disturbance_give_a_wider_interval(self) -> None:
+        rng = np.random.default_rng(1)
+        moved = [np.exp(rng.normal(0, 0.02, 30) + shift) for shift in rng.normal(0, 0.3, 20)]
+        mixed = np.random.default_rng(2).permutation(np.concatenate(moved)).reshape(20, 30)
+        together, apart = distribution(moved).p50, distribution(list(mixed)).p50
+        assert together.high - together.low > 2 * (apart.high - apart.low)
+
+    def test_a_single_sample_is_its_own_interval(self) -> None:
+        found = distribution([np.asarray([4.0])])
+        assert (found.p99.low, found.p99.value, found.p99.high) == (4.0, 4.0, 4.0)
+
+    def test_no_sample_is_an_error(self) -> None:
+        with pytest.raises(ValueError, match="no sample"):
+            distribution([np.asarray([])])
+
+
+class TestWords:
+    def test_a_model_against_itself_in_turns_is_never_called_faster_or_slower(self) -> None:
+        words = []
+        for seed in range(40):
+            shared = wave(40, seed)
+            ours, theirs = disturbed(40, 1000 + seed, 1.0, shared), disturbed(40, 2000 + seed, 1.0, shared)
+            words.append(compare_interleaved(ours, theirs).verdict)
+        assert sum(word in ("faster", "slower") for word in words) == 0
+        assert words.count("same") >= 35
+
+    def test_a_tenth_more_is_called_slower_and_a_tenth_less_faster(self) -> None:
+        slower, faster = [], []
+        for seed in range(40):
+            shared = wave(40, seed)
+            plain = disturbed(40, 1000 + seed, 1.0, shared)
+            slower.append(compare_interleaved(disturbed(40, 2000 + seed, 1.1, shared), plain).verdict)
+            faster.append(compare_interleaved(plain, disturbed(40, 2000 + seed, 1.1, shared)).verdict)
+        assert slower.count("slower") >= 38
+        assert faster.count("faster") >= 38
+
+    def test_runs_of_different_times_give_the_same_words(self) -> None:
+        same, slower = [], []
+        for seed in range(20):
+            old = [disturbed(12, 3000 + 10 * seed + r) for r in range(3)]
+            same.append(compare_apart([disturbed(12, 7000 + 10 * seed + r) for r in range(3)], old).verdict)
+            slower.append(compare_apart([disturbed(12, 9000 + 10 * seed + r, 1.1) for r in range(3)], old).verdict)
+        assert set(same) <= {"same", "cannot tell"}
+        assert slower.count("slower") >= 19
+
+    def test_processes_that_differ_among_themselves_leave_it_open(self) -> None:
+        # Each of three processes sits at its own level: 10 % between two runs is no news then.
+        old = [disturbed(12, 1, 1.0), disturbed(12, 2, 1.2), disturbed(12, 3, 0.9)]
+        new = [disturbed(12, 4, 1.1), disturbed(12, 5, 1.3), disturbed(12, 6, 0.95)]
+        assert compare_apart(new, old).verdict == "cannot tell"
+
+    def test_too_few_rounds_give_no_word(self) -> None:
+        rounds = disturbed(7, 0)
+        assert compare_interleaved(rounds, rounds).verdict == "cannot tell"
+        assert compare_apart([rounds], [rounds]).why == "7 round(s) on one side; 8 are needed"
+
+    def test_identical_rounds_are_the_same(self) -> None:
+        rounds = disturbed(20, 0)
+        found = compare_interleaved(rounds, rounds)
+        assert (found.verdict, found.p, found.effect) == ("same", 1.0, 0.0)
+        assert found.ratio is not None
+        assert (found.ratio.low, found.ratio.value, found.ratio.high) == (1.0, 1.0, 1.0)
+
+    def test_cliffs_delta_is_mann_whitneys_u_rescaled(self) -> None:
+        rng = np.random.default_rng(3)
+        ours, theirs = rng.integers(0, 20, 30).astype(float), rng.integers(3, 25, 40).astype(float)
+        u = mannwhitneyu(ours, theirs).statistic
+        assert cliffs_delta(ours, theirs) == pytest.approx(2 * u / (30 * 40) - 1)
+
+
+class TestShapes:
+    def test_one_heap_of_any_shape_is_not_two(self) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            assert two_modes(rng.normal(10, 1, 500)) is None
+            assert two_modes(rng.uniform(5, 10, 500)) is None
+            assert two_modes(rng.lognormal(0, 0.4, 500)) is None
+
+    def test_two_heaps_are_told_with_their_places(self) -> None:
+        rng = np.random.default_rng(1)
+        values = np.concatenate([rng.normal(5, 0.1, 300), rng.normal(7, 0.1, 100)])
+        found = two_modes(values)
+        assert found is not None
+        assert found == pytest.approx((5, 7, 0.25), rel=0.02)
+
+    def test_a_rare_second_heap_is_the_tails_business(self) -> None:
+        rng = np.random.default_rng(1)
+        assert two_modes(np.concatenate([rng.normal(5, 0.1, 390), rng.normal(7, 0.1, 10)])) is None
+
+    def test_a_drift_has_its_size_and_no_drift_has_none(self) -> None:
+        rng = np.random.default_rng(2)
+        times = np.arange(40.0)
+        growth, p = trend(times, np.exp(0.2 * times / 39 + rng.normal(0, 0.01, 40)))
+        assert growth == pytest.approx(np.expm1(0.2), abs=0.03)
+        assert p < 1e-6
+        assert trend(times, np.full(40, 3.0)) == (0.0, 1.0)
