@@ -175,7 +175,8 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
         partial.parent.mkdir(parents=True, exist_ok=True)
         _install([sys.executable, "-m", "venv", str(partial)], release)
         pip = [str(partial / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        _install([*pip, f"ai-edge-litert=={release}", "numpy"], release)
+        # The wheel of 2.1.6 imports ml_dtypes and does not ask for it.
+        _install([*pip, f"ai-edge-litert=={release}", "numpy", "ml_dtypes"], release)
         partial.rename(home)
     except OSError as error:
         if not python.exists():  # another process may have been first
