@@ -21,6 +21,7 @@ from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
+from harness.report.export import Format, export
 from harness.report.page import write_report
 from harness.request_options import (
     DeviceOption,
@@ -31,7 +32,7 @@ from harness.request_options import (
     TimeoutOption,
     with_request,
 )
-from harness.results import list_runs, read_run
+from harness.results import list_runs, read_run, writing
 from harness.sam2_commands import LayerNormOption, WeightsOption
 
 app = typer.Typer(
@@ -233,6 +234,26 @@ def _word(record: dict[str, object]) -> str:
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Write a run's report.html anew."""
     terminal.out.print(str(write_report(run_folder)))
+
+
+@app.command(name="export")
+def export_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of localize or dump.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="For pandas, Model Explorer, or LiteRT's mixed_precision tool.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="A file; default stdout.")] = None,
+) -> None:
+    """Write a run's ops in the form that another tool takes."""
+    made = export(run_folder, form)
+    if made.note:
+        terminal.err.print(f"[yellow]{escape(made.note)}[/]")
+    if out is None:
+        sys.stdout.write(made.text)
+        return
+    with writing(out):
+        out.write_text(made.text, encoding="utf-8")
+    terminal.out.print(escape(str(out)))
 
 
 @app.command(name="demo")

@@ -205,8 +205,8 @@ begin "PyTorch ($TORCH), for the reference workload (half a minute; several for 
 quietly "$PY" -m pip install "$TORCH" ||
     die "pip could not install $TORCH: HARNESS_TORCH='torch>=2.13' make setup takes another release"
 
-begin "harness with its sam2 and dev extras (a minute or two)"
-quietly "$PY" -m pip install -e "${ROOT}[sam2,dev]" || die "pip could not install the project: make setup resumes"
+begin "harness with all its extras (a minute or two)"
+quietly "$PY" -m pip install -e "${ROOT}[sam2,model-explorer,dev]" || die "pip could not install the project: make setup resumes"
 
 begin "check that the installed packages agree with one another"
 quietly "$PY" -m pip check || die "installed packages disagree: rm -r .venv, then make setup"

@@ -26,6 +26,9 @@ from harness.devices.link import DTYPES, PROTOCOL, Link, LinkError, Message
 PRECISIONS = ("default", "fp16", "fp32", "fp16-fp32acc")
 GPU_CHOICES = ("backend", "storage", "priority")
 
+# How a refusal begins when an output could not be read: another time it may.
+NO_READING = "the runtime gave up waiting for an output"
+
 Array = np.ndarray[Any, Any]
 
 
@@ -41,29 +44,26 @@ class Compiled:
 
         accelerator = options["accelerator"]
         precision = options["precision"]
-        if accelerator == "gpu":
-            if precision == "fp16-fp32acc":
-                raise Refusal("this runtime's Python API has no fp16 with fp32 accumulation")
-            gpu = cm.GpuOptions(enforce_f32=precision == "fp32")
-            # GPU without CPU: the runtime itself refuses a model that it cannot delegate whole.
-            chosen = cm.Options(cm.HardwareAccelerator.GPU, gpu_options=gpu)
-        elif accelerator == "cpu":
-            _only_single_precision(precision)
-            cpu = cm.CpuOptions(num_threads=options["threads"])
-            chosen = cm.Options(cm.HardwareAccelerator.CPU, cpu_options=cpu)
-        else:
+        if accelerator not in ("cpu", "gpu"):
             raise Refusal(f"this device has no accelerator '{accelerator}'")
+        if accelerator == "gpu" and precision == "fp16-fp32acc":
+            raise Refusal("this runtime's Python API has no fp16 with fp32 accumulation")
+        if accelerator == "cpu":
+            _only_single_precision(precision)
         try:
-            self._model = cm.CompiledModel.from_file(path, options=chosen)
+            self._model = _compiled(cm, path, accelerator, precision, options["threads"])
         except RuntimeError as error:
             raise Refusal(_plain(error)) from None
-        self.full = accelerator == "gpu" and self._model.is_fully_accelerated()
+        # Releases that cannot be asked refuse a model that the GPU does not take whole.
+        asked = getattr(self._model, "is_fully_accelerated", None)
+        self.full = accelerator == "gpu" and (asked is None or asked())
         if accelerator == "gpu" and not self.full:
             raise Refusal("the GPU delegate took only a part of the model")
         signature = self._model.get_signature_by_index(0)
         self._names: list[str] = signature["inputs"]
         self._takes: dict[str, Any] = self._model.get_input_tensor_details(signature["key"])
-        by_name = self._model.get_output_tensor_details(signature["key"])
+        known = getattr(self._model, "get_output_tensor_details", None)  # from 2.1.5
+        by_name = known(signature["key"]) if known else _output_details(path, signature["key"])
         self._details = [by_name[name] for name in signature["outputs"]]
         self._outputs: list[str] = signature["outputs"]
         self._ins = self._model.create_input_buffers(0)
@@ -81,8 +81,8 @@ class Compiled:
             shape, dtype = list(self._takes[name]["shape"]), str(self._takes[name]["dtype"])
             if (list(array.shape) != shape and min(shape, default=0) >= 0) or (dtype != array.dtype.name in DTYPES):
                 raise Refusal(f"input '{name}' came as {array.dtype} {list(array.shape)}, not {dtype} {shape}")
-            # As bytes: the binding lacks 64-bit and half types, and copies the bytes as they are.
-            buffer.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            # As bytes: the binding lacks 64-bit and half types, up to 2.1.4 uint8 too, and copies bytes as they are.
+            buffer.write(np.ascontiguousarray(array).reshape(-1).view(np.int8))
 
     def run(self) -> None:
         """Enqueue one inference; reading an output waits for it."""
@@ -95,7 +95,11 @@ class Compiled:
         detail = self._details[index]
         shape, dtype = tuple(detail["shape"]), np.dtype(detail["dtype"])
         count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        raw: Array = np.asarray(self._outs[index].read(count, np.uint8))
+        try:
+            raw: Array = np.asarray(self._outs[index].read(count, np.int8))
+        except RuntimeError as error:
+            # Up to 2.2.0 the runtime waits 20 s for the GPU, cold shaders included; the output is lost then.
+            raise Refusal(f"{NO_READING} ({_plain(error)})") from None
         return np.asarray(raw.view(dtype)).reshape(shape)
 
     def release(self, index: int) -> None:
@@ -105,6 +109,27 @@ class Compiled:
     def position(self, name: str) -> int:
         """Position of a named output in the runtime's order."""
         return self._outputs.index(name) if name in self._outputs else -1
+
+
+def _compiled(cm: Any, path: str, accelerator: str, precision: str, threads: int) -> Any:
+    """GPU without CPU: the runtime itself refuses a model that it cannot delegate whole."""
+    hardware = cm.HardwareAccelerator.GPU if accelerator == "gpu" else cm.HardwareAccelerator.CPU
+    if not hasattr(cm, "Options"):  # up to 2.1.4
+        if accelerator == "gpu" and precision == "fp32":
+            raise Refusal("this release's Python API has no options for the GPU")
+        return cm.CompiledModel.from_file(path, hardware)
+    if accelerator == "gpu":
+        options = cm.Options(hardware, gpu_options=cm.GpuOptions(enforce_f32=precision == "fp32"))
+    else:
+        options = cm.Options(hardware, cpu_options=cm.CpuOptions(num_threads=threads))
+    return cm.CompiledModel.from_file(path, options=options)
+
+
+def _output_details(path: str, key: str) -> dict[str, Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    details: dict[str, Any] = Interpreter(path).get_signature_runner(key).get_output_details()
+    return details
 
 
 class Reference:

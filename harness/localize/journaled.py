@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.devices.base import Device, DeviceFacts, Sink
+from harness.devices.worker import NO_READING
 from harness.errors import UsageError
 from harness.job import Array, Completed, Crashed, Job, Lost, Outcome, Rejected, TimedOut
 from harness.localize.journal import Ending, Failure, History, Journal
@@ -36,6 +37,8 @@ from harness.localize.result import Probes, Quarantined
 # Bytes of outputs that one run's journal keeps. What comes beyond is asked again when the run is continued.
 JOURNAL_BUDGET = 4 << 30
 MOST_FAILURES = 2
+# Refusals that say nothing of the model: no room for it, or a runtime's own short patience.
+PASSING = ("the model cannot be stored", NO_READING)
 MOST_KILLS = 3
 # Signals that come from outside; a delegate that fails gets SIGSEGV, SIGABRT, SIGBUS, SIGILL or SIGFPE.
 OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
@@ -135,6 +138,8 @@ class Journaled(Device):
         while len(history.failures) < MOST_FAILURES and kills < MOST_KILLS:
             outcome = self._attempt(probe, job, once, outputs)
             match outcome:
+                case Rejected() if outcome.reason.startswith(NO_READING):
+                    kills += 1
                 case Completed() | Rejected():
                     return outcome
                 case Crashed() if outcome.signal in OUTSIDE:
@@ -173,8 +178,7 @@ class Journaled(Device):
             outcome = replace(outcome, outputs=outputs)
             self._journal.finish(probe, "completed", outcome=facts_of(outcome), checksums=checksums)
         elif isinstance(outcome, Rejected):
-            # A worker without room refuses what it would take another time.
-            ending: Ending = "lost" if "cannot be stored" in outcome.reason else "rejected"
+            ending: Ending = "lost" if outcome.reason.startswith(PASSING) else "rejected"
             self._journal.finish(probe, ending, outcome=facts_of(outcome))
         else:
             self._journal.finish(probe, _ending(outcome), reason=outcome.reason)
