@@ -10,7 +10,12 @@ from harness.commands import Request, audit_command, compare_command, localize_c
 from harness.devices.android import PhoneOptions
 from harness.graph.audit import Audit
 from harness.graph.model import Model
+from harness.graph.surgery import isolate
+from harness.inputs import check_inputs, random_inputs
 from harness.job import Array, Options
+from harness.latency.bench import Benched, Trial, bench
+from harness.latency.measure import QUICK, Plan, Subject
+from harness.latency.record import Cell
 from harness.localize.comparison import Comparison
 from harness.localize.result import Localization
 
@@ -41,6 +46,35 @@ class OnDevice:
     ) -> Localization:
         """Which ops break the model; with `explain` also why, what shows it, and what mends it."""
         return localize_command(self._request(model, inputs, options), explain=explain)[0]
+
+    def bench(
+        self,
+        model: Model | Path | str,
+        inputs: Mapping[str, Array] | None = None,
+        *,
+        plan: Plan = QUICK,
+        **options: str,
+    ) -> Benched:
+        """The model's latency, judged and kept as `harness bench` keeps it. An invalid result is a result: ask it.
+
+        Raises:
+            UsageError: the model or its inputs are not what can be measured.
+            DeviceError: the device is not there or does not complete.
+        """
+        from harness.devices.registry import open_device
+
+        path = self._path(model)
+        loaded = isolate(Model.load(path))
+        graph = loaded.graph()
+        given = random_inputs(graph, 0) if inputs is None else check_inputs(dict(inputs), graph)
+        chosen = Options(**options)  # type: ignore[arg-type]
+        cell = Cell(
+            str(path), loaded.sha256, self.name, chosen.accelerator, chosen.precision, chosen.backend, chosen.threads
+        )
+        said = "random, seed 0" if inputs is None else "given by the caller"
+        trial = Trial((Subject(cell, loaded, given, chosen),), plan, self.out, said)
+        ((found,),) = bench(trial, lambda name: open_device(name, phone=self.phone))
+        return found
 
     def audit(self, model: Model | Path | str) -> Audit:
         """What is in the model, and what this device's GPU refuses of it."""

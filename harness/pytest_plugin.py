@@ -5,21 +5,31 @@ error; it never skips a test.
 
     def test_the_gpu_is_right(on_device):
         assert on_device.compare("model.tflite").ok
+
+    def test_the_gpu_is_used(latency):
+        assert latency("model.tflite").resident
+
+What `latency` measured is kept as `harness bench` keeps it, under --results, and the session ends with a table of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 # Imported only when a test asks for a device: the plugin is loaded by every pytest run of an environment.
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.devices.android import PhoneOptions
     from harness.devices.base import Device
+    from harness.latency.record import BenchResult
     from harness.on_device import OnDevice
+
+_PROPERTY = "harness-latency"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +95,39 @@ def on_device(device_name: str, request: pytest.FixtureRequest, tmp_path_factory
     kept = request.config.getoption("--results")
     out = Path(kept) if kept else tmp_path_factory.mktemp("runs")
     return OnDevice(device_name, out, request.config.getoption("--job-timeout"), _phone(request.config))
+
+
+@pytest.fixture
+def latency(on_device: OnDevice, request: pytest.FixtureRequest) -> Callable[..., BenchResult]:
+    """Measures a model on the chosen device: `latency(model, inputs=None, *, plan=QUICK, **options)` as
+    `OnDevice.bench`, giving its result, which may be invalid and says why."""
+
+    def measured(*words: Any, **choices: Any) -> BenchResult:
+        found = on_device.bench(*words, **choices)
+        # A property of the test's report: it reaches the table from a worker of pytest-xdist too.
+        request.node.user_properties.append((_PROPERTY, to_json(found.result.to_json())))
+        return found.result
+
+    from harness.results import to_json
+
+    return measured
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A table of what the `latency` fixture measured, one line for each measurement."""
+    lines = []
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) == "call":
+                lines += [(report.nodeid, value) for name, value in report.user_properties if name == _PROPERTY]
+    if not lines:
+        return
+    from harness.latency.record import BenchResult
+    from harness.latency.table import plain_line
+
+    terminalreporter.section("latency")
+    for nodeid, document in sorted(lines, key=lambda line: line[0]):
+        terminalreporter.write_line(f"{nodeid}: {plain_line(BenchResult.from_json(document))}")
 
 
 def _phone(config: pytest.Config) -> PhoneOptions:

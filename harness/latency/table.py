@@ -63,6 +63,17 @@ def per_op_table(result: BenchResult) -> Table:
     return table
 
 
+def plain_line(result: BenchResult) -> str:
+    """One measurement in one line without markup: latency, accuracy, whether it counts."""
+    total = result.latency["total"]
+    right = {True: "outputs right", False: "outputs WRONG", None: "outputs not judged"}[result.right]
+    worst = min((output.cosine for output in result.accuracy or ()), default=None)
+    cosine = "" if worst is None else f" (cosine {worst:.6f})"
+    counts = "valid" if result.valid else f"INVALID: {', '.join(dict.fromkeys(f.reason for f in result.invalid))}"
+    p50, p90, p99 = (milliseconds(found.value) for found in (total.p50, total.p90, total.p99))
+    return f"{result.cell.label}: p50 {p50}, p90 {p90}, p99 {p99} ms; {right}{cosine}; {counts}"
+
+
 def flaw_lines(result: BenchResult) -> list[str]:
     """Why a run does not count, with rich's markup."""
     return [f"[red]{flaw.reason}[/] ({escape(_name(result))}): {escape(flaw.detail)}" for flaw in result.invalid]

@@ -1,0 +1,25 @@
+"""Latency on the chosen device: kept with the run, told at the end of the session, and never asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from device_tests.corpus import healthy_attention
+from harness.latency.measure import Plan
+from harness.latency.record import BenchResult
+from harness.on_device import OnDevice
+
+SHORT = Plan(samples=24, seconds=0.5, rounds=8, replications=1)
+
+
+def test_a_healthy_models_latency_is_that_of_right_outputs_on_the_gpu(
+    on_device: OnDevice, latency: Callable[..., BenchResult]
+) -> None:
+    model = on_device.out / "healthy_attention.tflite"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(healthy_attention().to_bytes())
+    found = latency(model, plan=SHORT)
+    assert found.resident
+    assert found.right
+    assert found.latency["total"].count >= SHORT.samples
+    assert not {"fallback", "enqueue-only", "rebooted", "runtime-changed"} & {flaw.reason for flaw in found.invalid}
