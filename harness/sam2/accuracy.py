@@ -14,6 +14,7 @@ import numpy as np
 from harness.devices.base import Device
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
+from harness.errors import DeviceError
 from harness.graph.model import Model
 from harness.job import Array, Options, Residency
 from harness.localize.baseline import Case, output_label
@@ -184,4 +185,8 @@ def bench(device: str, command: str, progress: Progress, out: Path | None = None
         opened: Device = stack.enter_context(open_device(device, lambda what: progress.stage(what, 20.0)))
         host = stack.enter_context(HostDevice())
         run = stack.enter_context(RunFolder.create(root, command, "sam2-decoder", device))
-        yield Bench(opened, host, run, progress)
+        try:
+            yield Bench(opened, host, run, progress)
+        except DeviceError as error:
+            run.log(error.log)
+            raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from harness.devices.registry import open_device
-from harness.errors import UsageError
+from harness.errors import DeviceError, UsageError
 from harness.localize.result import residency_json
 from harness.results import writing
 from harness.sam2 import image
@@ -128,7 +129,7 @@ def click(
     `encoder` and `decoder` say which unit of `device` runs which model. Models are kept under `cache_dir`; `source`,
     `seed`, `variant` and `weights` choose them as in `convert.convert_decoder`. `encoder_parts` is 1, or 2 for a GPU
     too slow for the whole encoder at once; None: 2 on the host's GPU. A job is killed after `timeout` seconds.
-    `out` receives mask-N.png and overlay-N.png for tap number N from 1, and click.json.
+    `out` receives mask-N.png and overlay-N.png for tap number N from 1, and click.json; log.txt when the device fails.
     Raises `UsageError` for an unusable photo, tap or source, `StorageError` when `out` cannot be written, `DeviceError`
     when the device does not complete.
     """
@@ -147,7 +148,7 @@ def click(
     make_folder(out)
     prepare_models(models, taps, parts, tell)
     ready = preprocessed(pixels, models.constants().image_size, tell)
-    with open_device(device, tell) as opened:
+    with _logged(out), open_device(device, tell) as opened:
         tell(f"running the image encoder on the {encoder.upper()} of {device}")
         encoded = encode(opened, models, ready, encoder, parts, timeout)
         answers: list[Decoded] = []
@@ -166,6 +167,16 @@ def click(
     )
     write_bytes(out / "click.json", (json.dumps(clicked.to_json(), indent=2) + "\n").encode())
     return clicked
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Keep what the runtime logged when the device does not complete."""
+    try:
+        yield
+    except DeviceError as error:
+        write_bytes(folder / "log.txt", error.log.encode())
+        raise
 
 
 def _draw(found: Decoded, photo: image.Photo, out: Path, number: int, note: str, is_random: bool) -> Mask:
