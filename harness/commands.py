@@ -27,7 +27,7 @@ from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, comp
 from harness.localize.dump import dump
 from harness.localize.explain import SCRATCH
 from harness.localize.explain import explain as explain_culprits
-from harness.localize.fatal import find_fatal
+from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
 from harness.localize.result import Localization, residency_json
@@ -288,18 +288,21 @@ def localize_command(
 
 
 def _localized(bench: Bench, case: Case) -> Localization:
-    """The ops that make the model wrong, or those that end the process."""
+    """The ops that make the model wrong, or those that end the process, or are never the same."""
+    scratch = bench.run.path / SCRATCH
     try:
-        return localize(bench, case)
+        answer = localize(bench, case)
+        unsteady = find_unsteady(bench, case, scratch) if answer.differs else None
+        if unsteady is None or not unsteady.culprits:
+            return answer
+        return replace(unsteady, outputs=answer.outputs, notes=(*answer.notes, *unsteady.notes))
     except DeviceDied:
-        scratch = bench.run.path / SCRATCH
-        try:
-            found = find_fatal(bench, case, scratch)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        found = find_fatal(bench, case, scratch)
         if found is None:
             raise
         return found
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _with_probes(bench: Bench, answer: Localization) -> Localization:

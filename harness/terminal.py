@@ -180,6 +180,10 @@ def culprit_line(culprit: Culprit) -> str:
     return f"{record.op} {ops} [{shape}]: {why}; local error {times}"
 
 
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.2f} s"
+
+
 def show_explanation(answer: Localization) -> None:
     """Reproducers, and what was tried against the culprits."""
     for path in dict.fromkeys(c.reproducer for c in answer.culprits if c.reproducer):
@@ -194,12 +198,12 @@ def show_explanation(answer: Localization) -> None:
             table.add_column(title, justify="right")
         table.add_column("")
         for remedy in culprit.remedies:
-            run = "–" if remedy.run_ms is None else f"{remedy.run_ms:.4g} ms"
+            run = "–" if remedy.run_ms is None else _milliseconds(remedy.run_ms)
             figures = (f"{remedy.cosine:.6f}", f"{remedy.max_abs:.3g}", f"{remedy.iou:.4f}")
             word = "[green]right[/]" if remedy.ok else "[red]wrong[/]" if remedy.run_ms else "did not run"
             table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ("–",) * 3), run, word)
         if answer.explanation and answer.explanation.run_ms is not None:
-            table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{answer.explanation.run_ms:.4g} ms[/]", "")
+            table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{_milliseconds(answer.explanation.run_ms)}[/]", "")
         out.print(table, width=TABLE_WIDTH, crop=False)
         for remedy in culprit.remedies:
             if remedy.path or not remedy.run_ms:

@@ -48,7 +48,8 @@ class Seen:
 @dataclass(frozen=True)
 class Observation:
     """How a specimen ended under some options. `worst` is there when it ran; `repeatable` is False when further runs of
-    the same compiled model gave other values; `refused` and `impossible` say nothing about the numbers."""
+    the same compiled model gave other values, by more than rounding; `refused` and `impossible` say nothing about the
+    numbers."""
 
     ending: Ending
     reason: str = ""
@@ -68,9 +69,9 @@ class Observation:
         """Error over expected error of the worst output; 0 when it did not run."""
         return self.worst.judgement.ratio if self.worst else 0.0
 
-    def signature(self, operands: dict[str, Array]) -> Signature | None:
-        """What the worst output looks like."""
-        return None if self.worst is None else signature_of(self.worst.actual, self.worst.exact, operands)
+    def signature(self, operands: dict[str, Array], others: dict[str, Array]) -> Signature | None:
+        """What the worst output looks like, beside the operands and other tensors of the graph."""
+        return None if self.worst is None else signature_of(self.worst.actual, self.worst.exact, operands, others)
 
     def alike(self, other: Observation) -> bool:
         """Whether both fail in the same way: the same ending, the same cause by values, a kernel's fault of the same
@@ -141,11 +142,7 @@ class Experiments:
                     )
         outputs = tuple(self._seen(case, name, done[0].outputs[name], exact[name], ideals[name]) for name in exact)
         worst = max(outputs, key=lambda seen: seen.judgement.ratio)
-        same = all(
-            np.array_equal(done[0].outputs[name], again.outputs[name], equal_nan=_floats(exact[name]))
-            for again in done[1:]
-            for name in exact
-        )
+        same = all(_same(seen, again.outputs[seen.name], case.roundoff) for again in done[1:] for seen in outputs)
         samples = tuple(s for d in done for s in d.samples)
         ending: Ending = "right" if all(seen.judgement.ok for seen in outputs) else "wrong"
         return Observation(ending, "", worst, outputs, same, samples, options.half)
@@ -184,8 +181,14 @@ class Experiments:
         return Seen(name, actual, exact, case.judge(actual, ideals, exact, factor=LOCAL_FACTOR))
 
 
-def _floats(values: Array) -> bool:
-    return values.dtype.kind in "fc"
+def _same(seen: Seen, again: Array, roundoff: float) -> bool:
+    """Whether two runs gave the same, as far as their rounding may differ."""
+    first = seen.actual
+    if first.dtype.kind != "f" or not np.array_equal(np.isfinite(first), np.isfinite(again)):
+        return bool(np.array_equal(first, again))
+    allowed = max(seen.judgement.expected.max_abs, roundoff * seen.judgement.actual.reference_rms)
+    known = np.isfinite(first)
+    return bool(np.max(np.abs(first - again), initial=0.0, where=known) <= 2 * allowed)
 
 
 def _digest(inputs: dict[str, Array]) -> int:

@@ -17,7 +17,7 @@ from harness.errors import DeviceError, UnresolvedError, UsageError
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
-from harness.localize.investigate import Group, Investigator
+from harness.localize.investigate import UNSTEADY_RUNS, Group, Investigator
 from harness.localize.known import Known
 from harness.localize.remedy import FP32, LONG_SUMS, Plan, Truth, Whole, ranked
 from harness.localize.reproducer import Circumstances, write_reproducer
@@ -141,7 +141,7 @@ class _Explainer:
         self.bench.progress.stage(f"{culprit.record.op} #{culprit.record.index}: the smallest that fails", 12.0)
         first, options = findings.failing, self.case.options
         enough = min(first.ratio, MARGIN * LOCAL_FACTOR)
-        runs = 1 if first.repeatable else 3
+        runs = 1 if first.repeatable else UNSTEADY_RUNS
 
         def fails(specimen: Specimen) -> bool:
             """Whether it fails like the culprit, which is in it still."""

@@ -1,19 +1,21 @@
-"""When the untouched model ends the process, or does not end: which op does that.
+"""When the untouched model ends the process, does not end, or is another each time: which op does that.
 
-Nothing can be read of a model that does not run, so it is cut into windows, each fed with the reference's values and
-run by itself: one that crashes or hangs fails, one that runs does not, whatever it gives. The search is that of
-`search`, and names the smallest windows that fail.
+Nothing can be read of a model that does not run, and nothing compared of one that is never the same, so it is cut into
+windows, each fed with the reference's values and run by itself: one that crashes or hangs fails, or one whose runs
+differ, whatever else it gives. The search is that of `search`, and names the smallest windows that fail.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.job import Residency
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
+from harness.localize.investigate import UNSTEADY_RUNS
 from harness.localize.known import Known
 from harness.localize.result import Culprit, Localization, ModelFacts, OpRecord
 from harness.localize.search import Answer, Window, find_windows
@@ -30,33 +32,76 @@ def find_fatal(bench: Bench, case: Case, scratch: Path) -> Localization | None:
     Raises:
         DeviceError: the reference does not complete, or the device is lost. StorageError: no room for the reference.
     """
-    started, compiles, runs = time.monotonic(), bench.device.compiles, bench.device.runs
-    experiments = Experiments(bench.device, bench.host, min(case.timeout, HANG_SECONDS), case.seed)
-    bench.progress.stage(f"the untouched model on {bench.device.name} once more", 5.0)
-    whole = experiments.observe(Specimen(case.model, case.inputs), case.options)
-    if whole.ending not in ("crash", "hang"):
-        return None
-    bench.progress.stage("reference on the host CPU", 1 + len(case.graph.ops) / 100)
-    known = Known.collect(bench.host, case, bench.run.tensors, scratch)
-    graph = case.graph
-    items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
-    endings: dict[Window, str] = {}
+    return _Search(bench, case, 1).answer(scratch, ("crash", "hang"))
 
-    def ask(start: int, stop: int) -> Answer:
-        first, last = items[start], items[stop - 1]
-        bench.progress.stage(f"op {first}" if first == last else f"ops {first} to {last}", 3.0)
-        part = cut_out(case.model, items[start:stop], known.exact)
-        if part is None:
-            return "unresolved"
-        seen = experiments.observe(part.specimen, case.options)
-        endings[Window(start, stop)] = seen.ending
-        if seen.ending in ("refused", "impossible"):
-            return "unresolved"
-        return "bad" if seen.ending in ("crash", "hang") else "good"
 
-    found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
-    culprits = []
-    for window in found.failing:
+def find_unsteady(bench: Bench, case: Case, scratch: Path) -> Localization | None:
+    """The ops that give other values in several runs of one compiled model; None when the model does not.
+
+    Raises: as :func:`find_fatal`.
+    """
+    return _Search(bench, case, UNSTEADY_RUNS).answer(scratch, ("nondeterministic",))
+
+
+class _Search:
+    def __init__(self, bench: Bench, case: Case, runs: int) -> None:
+        self.bench, self.case, self.runs = bench, case, runs
+        self.started = time.monotonic()
+        self.compiles, self.done = bench.device.compiles, bench.device.runs
+        self.experiments = Experiments(bench.device, bench.host, min(case.timeout, HANG_SECONDS), case.seed)
+
+    def answer(self, scratch: Path, sought: tuple[str, ...]) -> Localization | None:
+        """Windows that end in one of the ways sought."""
+        bench, case, graph = self.bench, self.case, self.case.graph
+        bench.progress.stage(f"the untouched model on {bench.device.name} once more", 5.0)
+        whole = self._ending(Specimen(case.model, case.inputs))
+        if whole[0] not in sought:
+            return None
+        bench.progress.stage("reference on the host CPU", 1 + len(graph.ops) / 100)
+        known = Known.collect(bench.host, case, bench.run.tensors, scratch)
+        items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
+        endings: dict[Window, str] = {}
+
+        def ask(start: int, stop: int) -> Answer:
+            first, last = items[start], items[stop - 1]
+            bench.progress.stage(f"op {first}" if first == last else f"ops {first} to {last}", 3.0)
+            part = cut_out(case.model, items[start:stop], known.exact)
+            if part is None:
+                return "unresolved"
+            ending, _ = self._ending(part.specimen)
+            endings[Window(start, stop)] = ending
+            if ending in ("refused", "impossible"):
+                return "unresolved"
+            return "bad" if ending in sought else "good"
+
+        found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
+        culprits = [self._culprit(items, window, endings[window], whole[1]) for window in found.failing]
+        notes = [f"The untouched model {_SAID[whole[0]]}{f': {whole[1]}' if whole[1] else ''}."]
+        if found.unresolved:
+            notes.append(f"{len(found.unresolved)} stretch(es) of ops could not be resolved on the device.")
+        facts = bench.device.facts()
+        return Localization(
+            model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(graph.ops)),
+            device={"name": bench.device.name, "kind": bench.device.kind, "runtime": facts.runtime, "gpu": facts.gpu},
+            status="culprits" if culprits else "unresolved",
+            certified=False,
+            outputs=(),
+            culprits=tuple(culprits),
+            records=tuple(culprit.record for culprit in culprits),
+            residency=Residency(False),
+            device_compiles=bench.device.compiles - self.compiles,
+            device_runs=bench.device.runs - self.done,
+            seconds=time.monotonic() - self.started,
+            notes=tuple(notes),
+        )
+
+    def _ending(self, specimen: Specimen) -> tuple[str, str]:
+        """How a specimen ended, and why."""
+        seen = self.experiments.observe(specimen, self.case.options, runs=self.runs)
+        return (seen.ending, seen.reason) if seen.repeatable else ("nondeterministic", "")
+
+    def _culprit(self, items: Sequence[int], window: Window, cause: str, note: str) -> Culprit:
+        graph = self.case.graph
         last = graph.ops[items[window.stop - 1]]
         made = graph.tensors[last.outputs[0]]
         record = OpRecord(
@@ -70,22 +115,11 @@ def find_fatal(bench: Bench, case: Case, scratch: Path) -> Localization | None:
             verdict="culprit",
             reading="window",
         )
-        culprits.append(Culprit(record, endings[window], None, certified=False, isolated=True, note=whole.reason))
-    facts = bench.device.facts()
-    notes = [f"The untouched model {'crashes' if whole.ending == 'crash' else 'hangs'} the device: {whole.reason}."]
-    if found.unresolved:
-        notes.append(f"{len(found.unresolved)} stretch(es) of ops could not be resolved on the device.")
-    return Localization(
-        model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(graph.ops)),
-        device={"name": bench.device.name, "kind": bench.device.kind, "runtime": facts.runtime, "gpu": facts.gpu},
-        status="culprits" if culprits else "unresolved",
-        certified=False,
-        outputs=(),
-        culprits=tuple(culprits),
-        records=tuple(culprit.record for culprit in culprits),
-        residency=Residency(False),
-        device_compiles=bench.device.compiles - compiles,
-        device_runs=bench.device.runs - runs,
-        seconds=time.monotonic() - started,
-        notes=tuple(notes),
-    )
+        return Culprit(record, cause, None, certified=False, isolated=True, note=note)
+
+
+_SAID = {
+    "crash": "crashes the device",
+    "hang": "hangs the device",
+    "nondeterministic": "gives other values in each run",
+}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.graph.rebuild import CannotRewrite
-from harness.job import Options
+from harness.job import Array, Options
 from harness.localize.deduce import Findings, deduce
 from harness.localize.experiment import Experiments, Observation, Specimen
 from harness.localize.known import Known
@@ -18,6 +18,11 @@ from harness.numerics import fp16
 from harness.remedies.catalogue import BY_CAUSE, RESCALE, SPLIT_SUM, Rewrite
 
 _SUMS = frozenset(("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "SUM", "MEAN"))
+
+# Runs of one compiled model that are held against each other where it is never the same.
+UNSTEADY_RUNS = 4
+# Other tensors that a wrong one is compared with.
+MOST_OTHERS = 8
 
 
 @dataclass
@@ -68,10 +73,11 @@ class Investigator:
     def investigate(self, group: Group) -> None:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
         culprit, options = self.culprits[group.members[0]], self.known.case.options
+        runs = UNSTEADY_RUNS if culprit.cause == "nondeterministic" else 2
         findings = Findings(culprit.record.op, options.half, culprit.cause)
         own = self._alone(culprit)
         if own is not None:
-            seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=2))
+            seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=runs))
             if seen.fails or not seen.repeatable:
                 group.part, findings = own, replace(findings, failing=seen, alone=True)
             elif culprit.record.reading != "window":
@@ -138,13 +144,23 @@ class Investigator:
                 findings = replace(findings, split=group.note("with the sum split into pieces", split))
         return findings
 
+    def _others(self, culprit: Culprit) -> dict[str, Array]:
+        """Tensors of the same size, made last before the culprit's: memory may still have held them."""
+        graph = self.known.case.graph
+        read = {t for o in self.ops(culprit) for t in graph.ops[o].inputs}
+        size = graph.tensors[culprit.record.tensor].elements
+        made = [t for op in graph.ops[: culprit.record.first] for t in op.outputs if graph.tensors[t].elements == size]
+        values = {graph.tensors[t].name: self.known.exact(t) for t in made[-MOST_OTHERS:] if t not in read}
+        return {name: array for name, array in values.items() if array is not None}
+
     def signature(self, culprit: Culprit, group: Group) -> str | None:
         """By the values that failed; for a long sum or a range, what was known of that."""
         findings = group.findings
         assert findings is not None
         found = None
         if group.part is not None and findings.failing is not None:
-            found = findings.failing.signature(group.part.operands(self.known.case.graph))
+            others = {} if group.cause in ("accumulation", "rounding") else self._others(culprit)
+            found = findings.failing.signature(group.part.operands(self.known.case.graph), others)
         elif group.on_device is not None and (alone := group.on_device[1].worst) is not None:
             value = self.known.on_device(culprit.record.tensor)
             if value is not None and value.shape == alone.exact.shape:

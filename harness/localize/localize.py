@@ -330,6 +330,7 @@ class _Localizer:
             seconds=time.monotonic() - self.started,
             notes=tuple(self.notes),
             explained=explained,
+            differs=first.differs,
         )
 
     def _worth_keeping(self, culprits: Sequence[Culprit]) -> list[str]:

@@ -287,6 +287,7 @@ class Localization:
     explained: tuple[Impact, ...] = ()
     probes: Probes | None = None
     explanation: Explanation | None = None
+    differs: str = ""
 
     def __repr__(self) -> str:
         named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)

@@ -89,6 +89,19 @@ def behind(kind: str, fault: Fault) -> Fault:
     return within
 
 
+def unsteady(kind: str) -> Fault:
+    """Ops of a kind give their result off by other amounts each time that a model is made ready."""
+    rng = np.random.default_rng(9)
+
+    def fault(rebuild: Rebuild, op: Op) -> int | None:
+        if op.name != kind:
+            return None
+        noise = 1 + 0.2 * rng.uniform(-1, 1, rebuild.shape(op.outputs[0]))
+        return rebuild.binary("MUL", op.outputs[0], rebuild.constant(noise.astype(np.float32)))
+
+    return fault
+
+
 def long_sums(limit: int) -> Fault:
     """BATCH_MATMULs over more than `limit` products lose precision: each result is off by up to 5 % of itself."""
 

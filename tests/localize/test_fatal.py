@@ -15,11 +15,11 @@ from harness.job import Crashed, Options, TimedOut
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.explain import explain
-from harness.localize.fatal import find_fatal
+from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.localize import localize
 from harness.localize.result import Localization
 from harness.results import RunFolder
-from tests.localize.broken import Deadly
+from tests.localize.broken import Broken, Deadly, unsteady
 from tests.localize.planted import InProcess
 
 CRASHED, HUNG = Crashed("SIGSEGV in the delegate", "SIGSEGV"), TimedOut(60)
@@ -97,8 +97,40 @@ def test_what_takes_the_device_down_is_shrunk_and_mended(find: Find) -> None:
     assert "these ops on the CPU, between GPU parts" in works
 
 
+def test_the_op_that_is_never_the_same_is_named_and_shown(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    x = graph.unary("TANH", graph.input("x", (1, 8, 8)))
+    for _ in range(3):
+        x = graph.unary("ABS", x)
+    graph.output(graph.unary("ABS", graph.batch_matmul(x, x)), "y")
+    model = graph.build()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    with RunFolder.create(tmp_path, "localize", "unsteady", "broken") as folder:
+        bench = Bench(Broken(unsteady("BATCH_MATMUL")), InProcess(), folder)
+        assert localize(bench, case).differs
+        found = find_unsteady(bench, case, tmp_path / "scratch")
+        assert found is not None
+        assert [(c.record.first, c.record.index, c.cause) for c in found.culprits] == [(4, 4, "nondeterministic")]
+        (culprit,) = explain(bench, case, found).culprits
+    assert culprit.cause == "nondeterministic"
+    folder_of = Path(culprit.reproducer or "")
+    assert [op.name for op in Model.load(folder_of / "model.tflite").graph().ops] == ["BATCH_MATMUL"]
+    script = (folder_of / "reproduce.py").read_text()
+    assert "other values each time" in script
+    assert len(script.splitlines()) <= 30
+
+
 def test_a_model_that_runs_after_all_is_no_such_case(find: Find) -> None:
     assert find(Deadly(lambda model: False, CRASHED)) is None
+
+
+def test_a_steady_model_is_not_searched(tmp_path: Path) -> None:
+    model = chain()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    with RunFolder.create(tmp_path, "localize", "steady", "deadly") as folder:
+        bench = Bench(Deadly(lambda model: False, CRASHED), InProcess(), folder)
+        assert find_unsteady(bench, case, tmp_path / "scratch") is None
+        assert bench.device.compiles == 1
 
 
 def test_a_crash_of_the_untouched_model_is_told_from_a_refusal(tmp_path: Path) -> None:
