@@ -14,7 +14,10 @@ from harness.graph.model import Model
 from harness.localize.bisect import Bisection, State, bisect
 from harness.localize.comparison import Comparison
 from harness.progress import SILENT, Progress
+from harness.report.page import write_report
 from harness.results import RunFolder
+
+DEVICE = {"name": "host", "kind": "host", "runtime": "", "gpu": ""}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def bisect_runtime_command(
     releases = between(available_releases(), first, last)
     with RunFolder.create(request.out, "bisect-runtime", str(request.model), request.device) as run:
         options = {"accelerator": request.options.accelerator, "precision": request.options.precision}
-        run.save(model=about, device={"name": "host", "kind": "host", "runtime": "", "gpu": ""}, options=options)
+        run.save(model=about, device=DEVICE, options=options)
         tested: dict[str, Tested] = {}
 
         def ask(release: str) -> State:
@@ -100,7 +103,8 @@ def bisect_runtime_command(
 
         found = bisect(releases, ask, every=every)
         answer = RuntimeBisection(about, tuple(tested[release] for release in found.states), found)
-        run.save(status="done", result=answer.to_json())
+        run.save(status="done", result=answer.to_json(), device=DEVICE | {"runtime": answer.tested[-1].release})
+        write_report(run.path)
         return answer, run.path
 
 

@@ -41,6 +41,10 @@ def verdict_of(run: Run) -> Verdict:
         return Verdict(
             "open", mark, f"The run {where} {how}; this page shows what was written until then.{_so_far(run)}"
         )
+    if run.command == "bisect-runtime":
+        mark = "Right on the newest" if run.answer == "pass" else "Wrong on the newest"
+        said = " ".join(name(note, 400) for note in run.notes)
+        return Verdict("good" if run.answer == "pass" else "bad", mark, f"Releases of the runtime: {said}")
     if run.answer == "culprits" and run.culprits:
         return _culprits(run, where)
     if run.answer == "pass" and run.outputs:

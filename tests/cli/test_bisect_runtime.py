@@ -105,6 +105,9 @@ def test_a_model_that_is_wrong_on_every_release(tmp_path: Path, scripted: dict[s
     record = read_run(folder)
     assert (record["command"], record["status"]) == ("bisect-runtime", "done")
     assert record["result"]["notes"] == answer.bisection.sentences()
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Wrong on the newest" in page
+    assert "Wrong on every release that was tested: 2.1.3, 2.2.0, 2.3.0." in page
 
 
 def test_a_release_that_cannot_be_had_is_passed_over(tmp_path: Path, scripted: dict[str, str]) -> None:
