@@ -92,6 +92,8 @@ class Investigator:
         group.findings = findings
         if group.part is not None:
             self._try_rewrites(group, group.part)
+        else:  # it fails in the whole model only: there is nothing smaller to ask
+            group.unasked += BY_CAUSE[group.cause]
 
     def fails_alone(self, culprit: Culprit) -> bool:
         """Whether a culprit fails by itself on the exact inputs."""
@@ -122,7 +124,7 @@ class Investigator:
                 group.note(f"with its neighbours, {len(part.places)} ops", seen)
                 group.part = part
                 return replace(findings, failing=seen)
-        group.trials.append(Trial("with its neighbours, a few steps around", "right"))
+        group.trials.append(Trial("with its neighbours, as far as they were tried", "right"))
         return findings
 
     def _up_the_ladder(self, group: Group, part: Part, findings: Findings) -> Findings:

@@ -1,7 +1,7 @@
 """The smallest neighbourhood in which a culprit fails that is right by itself.
 
-Tried in order: its readers, its feeders, both; one step away, then two, up to `FARTHEST`. Readers come first since what
-is fused into a kernel mostly follows it, and since a loss below float16's range shows only in what reads it.
+Tried in order: its readers, its feeders, both; one step away, then more, as `STEPS` has it. Readers come first since
+what is fused into a kernel mostly follows it, and since a loss below float16's range shows only in what reads it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from harness.graph.model import Graph
 
-FARTHEST = 4
+# A delegate fuses patterns of ten ops (a LayerNorm with scale and offset).
+STEPS = (1, 2, 3, 4, 8, 16)
 # More ops than this are no neighbourhood.
 MOST_OPS = 64
 
@@ -18,7 +19,7 @@ MOST_OPS = 64
 def neighbourhoods(graph: Graph, ops: frozenset[int]) -> Iterator[frozenset[int]]:
     """Sets of ops around `ops`, each larger than what was yielded before in its direction, none twice."""
     seen = {ops}
-    for steps in range(1, FARTHEST + 1):
+    for steps in STEPS:
         after, before = _reached(graph, ops, steps, forward=True), _reached(graph, ops, steps, forward=False)
         for around in (after, before, after | before):
             chosen = frozenset(ops | around)
