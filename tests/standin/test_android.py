@@ -18,10 +18,7 @@ from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.inputs import random_inputs
 from harness.job import Accelerator, Completed, Options, Rejected
-from harness.on_device import OnDevice
 from tests.standin.phone import Phone
-
-BROKEN = [bug for bug in CORPUS if "host" in bug.broken]
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +49,6 @@ def test_the_same_runtime_gives_the_same_bits(device: AndroidDevice, host: HostD
             assert values.tobytes() == there.outputs[name].tobytes(), (accelerator, name)
         assert (here.runtime, here.adapter) == (there.runtime, there.adapter)
         assert here.residency.full == there.residency.full
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("bug", BROKEN, ids=lambda bug: bug.name)
-def test_the_same_ops_are_blamed(phone: Phone, apk: Path, tmp_path: Path, bug: Bug) -> None:
-    answer = OnDevice(phone.serial, tmp_path, 120, PhoneOptions(apk)).localize(bug.build())
-    assert tuple((c.record.index, c.record.op, c.cause) for c in answer.culprits) == bug.culprits
 
 
 class TestWhatARunTells:
