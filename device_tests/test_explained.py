@@ -11,6 +11,7 @@ import pytest
 
 from device_tests.corpus import CORPUS, OLD, Bug
 from harness.devices.host import release_environment
+from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
 from harness.localize.result import Localization
@@ -123,3 +124,51 @@ def test_the_parts_of_a_chain_run_by_themselves(on_device: OnDevice, python: Pat
 
 def test_every_bug_of_the_corpus_is_explained_somewhere() -> None:
     assert {bug.name for bug in CORPUS if bug.culprits and OLD in bug.broken} == set(EXPLAINED)
+
+
+def layernorm_with_its_mean() -> Model:
+    """LayerNorm with scale and offset, as the delegate fuses it, whose mean is an output as well: it reads zeros."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 64, 256))
+    mean = graph.reduce("MEAN", x, 2)
+    centred = graph.binary("SUB", x, mean)
+    square = graph.reduce("MEAN", graph.binary("MUL", centred, centred), 2)
+    spread = graph.unary("RSQRT", graph.binary("ADD", square, graph.constant([1e-5])))
+    scaled = graph.binary("MUL", graph.binary("MUL", centred, spread), graph.constant(np.ones(256)))
+    graph.output(graph.binary("ADD", scaled, graph.constant(np.ones(256))), "y")
+    graph.output(mean, "mean")
+    return graph.build()
+
+
+def product_with_itself() -> Model:
+    """A BATCH_MATMUL of a tensor with itself, which ends the delegate's process."""
+    graph = GraphBuilder()
+    x = graph.unary("TANH", graph.input("x", (1, 8, 32, 32)))
+    graph.output(graph.softmax(graph.unary("ABS", graph.batch_matmul(x, x))), "y")
+    return graph.build()
+
+
+@pytest.mark.slow
+def test_a_tensor_inside_a_fused_pattern_is_wrong_in_context_and_is_mended(on_device: OnDevice, python: Path) -> None:
+    answer = on_device.localize(layernorm_with_its_mean(), explain=True)
+    if on_device.name != "host":
+        assert answer.status in ("pass", "culprits")
+        return
+    (culprit,) = answer.culprits
+    assert (culprit.record.op, culprit.cause, culprit.signature) == ("MEAN", "context", "all zeros")
+    assert "an output of its own, copied from what is read" in {r.name for r in culprit.remedies if r.ok}
+    done = run_script(python, Path(culprit.reproducer or "") / "reproduce.py")
+    assert (done.returncode, "WRONG" in done.stdout) == (1, True), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_an_op_that_ends_the_process_is_named_and_its_script_dies_too(on_device: OnDevice, python: Path) -> None:
+    if on_device.name != "host":
+        assert on_device.audit(product_with_itself()).total == 4
+        return
+    (culprit,) = on_device.localize(product_with_itself(), explain=True).culprits
+    assert (culprit.record.index, culprit.record.op, culprit.cause) == (1, "BATCH_MATMUL", "crash")
+    assert "copies between the op and its neighbours" in {r.name for r in culprit.remedies if r.ok}
+    done = run_script(python, Path(culprit.reproducer or "") / "reproduce.py")
+    assert done.returncode != 0
+    assert "right" not in done.stdout and "WRONG" not in done.stdout
