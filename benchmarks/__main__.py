@@ -42,12 +42,12 @@ def main() -> int:
         for number in range(rounds):
             console.print(f"[dim]round {number + 1} of {rounds}: one cold run, one cold localization[/]")
             plain.append(harness("run", *words, cold=True))
-            found.append(harness("localize", *words, cold=True))
+            found.append(harness("localize", *words, "--no-explain", cold=True))
         console.print("[dim]one dump[/]")
         dumped = harness("dump", *words, cold=False)
     table = Table("command", "exit", "seconds", "times a cold run", "peak memory", "device compiles")
     base = statistics.median(cost.seconds for cost in plain)
-    rows = [("run", plain), ("localize", found), ("dump (warm shader cache)", [dumped])]
+    rows = [("run", plain), ("localize --no-explain", found), ("dump (warm shader cache)", [dumped])]
     for name, costs in rows:
         seconds = statistics.median(cost.seconds for cost in costs)
         peak = max(cost.peak_bytes for cost in costs)
