@@ -114,6 +114,24 @@ def test_a_culprit_that_was_found_without_taps_stands_on_its_own_failure(samples
     )
 
 
+def test_an_op_that_ends_the_process_is_said_to_be_found_by_windows(samples: Samples) -> None:
+    fatal = samples.culprit(
+        2, cause="crash", signature=None, local_error=None, ratio=None, certified=False, isolated=True
+    )
+    result = samples.localization(culprits=[fatal], certified=False, outputs=[], explained=[])
+    found = verdict_of(parse_run(samples.record(result=result)))
+    assert "BATCH_MATMUL #2 — it ends the process" in found.sentence
+    (support,) = found.support
+    assert support.startswith("The model does not run as it is, so it was cut into windows")
+
+
+def test_paths_of_a_run_are_told_from_its_folder_on(samples: Samples) -> None:
+    remedy = {"name": "r", "ok": True, "path": "/far/results/run/remedies/r.tflite"}
+    suspect = samples.culprit(2, reproducer="results/run/reproducers/0002-PAD", remedies=[remedy])
+    (culprit,) = parse_run(samples.record(result=samples.localization(culprits=[suspect]))).culprits
+    assert (culprit.reproducer, culprit.remedies[0].path) == ("reproducers/0002-PAD", "remedies/r.tflite")
+
+
 def test_a_model_that_passes(samples: Samples) -> None:
     fine = {"status": "pass", "culprits": [], "explained": []}
     one = samples.localization(outputs=[samples.output(ok=True, ratio=2.682)], **fine)
