@@ -323,3 +323,14 @@ def test_fuzzed_frames_end_in_a_link_error_or_a_message() -> None:
     assert outcomes["error"] > 1500
     assert slowest < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+def test_a_link_tells_that_the_other_side_went_while_nothing_was_asked(wire: Wire) -> None:
+    assert not wire.link.ended()
+    wire.there.sendall(b"x")
+    assert not wire.link.ended()  # and the byte is still to be read
+    assert bytes(wire.link._read(1, time.monotonic() + 1)) == b"x"
+    wire.there.close()
+    assert wire.link.ended()
+    wire.link.close()
+    assert wire.link.ended()

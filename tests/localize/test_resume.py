@@ -18,6 +18,7 @@ import pytest
 
 from harness.devices.base import Device, Sink
 from harness.devices.execute import make_job
+from harness.devices.worker import NO_READING
 from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -301,6 +302,16 @@ class TestFailingProbes:
         device, _, outcome = self.failing(tmp_path, [full])
         assert outcome == full
         with opened(tmp_path, device) as again:
+            assert isinstance(again.device.run(job_of("y")), Completed)
+
+    def test_a_runtime_that_lost_patience_is_asked_again(self, tmp_path: Path) -> None:
+        impatient = Rejected(f"{NO_READING} (code=3)")
+        device, _, outcome = self.failing(tmp_path, [impatient] * 2)
+        assert isinstance(outcome, Completed)
+        assert len(device.jobs) == 3
+        device, _, outcome = self.failing(tmp_path / "other", [impatient] * 3)
+        assert outcome == impatient
+        with opened(tmp_path / "other", device) as again:
             assert isinstance(again.device.run(job_of("y")), Completed)
 
     def test_a_machine_that_went_down_twice_in_one_probe_is_remembered(
