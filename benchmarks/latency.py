@@ -44,8 +44,8 @@ from harness.latency.validity import flaws, steady_rounds
 console = Console(highlight=False, soft_wrap=True)
 
 LIMITS = {"cpu": 0.02, "gpu": 0.05}
-BARE_LAYERS = {"cpu": 200, "gpu": 20}
-BARE_SAMPLES = {"cpu": 360, "gpu": 96}
+BARE_LAYERS = {"cpu": 40, "gpu": 4}
+BARE_SAMPLES = {"cpu": 1440, "gpu": 360}
 FALSE_LIMIT, FOUND_LIMIT = 2, 38
 
 
@@ -149,7 +149,7 @@ def bare(seconds: float) -> bool:
             }
             model = layers(BARE_LAYERS[accelerator])
             pair = [subject(model, name, accelerator) for name in kinds]
-            plan = Plan(samples=BARE_SAMPLES[accelerator], seconds=seconds, rounds=24, replications=1)
+            plan = Plan(samples=BARE_SAMPLES[accelerator], seconds=seconds, rounds=36, replications=1)
             ours, loop = measure(pair, plan, lambda name, kinds=kinds: kinds[name]())  # type: ignore[misc]
         figures = [latency([s for s in one.timed() if s.phase == "steady"])["total"].p50 for one in (ours, loop)]
         found = compared(ours, loop)
@@ -214,7 +214,7 @@ def main() -> int:
     if given.seconds is not None:
         plan = replace(plan, seconds=given.seconds)
     if given.what == "bare":
-        return 0 if bare(given.seconds or 3.0) else 1
+        return 0 if bare(given.seconds or 2.0) else 1
     if given.what == "verdicts":
         return 0 if verdicts(given.count, plan, given.keep) else 1
     from benchmarks.latency_models import compare_models

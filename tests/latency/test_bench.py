@@ -169,7 +169,7 @@ class TestMatrix:
 class TestCommandLine:
     def test_a_benchmark_and_one_against_it(self, cli: Cli, tmp_path: Path, layers: Callable[[int], Model]) -> None:
         model = write_model(tmp_path, layers(2))
-        words = ("bench", model, "--accelerator", "cpu", "--samples", 40, "--seconds", 0.5, "--json")
+        words = ("bench", model, "--accelerator", "cpu", "--samples", 40, "--seconds", 0, "--replications", 1, "--json")
         said = cli(*words)
         (cell,) = said.json["cells"]
         assert said.code == (0 if cell["valid"] else 4)
@@ -200,7 +200,8 @@ class TestCommandLine:
     def test_a_person_reads_the_latency_and_whether_it_counts(
         self, cli: Cli, tmp_path: Path, layers: Callable[[int], Model]
     ) -> None:
-        said = cli("bench", write_model(tmp_path, layers(1)), "--accelerator", "cpu", "--samples", 20, "--seconds", 0)
+        words = ("--accelerator", "cpu", "--samples", 20, "--seconds", 0, "--replications", 1, "--no-accuracy")
+        said = cli("bench", write_model(tmp_path, layers(1)), *words)
         assert said.out.splitlines()[0].split() == ["cell", "p50", "ms", "[95", "%]", "p90", "p99", "outputs"]
         assert said.out.splitlines()[1].startswith("model host cpu ")
         assert ("invalid" in said.out.splitlines()[1]) == (said.code == 4)

@@ -48,11 +48,11 @@ class TestDistribution:
 
     def test_the_interval_covers_the_truth_about_as_often_as_it_says(self) -> None:
         covered = 0
-        for seed in range(100):
+        for seed in range(40):
             rng = np.random.default_rng(seed)
             found = distribution([rng.lognormal(0, 0.3, 10) for _ in range(30)]).p50
             covered += found.low <= 1.0 <= found.high
-        assert 88 <= covered <= 100
+        assert 34 <= covered <= 40
 
     def test_samples_that_share_their_rounds_disturbance_give_a_wider_interval(self) -> None:
         rng = np.random.default_rng(1)
@@ -92,12 +92,12 @@ class TestWords:
 
     def test_runs_of_different_times_give_the_same_words(self) -> None:
         same, slower = [], []
-        for seed in range(20):
+        for seed in range(8):
             old = [disturbed(12, 3000 + 10 * seed + r) for r in range(3)]
             same.append(compare_apart([disturbed(12, 7000 + 10 * seed + r) for r in range(3)], old).verdict)
             slower.append(compare_apart([disturbed(12, 9000 + 10 * seed + r, 1.1) for r in range(3)], old).verdict)
         assert set(same) <= {"same", "cannot tell"}
-        assert slower.count("slower") >= 19
+        assert slower.count("slower") == 8
 
     def test_processes_that_differ_among_themselves_leave_it_open(self) -> None:
         # Each of three processes sits at its own level: 10 % between two runs is no news then.
