@@ -3,8 +3,9 @@
     python -m benchmarks.phone --device pixel8a
     python -m tests.standin python -m benchmarks.phone --device pixel8a      # without a phone
 
-Rounds are interleaved and medians compared. A transfer through the app is the whole job, checksums on both sides
-included, less what the app itself timed (write, run, read); push and pull are whole `adb` commands.
+Rounds are interleaved and medians compared. To the app: from the frame's first byte until the last is taken; from the
+app: from the frame's first byte here until its checksum is checked. Push and pull are whole `adb` commands. What the
+app does between (converting, computing) is not in either.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from harness.devices.android import AndroidDevice
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
+from harness.devices.link import PROTOCOL, Array, Link, Message
 from harness.devices.registry import find_phone, open_device
+from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.job import Job, Options
 
 ROWS, COLUMNS = 25600, 1024
 SIZE = ROWS * COLUMNS * 4
 SHARE_LIMIT = 0.7
+LONGEST = 120.0
 ROUND_TRIP_LIMIT_MS = 10.0
 THERE = "/data/local/tmp/harness-benchmark"
 CPU = Options("cpu")
@@ -43,20 +48,23 @@ def main() -> int:
     given = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder, open_device(given.device) as device:
+        if not isinstance(device, AndroidDevice):
+            raise UsageError(f"'{given.device}' is no phone.", "Give --device pixel8a or a serial.")
+        round_trip, model_bytes, sent = _tiny(device)
+        device.rest()
         file = Path(folder) / "data"
         file.write_bytes(os.urandom(SIZE))
         adb = find_phone(given.device)
+        pipe = Pipe(device)
         up, down = _upload(), _download()
-        for job in (up, down):
-            completed(device, job, "warming up")
         seconds: dict[str, list[float]] = {"push": [], "pull": [], "to the app": [], "from the app": []}
         for _ in range(given.rounds):
-            seconds["push"].append(_timed(lambda: adb.call("push", str(file), THERE, seconds=120)))
-            seconds["to the app"].append(_transfer(device, up))
-            seconds["pull"].append(_timed(lambda: adb.call("pull", THERE, f"{file}.back", seconds=120)))
-            seconds["from the app"].append(_transfer(device, down))
+            seconds["push"].append(_timed(lambda: adb.call("push", str(file), THERE, seconds=LONGEST)))
+            seconds["to the app"].append(pipe.seconds(up)[0])
+            seconds["pull"].append(_timed(lambda: adb.call("pull", THERE, f"{file}.back", seconds=LONGEST)))
+            seconds["from the app"].append(pipe.seconds(down)[1])
+        pipe.close()
         adb.shell("rm", "-f", THERE)
-        round_trip, model_bytes, sent = _tiny(device)
     rate = {name: SIZE / 1e6 / statistics.median(values) for name, values in seconds.items()}
     table = Table("100 MB", "median MB/s", "all rounds, s")
     for name, values in seconds.items():
@@ -82,7 +90,7 @@ def main() -> int:
 def _upload() -> Job:
     """100 MB in, next to nothing out."""
     graph = GraphBuilder()
-    graph.output(graph.reduce("MAX", graph.reduce("MAX", graph.input("x", (ROWS, COLUMNS)), 0), 0), "y")
+    graph.output(graph.reduce("REDUCE_MAX", graph.reduce("REDUCE_MAX", graph.input("x", (ROWS, COLUMNS)), 0), 1), "y")
     return make_job(graph.build(), {"x": np.ones((ROWS, COLUMNS), np.float32)}, CPU, timeout=120)
 
 
@@ -93,11 +101,58 @@ def _download() -> Job:
     return make_job(graph.build(), {"x": np.ones((ROWS, 1), np.float32)}, CPU, timeout=120)
 
 
-def _transfer(device: Device, job: Job) -> float:
-    began = time.perf_counter()
-    done = completed(device, job, "moving data")
-    whole = time.perf_counter() - began
-    return whole - sum(s.write_ns + s.run_ns + s.read_ns for s in done.samples) / 1e9 - done.compile_ns / 1e9
+class Timed(Link):
+    """A link that remembers when a frame began to arrive."""
+
+    began = 0.0
+
+    def receive(self, deadline: float | None = None, limit: int = 1 << 32) -> Message:
+        """As ever."""
+        self._wait(write=False, deadline=deadline)
+        self.began = time.perf_counter()
+        return super().receive(deadline, limit)
+
+
+class Pipe:
+    """Requests to the app, one after another, with the time that their large frame takes."""
+
+    def __init__(self, device: AndroidDevice) -> None:
+        self._link = Timed(device.launcher.start_plain())
+        self._ask("hello", protocol=PROTOCOL)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._link.close()
+
+    def seconds(self, job: Job) -> tuple[float, float]:
+        """(to the app, from the app) of one run."""
+        self._ask("put", [("model", np.frombuffer(job.model, np.uint8))], sha256=job.sha256)
+        options = {"accelerator": "cpu", "precision": "default", "threads": 0}
+        began = time.perf_counter()
+        self._link.send(
+            "run",
+            1,
+            time.monotonic() + LONGEST,
+            list(job.inputs.items()),
+            sha256=job.sha256,
+            options=options,
+            outputs=[port.name for port in job.outputs],
+            positions=[port.position for port in job.outputs],
+            warmup=0,
+            iterations=1,
+            final=False,
+        )
+        sent = time.perf_counter() - began
+        output = self._link.receive(time.monotonic() + LONGEST)
+        received = time.perf_counter() - self._link.began
+        assert output.type == "output", output.fields
+        assert self._link.receive(time.monotonic() + LONGEST).type == "completed"
+        return sent, received
+
+    def _ask(self, kind: str, payloads: Sequence[tuple[str, Array]] = (), **fields: object) -> None:
+        self._link.send(kind, 1, time.monotonic() + LONGEST, payloads, **fields)
+        answer = self._link.receive(time.monotonic() + LONGEST)
+        assert answer.type == kind, answer.fields
 
 
 def _timed(do: Callable[[], object]) -> float:

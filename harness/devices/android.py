@@ -76,6 +76,10 @@ class AndroidLauncher:
         Raises:
             DeviceError: one of these cannot be done; the sentence says which.
         """
+        return Link(self.start_plain())
+
+    def start_plain(self) -> socket.socket:
+        """As :meth:`start`, the connection without the wire's frames. Raises DeviceError."""
         self._lock.take()
         boot_id = bring_back(self._adb, progress=self._progress)
         if boot_id != self._boot_id:
@@ -94,7 +98,7 @@ class AndroidLauncher:
             raise DeviceError(f"The app does not start on {self._adb.serial}: {last}.", "Look at `adb logcat`.")
         self._pid = self._wait_for_pid()
         self._logcat.follow(self._adb, self._pid)
-        return Link(self._connect(self._pid, deadline))
+        return self._connect(self._pid, deadline)
 
     def death(self) -> tuple[str, str] | None:
         """How the app ended, if it did within a second; its tombstone goes to the log."""

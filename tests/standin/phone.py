@@ -24,6 +24,7 @@ from typing import Any
 
 import harness
 from harness.devices.adb import Adb, Server
+from harness.devices.host import cache_folder
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
 
@@ -68,7 +69,10 @@ class Phone:
             shim.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {HERE}/shims.py {name} "$@"\n', "utf-8")
             shim.chmod(0o755)
         (folder / "boot_id").write_text(f"{uuid.uuid4()}\n", "ascii")
-        self.write("app", app)
+        # Shaders outlive the phone: a software GPU compiles them for longer than anything else takes.
+        shaders = cache_folder() / "standin" / "shaders"
+        shaders.mkdir(parents=True, exist_ok=True)
+        self.write("app", {"command": list(app), "shaders": str(shaders)})
         self.write(
             "properties",
             {

@@ -245,13 +245,15 @@ def start(socket: str) -> int:
     folder = Path("/data/data") / PACKAGE
     folder.mkdir(parents=True, exist_ok=True)
     log = STATE / f"log-{time.time_ns()}.log"
-    command = [socket if word == "{socket}" else word for word in read("app")]
+    app = read("app")
+    command = [socket if word == "{socket}" else word for word in app["command"]]
     environment = {
         "HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
         "STANDIN_LOGCAT": str(log),
         "STANDIN_CACHE": str(folder / "cache"),
         "STANDIN_DEVICE": read("properties")["ro.product.device"],
+        "MESA_SHADER_CACHE_DIR": app["shaders"],
     }
     begun, started = os.pipe()
     if os.fork():

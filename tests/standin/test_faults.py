@@ -88,6 +88,11 @@ def soon(do: Callable[[], object], seconds: float = 0.3) -> threading.Timer:
     return timer
 
 
+def stopped(task: Path) -> bool:
+    """Whether a thread has taken notice of SIGSTOP."""
+    return (task / "stat").read_text("ascii").rsplit(")", 1)[1].split()[0] == "T"
+
+
 class TestTheApp:
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
     def test_ended_by_a_signal_is_a_crash_with_its_name(
@@ -110,6 +115,8 @@ class TestTheApp:
         works()
         hung = phone.pid
         os.kill(hung, signal.SIGSTOP)
+        while not all(stopped(task) for task in Path(f"/proc/{hung}/task").iterdir()):
+            time.sleep(0.01)
         outcome = device.run(make_job(plus_one, {"x": ONES}, CPU, timeout=1))
         assert isinstance(outcome, TimedOut)
         assert outcome.seconds == 1
@@ -133,7 +140,7 @@ class TestTheApp:
         monkeypatch.setattr(android, "PROCESS_SECONDS", 1.0)
         device.rest()
         command = phone.read("app")
-        phone.write("app", ["/bin/false"])
+        phone.write("app", command | {"command": ["/bin/false"]})
         with pytest.raises(DeviceError, match=r"^The app (does not stay alive|ended as it started) on "):
             device.run(quick)
         phone.write("app", command)
