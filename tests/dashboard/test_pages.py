@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,14 @@ from harness.dashboard.findings import findings, site_verdict, speed
 from harness.dashboard.plots import percent
 from harness.dashboard.series import group
 from harness.report import page as report_page
+from tests.colours import contrast
 from tests.pages import Node, parse
 
 if TYPE_CHECKING:
     from tests.dashboard.conftest import Facts
+
+
+LANE_COLOUR = re.compile(r"--(\w+): (#[0-9a-f]{6});")
 
 
 def squeezed(node: Node) -> str:
@@ -125,11 +130,17 @@ def test_speed_is_told_in_words(ratio: float, told: str) -> None:
 
 
 def test_templates_place_no_value_in_a_script_or_style_and_never_switch_escaping_off() -> None:
-    import re
-
     for path in (*pages.TEMPLATES.iterdir(), *report_page.TEMPLATES.iterdir()):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\|\s*safe|autoescape", text), path.name
         if path.name.endswith((".css.j2", ".js.j2")):
             assert not re.search(r"\{\{|\{%(?! include \"style.css.j2\")", text), path.name
         assert not re.findall(r"https?:|url\(|@import|fetch\(|import\(|XMLHttpRequest|innerHTML", text), path.name
+
+
+def test_lane_colours_stand_out_from_the_page_in_both_schemes() -> None:
+    style = (pages.TEMPLATES / "dashboard.css.j2").read_text(encoding="utf-8")
+    light, dark, printed = (dict(LANE_COLOUR.findall(part)) for part in re.findall(r":root \{[^}]*--cpu[^}]*\}", style))
+    assert light == printed and set(light) == set(dark) == {"cpu", "gpu", "npu"}
+    assert all(contrast(colour, "#ffffff") >= 4.5 for colour in light.values())
+    assert all(contrast(colour, "#0f1317") >= 4.5 for colour in dark.values())

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from harness.report.page import TEMPLATES
+from tests.colours import contrast
 
 STYLE = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
 SCHEMES = ["light", "dark", "print"]
@@ -31,20 +32,6 @@ def colours(scheme: str) -> dict[str, str]:
         block = STYLE[at : STYLE.index("}", at)]
         found |= dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,8});", block))
     return found
-
-
-def luminance(colour: str) -> float:
-    digits = colour[1:]
-    if len(digits) == 3:
-        digits = "".join(d * 2 for d in digits)
-    channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_contrast_is_measured_as_wcag_defines_it() -> None:
