@@ -167,7 +167,7 @@ class _Shrinker:
                 for name, values in whole.inputs.items()
             }
             return self._settled(Specimen(model, inputs))
-        except (HarnessError, ValueError):
+        except (HarnessError, ValueError, AttributeError, IndexError):
             return None  # the ops do not go together in that size
 
     def _settled(self, specimen: Specimen) -> Specimen | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness.graph.model import Model, Op
-from harness.graph.rebuild import Rebuild
+from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rescale import rescale
 from harness.remedies.same_meaning import (
     apart,
@@ -18,14 +18,24 @@ from harness.remedies.same_meaning import (
 )
 from harness.remedies.split_sum import split_sum
 
+# What a rewrite meets in ops of a form that no converter writes: options, operands or axes that are not there.
+_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A way to write some ops of a model anew; same meaning, same ports. `apply` takes the model, the ops, and the
+    """A way to write some ops of a model anew; same meaning, same ports. `how` takes the model, the ops, and the
     largest magnitude of each tensor in the exact run, and raises CannotRewrite where the ops are not of its kind."""
 
     name: str
-    apply: Callable[[Model, frozenset[int], Mapping[int, float]], Model]
+    how: Callable[[Model, frozenset[int], Mapping[int, float]], Model]
+
+    def apply(self, model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+        """The model with these ops written anew. Raises CannotRewrite."""
+        try:
+            return self.how(model, ops, peaks)
+        except _ODD as error:
+            raise CannotRewrite(f"the op is of an odd form ({type(error).__name__}: {error})") from None
 
 
 def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int], Mapping[int, float]], Model]:

@@ -182,6 +182,15 @@ def test_an_output_that_float16_cannot_hold_is_said_to_need_its_own_scale(evalua
         catalogue.RESCALE.apply(model, frozenset({0}), peaks_of(model, evaluate))
 
 
+@pytest.mark.parametrize("rewrite", [catalogue.SPLIT_SUM, catalogue.SIMPLER, catalogue.RANK_4])
+def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> None:
+    model = _one(lambda g: g.reduce("MEAN", g.input("x", (2, 3, 64)), 2))
+    model.root.subgraphs[0].operators[0].inputs = np.asarray([0], np.int32)
+    model.edited()
+    with pytest.raises(CannotRewrite, match="odd form"):
+        rewrite.apply(model, frozenset({0}), {})
+
+
 @pytest.mark.parametrize(
     ("rewrite", "build", "why"),
     [
