@@ -339,7 +339,9 @@ def logcat(words: list[str]) -> int:
     sys.stdout.write("--------- beginning of main\n")
     with Path(known["log"]).open(encoding="utf-8", errors="replace") as log:
         rest, level = "", "I"
-        while True:
+        # adbd ends a shell whose client has gone; what the shell had started is then another's, and nobody reads on.
+        shell = os.getppid()
+        while os.getppid() == shell:
             new = log.read()
             rest += new
             *lines, rest = rest.split("\n")
@@ -348,7 +350,8 @@ def logcat(words: list[str]) -> int:
                 sys.stdout.write(shown)
             sys.stdout.flush()
             if not new:
-                time.sleep(0.002)
+                time.sleep(0.005)
+    return 0
 
 
 def as_logged(line: str, pid: int, level: str) -> tuple[str, str]:
