@@ -7,7 +7,7 @@ mount -t tmpfs -o mode=755 none "$ROOT"
 for entry in /*; do
     there=$ROOT$entry
     if [ -L "$entry" ]; then
-        cp -a "$entry" "$there"
+        cp -P "$entry" "$there" # not its owner, who may be nobody in here
     elif [ -d "$entry" ] && [ "$entry" != /data ] && [ "$entry" != /system ]; then
         mkdir "$there"
         mount --rbind "$entry" "$there"
