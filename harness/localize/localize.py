@@ -128,15 +128,19 @@ class _Localizer:
             return culprits, explained, {}
         readings = self._readings_of(look, culprits)
         neighbours = any(a.tensor in b.feeds for a in readings.values() for b in readings.values())
+        harmless = any(all(impact.judgement.ok for impact in c.impact) for c in culprits)
         sure = all(c.certified for c in culprits) and accounts_for(explained, first.outputs)
-        if sure and explains(explained, first.outputs) and not neighbours:
+        if sure and explains(explained, first.outputs) and not neighbours and not harmless:
             return culprits, explained, {}
         alone = self._alone(local, {r: reading for r, reading in readings.items() if len(reading.ops) == 1})
         fails = [replace(c, isolated=True) for c in culprits if c.record in alone and not alone[c.record].ok]
         if not fails or not sure:
             return culprits, explained, alone
         if len(fails) < len(culprits):
-            impact = ImpactProbe(local, first.ideal).of([readings[c.record] for c in fails])
+            # What only looked wrong is not believed where another rests on it either.
+            lies = {c.record.tensor for c in culprits} - {c.record.tensor for c in fails}
+            readings = self._readings_of(replace(look, read=look.read - lies), fails)
+            impact = ImpactProbe(local, first.ideal).of(list(readings.values()))
             if not (accounts_for(impact, first.outputs) and explains(impact, first.outputs)):
                 return culprits, explained, alone
             kept = {c.record for c in fails}

@@ -84,12 +84,13 @@ class InProcess(Device):
         return Completed(outputs, Residency(True), samples, 1, compiled, "0.0.0", "in process", "")
 
 
-def evaluated(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluated(model: Model | bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a model's first signature from the kernels that no delegate replaces."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=plain, num_threads=1)
+    content = model.to_bytes() if isinstance(model, Model) else model
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=plain, num_threads=1)
     runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
     ports = set(runner.get_input_details())
     assert set(inputs) == ports, f"{set(inputs)} came for {ports}"

@@ -268,6 +268,49 @@ class TestDoubtfulDevices:
         assert named(answer) == exactly([culprit]), answer.notes
         assert answer.certified == (liar != 4)  # 4 feeds 5, so that the verdict on 5 rests on it
 
+    @pytest.mark.parametrize("culprit", [5, 16])
+    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
+    def test_two_kinds_of_tap_that_lie_alike_do_not_convict_a_right_op(
+        self, find: Localize, liar: int, culprit: int
+    ) -> None:
+        device = TapLiar(ATTENTION, {RESULTS[culprit]: LOUD}, {RESULTS[liar]: ("copy", "direct")})
+        answer = find(device, ATTENTION)
+        assert named(answer) == exactly([culprit]), answer.notes
+        assert any("not believed" in note or "right alone" in note for note in answer.notes) or not answer.certified
+
+    def test_two_neighbours_whose_taps_lie_alike_do_not_convict(self, find: Localize) -> None:
+        lies: dict[int, tuple[str, ...]] = {RESULTS[7]: ("copy", "direct"), RESULTS[8]: ("copy", "direct")}
+        answer = find(TapLiar(ATTENTION, {RESULTS[15]: LOUD}, lies), ATTENTION)
+        assert named(answer) == exactly([15]), answer.notes
+
+    @pytest.mark.parametrize("culprit", [3, 7, 12])
+    def test_a_fault_that_appears_only_under_taps_names_no_op(self, find: Localize, culprit: int) -> None:
+        """The model itself is wrong because of another op."""
+        tapped = is_tapped(ATTENTION)
+
+        class Induced(Half):
+            def prepared(self, job: Job) -> bytes:
+                self.faults = {RESULTS[5]: LOUD} | ({RESULTS[culprit]: SCALED} if tapped(job) else {})
+                return super().prepared(job)
+
+        answer = find(Induced(ATTENTION, {}), ATTENTION)
+        assert named(answer) == exactly([5]), answer.notes
+        assert not answer.certified
+
+    @pytest.mark.parametrize("culprit", [3, 12])
+    def test_a_right_model_stays_right_whatever_taps_would_do(self, find: Localize, culprit: int) -> None:
+        answer = find(Half(ATTENTION, {RESULTS[culprit]: SCALED}, sees=is_tapped(ATTENTION)), ATTENTION)
+        assert (answer.status, answer.device_compiles) == ("pass", 1)
+
+    def test_right_only_the_first_time_is_not_right(self, find: Localize) -> None:
+        class FirstTime(Half):
+            def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
+                return outputs if len(self.jobs) == 1 else {n: v * 0 for n, v in outputs.items()}
+
+        answer = find(FirstTime(ATTENTION, {}), ATTENTION)
+        assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
+        assert any("right only the first time" in note for note in answer.notes)
+
     @pytest.mark.parametrize("liar", [1, 4, 13])
     def test_a_fault_that_hides_while_a_tap_lies_about_another_op(self, find: Localize, liar: int) -> None:
         device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, {RESULTS[liar]: ("copy",)})
@@ -276,6 +319,39 @@ class TestDoubtfulDevices:
         answer = find(device, ATTENTION)
         assert named(answer) == exactly([5]), answer.notes
         assert not answer.certified
+
+
+class TestBehindNan:
+    @pytest.mark.parametrize(("first", "second"), [(1, 9), (9, 17), (3, 4)])
+    def test_a_fault_behind_nan_is_found_by_itself(self, find: Localize, first: int, second: int) -> None:
+        answer = find(Half(ATTENTION, {RESULTS[first]: NAN, RESULTS[second]: NAN}), ATTENTION)
+        assert named(answer) == exactly([first, second]), answer.notes
+        assert [c.certified for c in answer.culprits] == [True, False]
+        assert answer.culprits[1].isolated
+        assert answer.device_compiles == 4
+
+
+class TestSinglePrecision:
+    @staticmethod
+    def nearly_cancelling() -> Model:
+        """x - tanh(x) of small x: nothing is left but the rounding of the two."""
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 64))
+        small = graph.binary("MUL", x, graph.constant([0.01]))
+        graph.output(graph.binary("SUB", small, graph.unary("TANH", small)), "y")
+        return graph.build()
+
+    def test_what_the_rounding_of_intermediates_explains_is_no_fault(self, find: Localize) -> None:
+        model = self.nearly_cancelling()
+        tanh = model.graph().ops[1].outputs[0]
+        answer = find(Half(model, {tanh: noisy(2.0**-21, 1)}), model, options=Options("gpu", "fp32"))
+        assert answer.status == "pass", answer.outputs
+
+    def test_what_it_does_not_explain_is(self, find: Localize) -> None:
+        model = self.nearly_cancelling()
+        tanh = model.graph().ops[1].outputs[0]
+        answer = find(Half(model, {tanh: noisy(2.0**-12, 1)}), model, options=Options("gpu", "fp32"))
+        assert named(answer) == exactly([1]), answer.notes
 
 
 class TestRange:
