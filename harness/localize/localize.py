@@ -27,6 +27,8 @@ from harness.numerics.verdict import FACTOR, Judgement
 # Ops that lose values below float16's range or come near their limit, tried for harm when nothing else is found; one
 # host run each.
 MOST_TRIED = 32
+# Culprits of which each is left out in turn to see whether the others explain the outputs; one host run each.
+MOST_LEFT_OUT = 8
 
 
 def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
@@ -46,6 +48,8 @@ class _Localizer:
         self.store = bench.run.tensors
         self.started = time.monotonic()
         self.notes: list[str] = []
+        self.asked_alone: set[Reading] = set()
+        self.by_itself: dict[Reading, Judgement] = {}
         self.compiles, self.runs = bench.device.compiles, bench.device.runs
 
     def answer(self) -> Localization:
@@ -67,7 +71,8 @@ class _Localizer:
         records = self._judge(local, readings)
         unchanged = self._outputs_unchanged(first, tapped)
         bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
-        look = look_again(bench.device, local, records, self._suspects(records), readings, read, budget=self.tap_budget)
+        doubtful = self._not_proven(local, records, readings)
+        look = look_again(bench.device, local, records, doubtful, readings, read, budget=self.tap_budget)
         look = self._believed(local, look)
         culprits, explained, records = self._convict(local, look, first, unchanged)
         culprits, explained, alone = self._confirmed(local, look, first, culprits, explained)
@@ -96,6 +101,23 @@ class _Localizer:
                 self.notes.append(f"Output '{output.name}' is wrong, and no culprit accounts for it.")
         status: Status = "culprits" if culprits else "unresolved"
         return self._finish(status, certified, first, culprits, explained, records)
+
+    def _not_proven(
+        self, local: LocalError, records: Sequence[OpRecord], readings: Sequence[Reading]
+    ) -> list[OpRecord]:
+        """Suspects to read a second way. Where NaN or infinity spreads, the ops it reaches have to be asked by
+        themselves in any case; a suspect that fails there too needs no second tap, and so this costs no compile."""
+        suspects = self._suspects(records)
+        by_key = {(r.tensor, r.from_output is None): r for r in readings}
+        chosen = {s: by_key[s.tensor, s.reading == "copy"] for s in suspects}
+        hidden = masked(self.graph, local.store, [r for r in readings if len(r.ops) == 1], local.beyond)
+        if not hidden:
+            return suspects
+        records_of = {(r.tensor, r.reading == "copy"): r for r in records}
+        wanted = {records_of[r.tensor, r.from_output is None]: r for r in hidden}
+        wanted |= {s: r for s, r in chosen.items() if len(r.ops) == 1}
+        alone = self._alone(local, wanted)
+        return [s for s in suspects if s not in alone or alone[s].ok]
 
     def _believed(self, local: LocalError, look: SecondLook) -> SecondLook:
         """Without the readings that their readers disprove; what read them is judged together with what made them."""
@@ -128,9 +150,9 @@ class _Localizer:
             return culprits, explained, {}
         readings = self._readings_of(look, culprits)
         neighbours = any(a.tensor in b.feeds for a in readings.values() for b in readings.values())
-        harmless = any(all(impact.judgement.ok for impact in c.impact) for c in culprits)
+        needless = self._some_needless(ImpactProbe(local, first.ideal), culprits, list(readings.values()), explained)
         sure = all(c.certified for c in culprits) and accounts_for(explained, first.outputs)
-        if sure and explains(explained, first.outputs) and not neighbours and not harmless:
+        if sure and explains(explained, first.outputs) and not neighbours and not needless:
             return culprits, explained, {}
         alone = self._alone(local, {r: reading for r, reading in readings.items() if len(reading.ops) == 1})
         fails = [replace(c, isolated=True) for c in culprits if c.record in alone and not alone[c.record].ok]
@@ -152,15 +174,31 @@ class _Localizer:
             return fails, impact, alone
         return fails, explained, alone
 
+    @staticmethod
+    def _some_needless(
+        probe: ImpactProbe, culprits: Sequence[Culprit], readings: Sequence[Reading], explained: Sequence[Impact]
+    ) -> bool:
+        """Whether the outputs are explained to the last rounding without one of the culprits."""
+        if any(all(impact.judgement.ok for impact in c.impact) for c in culprits):
+            return True
+        if not 2 <= len(culprits) <= MOST_LEFT_OUT or any(impact.unexplained for impact in explained):
+            return False
+        rests = [[r for r in readings if r is not left] for left in readings]
+        return any(all(i.unexplained == 0 for i in probe.of(rest)) for rest in rests)
+
     def _readings_of(self, look: SecondLook, culprits: Sequence[Culprit]) -> dict[OpRecord, Reading]:
         readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, look.read)}
         return {c.record: readings[c.record.tensor, c.record.reading == "copy"] for c in culprits}
 
     def _alone(self, local: LocalError, readings: dict[OpRecord, Reading]) -> dict[OpRecord, Judgement]:
         count = len(readings)
-        self.bench.progress.stage(f"{count} op(s) by themselves on {self.bench.device.name}", 2 + count * TAP_SECONDS)
-        found = Alone(self.bench.device, local).judge(list(readings.values()))
-        return {record: found[reading] for record, reading in readings.items() if reading in found}
+        if any(reading not in self.asked_alone for reading in readings.values()):
+            where = self.bench.device.name
+            self.bench.progress.stage(f"{count} op(s) by themselves on {where}", 2 + count * TAP_SECONDS)
+        asked = [reading for reading in readings.values() if reading not in self.asked_alone]
+        self.by_itself |= Alone(self.bench.device, local).judge(asked)
+        self.asked_alone.update(asked)
+        return {record: self.by_itself[r] for record, r in readings.items() if r in self.by_itself}
 
     def _behind_nan(self, local: LocalError, look: SecondLook, culprits: Sequence[Culprit]) -> list[Culprit]:
         """Ops that got NaN or infinity from a culprit, so that their own faults do not show: asked by themselves."""
@@ -263,7 +301,9 @@ class _Localizer:
                     cleared.append(suspect)
                 continue
             guilty.append(reading)
-            culprits.append(self._culprit(suspect, look.doubts.get(suspect, ""), impact, unchanged))
+            found = self._culprit(suspect, look.doubts.get(suspect, ""), impact, unchanged)
+            alone = self.by_itself.get(reading)
+            culprits.append(replace(found, isolated=alone is not None and not alone.ok))
         if cleared:
             self.notes.append(f"{len(cleared)} op(s) leave float16's range without harm to any output.")
         named = {c.record.tensor for c in culprits}

@@ -328,7 +328,7 @@ class TestBehindNan:
         assert named(answer) == exactly([first, second]), answer.notes
         assert [c.certified for c in answer.culprits] == [True, False]
         assert answer.culprits[1].isolated
-        assert answer.device_compiles == 4
+        assert answer.device_compiles <= 4
 
 
 class TestSinglePrecision:

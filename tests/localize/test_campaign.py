@@ -1,0 +1,77 @@
+"""A sample of the faults that `python -m benchmarks peers` plants all over the small decoder; all of them there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers import STRATEGIES, Peer, score
+from harness.localize.comparison import Bench
+from harness.localize.localize import localize
+from harness.localize.result import Localization
+from harness.results import RunFolder
+from tests.localize.campaign import Campaign, Trial
+from tests.localize.planted import GROUP, NAN, SCALED, SHIFTED
+from tests.localize.small_decoder import small_decoder
+
+
+@pytest.fixture(scope="module")
+def campaign() -> Campaign:
+    return Campaign(small_decoder())
+
+
+def answered(campaign: Campaign, trial: Trial, out: Path) -> Localization:
+    with RunFolder.create(out, "localize", "small", "half") as folder:
+        return localize(Bench(campaign.device(trial), campaign.host, folder), campaign.case(trial))
+
+
+def at(campaign: Campaign, kind: str, number: int) -> int:
+    return [op for op in campaign.graph.ops if op.name == kind][number].outputs[0]
+
+
+def test_every_op_of_the_decoder_can_be_made_faulty_in_some_way(campaign: Campaign) -> None:
+    assert len(campaign.plants) == len(campaign.graph.ops) > 300
+    assert all(campaign.plants.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("SOFTMAX", 2), ("CONV_2D", 1), ("TRANSPOSE", 20), ("FULLY_CONNECTED", 9)]
+)
+def test_a_fault_is_found_exactly(campaign: Campaign, tmp_path: Path, kind: str, number: int) -> None:
+    trial = Trial("single", ((at(campaign, kind, number), GROUP if kind == "CONV_2D" else SHIFTED),), seed=number)
+    answer = answered(campaign, trial, tmp_path)
+    assert {(c.record.first, c.record.index) for c in answer.culprits} == {(op, op) for op in trial.ops(campaign.graph)}
+    assert (answer.certified, answer.device_compiles) == (True, 3)
+
+
+def test_a_fault_behind_nan_is_found_too(campaign: Campaign, tmp_path: Path) -> None:
+    trial = Trial("pair", ((at(campaign, "DIV", 2), NAN), (at(campaign, "GELU", 1), SCALED)), seed=1)
+    answer = answered(campaign, trial, tmp_path)
+    assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
+    assert answer.device_compiles == 3
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_healthy_device_passes(campaign: Campaign, tmp_path: Path, seed: int) -> None:
+    answer = answered(campaign, Trial("healthy", (), seed), tmp_path)
+    assert (answer.status, answer.device_compiles) == ("pass", 1)
+
+
+def test_the_peers_search_as_described(campaign: Campaign) -> None:
+    trial = Trial("single", ((at(campaign, "BATCH_MATMUL", 3), GROUP),), seed=0)
+    found = {name: score(strategy, Peer(campaign, verdict), trial) for name, strategy, verdict in STRATEGIES}
+    ours, bisection, judged_bisection, _, judged_range, alone = found.values()
+    assert (ours.outcome, ours.compiles) == ("exact", 3)
+    # Under a verdict that does not trip over rounding, a single fault is found by each search, at a higher price.
+    assert [s.outcome for s in (bisection, judged_bisection, judged_range)] == ["exact"] * 3
+    assert all(6 <= s.compiles <= 20 for s in (bisection, judged_bisection, judged_range))
+    assert alone.compiles == len(campaign.graph.ops)
+
+
+@pytest.mark.slow
+def test_a_fault_at_every_twelfth_op_is_found_exactly(campaign: Campaign, tmp_path: Path) -> None:
+    for trial in list(campaign.at_every_op())[::12]:
+        if campaign.harms(trial):
+            answer = answered(campaign, trial, tmp_path)
+            assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph), trial.name(campaign.graph)
