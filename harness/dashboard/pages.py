@@ -255,7 +255,12 @@ def report_address(run: str, to_runs: str, bundled: bool, root: str = "") -> str
     """Where a run's report is, from a page that has `root` before the site's own addresses."""
     if bundled:
         return f"{root}reports/{row_id(run)}.html"
-    return f"{root}{to_runs}{quote(run.encode('utf-8', 'surrogateescape'), safe='')}/report.html"
+    return file_address(run, "report.html", to_runs, root)
+
+
+def file_address(run: str, file: str, to_runs: str, root: str = "") -> str:
+    """Where a file of a run's folder is, from such a page."""
+    return f"{root}{to_runs}{quote(run.encode('utf-8', 'surrogateescape'), safe='')}/{file}"
 
 
 def _when(started: str) -> str:
@@ -305,7 +310,7 @@ def _environment() -> Environment:
         "states": run_states,
         "tip": _tip,
     }
-    made.globals["report_address"] = report_address
+    made.globals |= {"report_address": report_address, "file_address": file_address}
     return made
 
 

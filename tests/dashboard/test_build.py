@@ -210,3 +210,11 @@ def test_a_page_of_thousands_of_runs_shows_the_newest_and_says_so(
     assert len(listed.one("table", id="run-table").all("tr")) == 4
     assert "The newest 3; 2 older ones are in the CSV." in listed.text
     assert "The 2 with the newest runs; 3 more are in the matrix." in parse(pages.overview(site)).text
+
+
+def test_a_benchmark_without_a_report_links_to_its_samples(bench: Bench, tmp_path: Path) -> None:
+    folder = bench(tmp_path / "r", 0)
+    (folder / "report.html").unlink()
+    build(tmp_path / "r", tmp_path / "site")
+    row = parse((tmp_path / "site" / "runs.html").read_text()).one("table", id="run-table").all("tr")[1]
+    assert [a.attrs["href"] for a in row.all("a")][-1] == f"../r/{folder.name}/samples.csv"
