@@ -79,10 +79,10 @@ def click(
     from harness.sam2.click import click as run
     from harness.sam2.show import show_click
 
-    points = [_point(word, 2) for word in at or ()]
+    points = [numbers(word, 2) for word in at or ()]
     if together or away or box:
-        edges = None if box is None else _point(box, 4)
-        negative = tuple((x, y) for x, y in (_point(word, 2) for word in away or ()))
+        edges = None if box is None else numbers(box, 4)
+        negative = tuple((x, y) for x, y in (numbers(word, 2) for word in away or ()))
         taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
     else:
         taps = [Tap.at(x, y) for x, y in points]
@@ -185,7 +185,8 @@ def fidelity(
         show_fidelity(found, terminal.out)
 
 
-def _point(word: str, count: int) -> tuple[float, ...]:
+def numbers(word: str, count: int) -> tuple[float, ...]:
+    """The numbers in `X,Y` or `LEFT,TOP,RIGHT,BOTTOM`. Raises `UsageError` for another count."""
     try:
         numbers = tuple(float(part) for part in word.split(","))
     except ValueError:

@@ -1,7 +1,8 @@
-"""`harness sam2 export-video`, `track`, `validate-video`, `drift`: the video workload's commands, parsed and wired."""
+"""`harness sam2 export-video`, `track`, `validate-video`: the video workload's commands, parsed and wired."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,15 +10,19 @@ import typer
 from rich.markup import escape
 
 from harness import terminal
-from harness.errors import EXIT_OK, EXIT_WRONG
+from harness.devices.host import cache_folder
+from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.request_options import JsonOption
 from harness.sam2.source import resolve
+from harness.sam2.taps import Tap
 from harness.sam2.video.bank import Padding
-from harness.sam2_commands import SeedOption, WeightsOption
+from harness.sam2_commands import SeedOption, WeightsOption, numbers
 
 SideOption = Annotated[
     int | None, typer.Option("--side", help="Pixels of the square image; default the model's own, 1024.")
 ]
+
+PaddingOption = Annotated[Padding, typer.Option("--padding", help="How a bank that is not full is filled up.")]
 
 
 def export_video(
@@ -45,7 +50,7 @@ def validate_video(
     seed: SeedOption = 0,
     side: SideOption = None,
     frames: Annotated[int, typer.Option("--frames", help="Length of the clip.")] = 24,
-    padding: Annotated[Padding, typer.Option("--padding", help="How a bank that is not full is filled up.")] = "marked",
+    padding: PaddingOption = "marked",
     as_json: JsonOption = False,
 ) -> None:
     """The tracker on ONNX Runtime against transformers' own, on a clip with motion, occlusion, two objects and a second
@@ -63,7 +68,79 @@ def validate_video(
     raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
 
 
+def track(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video file, or a folder of images.")],
+    at: Annotated[list[str] | None, typer.Option("--at", metavar="X,Y", help="A point on an object.")] = None,
+    box: Annotated[list[str] | None, typer.Option("--box", metavar="L,T,R,B", help="A box around one.")] = None,
+    click: Annotated[
+        list[str] | None,
+        typer.Option("--click", metavar="FRAME:OBJECT:X,Y", help="A further point once that frame is tracked."),
+    ] = None,
+    start: Annotated[int, typer.Option("--start", min=0, help="The frame that --at and --box mean.")] = 0,
+    backward: Annotated[bool, typer.Option("--backward", help="From there to the beginning.")] = False,
+    graphs: Annotated[
+        Path | None, typer.Option("--graphs", metavar="DIR", help="What export-video wrote; default made when needed.")
+    ] = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    padding: PaddingOption = "marked",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("tracked"),
+    as_json: JsonOption = False,
+) -> None:
+    """Follow objects through a clip on ONNX Runtime: masks, overlay video, contact sheet, track.json. Every --at and
+    --box is an object of its own: first the points, then the boxes, from 1."""
+    from harness.sam2.video.clip import open_clip
+    from harness.sam2.video.exported import cached_export
+    from harness.sam2.video.onnx_stages import OnnxStages
+    from harness.sam2.video.show import show_track
+    from harness.sam2.video.track import track_clip
+
+    taps = [Tap.at(x, y) for x, y in (numbers(word, 2) for word in at or ())]
+    taps += [Tap(box=(left, top, right, low)) for left, top, right, low in (numbers(word, 4) for word in box or ())]
+    prompts = dict(enumerate(taps, 1))
+    later: dict[int, dict[int, Tap]] = {}
+    for word in click or ():
+        frame, identity, point = _click(word, len(prompts))
+        before = later.setdefault(frame, {}).get(identity, Tap())
+        later[frame][identity] = Tap((*before.positive, point))
+    open_clip(clip)  # a clip that is none is told before anything is exported
+    with terminal.Stages() as progress:
+        if graphs is None:
+            settled = resolve(weights, seed)
+            cache = cache_folder() / "sam2"
+            folder = cached_export(cache, settled, side, lambda what: progress.stage(what, 15.0))
+        else:
+            folder = graphs
+        found = track_clip(
+            clip,
+            prompts,
+            stages=OnnxStages(folder),
+            out=out,
+            start=start,
+            later=later,
+            backward=backward,
+            padding=padding,
+            progress=progress,
+        )
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        show_track(found, terminal.out)
+
+
+def _click(word: str, objects: int) -> tuple[int, int, tuple[float, float]]:
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(.+)", word)
+    if found is None:
+        raise UsageError(f"{word!r} is not FRAME:OBJECT:X,Y.", "Write for example 12:1:200,150.")
+    x, y = numbers(found[3], 2)
+    if not 1 <= int(found[2]) <= objects:
+        raise UsageError(f"There is no object {found[2]} in {word!r}.", f"Objects are numbered from 1 to {objects}.")
+    return int(found[1]), int(found[2]), (x, y)
+
+
 def join(app: typer.Typer) -> None:
     """Add the video workload's commands to `harness sam2`."""
     app.command(name="export-video")(export_video)
+    app.command(name="track")(track)
     app.command(name="validate-video")(validate_video)

@@ -7,7 +7,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.sam2.show import RANDOM_NOTE
+from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
+
+
+def show_track(found: TrackResult, out: Console) -> None:
+    """The end of a track: where things lie, and each object in a line."""
+    table = Table("object", box=None, header_style="dim", pad_edge=False)
+    for title in ("frames", "visible", "mean IoU score", "of the frame"):
+        table.add_column(title, justify="right")
+    identities = sorted({identity for row in found.frames for identity in row["objects"]}, key=int)
+    for identity in identities:
+        rows = [row["objects"][identity] for row in found.frames if identity in row["objects"]]
+        visible = sum(row["visible"] for row in rows)
+        score = sum(row["iou_score"] for row in rows) / len(rows)
+        areas = [row["area"] for row in rows]
+        table.add_row(identity, str(len(rows)), str(visible), f"{score:.3f}", f"{min(areas):.1%} … {max(areas):.1%}")
+    out.print(table)
+    out.print(
+        f"\n{escape(str(found.folder))}: overlay.mp4, contact.png, masks/, track.json; {escape(found.provenance)}."
+    )
+    if found.is_random:
+        out.print(RANDOM_NOTE)
 
 
 def show_validation(found: Validation, out: Console) -> None:

@@ -1,0 +1,170 @@
+"""Clips in and out: video files by PyAV, folders of images by Pillow. Frames are uint8 [H, W, 3], RGB.
+
+What a file says of itself is not believed: a frame's size is bounded before its pixels are kept. A recording's rotation
+mark is not applied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from harness.errors import StorageError, UsageError
+from harness.sam2.image import MAX_PIXELS, Photo, load_photo
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+DEFAULT_RATE = Fraction(24)
+_STEP = "Give a video file with pictures in it, or a folder of images."
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that can be read, once or several times."""
+
+    path: Path
+    images: tuple[Path, ...] | None
+    """The images of a folder, in order; None for a video file."""
+    count: int | None
+    """Frames, if known: a video file only guesses."""
+    rate: Fraction
+    """Frames per second."""
+
+    def frames(self) -> Iterator[Photo]:
+        """Frame after frame, all of one size.
+
+        Raises `UsageError` for a frame of another size, an unreadable one, and a clip without any.
+        """
+        shape: tuple[int, ...] = ()
+        for number, frame in enumerate(self._from_images() if self.images is not None else self._from_video()):
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                where = f"{self.images[number].name!r}" if self.images is not None else f"frame {number}"
+                raise UsageError(
+                    f"In {str(self.path)!r}, {where} has {frame.shape[1]} x {frame.shape[0]} pixels and the first "
+                    f"frame {shape[1]} x {shape[0]}.",
+                    "Give frames of one size.",
+                )
+            yield frame
+        if not shape:
+            raise UsageError(f"{str(self.path)!r} has not a single frame that can be decoded.", _STEP)
+
+    def _from_images(self) -> Iterator[Photo]:
+        for path in self.images or ():
+            yield load_photo(path)
+
+    def _from_video(self) -> Iterator[Photo]:
+        av = _av()
+        number = 0
+        with _opened(self.path) as container:
+            try:
+                for frame in container.decode(container.streams.video[0]):
+                    if frame.width * frame.height > MAX_PIXELS:
+                        raise UsageError(
+                            f"{str(self.path)!r} has frames of {frame.width} x {frame.height} pixels, more than "
+                            f"{MAX_PIXELS // 10**6} million.",
+                            "Scale it down first.",
+                        )
+                    yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+                    number += 1
+            except av.error.FFmpegError as error:
+                raise UsageError(
+                    f"{str(self.path)!r} cannot be decoded from frame {number} on ({_reason(error)}).",
+                    "It may be cut off; mend it, or cut it before that frame.",
+                ) from error
+
+
+def open_clip(path: Path) -> Clip:
+    """The clip in a video file or a folder of images, which are taken in the order of the numbers in their names.
+
+    Raises `UsageError` for a path that is missing, empty, without pictures, or no video.
+    """
+    if path.is_dir():
+        images = sorted((p for p in path.iterdir() if p.suffix.lower() in IMAGES), key=_natural)
+        if not images:
+            raise UsageError(f"The folder {str(path)!r} holds no images.", _STEP)
+        return Clip(path, tuple(images), len(images), DEFAULT_RATE)
+    if not path.exists():
+        raise UsageError(f"The clip {str(path)!r} does not exist.", "Check the path.")
+    if path.stat().st_size == 0:
+        raise UsageError(f"{str(path)!r} is empty.", _STEP)
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or DEFAULT_RATE
+        return Clip(path, None, int(stream.frames) or None, Fraction(rate))
+
+
+class VideoWriter:
+    """Writes frames of one size as H.264 in MP4; an odd last row or column is left out. Raises `StorageError`."""
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        self.path, self.rate = path, rate
+        self._stack = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
+
+    def __enter__(self) -> VideoWriter:
+        av = _av()
+        try:
+            self._container = self._stack.enter_context(av.open(str(self.path), "w"))
+        except (OSError, av.error.FFmpegError) as error:
+            raise StorageError(f"{str(self.path)!r} cannot be written ({_reason(error)}).") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if self._stream is not None and kind is None:
+                self._container.mux(self._stream.encode(None))
+
+    def add(self, frame: Photo) -> None:
+        """The next frame."""
+        av = _av()
+        height, width = (max(size - size % 2, 2) for size in frame.shape[:2])
+        try:
+            if self._stream is None:
+                self._stream = self._container.add_stream("libx264", rate=self.rate)
+                self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            self._container.mux(self._stream.encode(picture))
+        except (OSError, av.error.FFmpegError) as error:
+            raise StorageError(f"{str(self.path)!r} cannot be written ({_reason(error)}).") from error
+
+
+def _opened(path: Path) -> Any:
+    av = _av()
+    try:
+        container = av.open(str(path))
+    except (OSError, av.error.FFmpegError) as error:
+        raise UsageError(f"{str(path)!r} is not a video that can be read ({_reason(error)}).", _STEP) from error
+    if not container.streams.video:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        container.close()
+        raise UsageError(f"{str(path)!r} has no pictures, only {kinds}.", _STEP)
+    return container
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise UsageError(
+            "Reading and writing video needs PyAV, which this Python lacks.", "Install the project's 'sam2' extra."
+        ) from error
+    return av
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,186 @@
+"""`harness sam2 track`: a clip and prompts to masks, an overlay video, a contact sheet and track.json."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from harness.errors import UsageError
+from harness.progress import SILENT, Progress
+from harness.sam2.files import make_folder, write_bytes
+from harness.sam2.image import Photo, overlay
+from harness.sam2.taps import Tap
+from harness.sam2.video.bank import Padding
+from harness.sam2.video.clip import VideoWriter, open_clip
+from harness.sam2.video.stages import Stages
+from harness.sam2.video.tracker import Tracked, Tracker
+
+COLORS = ((230, 60, 60), (60, 130, 240), (70, 190, 90), (240, 170, 40), (170, 90, 220), (40, 200, 200))
+SHEET_FRAMES = 12
+SHEET_WIDTH = 320
+MAX_BACKWARD_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What a clip came to; everything it names lies in `folder`."""
+
+    folder: Path
+    provenance: str
+    is_random: bool
+    frames: tuple[dict[str, Any], ...]
+    """One for each frame: its number, and for every object the model's IoU score, object score and share of pixels."""
+
+    def to_json(self) -> dict[str, Any]:
+        """track.json, schema 1."""
+        return {
+            "schema": 1,
+            "weights": self.provenance,
+            "random_weights": self.is_random,
+            "frames": list(self.frames),
+        }
+
+
+def track_clip(
+    path: Path,
+    prompts: Mapping[int, Tap],
+    *,
+    stages: Stages,
+    out: Path,
+    start: int = 0,
+    later: Mapping[int, Mapping[int, Tap]] | None = None,
+    backward: bool = False,
+    padding: Padding = "marked",
+    progress: Progress = SILENT,
+) -> TrackResult:
+    """Follow the objects of `prompts`, given on frame `start`, to the clip's end, or with `backward` to its beginning.
+
+    `later`: prompts by frame that correct an object after that frame was tracked. Writes masks/<object>/<frame>.png,
+    overlay.mp4, contact.png and track.json into `out`. Backward, the frames up to `start` are held in memory.
+    Raises `UsageError` for an unreadable clip, a frame that it lacks, and a prompt outside it.
+    """
+    clip = open_clip(path)
+    make_folder(out)
+    wanted = dict(later or {})
+    expected = None if clip.count is None else (start + 1 if backward else clip.count - start)
+    total = clip.count if clip.images is not None else None
+    tracker = Tracker(stages, total=total, backward=backward, padding=padding)
+    rows: list[dict[str, Any]] = []
+    sheet = ContactSheet()
+    progress.stage("tracking", 2.0 * (expected or 100))
+    with VideoWriter(out / "overlay.mp4", clip.rate) as video:
+        for number, frame in _ordered(clip.frames(), start, backward):
+            seen = tracker.step(frame) if rows else tracker.seed(frame, prompts, number)
+            if number in wanted:
+                seen = tracker.refine(wanted.pop(number))
+            shown = paint(frame, seen)
+            video.add(shown)
+            sheet.add(number, shown)
+            rows.append(_row(seen))
+            _write_masks(out, seen)
+            if expected:
+                progress.fraction(min(len(rows) / expected, 0.99))
+    if not rows:
+        raise UsageError(f"{str(path)!r} ends before frame {start}.", "Give a frame that it has with --start.")
+    if wanted:
+        raise UsageError(f"No frame {min(wanted)} was tracked in {str(path)!r}.", "Give --click a frame of the clip.")
+    constants = stages.constants
+    result = TrackResult(out, constants.provenance, constants.is_random, tuple(rows))
+    write_png(out / "contact.png", sheet.picture())
+    write_bytes(out / "track.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    return result
+
+
+def _ordered(frames: Iterable[Photo], start: int, backward: bool) -> Iterator[tuple[int, Photo]]:
+    if not backward:
+        return ((number, frame) for number, frame in enumerate(frames) if number >= start)
+    kept: list[tuple[int, Photo]] = []
+    for number, frame in enumerate(frames):
+        if (number + 1) * frame.nbytes > MAX_BACKWARD_BYTES:
+            raise UsageError(
+                f"The {start + 1} frames to go back through take more than {MAX_BACKWARD_BYTES >> 30} GiB.",
+                "Start at an earlier frame, or cut the clip.",
+            )
+        kept.append((number, frame))
+        if number == start:
+            return reversed(kept)
+    return iter(())
+
+
+def paint(frame: Photo, seen: Tracked) -> Photo:
+    """The frame with every object's mask in a colour of its own."""
+    shown = frame
+    for identity in seen.objects:
+        shown = overlay(shown, seen.mask(identity), COLORS[(identity - 1) % len(COLORS)])
+    return shown
+
+
+def _row(seen: Tracked) -> dict[str, Any]:
+    objects = {
+        str(identity): {
+            "iou_score": decoded.iou,
+            "object_score": decoded.object_score,
+            "visible": decoded.object_score > 0,
+            "area": float(seen.mask(identity).mean()),
+        }
+        for identity, decoded in seen.objects.items()
+    }
+    return {"frame": seen.frame, "objects": objects}
+
+
+def _write_masks(out: Path, seen: Tracked) -> None:
+    for identity in seen.objects:
+        folder = make_folder(out / "masks" / str(identity))
+        write_png(folder / f"{seen.frame:05d}.png", seen.mask(identity).astype(np.uint8) * np.uint8(255))
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """A picture [H, W] or [H, W, 3] as PNG. Raises `StorageError`."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "png")
+    write_bytes(path, stream.getvalue())
+
+
+class ContactSheet:
+    """Small pictures of frames spread over a clip of unknown length: every second one goes when there are too many."""
+
+    def __init__(self) -> None:
+        self._kept: list[Photo] = []
+        self._every = 1
+        self._seen = 0
+
+    def add(self, number: int, frame: Photo) -> None:
+        """Keep the frame if its turn has come."""
+        if self._seen % self._every == 0:
+            if len(self._kept) == 2 * SHEET_FRAMES:
+                self._kept, self._every = self._kept[::2], 2 * self._every
+            if self._seen % self._every == 0:
+                height = max(frame.shape[0] * SHEET_WIDTH // frame.shape[1], 1)
+                self._kept.append(np.array(Image.fromarray(frame).resize((SHEET_WIDTH, height))))
+        self._seen += 1
+
+    def picture(self) -> Photo:
+        """The kept ones in rows of four, in order."""
+        kept = _spread(self._kept, SHEET_FRAMES)
+        height = kept[0].shape[0]
+        columns = min(4, len(kept))
+        lines = -(-len(kept) // columns)
+        sheet = np.zeros((lines * height, columns * SHEET_WIDTH, 3), np.uint8)
+        for place, small in enumerate(kept):
+            row, column = divmod(place, columns)
+            sheet[row * height : (row + 1) * height, column * SHEET_WIDTH : (column + 1) * SHEET_WIDTH] = small
+        return sheet
+
+
+def _spread(items: Sequence[Photo], most: int) -> list[Photo]:
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

@@ -1,0 +1,123 @@
+"""Clips in and out, and the whole of `track` on them."""
+
+from __future__ import annotations
+
+import json
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.errors import UsageError
+from harness.sam2.taps import Tap
+from harness.sam2.video.clip import VideoWriter, open_clip
+from harness.sam2.video.onnx_stages import OnnxStages
+from harness.sam2.video.scenario import motion_clip, motion_frame
+from harness.sam2.video.track import track_clip
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "motion.mp4"
+    with VideoWriter(path, Fraction(12)) as writer:
+        for frame in motion_clip(6):
+            writer.add(frame)
+    return path
+
+
+def test_a_video_is_read_back_frame_by_frame(video: Path) -> None:
+    clip = open_clip(video)
+    frames = list(clip.frames())
+    assert (len(frames), clip.count, clip.rate) == (6, 6, Fraction(12))
+    for number, frame in enumerate(frames):
+        assert frame.shape == (240, 320, 3)
+        assert np.abs(frame.astype(int) - motion_frame(number)).mean() < 12  # H.264 loses some
+
+
+def test_a_folder_is_taken_in_the_order_of_its_numbers(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"frame{number}.png")
+    assert [int(frame[0, 0, 0]) for frame in open_clip(tmp_path).frames()] == [1, 9, 10]
+
+
+def test_an_empty_file_a_text_and_a_missing_path_are_refused(tmp_path: Path) -> None:
+    empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
+    empty.touch()
+    text.write_text("not a video\n" * 100)
+    for path, said in (
+        (empty, "is empty"),
+        (text, "is not a video that can be read"),
+        (tmp_path / "none.mp4", "does not exist"),
+        (tmp_path / "folder", "holds no images"),
+    ):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match=said):
+            open_clip(path)
+
+
+def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(16000))
+    with pytest.raises(UsageError, match=r"has no pictures, only audio"):
+        open_clip(path)
+
+
+def test_a_truncated_video_is_refused(video: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    with pytest.raises(UsageError, match=r"not a video that can be read|cannot be decoded"):
+        list(open_clip(path).frames())
+
+
+def test_a_folder_of_mixed_sizes_is_refused_by_the_odd_images_name(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "1.png")
+    Image.new("RGB", (9, 6)).save(tmp_path / "2.png")
+    with pytest.raises(UsageError, match=r"'2\.png' has 9 x 6 pixels and the first frame 8 x 6"):
+        list(open_clip(tmp_path).frames())
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_track_leaves_masks_overlay_contact_sheet_and_scores(
+    exported: Path, video: Path, tmp_path: Path, backward: bool
+) -> None:
+    start = 4 if backward else 1
+    found = track_clip(
+        video,
+        {1: Tap.at(160, 90), 2: Tap(box=(70, 110, 140, 170))},
+        stages=OnnxStages(exported),
+        out=tmp_path,
+        start=start,
+        later={2: {2: Tap.at(106, 160)}},
+        backward=backward,
+    )
+    numbers = [4, 3, 2, 1, 0] if backward else [1, 2, 3, 4, 5]
+    told = json.loads((tmp_path / "track.json").read_text())
+    assert [row["frame"] for row in told["frames"]] == numbers == [row["frame"] for row in found.frames]
+    assert set(told["frames"][0]["objects"]["1"]) == {"iou_score", "object_score", "visible", "area"}
+    assert sorted(p.name for p in (tmp_path / "masks" / "2").iterdir()) == sorted(f"{n:05d}.png" for n in numbers)
+    assert len(list(open_clip(tmp_path / "overlay.mp4").frames())) == 5
+    with Image.open(tmp_path / "contact.png") as sheet:
+        assert sheet.size == (1280, 480)
+
+
+def test_a_clip_of_one_frame_is_tracked(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    Image.fromarray(motion_frame(0)).save(tmp_path / "clip" / "0.png")
+    found = track_clip(tmp_path / "clip", {1: Tap.at(140, 90)}, stages=OnnxStages(exported), out=tmp_path / "out")
+    assert len(found.frames) == 1
+    assert len(list(open_clip(tmp_path / "out" / "overlay.mp4").frames())) == 1
+
+
+def test_a_click_outside_and_a_start_past_the_end_are_refused(exported: Path, video: Path, tmp_path: Path) -> None:
+    stages = OnnxStages(exported)
+    with pytest.raises(UsageError, match=r"tap \(400, 90\) is outside the photo, which is 320 wide"):
+        track_clip(video, {1: Tap.at(400, 90)}, stages=stages, out=tmp_path)
+    with pytest.raises(UsageError, match="ends before frame 60"):
+        track_clip(video, {1: Tap.at(40, 90)}, stages=stages, out=tmp_path, start=60)
