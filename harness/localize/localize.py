@@ -1,7 +1,8 @@
 """Steps 1-4: reference, baseline, taps, local error. All culprits in a constant number of device compiles.
 
 A healthy model costs one compile. A broken one costs three: the untouched model, the model with every readable
-intermediate copied out, and the model with the suspects' tensors as outputs themselves, whose values must agree.
+intermediate copied out, and the model with the suspects' tensors as outputs themselves, whose values must agree. What
+leaves a doubt is asked by itself, all in a fourth.
 """
 
 from __future__ import annotations
