@@ -196,7 +196,9 @@ def _resumable(device: Journaled, run: RunFolder) -> Iterator[None]:
     try:
         yield
     except (DeviceError, StorageError) as error:
-        if device.lost or isinstance(error, StorageError):
+        if not device.failed or isinstance(error, StorageError):
+            with suppress(StorageError):
+                run.save(resumable=True)
             error.next_step = f"{error.next_step} Continue with --resume {run.path}.".lstrip()
         raise
 

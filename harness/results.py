@@ -39,6 +39,8 @@ Side = Literal["device", "reference"]
 
 # What a run keeps when it is continued.
 _KEPT = frozenset({"run.json", "inputs.npz", "journal"})
+# What its record loses then.
+_ENDED = frozenset({"error", "result", "outputs", "resumable"})
 
 
 @contextmanager
@@ -150,7 +152,10 @@ class RunFolder:
             UsageError: no run folder. StorageError: it cannot be written.
         """
         record = read_run(path)
-        run = cls(path, {name: value for name, value in record.items() if name not in ("error", "result", "outputs")})
+        run = cls(
+            path,
+            {name: value for name, value in record.items() if name not in ("error", "result", "outputs", "resumable")},
+        )
         with writing(path):
             for entry in path.iterdir():
                 if entry.name in _KEPT:

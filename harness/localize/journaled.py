@@ -56,8 +56,8 @@ class Journaled(Device):
         self._replayed = 0
         self._quarantined: dict[str, Quarantined] = {}
         self._state = _Compiled()
-        self.lost = False
-        """Whether the last probe ended because the device was gone."""
+        self.failed = False
+        """Whether the last probe ended in a failure that is the device's own answer."""
 
     def close(self) -> None:
         """End the process."""
@@ -98,7 +98,7 @@ class Journaled(Device):
         if isinstance(outcome, Completed):
             self.compiles += outcome.compiled
             self.runs += job.warmup + job.iterations
-        self.lost = isinstance(outcome, Lost)
+        self.failed = isinstance(outcome, Rejected | Crashed | TimedOut)
         self._state = self._state.after(job, outcome, live=known is None)
         return outcome
 

@@ -51,7 +51,7 @@ def open_run(
         return _reopened(resume, Journal(resume, identity))
     for path in list_runs(root)[:MOST_RUNS] if resume == "auto" else ():
         # A process id may have a new owner since; whether somebody works on the run, the journal's lock tells.
-        if read_identity(path) == identity and _status(path) in ("interrupted", "running"):
+        if read_identity(path) == identity and _resumable(path):
             with suppress(UsageError):
                 return _reopened(path, Journal(path, identity))
     run = create()
@@ -66,11 +66,13 @@ def _reopened(path: Path, journal: Journal) -> tuple[RunFolder, Journal]:
         raise
 
 
-def _status(path: Path) -> str:
+def _resumable(path: Path) -> bool:
+    """Whether a run ended without an answer; one that failed says itself whether its failure was one."""
     try:
-        return str(read_run(path).get("status"))
+        record = read_run(path)
     except UsageError:
-        return ""
+        return False
+    return record.get("status") in ("interrupted", "running") or record.get("resumable") is True
 
 
 def _check(path: Path, identity: Identity) -> None:

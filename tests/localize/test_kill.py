@@ -153,8 +153,12 @@ def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) ->
                     continue
                 time.sleep(0.5)
                 break
-    answer = answer_of(process)
     assert killed == 2
+    out, _ = process.communicate(timeout=240)
+    # The reference's worker, or one that was just starting: no probe was in it, and the command may end.
+    answer = json.loads(out) if process.returncode == 0 else answer_of(start(model, tmp_path / "out"))
+    assert process.returncode in (0, 3)
+    assert answer["run"] == str(the_run(tmp_path / "out"))
     assert (answer["status"], answer["culprits"]) == ("pass", [])
     assert answer["probes"]["quarantined"] == []
     assert log.exists()
