@@ -108,6 +108,7 @@ def compare_models(console: Console, seconds: float, parts: Sequence[str] = ("de
                 total = result.latency["total"]
                 peak = "–" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}"
                 marks = ", ".join(dict.fromkeys(flaw.reason for flaw in result.invalid)) or "valid"
+                marks = marks if one is lite else "–"  # nothing is read of this process's surroundings
                 ratio = (
                     "1" if one is lite else f"{found.ratio.value:.2f} [{found.ratio.low:.2f}, {found.ratio.high:.2f}]"
                 )
