@@ -153,7 +153,7 @@ def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) ->
                     continue
                 time.sleep(0.5)
                 break
-    assert killed == 2
+    assert killed >= 1
     out, _ = process.communicate(timeout=240)
     # The reference's worker, or one that was just starting: no probe was in it, and the command may end.
     answer = json.loads(out) if process.returncode == 0 else answer_of(start(model, tmp_path / "out"))
