@@ -57,17 +57,17 @@ class ImpactProbe:
             exact = store.get(output_label(name), "reference")
             actual = own.get(name, computed)
             judgement = case.judge(actual, self.ideal[name], exact, by_channel=True)
-            left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
-            impacts.append(Impact(name, judgement, mask_iou(actual, exact), left))
+            share, left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
+            impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left))
         return tuple(impacts)
 
 
-def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[Array]) -> float:
+def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[Array]) -> tuple[float, float]:
     """The share of an output's error that is not that of the injection: RMS of their difference over RMS of the error,
-    over elements finite in all; 0 where rounding explains that difference."""
+    over elements finite in all; 0 where rounding explains that difference. And the RMS of that difference."""
     known = np.isfinite(device) & np.isfinite(injected) & np.isfinite(exact)
     if not known.any():
-        return 0.0
+        return 0.0, 0.0
 
     def rms(a: Array, b: Array) -> float:
         return float(np.sqrt(np.mean(np.square(a[known].astype(np.float64) - b[known]))))
@@ -75,4 +75,4 @@ def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[A
     left = rms(device, injected)
     with np.errstate(invalid="ignore"):
         rounding = max(rms(ideal, exact) for ideal in ideals)
-    return 0.0 if left <= FACTOR * rounding else left / rms(device, exact)
+    return (0.0 if left <= FACTOR * rounding else left / rms(device, exact)), left

@@ -180,12 +180,11 @@ class _Localizer:
         probe: ImpactProbe, culprits: Sequence[Culprit], readings: Sequence[Reading], explained: Sequence[Impact]
     ) -> bool:
         """Whether the outputs are explained to the last rounding without one of the culprits."""
-        if any(all(impact.judgement.ok for impact in c.impact) for c in culprits):
-            return True
         if not 2 <= len(culprits) <= MOST_LEFT_OUT or any(impact.unexplained for impact in explained):
             return False
         rests = [[r for r in readings if r is not left] for left in readings]
-        return any(all(i.unexplained == 0 for i in probe.of(rest)) for rest in rests)
+        least = {impact.output: impact.left for impact in explained}
+        return any(all(i.left <= 1.25 * least[i.output] for i in probe.of(rest)) for rest in rests)
 
     def _readings_of(self, look: SecondLook, culprits: Sequence[Culprit]) -> dict[OpRecord, Reading]:
         readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, look.read)}

@@ -114,12 +114,13 @@ class OpRecord:
 @dataclass(frozen=True)
 class Impact:
     """What local errors, injected into the exact model, do to one of its outputs. `unexplained` is the share of the
-    device's error there that they leave over, by RMS."""
+    device's error there that they leave over, by RMS; `left` that RMS itself."""
 
     output: str
     judgement: Judgement
     iou: float
     unexplained: float = 0.0
+    left: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Its figures."""
