@@ -30,6 +30,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from harness import foreign_json
 from harness.errors import StorageError, UsageError
 from harness.job import Array, Sample
 
@@ -251,10 +252,10 @@ def read_run(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = foreign_json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path} is no run folder (no run.json).", "List the runs with `harness runs`.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read ({error}).", "Run the command again.") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         seen = record.get("schema") if isinstance(record, dict) else type(record).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from harness import foreign_json
 from harness.dashboard.facts import RunFacts, read_facts
 from harness.results import to_json
 
@@ -91,8 +91,8 @@ def read_cache(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_CACHE:
             return {}
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = foreign_json.loads(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) and document.get("code") == code_digest() else {}
 

@@ -43,6 +43,8 @@ from typing import Any
 
 import numpy as np
 
+from harness import foreign_json
+
 PROTOCOL = 1
 MAGIC = b"LDH1"
 MAX_HEADER = 1 << 20
@@ -207,8 +209,8 @@ def _bytes_of(array: Array) -> memoryview:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(raw)
-    except (ValueError, RecursionError):
+        header = foreign_json.loads(raw)
+    except ValueError:
         raise LinkError("a header is not JSON") from None
     if not isinstance(header, dict):
         raise LinkError("a header is not a JSON object")

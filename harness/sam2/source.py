@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 import threading
 import urllib.error
@@ -16,6 +15,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import foreign_json
 from harness.errors import UsageError
 
 PUBLISHED = "facebook/sam2.1-hiera-tiny"
@@ -85,7 +85,7 @@ def _from_folder(folder: Path, seed: int, provenance: str) -> Source:
     if not config.is_file():
         raise UsageError(f"{str(folder)!r} is not a model folder: it has no config.json.", _NEXT_STEP)
     try:
-        architecture = json.loads(config.read_text()).get("model_type")
+        architecture = foreign_json.loads(config.read_bytes()).get("model_type")
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{str(config)!r} is not a model's configuration ({error}).", _NEXT_STEP) from error
     if architecture not in ARCHITECTURES:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from harness import foreign_json
 from harness.errors import UsageError
 from harness.sam2.files import write_bytes
 from harness.sam2.image import IMAGENET_MEAN, IMAGENET_STD
@@ -156,7 +157,7 @@ class Constants:
         try:
             if path.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            told: dict[str, Any] = foreign_json.loads(path.read_bytes())
             shapes, normal = told["shapes"], told["normalization"]
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
