@@ -19,13 +19,15 @@ SINGLE_LOSS = 2.0**-10
 @dataclass(frozen=True)
 class Findings:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
-    `failing` the observation that fails, `alone` whether it does so by itself."""
+    `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so.
+    """
 
     op: str
     half: bool
     first: str
     failing: Observation | None = None
     alone: bool = False
+    right_alone: bool = True
     single: Observation | None = None
     long_sums: Observation | None = None
     cpu: Observation | None = None
@@ -33,11 +35,12 @@ class Findings:
 
 
 def deduce(found: Findings) -> str:
-    """The cause. Without a failing observation it is `context`, unless the values left float16's range."""
+    """The cause. Without a failing observation it is `context`, unless the values left float16's range or the culprit
+    could not be asked alone: then it is what its values suggest."""
     failing = found.failing
     ranged = found.first in ("overflow", "underflow")
     if failing is None:
-        return found.first if ranged else "context"
+        return found.first if ranged or not found.right_alone else "context"
     if failing.ending in ("crash", "hang"):
         return failing.ending
     if not failing.repeatable:

@@ -7,6 +7,7 @@ that becomes -infinity before a softmax.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from harness.localize.local_error import LocalError, Reading
 from harness.localize.result import Impact
 from harness.numerics.metrics import mask_iou
 from harness.numerics.verdict import FACTOR
+
+# Culprits of which each is left out in turn to see whether the others explain the outputs; one host run each.
+MOST_LEFT_OUT = 8
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,27 @@ class ImpactProbe:
             impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left))
         return tuple(impacts)
 
+    def some_needless(self, readings: Sequence[Reading], explained: Sequence[Impact]) -> bool:
+        """Whether the outputs are `explained` as well without one of the readings."""
+        if not 2 <= len(readings) <= MOST_LEFT_OUT or any(impact.unexplained for impact in explained):
+            return False
+        rests = [[r for r in readings if r is not left] for left in readings]
+        least = {impact.output: impact.left for impact in explained}
+        return any(all(i.left <= 1.25 * least[i.output] for i in self.of(rest)) for rest in rests)
+
 
 def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[Array]) -> tuple[float, float]:
     """The share of an output's error that is not that of the injection: RMS of their difference over RMS of the error,
-    over elements finite in all; 0 where rounding explains that difference. And the RMS of that difference."""
-    known = np.isfinite(device) & np.isfinite(injected) & np.isfinite(exact)
+    over elements finite in all; 0 where rounding explains that difference. And the RMS of that difference.
+
+    Where the device is finite and the injection is not, the injection is another fault than the device's: the share is
+    at least that of such elements among the device's finite ones.
+    """
+    finite = np.isfinite(device) & np.isfinite(exact)
+    known = finite & np.isfinite(injected)
+    denied = 1.0 - int(known.sum()) / int(finite.sum()) if finite.any() else 0.0
     if not known.any():
-        return 0.0, 0.0
+        return denied, 0.0
 
     def rms(a: Array, b: Array) -> float:
         return float(np.sqrt(np.mean(np.square(a[known].astype(np.float64) - b[known]))))
@@ -75,4 +93,7 @@ def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[A
     left = rms(device, injected)
     with np.errstate(invalid="ignore"):
         rounding = max(rms(ideal, exact) for ideal in ideals)
-    return (0.0 if left <= FACTOR * rounding else left / rms(device, exact)), left
+    if left <= FACTOR * rounding:
+        return denied, left
+    error = rms(device, exact)
+    return max(denied, left / error if error else math.inf), left

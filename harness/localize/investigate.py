@@ -74,13 +74,14 @@ class Investigator:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
         culprit, options = self.culprits[group.members[0]], self.known.case.options
         runs = UNSTEADY_RUNS if culprit.cause == "nondeterministic" else 2
-        findings = Findings(culprit.record.op, options.half, culprit.cause)
+        findings = Findings(culprit.record.op, options.half, culprit.cause, right_alone=False)
         own = self._alone(culprit)
         if own is not None:
             seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=runs))
             if seen.fails or not seen.repeatable:
                 group.part, findings = own, replace(findings, failing=seen, alone=True)
-            elif culprit.record.reading != "window":
+            findings = replace(findings, right_alone=seen.ending == "right")
+            if group.part is None and culprit.record.reading != "window":
                 self._on_the_devices_inputs(group, culprit, own)
         if group.part is None and group.on_device is not None and group.on_device[1].fails:
             group.part, failing = group.on_device
@@ -113,6 +114,7 @@ class Investigator:
     def _in_context(self, group: Group, culprit: Culprit, findings: Findings) -> Findings:
         """With more and more of its neighbours, other culprits excepted."""
         others = {o for c in self.culprits if c is not culprit for o in self.ops(c)}
+        right = False
         for ops in neighbourhoods(self.known.case.graph, self.ops(culprit)):
             if ops & others:
                 continue
@@ -124,7 +126,9 @@ class Investigator:
                 group.note(f"with its neighbours, {len(part.places)} ops", seen)
                 group.part = part
                 return replace(findings, failing=seen)
-        group.trials.append(Trial("with its neighbours, as far as they were tried", "right"))
+            right |= seen.ending == "right"
+        ending = "right" if right else "impossible"
+        group.trials.append(Trial("with its neighbours, as far as they were tried", ending))
         return findings
 
     def _up_the_ladder(self, group: Group, part: Part, findings: Findings) -> Findings:

@@ -28,8 +28,6 @@ from harness.numerics.verdict import FACTOR, Judgement
 # Ops that lose values below float16's range or come near their limit, tried for harm when nothing else is found; one
 # host run each.
 MOST_TRIED = 32
-# Culprits of which each is left out in turn to see whether the others explain the outputs; one host run each.
-MOST_LEFT_OUT = 8
 
 
 def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
@@ -93,7 +91,7 @@ class _Localizer:
             standing = self._without_taps(first, local, look, culprits, alone, accounted)
             records = _corrected(records, standing)
             if {c.record for c in standing} != {c.record for c in culprits}:
-                explained = ()  # it was of other ops
+                explained = self._of_those_left(local, look, first, standing)
             culprits = standing
         if not culprits:
             self.notes.append("The outputs are wrong, but no op that could be asked is.")
@@ -151,7 +149,7 @@ class _Localizer:
             return culprits, explained, {}
         readings = self._readings_of(look, culprits)
         neighbours = any(a.tensor in b.feeds for a in readings.values() for b in readings.values())
-        needless = self._some_needless(ImpactProbe(local, first.ideal), culprits, list(readings.values()), explained)
+        needless = ImpactProbe(local, first.ideal).some_needless(list(readings.values()), explained)
         sure = all(c.certified for c in culprits) and accounts_for(explained, first.outputs)
         if sure and explains(explained, first.outputs) and not neighbours and not needless:
             return culprits, explained, {}
@@ -174,17 +172,6 @@ class _Localizer:
                     )
             return fails, impact, alone
         return fails, explained, alone
-
-    @staticmethod
-    def _some_needless(
-        probe: ImpactProbe, culprits: Sequence[Culprit], readings: Sequence[Reading], explained: Sequence[Impact]
-    ) -> bool:
-        """Whether the outputs are explained to the last rounding without one of the culprits."""
-        if not 2 <= len(culprits) <= MOST_LEFT_OUT or any(impact.unexplained for impact in explained):
-            return False
-        rests = [[r for r in readings if r is not left] for left in readings]
-        least = {impact.output: impact.left for impact in explained}
-        return any(all(i.left <= 1.25 * least[i.output] for i in probe.of(rest)) for rest in rests)
 
     def _readings_of(self, look: SecondLook, culprits: Sequence[Culprit]) -> dict[OpRecord, Reading]:
         readings = {(r.tensor, r.from_output is None): r for r in plan(self.graph, look.read)}
@@ -243,6 +230,16 @@ class _Localizer:
         )
         self.notes += resolved.notes
         return resolved.culprits
+
+    def _of_those_left(
+        self, local: LocalError, look: SecondLook, first: Comparison, standing: Sequence[Culprit]
+    ) -> tuple[Impact, ...]:
+        """What their local errors do together; nothing where a window was found, whose local error nobody read."""
+        if not standing or any(c.record.reading == "window" for c in standing):
+            return ()
+        impact = ImpactProbe(local, first.ideal).of(list(self._readings_of(look, standing).values()))
+        self.bench.host.rest()
+        return impact
 
     def _tap(self, taps: Sequence[int]) -> Tapped:
         size = sum(self.graph.tensors[t].nbytes for t in taps)

@@ -1,7 +1,8 @@
 """Fixes tried on the whole model: run on the device, judged against the host's run of the original, timed, ranked.
 
-A remedy is *ok* when every output is as right as the arithmetic allows. Ranking: those that are ok first; among them
-the faster one, where run times differ by more than a quarter, else the more accurate one.
+A remedy is *ok* when every output is as right as the arithmetic allows, in the first run of the compiled model and in
+the last timed one. Ranking: those that are ok
+first; among them the faster one, where run times differ by more than a quarter, else the more accurate one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.devices.execute import completed, failure, make_job
-from harness.errors import UsageError
+from harness.errors import DeviceError, UsageError
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Completed, Options, Sample
@@ -61,6 +62,14 @@ class Plan:
         return "; ".join(dict.fromkeys(rewrite.name for rewrite, _ in self.steps))
 
 
+@dataclass(frozen=True)
+class _Timed:
+    """The outputs of the first run behind the warm-up and of the last timed one, and the median of these, in ms."""
+
+    outputs: tuple[dict[str, Array], dict[str, Array]]
+    run_ms: float
+
+
 class Whole:
     """Tries fixes on the whole model of a case."""
 
@@ -71,7 +80,7 @@ class Whole:
     def untouched(self) -> float | None:
         """Median run of the model as it is, in ms; None when it does not complete."""
         found = self._timed(self._case.model, self._case.inputs, self._case.options)
-        return _median_ms(found.samples) if isinstance(found, Completed) else None
+        return found.run_ms if isinstance(found, _Timed) else None
 
     def rewritten(self, plan: Plan) -> Remedy:
         """The model with ops written anew. The rewrite itself is checked on the host first."""
@@ -79,14 +88,17 @@ class Whole:
             model = self._apply(plan)
         except CannotRewrite as error:
             return _failed(plan.name, f"It cannot be written so: {error}.")
-        job = make_job(model, self._case.inputs, REFERENCE, timeout=self._case.timeout)
-        outputs = completed(self._bench.host, job, "running the rewritten model").outputs
-        if any(judgement.ratio > 1 for judgement in self._judged(outputs).values()):
+        try:
+            job = make_job(model, self._case.inputs, REFERENCE, timeout=self._case.timeout)
+            outputs = completed(self._bench.host, job, "running the rewritten model").outputs
+        except (DeviceError, UsageError) as error:
+            return _failed(plan.name, error.message)
+        if any(judgement.ratio > 1 for judgement in self._judged(outputs)):
             return _failed(plan.name, "Written so, the model means something else.")
         found = self._timed(model, self._case.inputs, self._case.options)
-        if not isinstance(found, Completed):
+        if not isinstance(found, _Timed):
             return _failed(plan.name, found)
-        remedy = self._remedy(plan.name, found.outputs, _median_ms(found.samples))
+        remedy = self._remedy(plan.name, found.outputs, found.run_ms)
         if not remedy.ok:
             return remedy
         path = self._folder / f"{_slug(plan.name)}.tflite"
@@ -98,9 +110,9 @@ class Whole:
     def with_precision(self, name: str, options: Options) -> Remedy:
         """The model as it is, computed in another precision."""
         found = self._timed(self._case.model, self._case.inputs, options)
-        if not isinstance(found, Completed):
+        if not isinstance(found, _Timed):
             return _failed(name, found)
-        remedy = self._remedy(name, found.outputs, _median_ms(found.samples))
+        remedy = self._remedy(name, found.outputs, found.run_ms)
         return replace(remedy, note=f"The same model, with --precision {options.precision}.")
 
     def on_cpu(self, ops: frozenset[int]) -> Remedy:
@@ -109,17 +121,20 @@ class Whole:
             chain = split_off(self._case.model, held_back(self._case, ops, self._truth.peaks))
         except CannotRewrite as error:
             return _failed(ON_CPU, f"It cannot be split so: {error}.")
-        values = {inside: self._case.inputs[name] for name, inside in chain.inputs.items()}
+        first = {inside: self._case.inputs[name] for name, inside in chain.inputs.items()}
+        again = dict(first)
         run_ms = 0.0
         for part in chain.parts:
-            feeds = {port.name: values[port.name] for port in part.model.graph().inputs}
+            feeds = {port.name: again[port.name] for port in part.model.graph().inputs}
             options = self._case.options if part.on == "gpu" else Options(accelerator="cpu")
             found = self._timed(part.model, feeds, options)
-            if not isinstance(found, Completed):
+            if not isinstance(found, _Timed):
                 return _failed(ON_CPU, found)
-            values |= found.outputs
-            run_ms += _median_ms(found.samples)
-        remedy = self._remedy(ON_CPU, {name: values[inside] for name, inside in chain.outputs.items()}, run_ms)
+            first |= found.outputs[0]
+            again |= found.outputs[1]
+            run_ms += found.run_ms
+        outputs = [{name: values[inside] for name, inside in chain.outputs.items()} for values in (first, again)]
+        remedy = self._remedy(ON_CPU, outputs, run_ms)
         if not remedy.ok:
             return remedy
         folder = self._folder / _slug(ON_CPU)
@@ -145,21 +160,21 @@ class Whole:
             model = rewrite.apply(model, frozenset(at[0] for at in found), peaks)
         return model
 
-    def _judged(self, outputs: dict[str, Array]) -> dict[str, Judgement]:
-        return {
-            name: self._case.judge(outputs[name], self._truth.ideal[name], exact, by_channel=True)
+    def _judged(self, outputs: dict[str, Array]) -> list[Judgement]:
+        return [
+            self._case.judge(outputs[name], self._truth.ideal[name], exact, by_channel=True)
             for name, exact in self._truth.exact.items()
-        }
+        ]
 
-    def _remedy(self, name: str, outputs: dict[str, Array], run_ms: float) -> Remedy:
-        judged = self._judged(outputs)
-        worst = max(judged.values(), key=lambda j: j.ratio)
+    def _remedy(self, name: str, runs: Sequence[dict[str, Array]], run_ms: float) -> Remedy:
+        judged = [judgement for outputs in runs for judgement in self._judged(outputs)]
+        worst = max(judged, key=lambda j: j.ratio)
         actual = worst.actual
-        iou = min(mask_iou(outputs[n], exact) for n, exact in self._truth.exact.items())
-        ok = all(j.ok and j.actual.odd == 0 and j.actual.finite > 0 for j in judged.values())
+        iou = min(mask_iou(outputs[n], exact) for outputs in runs for n, exact in self._truth.exact.items())
+        ok = all(j.ok and j.actual.odd == 0 and j.actual.finite > 0 for j in judged)
         return Remedy(name, actual.cosine, actual.max_abs, worst.ratio, iou, run_ms, ok)
 
-    def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> Completed | str:
+    def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> _Timed | str:
         """A warm-up and some timed runs, or why there are none."""
         device = self._bench.device
         try:
@@ -173,7 +188,7 @@ class Whole:
         again = device.run(job)
         if not isinstance(again, Completed):
             return failure(device.name, again, "timing a remedy").message
-        return again
+        return _Timed((first.outputs, again.outputs), _median_ms(again.samples))
 
 
 def held_back(case: Case, ops: frozenset[int], peaks: Mapping[int, float]) -> frozenset[int]:

@@ -52,6 +52,7 @@ CASES = {
     "larger than float16 holds": (replace(MATMUL, failing=BEYOND), "overflow"),
     "right alone, wrong with neighbours": (replace(PAD, alone=False, failing=UNRELATED, single=UNRELATED), "context"),
     "right alone and with neighbours": (replace(PAD, alone=False), "context"),
+    "never asked alone": (replace(PAD, alone=False, right_alone=False), "kernel"),
     "flushed, and harmful to its readers": (
         replace(PAD, op="MUL", first="underflow", alone=False, failing=INFINITE, single=RIGHT), "underflow",
     ),

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Options
+from harness.job import Completed, Job, Options, Outcome
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.explain import explain
@@ -132,6 +133,29 @@ def test_the_page_says_what_an_issue_needs(explained: Explain) -> None:
         "| PAD as CONCATENATION | right |",
     ):
         assert wanted in page
+
+
+class Fickle(Broken):
+    """Gives zeros for a whole model with its PAD as CONCATENATION: the first time it is asked, or from then on."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__(in_rank(3, rolled("PAD")))
+        self.first, self.last = first, ""
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        begins, self.last = job.sha256 != self.last, job.sha256
+        outcome = super().run(job, sink)
+        ops = {op.name for op in Model.from_bytes(job.model).graph().ops}
+        if {"CONCATENATION", "TANH"} <= ops and begins == self.first and isinstance(outcome, Completed):
+            return replace(outcome, outputs={name: values * 0 for name, values in outcome.outputs.items()})
+        return outcome
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_remedy_that_is_right_in_one_of_two_runs_is_none(explained: Explain, first: bool) -> None:
+    culprit = only(explained(Fickle(first=first), padded()))
+    verdicts = {remedy.name: remedy.ok for remedy in culprit.remedies}
+    assert (verdicts["PAD as CONCATENATION"], verdicts["the op in rank 4"]) == (False, True)
 
 
 def test_a_written_remedy_computes_what_the_model_did(explained: Explain) -> None:

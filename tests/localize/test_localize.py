@@ -204,11 +204,13 @@ class Restless(Half):
 
 
 class TapLiar(Half):
-    """Gives garbage for some tensors under taps, of one kind or both, and leaves all else as it is."""
+    """Gives garbage (or NaN) for some tensors under taps, of one kind or both, and leaves all else as it is."""
 
-    def __init__(self, original: Model, faults: dict[int, Fault], lies: dict[int, tuple[str, ...]]) -> None:
+    def __init__(
+        self, original: Model, faults: dict[int, Fault], lies: dict[int, tuple[str, ...]], *, nan: bool = False
+    ) -> None:
         super().__init__(original, faults)
-        self.lies = lies
+        self.lies, self.nan = lies, nan
 
     def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
         graph = Model.from_bytes(job.model).graph()
@@ -220,7 +222,8 @@ class TapLiar(Half):
                 kinds[port.name] = (made.inputs[0] if copied else port.tensor, "copy" if copied else "direct")
         for name, (tensor, kind) in kinds.items():
             if name in outputs and kind in self.lies.get(tensor, ()):
-                outputs[name] = np.random.default_rng(0).standard_normal(outputs[name].shape).astype(np.float32)
+                garbage = np.random.default_rng(0).standard_normal(outputs[name].shape).astype(np.float32)
+                outputs[name] = np.full_like(garbage, np.nan) if self.nan else garbage
         return outputs
 
 
@@ -314,6 +317,16 @@ class TestDoubtfulDevices:
     @pytest.mark.parametrize("liar", [1, 4, 13])
     def test_a_fault_that_hides_while_a_tap_lies_about_another_op(self, find: Localize, liar: int) -> None:
         device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, {RESULTS[liar]: ("copy",)})
+        tapped = is_tapped(ATTENTION)
+        device.sees = lambda job: not tapped(job)
+        answer = find(device, ATTENTION)
+        assert named(answer) == exactly([5]), answer.notes
+        assert not answer.certified
+
+    @pytest.mark.parametrize("liar", [1, 4, 13])
+    def test_a_fault_that_hides_while_both_taps_of_another_op_read_nan(self, find: Localize, liar: int) -> None:
+        lies: dict[int, tuple[str, ...]] = {RESULTS[liar]: ("copy", "direct")}
+        device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, lies, nan=True)
         tapped = is_tapped(ATTENTION)
         device.sees = lambda job: not tapped(job)
         answer = find(device, ATTENTION)
@@ -430,6 +443,28 @@ class TestOutputs:
         answer = find(WrongForTheCaller(model, {}), model)
         assert named(answer) == exactly([0]), answer.notes
         assert [culprit.record.reading for culprit in answer.culprits] == ["output"]
+
+    def test_an_output_whose_suspect_falls_is_said_to_be_left_open(self, find: Localize) -> None:
+        """Both faults show in the whole model; cut out, only the first one does, and its taps are in doubt."""
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 4, 16))
+        for name, factor in (("a", 2.0), ("b", 3.0)):
+            inner = graph.unary("TANH", graph.binary("MUL", x, graph.constant([factor])))
+            graph.output(graph.binary("MUL", inner, graph.constant([5.0])), name)
+        model = graph.build()
+        made = [op.outputs[0] for op in model.graph().ops]
+        whole = is_untouched(model), is_tapped(model)
+
+        class Induced(TapLiar):
+            def prepared(self, job: Job) -> bytes:
+                inside = any(sees(job) for sees in whole)
+                self.faults = {made[1]: SHIFTED} | ({made[4]: SHIFTED} if inside else {})
+                return super().prepared(job)
+
+        answer = find(Induced(model, {}, {made[0]: ("direct",)}), model)
+        assert named(answer) == exactly([1]), answer.notes
+        assert not answer.certified
+        assert "Output 'b' is wrong, and no culprit accounts for it." in answer.notes
 
     def test_two_outputs_of_names_that_no_file_can_have(self, find: Localize) -> None:
         graph = GraphBuilder()
