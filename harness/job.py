@@ -143,10 +143,12 @@ class TimedOut:
 
 @dataclass(frozen=True)
 class Lost:
-    """The connection broke or spoke nonsense, with the process or the device still to be accounted for."""
+    """The connection broke or spoke nonsense, with the process or the device still to be accounted for. `output` is the
+    one that came in another size, shape or type than the model states, if that was it."""
 
     reason: str
     log: str = ""
+    output: str = ""
 
 
 Failure = Rejected | Crashed | TimedOut | Lost

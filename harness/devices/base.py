@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from harness.devices.link import PROTOCOL, Link, LinkError, LinkTimeout, Message
+from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
 from harness.errors import DeviceError
 from harness.job import (
     Array,
@@ -26,6 +26,7 @@ from harness.job import (
     Lost,
     Options,
     Outcome,
+    OutputPort,
     Rejected,
     Residency,
     Sample,
@@ -189,12 +190,16 @@ class Device:
 
     def _ask(self, link: Link, deadline: float, kind: str, **fields: Any) -> Message:
         self._ident += 1
-        payloads, limit = fields.pop("payloads", ()), fields.pop("limit", 0)
+        payloads, answers = fields.pop("payloads", ()), fields.pop("answers", ())
         link.send(kind, self._ident, deadline, payloads, **fields)
-        return self._answer(link, deadline, limit)
+        return self._answer(link, deadline, answers)
 
-    def _answer(self, link: Link, deadline: float, limit: int) -> Message:
-        reply = link.receive(deadline, limit)
+    def _answer(self, link: Link, deadline: float, expected: Sequence[OutputPort]) -> Message:
+        """The next message, with at most the bytes of an output that is expected (one, or none)."""
+        try:
+            reply = link.receive(deadline, sum(port.nbytes for port in expected))
+        except LinkExcess as error:
+            raise (_Unlike(f"output '{expected[0].name}': {error}", expected[0].name) if expected else error) from None
         if reply.id != self._ident:
             raise LinkError(f"answer {reply.id} came to request {self._ident}")
         return reply
@@ -222,7 +227,7 @@ class Device:
             iterations=job.iterations,
             final=job.final,
             payloads=list(job.inputs.items()),
-            limit=wanted[0].nbytes if wanted else 0,
+            answers=wanted[:1],
         )
         expected = list(wanted)
         while reply.type == "output":
@@ -231,10 +236,11 @@ class Device:
             port = expected.pop(0)
             values = reply.payloads.get(port.name)
             if values is None or values.shape != port.shape or values.dtype != port.dtype:
-                raise LinkError(f"output '{port.name}' came as {_seen(values)}, not {port.dtype} {list(port.shape)}")
+                came = f"output '{port.name}' came as {_seen(values)}, not {port.dtype} {list(port.shape)}"
+                raise LinkError(came) if values is None else _Unlike(came, port.name)
             take(port.name, values)
             del values, reply
-            reply = self._answer(link, deadline, expected[0].nbytes if expected else 0)
+            reply = self._answer(link, deadline, expected[:1])
         if reply.type == "failed":
             return reply
         if reply.type != "completed" or expected:
@@ -247,7 +253,7 @@ class Device:
         self._drop()
         log = self._launcher.log(mark)
         if death is None:
-            return Lost(reason, log)
+            return Lost(reason, log, error.output if isinstance(error, _Unlike) else "")
         said = last_words(log)
         return Crashed(f"{death[0]} ({said})" if said else death[0], death[1], log)
 
@@ -256,6 +262,14 @@ class Device:
         if self._link is not None:
             self._link.close()
         self._link = None
+
+
+class _Unlike(LinkError):
+    """An output came in another size, shape or type than the model states."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
 
 
 @dataclass(frozen=True)

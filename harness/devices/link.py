@@ -66,6 +66,10 @@ class LinkTimeout(LinkError):
     """The deadline passed."""
 
 
+class LinkExcess(LinkError):
+    """More bytes of payload are announced than are expected."""
+
+
 @dataclass
 class Message:
     """A decoded frame: the header's own fields and the arrays by name."""
@@ -143,7 +147,7 @@ class Link:
         announced = [_check_announcement(entry) for entry in header.pop("payloads")]
         total = sum(size for _, _, _, size, _ in announced)
         if total > limit:
-            raise LinkError(f"{total} bytes of payload are announced where at most {limit} are expected")
+            raise LinkExcess(f"{total} bytes of payload are announced where at most {limit} are expected")
         message = Message(header.pop("type"), header.pop("id"), header)
         for name, dtype, shape, size, crc in announced:
             raw = self._read(size, deadline)

@@ -10,11 +10,12 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.devices.base import Device
-from harness.devices.execute import completed, make_job
+from harness.devices.base import Device, Sink
+from harness.devices.execute import completed, failure, make_job
+from harness.errors import UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
-from harness.job import Array, Completed, Options
+from harness.job import Array, Completed, Job, Lost, Options
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, mask_iou
@@ -163,7 +164,8 @@ def _whole_reference(
             put(at[name], values)
 
     job = make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout, final=True)
-    completed(host, job, "running the reference", sink)
+    stated = {port.name: port.tensor for port in case.graph.outputs} | at
+    _run_reference(host, case, job, stated, sink)
 
 
 def _part_of_reference(
@@ -181,7 +183,23 @@ def _part_of_reference(
         label = "" if port.name in inputs else label_of(case.graph, surgery.tensor_of(port.name))
         feeds[port.name] = store.get(label, "reference") if label else inputs[port.name]
     job = make_job(model, feeds, REFERENCE, timeout=case.timeout, final=True)
-    completed(host, job, "running the reference", lambda name, values: put(surgery.tensor_of(name), values))
+    stated = {surgery.port_name(t): t for t in tensors}
+    _run_reference(host, case, job, stated, lambda name, values: put(stated[name], values))
+
+
+def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], sink: Sink) -> None:
+    """A job of the reference; `stated` has the tensor that each output is. Raises UsageError where the file states
+    another shape for one than the runtime computes."""
+    outcome = host.run(job, sink)
+    if isinstance(outcome, Lost) and outcome.output in stated:
+        tensor = case.graph.tensors[stated[outcome.output]]
+        raise UsageError(
+            f"The model states shape {list(tensor.shape or ())} for tensor '{tensor.name}', and the runtime computes "
+            f"another ({outcome.reason}).",
+            "Export the model anew, so that its shapes are those that it computes.",
+        )
+    if not isinstance(outcome, Completed):
+        raise failure(host.name, outcome, "running the reference")
 
 
 def budgeted(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -162,6 +162,13 @@ class TestLiar:
         peer.answers = peer.answers | {"has": say("has", present=True), "run": say_outputs(("y", TWOS))}
         assert isinstance(device.run(job), Completed)
 
+    @pytest.mark.parametrize("values", [TWOS[0], TWOS[:, :3], np.ones((1, 5), np.float32), TWOS.astype(np.int32)])
+    def test_an_output_unlike_what_the_model_states_is_named(self, scripted: Scripted, job: Job, values: Any) -> None:
+        device, _ = scripted(run=say_outputs(("y", values)))
+        outcome = device.run(job)
+        assert isinstance(outcome, Lost)
+        assert outcome.output == "y"
+
     def test_an_end_with_numbers_that_json_lacks_loses_the_device(self, scripted: Scripted, job: Job) -> None:
         def answer(link: Link, request: Message) -> None:
             link.send("output", request.id, payloads=[("y", TWOS)])
