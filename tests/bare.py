@@ -12,7 +12,7 @@ from pathlib import Path
 
 def bare_python(folder: Path) -> Path:
     """Make the environment in a folder and return its python. The packages are linked, not installed again."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=300)
     (site,) = folder.glob("lib/python*/site-packages")
     wanted, done = ["ai-edge-litert", "numpy"], set()
     while wanted:
@@ -37,4 +37,4 @@ def run_script(python: Path | str, script: Path, *words: str) -> subprocess.Comp
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
     environment.setdefault("XDG_RUNTIME_DIR", str(script.parent))
     command = [str(python), "-I", str(script), *words]
-    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=600, check=False)

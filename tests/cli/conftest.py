@@ -62,7 +62,7 @@ Cli = Callable[..., Said]
 def cli(tmp_path: Path) -> Cli:
     """Runs `harness …` in an empty folder."""
 
-    def run(*words: object, seconds: float = 120) -> Said:
+    def run(*words: object, seconds: float = 600) -> Said:
         done = subprocess.run(
             [*COMMAND, *map(str, words)],
             capture_output=True,
