@@ -90,13 +90,17 @@ class AndroidLauncher:
             self._boot_id = boot_id
         self._socket_name = f"{PACKAGE}.{secrets.token_hex(8)}"
         deadline = time.monotonic() + APP_SECONDS
+        before = self._pids()  # an older instance, which the system ends now, may be seen for a moment longer
         said = self._adb.shell(
             "am", "instrument", "-e", "socket", self._socket_name, INSTRUMENTATION, seconds=APP_SECONDS, check=False
         )
         if "INSTRUMENTATION_FAILED" in said or "Exception" in said or "Error" in said:
             last = said.strip().splitlines()[0]
-            raise DeviceError(f"The app does not start on {self._adb.serial}: {last}.", "Look at `adb logcat`.")
-        self._pid = self._wait_for_pid()
+            raise DeviceError(
+                f"The app does not start on {self._adb.serial}: {last}.",
+                "Unlock the phone once if it has just booted, and look at `adb logcat`.",
+            )
+        self._pid = self._wait_for_pid(before)
         self._logcat.follow(self._adb, self._pid)
         return self._connect(self._pid, deadline)
 
@@ -161,9 +165,9 @@ class AndroidLauncher:
             raise AdbError("adb shell pidof", self._adb.serial, said, None, "gave no process ids")
         return [int(word) for word in said.split()]
 
-    def _wait_for_pid(self) -> int:
+    def _wait_for_pid(self, before: list[int]) -> int:
         deadline = time.monotonic() + PROCESS_SECONDS
-        while not (pids := self._pids()):
+        while not (pids := [pid for pid in self._pids() if pid not in before]):
             if time.monotonic() >= deadline:
                 raise DeviceError(f"The app does not stay alive on {self._adb.serial}.", "Look at `adb logcat`.")
             time.sleep(POLL_SECONDS)

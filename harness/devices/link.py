@@ -56,6 +56,8 @@ DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bo
 
 Array = np.ndarray[Any, Any]
 _HEAD = struct.Struct(">4sI")
+_SMALL = 1 << 16
+_CHUNK = 1 << 18
 
 
 class LinkError(Exception):
@@ -88,6 +90,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._buffer = memoryview(bytearray(_CHUNK))
         sock.setblocking(False)
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -128,9 +131,17 @@ class Link:
         raw = json.dumps(header, allow_nan=False).encode()
         if len(raw) > MAX_HEADER:
             raise LinkError(f"a header of {len(raw)} bytes is over the limit of {MAX_HEADER}")
-        self._write(memoryview(_HEAD.pack(MAGIC, len(raw)) + raw), deadline)
+        # What is small goes in one piece: adb acknowledges each piece before it takes the next.
+        piece = bytearray(_HEAD.pack(MAGIC, len(raw)) + raw)
         for _, array in arrays:
-            self._write(_bytes_of(array), deadline)
+            if len(piece) + array.nbytes > _SMALL:
+                self._write(memoryview(piece), deadline)
+                piece = bytearray()
+            if array.nbytes > _SMALL:
+                self._write(_bytes_of(array), deadline)
+            else:
+                piece += _bytes_of(array)
+        self._write(memoryview(piece), deadline)
 
     def receive(self, deadline: float | None = None, limit: int = 1 << 32) -> Message:
         """Read one frame whose payloads have at most `limit` bytes in all.
@@ -138,20 +149,20 @@ class Link:
         Raises:
             LinkTimeout, LinkError: the deadline passed; the stream ended or broke a rule.
         """
-        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline))
+        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline)[0])
         if magic != MAGIC:
             raise LinkError(f"a frame starts with {magic!r}, not {MAGIC!r}")
         if length > MAX_HEADER:
             raise LinkError(f"a header of {length} bytes is announced, over the limit of {MAX_HEADER}")
-        header = _parse(bytes(self._read(length, deadline)))
+        header = _parse(bytes(self._read(length, deadline)[0]))
         announced = [_check_announcement(entry) for entry in header.pop("payloads")]
         total = sum(size for _, _, _, size, _ in announced)
         if total > limit:
             raise LinkExcess(f"{total} bytes of payload are announced where at most {limit} are expected")
         message = Message(header.pop("type"), header.pop("id"), header)
         for name, dtype, shape, size, crc in announced:
-            raw = self._read(size, deadline)
-            if zlib.crc32(raw) != crc:
+            raw, found = self._read(size, deadline)
+            if found != crc:
                 raise LinkError(f"the checksum of payload '{name}' does not match: it was corrupted on the way")
             message.payloads[name] = np.frombuffer(raw, dtype).reshape(shape)
         return message
@@ -177,22 +188,24 @@ class Link:
             data = data[done:]
             self.sent_bytes += done
 
-    def _read(self, size: int, deadline: float | None) -> bytearray:
-        # Grown as bytes arrive, so that an announcement alone takes no memory.
-        whole = bytearray()
+    def _read(self, size: int, deadline: float | None) -> tuple[bytearray, int]:
+        # Bytes and their checksum. Grown as they arrive, so that an announcement alone takes no memory, and summed
+        # while more are on their way.
+        whole, crc = bytearray(), 0
         while len(whole) < size:
             try:
-                chunk = self._sock.recv(min(size - len(whole), 1 << 20))
+                count = self._sock.recv_into(self._buffer[: min(size - len(whole), _CHUNK)])
             except BlockingIOError:
                 self._wait(write=False, deadline=deadline)
                 continue
             except OSError as error:
                 raise LinkError(f"the connection broke while receiving ({error.strerror})") from None
-            if not chunk:
+            if not count:
                 raise LinkError("the other side closed the connection")
-            whole += chunk
-            self.received_bytes += len(chunk)
-        return whole
+            crc = zlib.crc32(self._buffer[:count], crc)
+            whole += self._buffer[:count]
+            self.received_bytes += count
+        return whole, crc
 
 
 def _announce(name: str, array: Array) -> dict[str, Any]:

@@ -25,7 +25,10 @@ _WORDS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 # What the runtime and the GPU's driver log is taken as it is; other tags stay visible.
 _RUNTIME = re.compile(r"tflite|litert|native|TFLite", re.I)
 TOMBSTONE_LIMIT = 16384
-SETTLE_POLL_SECONDS = 0.002
+SETTLE_POLL_SECONDS = 0.0005
+# The system writes the record of an exit a moment after the process has gone.
+RECORD_SECONDS = 2.0
+RECORD_POLL_SECONDS = 0.1
 
 
 class Logcat:
@@ -69,7 +72,12 @@ class Logcat:
     def settle(self, seconds: float, there: Callable[[str], bool], mark: int) -> None:
         """Wait until `there` says that what was logged after `mark` is complete, or the time is up."""
         deadline = time.monotonic() + seconds
-        while self._process is not None and time.monotonic() < deadline and not there(self.since(mark)):
+        seen = -1
+        while self._process is not None and time.monotonic() < deadline:
+            size = self.mark()
+            if size != seen and there(self.since(mark)):
+                return
+            seen = size
             time.sleep(SETTLE_POLL_SECONDS)
 
 
@@ -107,12 +115,7 @@ def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
         AdbError: the phone cannot be asked.
     """
     with suppress(AdbError):
-        said = adb.shell("dumpsys", "activity", "exit-info", package)
-        record = re.search(
-            rf"\bpid={pid} [^#]*?\breason=(\d+) \((.*?)\)(?: subreason=\d+ \((.*?)\))? status=(-?\d+)"
-            r"(?:[^#]*?\bdescription=(.*?) state=)?",
-            said,
-        )
+        record = _record(adb, package, pid)
         if record:
             return _explained(record, lambda: tombstone_of(adb, pid))
     fatal = re.search(r"^FATAL: Fatal signal (\d+)", log, re.M)
@@ -121,6 +124,24 @@ def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
         return Exit(f"the app was ended by {name}", name, tombstone_of(adb, pid))
     adb.shell("true")  # a phone that is gone is no app that ended
     return Exit("the app ended, and the phone does not say why")
+
+
+def _record(adb: Adb, package: str, pid: int) -> re.Match[str] | None:
+    """The exit record of that process once it has a reason; None where there is none in time. Raises AdbError."""
+    deadline = time.monotonic() + RECORD_SECONDS
+    while True:
+        said = adb.shell("dumpsys", "activity", "exit-info", package)
+        record = re.search(
+            rf"\bpid={pid} [^#]*?\breason=(\d+) \((.*?)\)(?: subreason=\d+ \((.*?)\))? status=(-?\d+)"
+            r"(?:[^#]*?\bdescription=(.*?) state=)?",
+            said,
+        )
+        if record and record[1] != "0":
+            return record
+        # Android 10 and older keep no records.
+        if "PROCESS EXIT INFO" not in said or time.monotonic() >= deadline:
+            return None
+        time.sleep(RECORD_POLL_SECONDS)
 
 
 def _explained(record: re.Match[str], tombstone: Callable[[], str]) -> Exit:

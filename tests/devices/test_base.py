@@ -98,6 +98,18 @@ class TestHonestPeer:
         device.run(job)
         assert [m.type for m in peer.requests] == ["hello", "has", "run"]
 
+    def test_what_completed_the_last_job_is_not_offered_again(self, scripted: Scripted, job: Job) -> None:
+        device, peer = scripted(run=say_outputs(("y", TWOS)))
+        final = replace(job, final=True)
+        other = replace(job, options=Options("gpu", "fp32"))
+        for each in (job, final, job, other):
+            assert isinstance(device.run(each), Completed)
+        assert [m.type for m in peer.requests] == ["hello", "has", "run", "run", "has", "run", "has", "run"]
+        peer.answers = peer.answers | {"run": say("failed", kind="rejected", reason="too hot")}
+        device.run(other)
+        device.run(other)
+        assert [m.type for m in peer.requests][8:] == ["run", "has", "run"]
+
     def test_a_model_that_is_not_there_is_sent_once(self, scripted: Scripted, job: Job) -> None:
         def put(link: Link, request: Message) -> None:
             assert request.payloads["model"].tobytes() == job.model

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a phone's file system out of this machine's, in the mount namespace that this runs in, and waits for its stdin
-# to be closed. ROOT is where it goes, STATE the phone's folder (seen at the same place inside), BYTES the size of /data.
+# to be closed; then ends what still runs in there, since who held it may have been killed. ROOT is where it goes, STATE
+# the phone's folder (seen at the same place inside), BYTES the size of /data.
 set -eu
 ROOT=$1 STATE=$2 BYTES=$3
 mount -t tmpfs -o mode=755 none "$ROOT"
@@ -20,4 +21,9 @@ chmod 1777 "$ROOT/data/local/tmp"
 mount --bind "$STATE/bin" "$ROOT/system/bin"
 mount --bind "$STATE/boot_id" "$ROOT/proc/sys/kernel/random/boot_id"
 echo ready
-exec cat
+read -r _ || true # not cat: a phone that is shut down loses all processes but this one
+for process in /proc/[0-9]*; do
+    if [ "$process" != "/proc/$$" ] && [ "$process/ns/mnt" -ef "/proc/$$/ns/mnt" ]; then
+        kill -KILL "${process#/proc/}" || true
+    fi
+done 2>/dev/null

@@ -338,7 +338,7 @@ def logcat(words: list[str]) -> int:
         return 0
     sys.stdout.write("--------- beginning of main\n")
     with Path(known["log"]).open(encoding="utf-8", errors="replace") as log:
-        rest, level = "", "I"
+        rest, level, idle = "", "I", 0
         # adbd ends a shell whose client has gone; what the shell had started is then another's, and nobody reads on.
         shell = os.getppid()
         while os.getppid() == shell:
@@ -349,8 +349,9 @@ def logcat(words: list[str]) -> int:
                 level, shown = as_logged(line, pid, level)
                 sys.stdout.write(shown)
             sys.stdout.flush()
-            if not new:
-                time.sleep(0.005)
+            # Prompt for as long as there is something to tell, as a phone's log is; lazy when nothing comes.
+            idle = 0 if new else idle + 1
+            time.sleep(0.0005 if idle < 200 else 0.005)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -15,14 +16,14 @@ import pytest
 
 from harness.devices import android, recovery
 from harness.devices.adb import Adb, Server
-from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.devices.android import AndroidDevice, AndroidLauncher, PhoneOptions
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone
 from harness.errors import DeviceError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
-from tests.standin.phone import AdbServer, Phone
+from tests.standin.phone import AdbServer, Phone, temporary_state
 
 CPU = Options("cpu")
 ONES = np.ones((1, 4), np.float32)
@@ -145,6 +146,36 @@ class TestTheApp:
             device.run(quick)
         phone.write("app", command)
         works()
+
+    def test_that_ran_before_is_not_taken_for_the_one_just_started(
+        self, phone: Phone, device: AndroidDevice, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device.rest()
+        plain = AndroidLauncher._pids
+        seen = []
+
+        def lingering(launcher: AndroidLauncher) -> list[int]:
+            seen.append(os.getpid())
+            return [os.getpid()] if len(seen) <= 3 else plain(launcher)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AndroidLauncher, "_pids", lingering)
+            assert "INFO: answered" in works().log
+        assert device.launcher._pid == phone.pid
+
+
+def test_what_runs_on_a_stand_in_ends_with_whoever_held_it() -> None:
+    phone = Phone(temporary_state(), ["/bin/false"])
+    phone.boot()
+    adbd, holder = phone._adbd, phone._holder
+    assert adbd is not None and adbd.poll() is None
+    assert holder.stdin is not None and holder.stdout is not None and holder.stderr is not None
+    holder.stdin.close()  # as the system does for a process that was killed
+    assert adbd.wait(20) == -signal.SIGKILL
+    holder.wait(20)
+    holder.stdout.close()
+    holder.stderr.close()
+    shutil.rmtree(phone.state)
 
 
 class TestTheConnection:

@@ -1,5 +1,6 @@
 package dev.litertharness.protocol
 
+import java.io.BufferedOutputStream
 import java.io.OutputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -68,11 +69,19 @@ class Booleans(val data: BooleanArray) : Values {
 class Result(val name: String, val shape: List<Int>, val values: Values)
 
 /** Writes frames. */
-class FrameWriter(private val output: OutputStream) {
+class FrameWriter(output: OutputStream) {
+    // Small frames that follow one another go as one piece: adb acknowledges each piece before it takes the next.
+    private val output = BufferedOutputStream(output, SMALL)
     private val buffer = ByteBuffer.allocate(CHUNK).order(ByteOrder.LITTLE_ENDIAN)
 
-    /** Sends one frame; [fields] come first in its header. */
-    fun send(type: String, id: Long, fields: Map<String, Any?> = emptyMap(), payloads: List<Result> = emptyList()) {
+    /** Sends one frame; [fields] come first in its header. A small one with [more] to follow may wait for that. */
+    fun send(
+        type: String,
+        id: Long,
+        fields: Map<String, Any?> = emptyMap(),
+        payloads: List<Result> = emptyList(),
+        more: Boolean = false,
+    ) {
         val header = JSONObject()
         fields.forEach { (name, value) -> header.put(name, JSONObject.wrap(value)) }
         header.put("type", type).put("id", id)
@@ -81,7 +90,8 @@ class FrameWriter(private val output: OutputStream) {
         if (raw.size > MAX_HEADER) throw WireException("a header of ${raw.size} bytes is over the limit of $MAX_HEADER")
         output.write(ByteBuffer.allocate(8 + raw.size).put(MAGIC).putInt(raw.size).put(raw).array())
         for (payload in payloads) chunks(payload.values) { bytes, count -> output.write(bytes, 0, count) }
-        output.flush()
+        val small = payloads.sumOf { it.values.size.toLong() * it.values.dtype.bytes } < SMALL
+        if (!(more && small)) output.flush()
     }
 
     private fun announce(payload: Result): JSONObject {
@@ -106,5 +116,6 @@ class FrameWriter(private val output: OutputStream) {
 
     private companion object {
         const val CHUNK = 1 shl 18
+        const val SMALL = 1 shl 16
     }
 }

@@ -144,7 +144,7 @@ class Session(
                 val result = engine.read(wanted)
                 readNanos += System.nanoTime() - before
                 if (i == last) {
-                    writer.send("output", header.id, payloads = listOf(result))
+                    writer.send("output", header.id, payloads = listOf(result), more = true)
                     if (request.final) engine.release(wanted)
                 }
             }

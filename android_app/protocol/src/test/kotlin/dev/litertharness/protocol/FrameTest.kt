@@ -80,4 +80,18 @@ class FrameTest {
         assertFailsWith<WireException> { FrameWriter(output).send("failed", 1, fields) }
         assertTrue(output.size() == 0)
     }
+
+    @Test
+    fun `a small frame waits for what follows it and a large one does not`() {
+        val output = ByteArrayOutputStream()
+        val writer = FrameWriter(output)
+        writer.send("output", 1, payloads = listOf(Result("y", listOf(1), Floats(floatArrayOf(1f)))), more = true)
+        assertEquals(0, output.size())
+        writer.send("completed", 1)
+        assertEquals(2, Regex("LDH1").findAll(output.toString("ISO-8859-1")).count())
+        output.reset()
+        val large = Result("y", listOf(1 shl 16), Floats(FloatArray(1 shl 16)))
+        writer.send("output", 2, payloads = listOf(large), more = true)
+        assertTrue(output.size() > 1 shl 18)
+    }
 }

@@ -1,0 +1,59 @@
+"""How a process on a phone ended: from its exit record, which the system writes a moment later."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.devices import logcat
+from harness.devices.adb import Adb, Server
+from harness.devices.logcat import Exit, exit_of
+
+HEAD = "ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)\n  package: app\n"
+NONE_YET = HEAD + "    Historical Process Exit for uid=10123\n"
+OLD = """\
+        ApplicationExitInfo #1:
+          timestamp=2026-11-20 14:05:17.107 pid=41 realUid=10123 packageUid=10123 definingUid=10123 user=0
+          process=app reason=6 (ANR) subreason=0 (UNKNOWN) status=0
+          importance=100 pss=0.00 rss=0.00 description=null state=empty trace=null
+"""
+
+
+def record(reason: str, status: int) -> str:
+    return f"""{NONE_YET}        ApplicationExitInfo #0:
+          timestamp=2026-11-20 14:05:17.107 pid=42 realUid=10123 packageUid=10123 definingUid=10123 user=0
+          process=app reason={reason} subreason=0 (UNKNOWN) status={status}
+          importance=100 pss=0.00 rss=0.00 description=null state=empty trace=null
+{OLD}"""
+
+
+class Phone(Adb):
+    """Answers `dumpsys activity exit-info` with one text after another, the last one for ever."""
+
+    def __init__(self, *said: str) -> None:
+        super().__init__(Server(), "phone")
+        self.said = list(said)
+        self.asked = 0
+
+    def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        if argv == ("true",):
+            return ""
+        assert argv == ("dumpsys", "activity", "exit-info", "app")
+        self.asked += 1
+        return self.said.pop(0) if len(self.said) > 1 else self.said[0]
+
+
+def test_a_record_that_is_not_there_yet_or_has_no_reason_yet_is_waited_for() -> None:
+    phone = Phone(NONE_YET + OLD, record("0 (UNKNOWN)", 0), record("2 (SIGNALED)", 9))
+    assert exit_of(phone, "app", 42, "") == Exit("the app was ended by SIGKILL", "SIGKILL")
+    assert phone.asked == 3
+
+
+def test_a_record_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logcat, "RECORD_SECONDS", 0.3)
+    assert exit_of(Phone(NONE_YET + OLD), "app", 42, "") == Exit("the app ended, and the phone does not say why")
+
+
+def test_a_phone_that_keeps_no_records_is_asked_once() -> None:
+    phone = Phone("Bad activity command, or no activities match: exit-info\n")
+    assert exit_of(phone, "app", 42, "").signal == ""
+    assert phone.asked == 1
