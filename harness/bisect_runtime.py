@@ -115,6 +115,7 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
     except DeviceError as error:
         return Tested(release, "untestable", error.message)
     why = ""
+    state: State = "fails"
     for _ in range(2):  # a failure must show twice: cold shaders alone make some releases lose patience
         try:
             found, folder = compare_command(replace(request, device=device), progress)
@@ -122,6 +123,8 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
             if not error.message.startswith((f"{device} ", f"Device '{device}' ")):
                 raise  # the reference's, which is the same for all
             why = error.message
+            # What ended before the model was asked, or outside of it, says nothing of the release and the model.
+            state = "untestable" if why.startswith((f"Device '{device}' ", f"{device} was lost ")) else "fails"
         else:
             return Tested(release, "right" if found.ok else "wrong", "", found, folder)
-    return Tested(release, "fails", why)
+    return Tested(release, state, why)

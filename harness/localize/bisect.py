@@ -10,7 +10,8 @@ from typing import Any, Literal
 from harness.errors import UnresolvedError
 
 State = Literal["right", "wrong", "fails", "untestable"]
-"""`fails`: the runtime refused the model, crashed or hung; `untestable`: the release cannot be had here."""
+"""`fails`: the runtime refused the model, crashed or hung; `untestable`: the release cannot be had
+here, or did not start."""
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,10 @@ class Experiments:
         same = all(_same(seen, again.outputs[seen.name], case.roundoff) for again in done[1:] for seen in outputs)
         samples = tuple(s for d in done for s in d.samples)
         ending: Ending = "right" if all(seen.judgement.ok for seen in outputs) else "wrong"
-        return Observation(ending, "", worst, outputs, same, samples, options.half)
+        reason = ""
+        if ending == "right" and not all(seen.judgement.actual.finite for seen in outputs):
+            ending, reason = "impossible", "the exact result is NaN or infinite throughout"
+        return Observation(ending, reason, worst, outputs, same, samples, options.half)
 
     def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]]]:
         """(exact outputs, what ideal devices would give). Raises DeviceError or UsageError when there are none."""
@@ -188,7 +191,8 @@ def _same(seen: Seen, again: Array, roundoff: float) -> bool:
         return bool(np.array_equal(first, again))
     allowed = max(seen.judgement.expected.max_abs, roundoff * seen.judgement.actual.reference_rms)
     known = np.isfinite(first)
-    return bool(np.max(np.abs(first - again), initial=0.0, where=known) <= 2 * allowed)
+    # Infinities are in the same places in both, and infinity minus infinity warns.
+    return bool(np.max(np.abs(first[known] - again[known]), initial=0.0) <= 2 * allowed)
 
 
 def _digest(inputs: dict[str, Array]) -> int:

@@ -15,9 +15,8 @@ from harness.results import Side, TensorStore
 
 @dataclass(frozen=True)
 class Known:
-    """Tensors of a case. `peaks` has the largest finite magnitude of each in the exact run, `unbounded` those
-    that hold NaN or infinity there; `read` holds what was read
-    on the device, `computed` what the host computed."""
+    """Tensors of a case. `peaks` has the largest finite magnitude of each in the exact run, `unbounded` those that hold
+    NaN or infinity there; `read` holds what was read on the device, `computed` what the host computed."""
 
     case: Case
     computed: TensorStore

@@ -21,6 +21,7 @@ from harness.graph.model import Graph, Model
 from harness.job import Array, Options
 from harness.localize.experiment import Observation
 from harness.localize.shrink import Shrunk
+from harness.numerics import fp16
 from harness.numerics.verdict import LOCAL_FACTOR
 from harness.results import writing
 
@@ -126,7 +127,7 @@ def _limits(model: Model, expected: dict[str, Array], seen: Observation) -> dict
     of them, and any finite result will do."""
     if seen.worst is None:
         return dict.fromkeys(expected, (3e38, 3e38))
-    roundoff = 2.0**-11 if seen.half else 2.0**-20
+    roundoff = fp16.UNIT_ROUNDOFF if seen.half else fp16.FLOAT32_ROUNDOFF
     limits = {}
     factor = LOCAL_FACTOR if seen.repeatable else UNSTEADY_FACTOR
     for each in seen.outputs:

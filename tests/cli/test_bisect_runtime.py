@@ -118,6 +118,20 @@ def test_a_release_that_cannot_be_had_is_passed_over(tmp_path: Path, scripted: d
     assert answer.tested[2].why == "ai-edge-litert 2.2.0 cannot be installed (no wheel)."
 
 
+def test_a_release_whose_worker_does_not_start_says_nothing_of_the_model(
+    tmp_path: Path, scripted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "harness.devices.host.release_environment",
+        lambda release, progress=None: "/bin/false" if release == "2.2.0" else sys.executable,
+    )
+    request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
+    answer, _ = bisect_runtime_command(request, "2.1.5", "2.3.0", every=True)
+    assert [t.state for t in answer.tested] == ["right", "untestable", "right"]
+    assert "'host@2.2.0' did not start" in answer.tested[1].why
+    assert answer.bisection.changes == ()
+
+
 def test_a_release_that_refuses_the_model_is_told_apart_from_a_wrong_one(
     tmp_path: Path, scripted: dict[str, str]
 ) -> None:

@@ -14,9 +14,10 @@ from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Completed, Job, Options, Outcome
+from harness.job import Array, Completed, Job, Options, Outcome
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
+from harness.localize.experiment import Experiments, Specimen
 from harness.localize.explain import explain
 from harness.localize.localize import localize
 from harness.localize.result import Culprit, Localization
@@ -149,6 +150,30 @@ class Fickle(Broken):
         if {"CONCATENATION", "TANH"} <= ops and begins == self.first and isinstance(outcome, Completed):
             return replace(outcome, outputs={name: values * 0 for name, values in outcome.outputs.items()})
         return outcome
+
+
+def test_nothing_is_called_right_where_the_exact_result_is_nowhere_finite() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("LOG", graph.input("x", (1, 8))), "y")
+    specimen = Specimen(graph.build(), {"x": np.full((1, 8), -1.0, np.float32)})
+    seen = Experiments(InProcess(), InProcess(), timeout=60).observe(specimen, Options())
+    assert (seen.ending, seen.reason) == ("impossible", "the exact result is NaN or infinite throughout")
+
+
+def test_infinities_in_the_same_places_are_the_same_answer_again() -> None:
+    """Squares beyond float16's range, asked twice."""
+    graph = GraphBuilder()
+    graph.output(graph.unary("SQUARE", graph.input("x", (1, 8))), "y")
+    specimen = Specimen(graph.build(), {"x": np.full((1, 8), 400.0, np.float32)})
+    seen = Experiments(Overflowing(), InProcess(), timeout=60).observe(specimen, Options(), runs=2)
+    assert (seen.ending, seen.repeatable) == ("wrong", True)
+
+
+class Overflowing(InProcess):
+    """Gives infinity where float16 ends."""
+
+    def finished(self, outputs: dict[str, Array], job: Job) -> dict[str, Array]:
+        return {name: np.where(values > 65504, np.float32(np.inf), values) for name, values in outputs.items()}
 
 
 @pytest.mark.parametrize("first", [True, False])
