@@ -8,6 +8,9 @@ from harness.localize.result import Localization
 from harness.on_device import OnDevice
 from harness.sam2.workload import Workload
 
+# The first test waits until the decoder is converted, and localizing takes minutes on a software GPU.
+pytestmark = pytest.mark.timeout(900)
+
 TOKENS = 4096
 
 
@@ -64,6 +67,7 @@ def test_the_culprits_are_the_sums_over_all_image_tokens(answer: Localization, d
 
 
 def test_the_culprits_alone_account_for_what_the_device_shows(answer: Localization) -> None:
+    assert {impact.output for impact in answer.explained} == {output.name for output in answer.outputs}
     for impact in answer.explained:
         (seen,) = [output for output in answer.outputs if output.name == impact.output]
         assert impact.judgement.actual.relative_rms == pytest.approx(seen.judgement.actual.relative_rms, rel=0.15)

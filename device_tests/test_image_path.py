@@ -28,6 +28,9 @@ from harness.sam2.workload import Workload, prepare
 if TYPE_CHECKING:
     from transformers import Sam2Config
 
+# The first test waits until the models are converted; the full-size encoder takes minutes on a software GPU.
+pytestmark = pytest.mark.timeout(1800)
+
 TIMEOUT = 600.0
 ENCODER_GPU_IOU = 0.995
 """The least IoU of the best mask, encoder on the GPU and decoder on the CPU, against all on the CPU.

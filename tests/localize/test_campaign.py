@@ -15,6 +15,9 @@ from tests.localize.campaign import Campaign, Trial
 from tests.localize.planted import GROUP, NAN, SCALED, SHIFTED
 from tests.localize.small_decoder import small_decoder
 
+# The first test waits until the model is converted.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def campaign() -> Campaign:

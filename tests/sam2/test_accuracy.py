@@ -23,6 +23,9 @@ from harness.sam2.scenes import Scene
 from harness.sam2.show import show_ablation, show_accuracy, show_fidelity
 from harness.sam2.taps import Tap
 
+# The slow one converts four models.
+pytestmark = pytest.mark.timeout(900)
+
 SCENE = SceneAccuracy("portrait", 0.996, 0.99, 0.99999, 0.2, 0.1, 0, True)
 RANDOM = "random weights, seed 0 (realistic scale)"
 CLEAN = Audit({"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}, 26, 4, 0, (), 1, ())

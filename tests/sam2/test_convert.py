@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import json
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +28,9 @@ from harness.sam2.workload import Workload
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
+
+# The first test waits until the models are converted.
+pytestmark = pytest.mark.timeout(900)
 
 OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
@@ -149,10 +151,8 @@ def test_a_second_call_finds_it_without_starting_anything(
     small_folder: Path, converted: ConvertedDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "run_worker", lambda *_: pytest.fail("nothing is to be made"))
-    start = time.monotonic()
     again = convert_decoder(converted.path.parent, source=str(small_folder), progress=pytest.fail)
     assert again == dataclasses.replace(converted, cached=True)
-    assert time.monotonic() - start < 2
 
 
 def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

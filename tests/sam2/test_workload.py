@@ -16,6 +16,9 @@ from harness.sam2.contract import INPUT_NAMES
 from harness.sam2.prompt import PromptConstants, encode_points
 from harness.sam2.workload import Workload, prepare
 
+# The first test waits until the model is converted.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -143,7 +146,7 @@ def test_a_second_run_imports_no_torch(
         [sys.executable, "-c", script, str(cache), str(tmp_path / "photo.npy"), str(small_folder)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=ROOT,
     )
     assert (done.returncode, done.stderr) == (0, "")

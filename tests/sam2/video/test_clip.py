@@ -18,6 +18,9 @@ from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_frame
 from harness.sam2.video.track import track_clip
 
+# The first test of a clip waits until the graphs are exported.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,6 +23,9 @@ from harness.sam2.video.onnx_stages import OnnxStages
 if TYPE_CHECKING:
     from transformers import Sam2VideoModel
 
+# The first test waits until the graphs are exported.
+pytestmark = pytest.mark.timeout(900)
+
 CARD: dict[str, tuple[dict[str, list[int | str]], dict[str, list[int | str]]]] = {
     "vision_encoder": (
         {"pixel_values": [1, 3, 1024, 1024]},

@@ -25,6 +25,9 @@ from harness.sam2.video.validate import follow, validate_video
 if TYPE_CHECKING:
     from transformers import Sam2VideoModel
 
+# The first test waits until the graphs are exported.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture(scope="module")
 def stages(exported: Path) -> OnnxStages:
