@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, default=cache_folder() / "sam2")
     parser.add_argument("--only", choices=["decoder", "encoder"], default=None)
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error(f"{given.rounds} rounds measure nothing; give --rounds 1 or more")
     console = Console()
     say: Callable[[str], None] = lambda what: console.print(f"[dim]{what}[/]")  # noqa: E731
     scene = portrait()
@@ -78,9 +80,9 @@ def main() -> int:
                     took = _child(engine, part, given.threads, folder)
                 best[part, engine] = min(best[part, engine], took)
     _show(console, best, models.source.provenance, given.threads)
-    ahead = (
-        all(best["decoder", "litert"] <= best["decoder", engine] for engine in engines) if "decoder" in parts else True
-    )
+    if "decoder" not in parts:
+        return 0
+    ahead = all(best["decoder", "litert"] <= best["decoder", engine] for engine in engines)
     console.print(f"[{'green' if ahead else 'red'}]{'met' if ahead else 'MISSED'}[/] LiteRT's decoder is the fastest")
     return 0 if ahead else 1
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UsageError
 from harness.sam2 import image
 from harness.sam2.contract import INPUT_NAMES, DecoderVariant, LayerNormKind, Progress, WeightKind
 from harness.sam2.convert import DecoderPlan, code, digest, source_request, versions
 from harness.sam2.files import make_folder, read_arrays
-from harness.sam2.prompt import POSITIVE, PromptConstants, encode_points
+from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import resolve
+from harness.sam2.taps import Tap
 
 _FEATURES_CODE = ("image.py", "weights.py")
 _FEATURES = ("image_embeddings", "feat_s1", "feat_s0")
@@ -85,8 +85,7 @@ def prepare(
             raise RuntimeError(f"the image features just written to {features_path} cannot be read")
 
     constants = PromptConstants.load(plan.constants)
-    tap = image.to_model_space(*at, photo.shape, constants.image_size)
-    arrays = {**features, "sparse_prompt": encode_points([tap], [POSITIVE], constants)}
+    arrays = {**features, "sparse_prompt": Tap.at(*at).encode(photo.shape, constants)}
     inputs = {name: arrays[name] for name in INPUT_NAMES}
     return Workload(plan.model, inputs, photo, at, settled.provenance, settled.is_random)
 
@@ -99,11 +98,7 @@ def _photo_and_tap(
     image.check_photo(photo)
     height, width = photo.shape[:2]
     x, y = (width / 2, height / 2) if at is None else at
-    if not (0 <= x < width and 0 <= y < height):
-        raise UsageError(
-            f"The tap ({x:g}, {y:g}) is outside the photo, which is {width} wide and {height} high.",
-            "Give x, y in the photo's pixels.",
-        )
+    Tap.at(x, y).check(photo.shape)
     return photo, (float(x), float(y))
 
 
