@@ -19,7 +19,7 @@ from harness.numerics.metrics import mask_iou
 from harness.progress import Progress
 from harness.results import RunFolder, Side, writing
 from harness.sam2 import image
-from harness.sam2.contract import LayerNormKind, WeightKind
+from harness.sam2.contract import DecoderVariant, LayerNormKind, WeightKind
 from harness.sam2.workload import Workload, prepare
 
 # Seconds that the slowest stage of making the workload takes on two cores; those that are cached take none.
@@ -85,7 +85,7 @@ class TapScene:
 
 def make_workload(
     weights: str | None,
-    layernorm: LayerNormKind,
+    variant: DecoderVariant,
     storage: WeightKind,
     seed: int,
     cache: Path,
@@ -96,7 +96,7 @@ def make_workload(
         cache,
         source=weights,
         seed=seed,
-        layernorm=layernorm,
+        variant=variant,
         weights=storage,
         progress=lambda what: progress.stage(what, PREPARE_SECONDS),
     )
@@ -105,13 +105,13 @@ def make_workload(
 def convert(
     folder: Path,
     weights: str | None,
-    layernorm: LayerNormKind,
+    variant: DecoderVariant,
     storage: WeightKind,
     seed: int,
     progress: Progress,
 ) -> Made:
     """`harness sam2 convert`: the model and its inputs.npz in `folder`. Raises HarnessError."""
-    workload = make_workload(weights, layernorm, storage, seed, folder, progress)
+    workload = make_workload(weights, variant, storage, seed, folder, progress)
     path = folder / "inputs.npz"
     with writing(path):
         np.savez(path, allow_pickle=False, **workload.inputs)
@@ -122,7 +122,7 @@ def tell(
     device: str, weights: str | None, layernorm: LayerNormKind, out: Path, timeout: float, progress: Progress
 ) -> Story:
     """Run the demo. Raises HarnessError."""
-    workload = make_workload(weights, layernorm, "float32", 0, cache_folder() / "sam2", progress)
+    workload = make_workload(weights, DecoderVariant(layernorm), "float32", 0, cache_folder() / "sam2", progress)
     request = Request(
         workload.model_path,
         device,

@@ -44,13 +44,17 @@ def _models() -> Path:
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
     weights: WeightsOption = None,
-    layernorm: LayerNormOption = "safe",
+    reductions: ReductionsOption = CARD.reductions,
+    layernorm: LayerNormOption = CARD.layernorm,
+    attention: AttentionOption = CARD.attention,
     storage: StorageOption = "float32",
     seed: SeedOption = 0,
 ) -> None:
-    """Convert the published mask decoder, and encode the sample portrait with a tap on the face as its inputs."""
+    """Convert the mask decoder, as published unless told otherwise, and encode the sample portrait with a tap on the
+    face as its inputs."""
+    variant = DecoderVariant(layernorm, attention, reductions)
     with terminal.Stages() as progress:
-        made = demo.convert(folder, weights, layernorm, storage, seed, progress)
+        made = demo.convert(folder, weights, variant, storage, seed, progress)
     terminal.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
 
 
@@ -75,7 +79,8 @@ def click(
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """Tap to segment: mask and overlay PNGs and click.json; the photo is encoded once for all taps."""
+    """Tap to segment: mask and overlay PNGs and click.json; the photo is encoded once for all taps. Exit 1 when a mask
+    holds NaN or infinity."""
     from harness.sam2.click import click as run
     from harness.sam2.show import show_click
 
@@ -106,6 +111,7 @@ def click(
         terminal.print_json(found.to_json())
     else:
         show_click(found, terminal.out)
+    raise typer.Exit(EXIT_WRONG if found.nonfinite else EXIT_OK)
 
 
 @app.command()
@@ -172,7 +178,8 @@ def fidelity(
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """The model card's fidelity table for any weights, on the host's CPU against `transformers`."""
+    """The model card's fidelity table for any weights, on the host's CPU against `transformers`; exit 1 when a goal is
+    missed."""
     from harness.sam2.fidelity import fidelity as run
     from harness.sam2.show import show_fidelity
 
@@ -183,6 +190,7 @@ def fidelity(
         terminal.print_json(found.to_json())
     else:
         show_fidelity(found, terminal.out)
+    raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
 
 
 def numbers(word: str, count: int) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from harness.devices.registry import open_device
 from harness.errors import DeviceError, UsageError
 from harness.localize.result import residency_json
-from harness.results import writing
+from harness.results import to_json, writing
 from harness.sam2 import image
 from harness.sam2.contract import RECOMMENDED, DecoderVariant, Progress, WeightKind
 from harness.sam2.files import make_folder, write_bytes
@@ -83,6 +83,11 @@ class Clicked:
     provenance: str
     """A sentence fragment for people; says so when the weights are random."""
     is_random: bool
+
+    @property
+    def nonfinite(self) -> int:
+        """How many logits and scores of all masks are NaN or infinite; any makes the answer wrong."""
+        return sum(mask.decoded.nonfinite for mask in self.masks)
 
     def to_json(self) -> dict[str, Any]:
         """`click.json`, schema 1. Times are milliseconds of writing, running and reading."""
@@ -165,7 +170,7 @@ def click(
     clicked = Clicked(
         out, size, device, encoded, tuple(masks), variant, models.source.provenance, models.source.is_random
     )
-    write_bytes(out / "click.json", (json.dumps(clicked.to_json(), indent=2) + "\n").encode())
+    write_bytes(out / "click.json", (json.dumps(to_json(clicked.to_json()), indent=2) + "\n").encode())
     return clicked
 
 

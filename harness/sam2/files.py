@@ -1,5 +1,5 @@
-"""Cache files: written in one step, so that a reader sees the old one or the whole new one, and read with
-suspicion."""
+"""Files of the cache and of results: written in one step, so that a reader sees the old one or the whole new one, and
+read with suspicion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"The folder {str(path)!r} cannot be made ({error.strerror}).", "Give another cache folder."
+            f"The folder {str(path)!r} cannot be made ({error.strerror}).", "Choose a folder that you may write to."
         ) from error
     return path
 
@@ -35,7 +35,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     except OSError as error:
         raise StorageError(
             f"The file {str(path)!r} cannot be written ({error.strerror}).",
-            "Free some space, or give another cache folder.",
+            "Free some space, or choose a folder elsewhere.",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -28,6 +28,9 @@ MODEL_SIZE = 1024
 MAX_PIXELS = 64_000_000
 """The largest photo taken. At this size, a mask at the photo's resolution takes about 0.5 GB while it is made."""
 
+_TOO_MANY = f"more than {MAX_PIXELS // 10**6} million."
+_SCALE_DOWN = "Scale it down first; the model itself looks at 1024 x 1024."
+
 _BAND_PIXELS = 1 << 20
 
 SAMPLE_FACE = (266.0, 228.0)
@@ -42,22 +45,28 @@ def load_photo(path: Path | str) -> Photo:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of odd metadata and palettes, which change no pixel here, and of sizes that are checked below.
+            warnings.simplefilter("ignore")
             image: Image.Image = Image.open(path)
-        with image:
-            _check_size(image.width, image.height, repr(str(path)))
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "F":
-                raise UsageError(f"{str(path)!r} holds floating-point values.", "Save it with 8 or 16 bits a channel.")
-            if upright.mode.startswith("I"):
-                # 16-bit grey; Pillow's own conversion would clip it at 255.
-                grey = np.clip(np.asarray(upright), 0, 65535) / 257
-                return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
-            return np.array(upright.convert("RGB"))
+            with image:
+                _check_size(image.width, image.height, repr(str(path)))
+                return _as_rgb(ImageOps.exif_transpose(image), path)
     except FileNotFoundError as error:
         raise UsageError(f"The photo {str(path)!r} does not exist.", "Check the path.") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise UsageError(f"{str(path)!r} has far too many pixels, {_TOO_MANY}", _SCALE_DOWN) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UsageError(f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo.") from error
+
+
+def _as_rgb(image: Image.Image, path: Path | str) -> Photo:
+    if image.mode == "F":
+        raise UsageError(f"{str(path)!r} holds floating-point values.", "Save it with 8 or 16 bits a channel.")
+    if image.mode.startswith("I"):
+        # 16-bit grey; Pillow's own conversion would clip it at 255.
+        grey = np.clip(np.asarray(image), 0, 65535) / 257
+        return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def check_photo(photo: Photo) -> None:
@@ -72,10 +81,7 @@ def check_photo(photo: Photo) -> None:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
-        raise UsageError(
-            f"{name} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million.",
-            "Scale it down first; the model itself looks at 1024 x 1024.",
-        )
+        raise UsageError(f"{name} has {width} x {height} pixels, {_TOO_MANY}", _SCALE_DOWN)
 
 
 def sample_photo() -> Photo:

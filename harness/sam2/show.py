@@ -112,6 +112,11 @@ def show_click(found: Clicked, out: Console) -> None:
         f"\nEncoder on the {found.encoded.unit.upper()} in {found.encoded.millis:.0f} ms, decoder ({found.variant}) on "
         f"the {decoder.unit.upper()}; {escape(found.provenance)}."
     )
+    if found.nonfinite:
+        out.print(
+            f"[red]{found.nonfinite} of the decoder's logits and scores are NaN or infinite: the masks are wrong.[/] "
+            "`--decoder cpu` or `--encoder cpu` shows where that begins."
+        )
     if found.is_random:
         out.print(RANDOM_NOTE)
     out.print(f"[dim]{escape(str(Path(found.folder) / 'click.json'))}[/]")

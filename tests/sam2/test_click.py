@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ from harness.sam2.taps import Tap
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
+
+# The first test waits until the models are converted.
+pytestmark = pytest.mark.timeout(900)
 
 TAPS = (Tap.at(40, 50), Tap(box=(10, 10, 90, 80)), Tap.at(100, 20), Tap(((40, 50),), ((5, 5),)))
 
@@ -182,6 +186,26 @@ def test_values_that_are_no_numbers_are_counted_and_lie_outside() -> None:
     assert found.nonfinite == 3
     assert (best_mask(found) > 0).tolist() == [[False, True], [False, True]]
     assert np.isfinite(best_mask(found)).all()
+
+
+def test_an_account_of_scores_that_are_no_numbers_is_json_all_the_same(
+    clicked: Clicked,
+    small_folder: Path,
+    photo: NDArray[np.uint8],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*given: Any) -> Decoded:
+        return replace(pipeline.decode(*given), scores=np.full(3, np.nan, np.float32))
+
+    monkeypatch.setattr("harness.sam2.click.decode", broken)
+    pixels = image.preprocess(photo, 128)
+    monkeypatch.setattr("harness.sam2.click.preprocessed", lambda *_: pixels)
+    again = cpu_click(photo, TAPS[:1], out=tmp_path, cache_dir=cache, source=str(small_folder))
+    assert (clicked.nonfinite, again.nonfinite) == (0, 3)
+    told = json.loads((tmp_path / "click.json").read_text(), parse_constant=pytest.fail)
+    assert (told["masks"][0]["scores"], told["masks"][0]["nonfinite"]) == (["nan"] * 3, 3)
 
 
 def test_only_the_hosts_gpu_gets_the_encoder_in_halves() -> None:

@@ -167,6 +167,15 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, np.broadcast_to((255, 0, 0), (5, 6, 3)), atol=4)
 
 
+def test_a_palette_with_transparency_is_read_without_a_word(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
+    with Image.fromarray(photo).convert("P") as picture:
+        picture.save(tmp_path / "palette.png", transparency=bytes(range(256)))
+        with Image.open(tmp_path / "palette.png") as again, pytest.warns(UserWarning, match="Palette images"):
+            again.convert("RGB")
+        wanted = np.array(picture.convert("RGB"))
+    np.testing.assert_array_equal(image.load_photo(tmp_path / "palette.png"), wanted)
+
+
 def test_floating_point_values_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(UsageError, match="holds floating-point values"):
@@ -181,14 +190,21 @@ def test_a_single_pixel_is_a_photo(tmp_path: Path) -> None:
     assert image.upsample_mask(np.full((8, 8), 2.0, np.float32), photo.shape).tolist() == [[2.0]]
 
 
-@pytest.mark.parametrize(("width", "height"), [(10000, 10000), (20000, 20000), (64001, 1000)])
+@pytest.mark.parametrize(
+    ("width", "height", "has"),
+    [
+        (10000, 10000, "10000 x 10000 pixels"),
+        (20000, 20000, "far too many pixels"),
+        (64001, 1000, "64001 x 1000 pixels"),
+    ],
+)
 def test_a_photo_beyond_the_limit_is_refused_before_its_pixels_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, height: int, has: str
 ) -> None:
     monkeypatch.setattr("PIL.ImageOps.exif_transpose", lambda _: pytest.fail("the pixels were read"))
     with Image.new("1", (width, height)) as blank:
         blank.save(tmp_path / "huge.png")
-    with pytest.raises(UsageError, match=rf"has {width} x {height} pixels, more than 64 million|not a readable image"):
+    with pytest.raises(UsageError, match=rf"huge\.png' has {has}, more than 64 million\. Scale it down first"):
         image.load_photo(tmp_path / "huge.png")
 
 

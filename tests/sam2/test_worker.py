@@ -75,7 +75,7 @@ def test_a_worker_that_hangs_is_ended_in_time(stand_in: Any) -> None:
     start = time.monotonic()
     with pytest.raises(HarnessError, match=r"did not end within 0\.5 s"):
         run_worker({}, silent, timeout=0.5)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 def test_the_real_process_reports_broken_weights_and_keeps_the_noise_to_itself(
@@ -135,7 +135,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypat
 
 def test_a_cache_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(
+        StorageError, match=r"cannot be made \(Not a directory\)\. Choose a folder that you may write to"
+    ):
         make_folder(tmp_path / "file" / "cache")
 
 
