@@ -112,7 +112,8 @@ def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[st
         if values.dtype.kind != "f" or seen.odd:
             return f"'{name}'"
         exact = bench.run.tensors.get(output_label(name), "reference")
-        explained = [before + (ideal - exact) for ideal in first.ideal[name]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            explained = [before + (ideal - exact) for ideal in first.ideal[name]]
         change = case.judge(values, explained, before)
         if not change.ok:
             times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.graph.model import Graph, Model
+from harness.graph.model import Graph, Model, Op
 from harness.job import Array, Options
 from harness.localize.experiment import Observation
 from harness.localize.shrink import Shrunk
@@ -110,7 +110,12 @@ def op_line(model: Model, index: int) -> str:
     graph = model.graph()
     op = graph.ops[index]
     results = ", ".join(_named(graph, t) for t in op.outputs)
-    return f"{results} = {op.custom or op.name}({', '.join(_named(graph, t) for t in op.inputs)})"
+    return f"{results} = {_kind(op)}({', '.join(_named(graph, t) for t in op.inputs)})"
+
+
+def _kind(op: Op) -> str:
+    """The op's name; that of a custom op may hold anything."""
+    return _cell(op.custom) if op.custom else op.name
 
 
 def _named(graph: Graph, t: int) -> str:
@@ -139,7 +144,7 @@ def _limits(model: Model, expected: dict[str, Array], seen: Observation) -> dict
 
 
 def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
-    names = list(dict.fromkeys(op.custom or op.name for op in graph.ops))
+    names = list(dict.fromkeys(map(_kind, graph.ops)))
     what = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     does = {
         "crash": "ends the process",

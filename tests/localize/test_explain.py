@@ -20,6 +20,7 @@ from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
 from harness.localize.explain import explain
 from harness.localize.localize import localize
+from harness.localize.reproducer import op_line
 from harness.localize.result import Culprit, Localization
 from harness.results import RunFolder
 from tests.localize.broken import Broken, behind, in_rank, long_sums, rolled
@@ -158,6 +159,13 @@ def test_nothing_is_called_right_where_the_exact_result_is_nowhere_finite() -> N
     specimen = Specimen(graph.build(), {"x": np.full((1, 8), -1.0, np.float32)})
     seen = Experiments(InProcess(), InProcess(), timeout=60).observe(specimen, Options())
     assert (seen.ending, seen.reason) == ("impossible", "the exact result is NaN or infinite throughout")
+
+
+def test_a_custom_ops_name_cannot_write_into_the_page() -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8))
+    graph.output(graph.op("CUSTOM", [x], (1, 8), custom="a\n# b|c"), "y")
+    assert op_line(graph.build(), 0) == "y[1,8] = a # b/c(x[1,8])"
 
 
 def test_infinities_in_the_same_places_are_the_same_answer_again() -> None:
