@@ -12,15 +12,20 @@ from rich.markup import escape
 from harness import terminal
 from harness.devices.host import cache_folder
 from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
-from harness.request_options import JsonOption
+from harness.request_options import DeviceOption, JsonOption, TimeoutOption
 from harness.sam2.source import resolve
 from harness.sam2.taps import Tap
 from harness.sam2.video.bank import Padding
+from harness.sam2.video.contract import Rewritten
+from harness.sam2.video.convert import VideoModels
+from harness.sam2.video.litert_stages import Backend
 from harness.sam2_commands import SeedOption, WeightsOption, numbers
 
 SideOption = Annotated[
     int | None, typer.Option("--side", help="Pixels of the square image; default the model's own, 1024.")
 ]
+
+BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
 
 PaddingOption = Annotated[Padding, typer.Option("--padding", help="How a bank that is not full is filled up.")]
 
@@ -85,13 +90,22 @@ def track(
     seed: SeedOption = 0,
     side: SideOption = None,
     padding: PaddingOption = "marked",
+    encoder: Annotated[Backend, typer.Option("--encoder", help=BACKEND)] = "onnx",
+    decoder: Annotated[Backend, typer.Option("--decoder", help=BACKEND)] = "onnx",
+    memory_encoder: Annotated[Backend, typer.Option("--memory-encoder", help=BACKEND)] = "onnx",
+    memory_attention: Annotated[Backend, typer.Option("--memory-attention", help=BACKEND)] = "onnx",
+    device: DeviceOption = "host",
+    timeout: TimeoutOption = 600.0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("tracked"),
     as_json: JsonOption = False,
 ) -> None:
-    """Follow objects through a clip on ONNX Runtime: masks, overlay video, contact sheet, track.json. Every --at and
-    --box is an object of its own: first the points, then the boxes, from 1."""
+    """Follow objects through a clip: masks, overlay video, contact sheet, track.json. Every --at and --box is an object
+    of its own: first the points, then the boxes, from 1. Graphs run on ONNX Runtime, or through LiteRT on the CPU or
+    GPU of --device."""
+    from harness.devices.registry import open_device
     from harness.sam2.video.clip import open_clip
     from harness.sam2.video.exported import cached_export
+    from harness.sam2.video.litert_stages import mixed
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.show import show_track
     from harness.sam2.video.track import track_clip
@@ -105,17 +119,25 @@ def track(
         before = later.setdefault(frame, {}).get(identity, Tap())
         later[frame][identity] = Tap((*before.positive, point))
     open_clip(clip)  # a clip that is none is told before anything is exported
-    with terminal.Stages() as progress:
-        if graphs is None:
-            settled = resolve(weights, seed)
-            cache = cache_folder() / "sam2"
-            folder = cached_export(cache, settled, side, lambda what: progress.stage(what, 15.0))
-        else:
-            folder = graphs
+    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    backends: dict[Rewritten, Backend] = {
+        "vision_encoder": encoder,
+        "mask_decoder": decoder,
+        "memory_encoder": memory_encoder,
+        "memory_attention": memory_attention,
+    }
+    tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
+    with terminal.Stages() as progress, open_device(device) as opened:
+
+        def tell(what: str) -> None:
+            progress.stage(what, 15.0)
+
+        onnx = OnnxStages(graphs or cached_export(cache, source, side, tell))
+        models = VideoModels(cache, source, side)
         found = track_clip(
             clip,
             prompts,
-            stages=OnnxStages(folder),
+            stages=mixed(onnx, opened, models, backends, tokens, tell, timeout=timeout),
             out=out,
             start=start,
             later=later,

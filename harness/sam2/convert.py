@@ -159,7 +159,7 @@ class DecoderPlan:
             PromptConstants.load(self.constants)
         except (OSError, ValueError):
             return False
-        return _is_whole(self.model, self.card)
+        return is_whole(self.model, self.card)
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""
@@ -209,7 +209,7 @@ class EncoderPlan:
 
     def is_there(self) -> bool:
         """Whether both files are there and whole."""
-        return _is_whole(self.model, self.card)
+        return is_whole(self.model, self.card)
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""
@@ -251,7 +251,8 @@ def _check_weights(kind: WeightKind) -> None:
         raise UsageError(f"Weights cannot be stored as {kind!r}.", "Choose 'float32' or 'float16'.")
 
 
-def _is_whole(model: Path, card: Path) -> bool:
+def is_whole(model: Path, card: Path) -> bool:
+    """Whether the model is there, with the content that its card says."""
     try:
         said = json.loads(card.read_text())
         with model.open("rb") as stream:

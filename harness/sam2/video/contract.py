@@ -21,6 +21,21 @@ from harness.sam2.image import IMAGENET_MEAN, IMAGENET_STD
 Graph = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention", "pointer_tpos"]
 GRAPHS: tuple[Graph, ...] = get_args(Graph)
 
+Rewritten = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention"]
+"""The graphs that are also there for LiteRT; what is left of the fifth is a table for the host."""
+REWRITTEN: tuple[Rewritten, ...] = get_args(Rewritten)
+
+REWRITTEN_PORTS: dict[Rewritten, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "vision_encoder": (("image",), ("feats2", "feats1", "feats0")),
+    "mask_decoder": (
+        ("image_embeddings", "sparse_prompt", "feat_s1", "feat_s0"),
+        ("masks", "scores", "object_score", "pointers"),
+    ),
+    "memory_encoder": (("feats2", "mask"), ("memory",)),
+    "memory_attention": (("features", "memory", "memory_pos", "bias"), ("conditioned",)),
+}
+"""Their inputs and outputs in order, float32."""
+
 Array = NDArray[np.float32]
 
 NO_OBJECT_SCORE = -1024.0
@@ -29,6 +44,9 @@ NO_OBJECT_SCORE = -1024.0
 MARK = -10000.0
 """A `memory_pos` at or below half of this in its first channel marks a token as padding: it is not attended. Published
 graphs have no such mark; tokens without it mean the same to both."""
+
+PADDED = -10000.0
+"""What is added to the scores of a padding token; float16 holds it."""
 
 CONSTANTS = "constants.json"
 LARGEST_FILE = 4 << 20

@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from harness.sam2.contract import DecoderVariant, Progress
 from harness.sam2.encoder import ImageEncoder, folded
 from harness.sam2.prompt import PADDING
-from harness.sam2.video.contract import GRAPHS, MARK, NO_OBJECT_SCORE, Constants, Graph, Sizes, ports
+from harness.sam2.video.contract import GRAPHS, MARK, NO_OBJECT_SCORE, PADDED, Constants, Graph, Sizes, ports
 from harness.sam2.video.modules import (
-    PADDED,
     MemoryAttention,
     MemoryEncoder,
     VideoDecoder,

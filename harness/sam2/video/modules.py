@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from harness.sam2.contract import DecoderVariant
 from harness.sam2.decoder import MaskDecoder
 from harness.sam2.norm import fuse_norms, layer_norm
-from harness.sam2.sums import split_linears, split_product
+from harness.sam2.sums import SplitLinear, split_linears, split_product
 from harness.sam2.video.contract import Sizes
-
-PADDED = -10000.0
-"""What is added to the scores of a padding token."""
 
 SCORES_BYTES = 1 << 26
 """The most that one block of attention scores takes as float32."""
+
+PARTIAL_BYTES = 1 << 27
+"""The most that the partial sums of a split linear layer take; WebGPU's usual limit for one buffer."""
 
 PIECE = 256
 """Keys in one piece of a split sum."""
@@ -106,12 +106,14 @@ def attend_segments(query: Tensor, segments: list[tuple[Tensor, Tensor]]) -> Ten
         long = many > PIECE and many % PIECE == 0
         sums.append(split_product(weights, counted, PIECE) if long else torch.bmm(weights, counted))
         tops.append(top)
-    largest = tops[0]
-    for top in tops[1:]:
-        largest = torch.maximum(largest, top)
-    merged = sums[0] * torch.exp(tops[0] - largest)
-    for top, part in zip(tops[1:], sums[1:], strict=True):
-        merged = merged + part * torch.exp(top - largest)
+    merged = sums[0]
+    if len(sums) > 1:  # of one segment, the maximum less itself is a SUB that GPUs refuse
+        largest = tops[0]
+        for top in tops[1:]:
+            largest = torch.maximum(largest, top)
+        merged = merged * torch.exp(tops[0] - largest)
+        for top, part in zip(tops[1:], sums[1:], strict=True):
+            merged = merged + part * torch.exp(top - largest)
     width = merged.shape[-1] - 1
     return merged[..., :width] / merged[..., width:]
 
@@ -183,7 +185,7 @@ class MemoryAttention(nn.Module):
         self, features: Tensor, memory: Tensor, memory_pos: Tensor, bias: Tensor, positions: Tensor | None = None
     ) -> Tensor:
         """[1, N, C] features, the bank's memories and positions [1, M, c], and a bias on scores [1, M, 1]: 0, or
-        `PADDED` for padding. `positions` [1, N, C] are the image's own unless given. Gives [1, N, C]."""
+        `contract.PADDED` for padding. `positions` [1, N, C] are the image's own unless given. Gives [1, N, C]."""
         x = features + 0.1 * (self.positions if positions is None else positions)
         placed = memory + memory_pos
         for layer in self.layers:
@@ -266,15 +268,26 @@ def memory_positions(model: Any) -> Tensor:
     return found.detach().flatten(2).transpose(1, 2).contiguous()
 
 
-def finished(module: nn.Module, variant: DecoderVariant | None) -> nn.Module:
+def finished(module: nn.Module, variant: DecoderVariant | None, rows: int = 0) -> nn.Module:
     """A copy of a rewritten module, ready to convert: long linear layers in pieces where the variant splits, and
-    without a variant LayerNorm as one op, for runtimes that have it."""
+    without a variant LayerNorm as one op, for runtimes that have it. `rows` as in `coarsen`."""
     module = copy.deepcopy(module)
     if variant is None:
         fuse_norms(module)
     elif variant.reductions == "split":
         split_linears(module)
+        coarsen(module, rows)
     return module.eval().requires_grad_(False)
+
+
+def coarsen(module: nn.Module, rows: int) -> None:
+    """Merge pieces of split linear layers on `rows` rows until their partial sums, as float32, fit `PARTIAL_BYTES`."""
+    for layer in module.modules():
+        if isinstance(layer, SplitLinear):
+            count, _, outputs = layer.weight.shape
+            while count % 2 == 0 and 4 * count * rows * outputs > PARTIAL_BYTES:
+                count //= 2
+            layer.weight = layer.weight.reshape(count, -1, outputs)
 
 
 def upsampled(mask: Tensor, side: int) -> Tensor:

@@ -4,7 +4,7 @@ against upstream's own modules."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,19 +111,22 @@ class Validation:
         }
 
 
-def follow(tracker: Tracker, frames: Sequence[Photo], events: Sequence[Event]) -> list[Tracked]:
+def each_frame(tracker: Tracker, frames: Sequence[Photo], events: Sequence[Event]) -> Iterator[Tracked]:
     """The loop on a clip from the first event's frame on, in the tracker's direction; a corrected frame comes once."""
     fresh = {event.frame: event.prompts for event in events if not event.again}
     again = {event.frame: event.prompts for event in events if event.again}
     start = events[0].frame
-    found = []
     for number in range(start, -1, -1) if tracker.backward else range(start, len(frames)):
         if number == start:
             seen = tracker.seed(frames[number], fresh[number], number)
         else:
             seen = tracker.step(frames[number], fresh.get(number))
-        found.append(tracker.refine(again[number]) if number in again else seen)
-    return found
+        yield tracker.refine(again[number]) if number in again else seen
+
+
+def follow(tracker: Tracker, frames: Sequence[Photo], events: Sequence[Event]) -> list[Tracked]:
+    """All of `each_frame`."""
+    return list(each_frame(tracker, frames, events))
 
 
 def validate_video(

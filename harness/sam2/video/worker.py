@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.sam2.contract import Progress
-from harness.sam2.files import read_arrays, write_arrays
+from harness.sam2.contract import DecoderVariant, Progress
+from harness.sam2.files import read_arrays, write_arrays, write_bytes
+from harness.sam2.source import Source
+from harness.sam2.video.convert import graph_card
 from harness.sam2.worker import main, requested_source, run_worker
 
 MODULE = "harness.sam2.video.worker"
@@ -24,7 +26,7 @@ def run_video_worker(request: dict[str, Any], progress: Progress) -> None:
 
 def perform(request: dict[str, Any], progress: Progress) -> None:
     """Do what `request` names, with the weights that `source` says for images of `side` pixels: any of `settle`,
-    `export`, `reference` and `stages`, in this order."""
+    `export`, `reference`, `stages`, `constants` and `graphs`, in this order."""
     progress("loading the weights")
     from harness.sam2.video import export, reference, scenario
     from harness.sam2.weights import load_video
@@ -46,6 +48,14 @@ def perform(request: dict[str, Any], progress: Progress) -> None:
         _reference(model, wanted, progress)
     if wanted := request.get("stages"):
         _stages(model, wanted, progress)
+    if wanted := request.get("constants"):
+        from harness.sam2.video.rewritten import host_arrays
+        from harness.sam2.weights import prompt_constants
+
+        prompt_constants(model).save(Path(wanted["prompt"]))
+        write_arrays(Path(wanted["host"]), host_arrays(model))
+    for wanted in request.get("graphs", ()):
+        _convert(model, source, wanted, progress)
 
 
 def _reference(model: Any, wanted: dict[str, Any], progress: Progress) -> None:
@@ -61,6 +71,16 @@ def _reference(model: Any, wanted: dict[str, Any], progress: Progress) -> None:
             found[f"mask.{number}.{identity}"] = mask
             found[f"score.{number}.{identity}"] = np.array(scores[identity], np.float32)
     write_arrays(Path(wanted["path"]), found)
+
+
+def _convert(model: Any, source: Source, wanted: dict[str, Any], progress: Progress) -> None:
+    from harness.sam2.video import rewritten
+
+    progress(f"converting {wanted['graph']}")
+    content = rewritten.to_tflite(model, wanted["graph"], DecoderVariant(**wanted["variant"]), wanted["tokens"])
+    write_bytes(Path(wanted["path"]), content)
+    # Last, because the card's presence is what makes the model count as finished.
+    write_bytes(Path(wanted["card"]), graph_card(source, wanted, content).encode())
 
 
 def _stages(model: Any, wanted: dict[str, Any], progress: Progress) -> None:

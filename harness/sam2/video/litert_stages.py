@@ -1,0 +1,181 @@
+"""The tracker's graphs on LiteRT, each on the CPU or the GPU of a device, and mixtures with ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, make_job
+from harness.errors import UsageError
+from harness.graph.model import Model
+from harness.job import Residency
+from harness.sam2.contract import Progress
+from harness.sam2.pipeline import Unit, options
+from harness.sam2.video.contract import REWRITTEN, Array, Constants, Rewritten
+from harness.sam2.video.convert import GraphPlan, VideoModels
+from harness.sam2.video.stages import Decoded, Features, Stages
+
+Backend = Literal["onnx", "cpu", "gpu"]
+"""ONNX Runtime, or LiteRT on a device's CPU or GPU."""
+
+Seen = Callable[[Rewritten, Unit, dict[str, Array]], None]
+"""Told of every run: the graph, the unit and its inputs."""
+
+PointerPositions = Callable[[Array], Array]
+
+
+class LiteRtStages:
+    """The graphs of `models`, those in `units` on that unit and the others on the CPU; positions of object pointers,
+    a table, come from `pointer_positions`. `models` are prepared for every prompt length that will be asked.
+
+    `gated`: an object is there as the model says; else always, since a random model's word means nothing.
+    A graph that the device refuses or does not complete raises `DeviceError`, from the method that runs it.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        models: VideoModels,
+        constants: Constants,
+        pointer_positions: PointerPositions,
+        units: Mapping[Rewritten, Unit] | None = None,
+        *,
+        timeout: float = 600.0,
+        seen: Seen | None = None,
+        gated: bool = True,
+    ) -> None:
+        self.constants = constants
+        self.units: dict[Rewritten, Unit] = {graph: (units or {}).get(graph, "cpu") for graph in REWRITTEN}
+        self.residency: dict[Rewritten, Residency] = {}
+        """Of each graph, as last run."""
+        self.adapter = ""
+        """The GPU, once one was used."""
+        self._device, self._models, self._host = device, models, models.constants()
+        self._places, self._timeout, self._seen = pointer_positions, timeout, seen
+        self._gated = gated
+        self._loaded: dict[GraphPlan, Model] = {}
+
+    def encode(self, pixels: Array) -> Features:
+        """As `Stages.encode`."""
+        return self._host.features(self._run("vision_encoder", {"image": pixels}))
+
+    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+        """As `Stages.decode`."""
+        inputs = self._host.decoder_inputs(features, conditioned, points, labels)
+        made = self._run("mask_decoder", inputs, tokens=inputs["sparse_prompt"].shape[1])
+        return self._host.decoded(made, len(labels), gated=self._gated)
+
+    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+        """As `Stages.memorize`."""
+        inputs = self._host.memory_inputs(features, decoded, binarize=binarize)
+        return self._host.memory(self._run("memory_encoder", inputs), decoded)
+
+    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+        """As `Stages.attend`."""
+        inputs = self._host.attention_inputs(features, memory, positions)
+        return self._host.conditioned(self._run("memory_attention", inputs))
+
+    def pointer_positions(self, offsets: Array) -> Array:
+        """As `Stages.pointer_positions`."""
+        return self._places(offsets)
+
+    def _run(self, graph: Rewritten, inputs: dict[str, Array], tokens: int = 2) -> dict[str, Array]:
+        unit = self.units[graph]
+        if self._seen is not None:
+            self._seen(graph, unit, inputs)
+        plan = self._models.plan(graph, tokens)
+        if plan not in self._loaded:
+            self._loaded[plan] = Model.load(plan.model)
+        job = make_job(self._loaded[plan], dict(inputs), options(unit), timeout=self._timeout)
+        done = completed(self._device, job, f"running {graph}")
+        self.residency[graph] = done.residency
+        if unit == "gpu":
+            self.adapter = done.adapter
+        return done.outputs
+
+
+@dataclass(frozen=True)
+class MixedStages:
+    """Each graph from one of two sides: those of `chosen` from `litert`, the others from `rest`."""
+
+    rest: Stages
+    litert: Stages
+    chosen: frozenset[Rewritten]
+
+    @property
+    def constants(self) -> Constants:
+        """As `Stages.constants`."""
+        return self.rest.constants
+
+    def encode(self, pixels: Array) -> Features:
+        """As `Stages.encode`."""
+        return self._side("vision_encoder").encode(pixels)
+
+    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+        """As `Stages.decode`."""
+        return self._side("mask_decoder").decode(features, conditioned, points, labels)
+
+    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+        """As `Stages.memorize`."""
+        return self._side("memory_encoder").memorize(features, decoded, binarize=binarize)
+
+    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+        """As `Stages.attend`."""
+        return self._side("memory_attention").attend(features, memory, positions)
+
+    def pointer_positions(self, offsets: Array) -> Array:
+        """As `Stages.pointer_positions`."""
+        return self.rest.pointer_positions(offsets)
+
+    def _side(self, graph: Rewritten) -> Stages:
+        return self.litert if graph in self.chosen else self.rest
+
+
+def mixed(
+    onnx: Stages,
+    device: Device,
+    models: VideoModels,
+    backends: Mapping[Rewritten, Backend],
+    tokens: Iterable[int],
+    progress: Progress,
+    *,
+    timeout: float = 600.0,
+) -> Stages:
+    """The loop's stages with each graph on the backend that `backends` says, by default ONNX Runtime. Converts what it
+    needs for prompts of so many `tokens`. Raises as `VideoModels.prepare`, and `UsageError` where `onnx` is of other
+    weights or another size."""
+    chosen = frozenset(graph for graph, backend in backends.items() if backend != "onnx")
+    if not chosen:
+        return onnx
+    constants = onnx.constants
+    if constants.provenance != models.source.provenance:
+        raise UsageError(
+            f"The exported graphs are of {constants.provenance}, the converted ones of {models.source.provenance}.",
+            "Give --weights what the graphs were exported from.",
+        )
+    if "memory_attention" in chosen and constants.sizes.blocks != len(constants.temporal):
+        raise UsageError(
+            f"The exported graphs have room for {constants.sizes.blocks} frame memories, the converted one for "
+            f"{len(constants.temporal)}.",
+            "Export them again without --blocks, or leave memory attention on onnx.",
+        )
+    _check_side(onnx, models.side)
+    # A frame without a prompt asks with a padding point.
+    models.prepare({2, *tokens}, progress, [graph for graph in REWRITTEN if graph in chosen])
+    _check_side(onnx, models.constants().prompt.image_size)
+    units: dict[Rewritten, Unit] = {graph: "gpu" if backends[graph] == "gpu" else "cpu" for graph in chosen}
+    litert = LiteRtStages(device, models, onnx.constants, onnx.pointer_positions, units, timeout=timeout)
+    return MixedStages(onnx, litert, chosen)
+
+
+def _check_side(onnx: Stages, side: int | None) -> None:
+    if side not in (None, onnx.constants.sizes.side):
+        raise UsageError(
+            f"The exported graphs take {onnx.constants.sizes.side} pixels, the converted ones {side}.",
+            "Give the same --side and --weights that the graphs were exported with.",
+        )
