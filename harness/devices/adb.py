@@ -72,8 +72,13 @@ class Server:
         """Where it listens."""
         if self.host:
             return self.host, self.port
-        own = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
-        return "127.0.0.1", int(own) if own.isdecimal() else DEFAULT_PORT
+        # As adb itself finds its server.
+        chosen = re.fullmatch(r"tcp:(?:(.+):)?([0-9]+)", os.environ.get("ADB_SERVER_SOCKET", ""))
+        if chosen:
+            return chosen[1] or "127.0.0.1", int(chosen[2])
+        port = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
+        host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
+        return host, int(port) if port.isdecimal() else DEFAULT_PORT
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if self.host else "this machine"
@@ -120,10 +125,12 @@ class Adb:
         return self.call("shell", shlex.join(argv), seconds=seconds, check=check)
 
     def follow(self, *argv: str, into: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a program on the device whose output goes to a file until it is killed. Raises AdbError."""
+        """Start a program on the device whose output goes to a file until it is ended: its standard input closed, as it
+        is when this process dies, or its process group killed. Raises AdbError."""
         command = self._command("shell", shlex.join(argv))
+        watched = ["/bin/sh", "-c", '"$@" & read -r _; kill $!', "sh", *command]
         try:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=into, stderr=into, start_new_session=True)
+            return subprocess.Popen(watched, stdin=subprocess.PIPE, stdout=into, stderr=into, start_new_session=True)
         except OSError as error:
             raise AdbError(
                 shlex.join(command), self.serial, "", None, f"cannot be started ({error.strerror})"

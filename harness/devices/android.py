@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +22,7 @@ from harness.devices.locks import SerialLock
 from harness.devices.logcat import Exit, Logcat, exit_of
 from harness.devices.ready import make_ready
 from harness.devices.recovery import bring_back
+from harness.devices.scratch import Scratch
 from harness.errors import DeviceError
 
 APP_SECONDS = 30.0
@@ -54,8 +53,8 @@ class AndroidLauncher:
         self._options = options
         self._progress = progress
         self._lock = SerialLock(adb.serial)
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-phone-"))
-        self._logcat = Logcat(self._folder / "log.txt")
+        self._scratch = Scratch("harness-phone-")
+        self._logcat = Logcat(self._scratch.path / "log.txt")
         self._boot_id = ""
         self._pid: int | None = None
         self._socket_name = ""
@@ -147,7 +146,7 @@ class AndroidLauncher:
         """Stop the app, give the phone to others, remove what was kept here."""
         self.kill()
         self._lock.give_back()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def log_mark(self) -> int:
         """Size of the log so far."""

@@ -7,6 +7,7 @@ records are those of `dumpsys activity exit-info` (ApplicationExitInfo, Android 
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -48,8 +49,9 @@ class Logcat:
     def stop(self) -> None:
         """Follow no longer; the file stays."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            with suppress(OSError):  # gone already
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
             self._process = None
 
     def append(self, text: str) -> None:

@@ -1,12 +1,19 @@
-"""How a process on a phone ended: from its exit record, which the system writes a moment later."""
+"""A phone's log is followed no longer than its follower lives; how a process there ended, from its exit record, which
+the system writes a moment later."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 
 from harness.devices import logcat
 from harness.devices.adb import Adb, Server
-from harness.devices.logcat import Exit, exit_of
+from harness.devices.logcat import Exit, Logcat, exit_of
 
 HEAD = "ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)\n  package: app\n"
 NONE_YET = HEAD + "    Historical Process Exit for uid=10123\n"
@@ -57,3 +64,45 @@ def test_a_phone_that_keeps_no_records_is_asked_once() -> None:
     phone = Phone("Bad activity command, or no activities match: exit-info\n")
     assert exit_of(phone, "app", 42, "").signal == ""
     assert phone.asked == 1
+
+
+class Sleeping(Adb):
+    """Its programs do nothing for a long time."""
+
+    def _command(self, *words: str) -> list[str]:
+        return ["sleep", "600"]
+
+
+SLEEPING = Sleeping(Server(), "phone")
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    deadline = time.monotonic() + 20
+    while not (children := process.children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return children
+
+
+def test_a_log_that_is_followed_no_longer_leaves_no_process(tmp_path: Path) -> None:
+    log = Logcat(tmp_path / "log.txt")
+    log.follow(SLEEPING, 1)
+    assert log._process is not None
+    follower = psutil.Process(log._process.pid)
+    children = children_of(follower)
+    log.stop()
+    assert psutil.wait_procs(children, 20)[1] == []
+
+
+def test_a_follower_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tests.devices.test_logcat import SLEEPING, Logcat;"
+        "log = Logcat(Path(sys.argv[1])); log.follow(SLEEPING, 1); print(log._process.pid, flush=True); input()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "log.txt")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        follower = psutil.Process(int(killed.stdout.readline()))
+        children = children_of(follower)
+        killed.kill()
+    assert psutil.wait_procs([follower, *children], 20)[1] == []

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -339,9 +340,10 @@ def logcat(words: list[str]) -> int:
     sys.stdout.write("--------- beginning of main\n")
     with Path(known["log"]).open(encoding="utf-8", errors="replace") as log:
         rest, level, idle = "", "I", 0
-        # adbd ends a shell whose client has gone; what the shell had started is then another's, and nobody reads on.
-        shell = os.getppid()
-        while os.getppid() == shell:
+        # adbd hangs up on a shell whose client has gone: nobody reads on, and what the shell had started is another's.
+        shell, reader = os.getppid(), select.poll()
+        reader.register(sys.stdout, 0)
+        while os.getppid() == shell and not reader.poll(0):
             new = log.read()
             rest += new
             *lines, rest = rest.split("\n")
