@@ -1,7 +1,8 @@
-"""`harness sam2 export-video`, `track`, `validate-video`: the video workload's commands, parsed and wired."""
+"""`harness sam2 export-video`, `track`, `drift`, `validate-video`: the video workload's commands, parsed and wired."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +11,11 @@ import typer
 from rich.markup import escape
 
 from harness import terminal
+from harness.commands import Request, localize_command
 from harness.devices.host import cache_folder
-from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
+from harness.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
+from harness.job import Options
+from harness.localize.result import Localization
 from harness.request_options import DeviceOption, JsonOption, TimeoutOption
 from harness.sam2.source import resolve
 from harness.sam2.taps import Tap
@@ -151,6 +155,71 @@ def track(
         show_track(found, terminal.out)
 
 
+def drift(
+    device: DeviceOption = "host",
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    frames: Annotated[int, typer.Option("--frames", min=2, max=512, help="Length of the clip.")] = 24,
+    localize: Annotated[
+        bool, typer.Option("--localize/--no-localize", help="Look for the op in the graph that starts the drift.")
+    ] = False,
+    timeout: TimeoutOption = 600.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("drift"),
+    as_json: JsonOption = False,
+) -> None:
+    """The tracker with each graph in turn on the GPU in fp16, the others on the CPU: mask IoU against all on the CPU,
+    frame after frame, on a synthetic clip; exit 1 when a mask falls below 0.99, 3 when a graph does not run."""
+    from harness.devices.host import HostDevice
+    from harness.devices.registry import open_device
+    from harness.sam2.files import make_folder, write_bytes
+    from harness.sam2.video.drift import measure_drift
+    from harness.sam2.video.drift_plot import write_plots
+    from harness.sam2.video.exported import cached_export
+    from harness.sam2.video.onnx_stages import OnnxStages
+    from harness.sam2.video.scenario import motion_clip, motion_events
+    from harness.sam2.video.show import show_drift
+
+    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    make_folder(out)
+    events = motion_events(frames)
+    localized: tuple[Localization, Path] | None = None
+    with terminal.Stages() as progress:
+
+        def tell(what: str) -> None:
+            progress.stage(what, 15.0)
+
+        onnx = OnnxStages(cached_export(cache, source, side, tell))
+        models = VideoModels(cache, source, side)
+        models.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
+        with open_device(device) as opened, HostDevice() as host:
+            found = measure_drift(
+                opened, host, models, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
+                gated=not source.is_random, timeout=timeout, progress=progress,
+            )  # fmt: skip
+        starter = found.starter
+        if localize and starter is not None and starter.model is not None:
+            request = Request(
+                starter.model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
+                given=starter.inputs, provenance=source.provenance,
+            )  # fmt: skip
+            localized = localize_command(request, progress)
+    told = found.to_json() | {"localized": None}
+    if localized is not None:
+        told["localized"] = localized[0].to_json() | {"run": str(localized[1])}
+    write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
+    write_plots(found, out)
+    if as_json:
+        terminal.print_json(told)
+    else:
+        show_drift(found, terminal.out)
+        if localized is not None:
+            terminal.show_localization(*localized)
+        terminal.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
+    failed = any(one.failure for one in found.graphs)
+    raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
+
+
 def _click(word: str, objects: int) -> tuple[int, int, tuple[float, float]]:
     found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(.+)", word)
     if found is None:
@@ -165,4 +234,5 @@ def join(app: typer.Typer) -> None:
     """Add the video workload's commands to `harness sam2`."""
     app.command(name="export-video")(export_video)
     app.command(name="track")(track)
+    app.command(name="drift")(drift)
     app.command(name="validate-video")(validate_video)

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.sam2.show import RANDOM_NOTE
+from harness.sam2.video.drift import LIMIT, Drift
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
 
@@ -67,3 +68,24 @@ def show_validation(found: Validation, out: Console) -> None:
     out.print(f"{found.side} pixels, padding {found.padding}; {escape(found.provenance)}.")
     if found.is_random:
         out.print(RANDOM_NOTE)
+
+
+def show_drift(found: Drift, out: Console) -> None:
+    """Each graph in a line: residency, its worst mask, and where it drifts."""
+    table = Table("graph on the GPU", box=None, header_style="dim", pad_edge=False)
+    for title in ("delegated", "worst IoU", "last frame", "drifts from"):
+        table.add_column(title, justify="right")
+    for one in found.graphs:
+        if one.failure:
+            table.add_row(one.graph, f"[red]{escape(one.failure)}[/]")
+            continue
+        last = list(one.by_frame().values())[-1]
+        begun = "never" if one.start is None else f"frame {one.start.frame}, object {one.start.identity}"
+        table.add_row(one.graph, "fully" if one.full else "partly", f"{one.worst:.4f}", f"{last:.4f}", begun)
+    out.print(table)
+    starter = found.starter
+    word = "[green]no drift[/]" if starter is None else f"[red]drift[/] starts in {starter.graph}"
+    out.print(f"\n{word}: masks against all graphs on the CPU, limit {LIMIT}.")
+    out.print(f"{found.side} pixels, {escape(found.device)}, {escape(found.adapter)}; {escape(found.provenance)}.")
+    if not found.gated:
+        out.print("Objects count as there on every frame: random weights cannot tell.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.sam2.source import Source, resolve
+from harness.sam2.video.convert import VideoModels
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2VideoModel
@@ -58,3 +59,19 @@ def exported(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFacto
     folder: Path = tmp_path_factory.mktemp("video-graphs")
     export_all(video_model, folder, "random weights, seed 7 (small)", True, None, lambda _: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def litert_told() -> list[str]:
+    """What the conversion of `litert_models` said it was doing."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def litert_models(
+    video_source: Source, litert_told: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> VideoModels:
+    """The small model's graphs for LiteRT, for prompts of one point or two."""
+    found = VideoModels(tmp_path_factory.mktemp("litert") / "new", video_source)
+    found.prepare({2, 3}, litert_told.append)
+    return found

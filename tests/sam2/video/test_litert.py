@@ -47,15 +47,8 @@ def onnx(exported: Path, video_source: Source) -> OnnxStages:
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
-    return []
-
-
-@pytest.fixture(scope="module")
-def models(video_source: Source, told: list[str], tmp_path_factory: pytest.TempPathFactory) -> VideoModels:
-    found = VideoModels(tmp_path_factory.mktemp("litert") / "new", video_source)
-    found.prepare({2, 3}, told.append)
-    return found
+def models(litert_models: VideoModels) -> VideoModels:
+    return litert_models
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +72,9 @@ def close(got: Array, wanted: Array) -> None:
 
 
 def test_a_second_preparation_finds_every_graph_and_starts_nothing(
-    models: VideoModels, told: list[str], monkeypatch: pytest.MonkeyPatch
+    models: VideoModels, litert_told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert told == [
+    assert litert_told == [
         "loading the weights",
         "converting vision_encoder",
         "converting memory_encoder",
@@ -90,7 +83,7 @@ def test_a_second_preparation_finds_every_graph_and_starts_nothing(
         "converting mask_decoder",
     ]
     monkeypatch.setattr("harness.sam2.video.worker.run_video_worker", pytest.fail)
-    assert models.prepare({2, 3}, told.append) == []
+    assert models.prepare({2, 3}, litert_told.append) == []
 
 
 @pytest.mark.parametrize("graph", REWRITTEN)

@@ -1,0 +1,123 @@
+"""Drift over time: masks of a mixture against all on the CPU, the graph that starts it, and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.devices.base import Device, Sink
+from harness.devices.host import HostDevice
+from harness.job import Completed, Job, Outcome, Rejected
+from harness.sam2.taps import Tap
+from harness.sam2.video.contract import REWRITTEN_PORTS, Rewritten
+from harness.sam2.video.convert import VideoModels
+from harness.sam2.video.drift import LIMIT, Drift, GraphDrift, Mask, measure_drift
+from harness.sam2.video.drift_plot import write_plots
+from harness.sam2.video.onnx_stages import OnnxStages
+from harness.sam2.video.scenario import Event, motion_clip
+
+EVENTS = (Event(0, {1: Tap.at(140, 90), 2: Tap(box=(72, 118, 128, 162))}),)
+
+
+class Zeroing(HostDevice):
+    """Gives zeros."""
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        done = super().run(job, sink)
+        assert isinstance(done, Completed)
+        return replace(done, outputs={name: np.zeros_like(values) for name, values in done.outputs.items()})
+
+
+class Refusing(HostDevice):
+    """Takes nothing."""
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        return Rejected("no")
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Device]:
+    with HostDevice() as device:
+        yield device
+
+
+def measured(
+    device: Device, host: Device, models: VideoModels, exported: Path, graphs: tuple[Rewritten, ...], frames: int = 3
+) -> Drift:
+    onnx = OnnxStages(exported, threads=1)
+    clip = list(motion_clip(frames))
+    return measure_drift(
+        device, host, models, onnx.constants, onnx.pointer_positions, clip, EVENTS,
+        graphs=graphs, unit="cpu", gated=False,
+    )  # fmt: skip
+
+
+def test_the_same_arithmetic_does_not_drift(host: Device, litert_models: VideoModels, exported: Path) -> None:
+    found = measured(host, host, litert_models, exported, ("memory_encoder", "memory_attention"))
+    assert [len(one.masks) for one in found.graphs] == [6, 6]
+    assert {mask.iou for one in found.graphs for mask in one.masks} == {1.0}
+    assert found.starter is None
+    assert [one.model for one in found.graphs] == [None, None]
+
+
+def test_a_wrong_memory_is_seen_on_the_frame_after_with_what_the_graph_was_given(
+    host: Device, litert_models: VideoModels, exported: Path
+) -> None:
+    with Zeroing() as wrong:
+        found = measured(wrong, host, litert_models, exported, ("memory_encoder",))
+    (one,) = found.graphs
+    assert [mask.iou for mask in one.masks if mask.frame == 0] == [1.0, 1.0]
+    assert one.start is not None
+    assert one.start.frame == 1
+    assert found.starter is one
+    assert set(one.inputs) == set(REWRITTEN_PORTS["memory_encoder"][0])
+    assert one.model == litert_models.plan("memory_encoder").model
+
+
+def test_a_wrong_mask_is_seen_at_once_with_the_decoder_of_that_prompt(
+    host: Device, litert_models: VideoModels, exported: Path
+) -> None:
+    with Zeroing() as wrong:
+        found = measured(wrong, host, litert_models, exported, ("mask_decoder",), frames=2)
+    (one,) = found.graphs
+    assert one.start is not None
+    assert one.start.frame == 0
+    tokens = one.inputs["sparse_prompt"].shape[1]
+    assert tokens == {1: 2, 2: 3}[one.start.identity]
+    assert one.model == litert_models.plan("mask_decoder", tokens).model
+
+
+def test_a_graph_that_the_device_refuses_is_told_of(host: Device, litert_models: VideoModels, exported: Path) -> None:
+    with Refusing() as device:
+        found = measured(device, host, litert_models, exported, ("memory_encoder",), frames=2)
+    (one,) = found.graphs
+    assert "rejected the model while running memory_encoder" in one.failure
+    assert (one.masks, one.worst, found.starter) == ((), None, None)
+
+
+def drifting(graph: Rewritten, *ious: float) -> GraphDrift:
+    return GraphDrift(graph, tuple(Mask(frame, 1, iou) for frame, iou in enumerate(ious)), full=True)
+
+
+def test_the_starter_is_the_first_to_fall_below_the_limit_and_of_those_the_worst(tmp_path: Path) -> None:
+    graphs = (
+        drifting("vision_encoder", 1.0, 1.0, 0.2),
+        drifting("mask_decoder", 1.0, 0.98, 0.97),
+        drifting("memory_encoder", 1.0, 0.95, 0.99),
+        drifting("memory_attention", 1.0, LIMIT, LIMIT),
+    )
+    found = Drift("random weights", True, 128, "host", "a GPU", False, graphs)
+    assert found.starter is graphs[2]
+    told = found.to_json()
+    assert told["starter"] == "memory_encoder"
+    assert [one["start"] and one["start"]["frame"] for one in told["graphs"]] == [2, 1, 1, None]
+    svg, png = write_plots(found, tmp_path)
+    text = svg.read_text()
+    assert all(words in text for words in ("memory attention (worst 0.9900)", "mask IoU against all on the CPU"))
+    with Image.open(png) as picture:
+        assert picture.size == (864, 432)
