@@ -18,8 +18,9 @@ from harness.graph.model import Graph
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.local_error import LocalError, Reading, batches
+from harness.localize.result import OpRecord
 from harness.numerics import fp16
-from harness.numerics.verdict import LOCAL_FACTOR, Judgement
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement
 from harness.results import TensorStore
 
 
@@ -38,6 +39,15 @@ def reference_values(case: Case, store: TensorStore, tensor: int) -> Array | Non
             if port.tensor == tensor and tensor in graph.producer:
                 values = store.get(output_label(port.name), "reference")
     return fp16.rounded(values) if values is not None and case.options.half else values
+
+
+def fails_likewise(suspect: OpRecord, by_itself: Judgement) -> bool:
+    """Whether an op by itself does what it is suspected of: goes over its limit, or, where it was named below the limit
+    for the harm it does, loses values below float16's range or comes near the limit again."""
+    if not by_itself.ok or suspect.local is None or not suspect.local.ok:
+        return not by_itself.ok
+    lost, near = suspect.local.actual.flushed, suspect.local.ratio > FACTOR
+    return bool(lost and 2 * by_itself.actual.flushed >= lost) or (near and by_itself.ratio > FACTOR)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.localize.alone import Alone, masked
+from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.cause import cause_of, reduction_length
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, changed_output, compare_model
@@ -154,7 +154,8 @@ class _Localizer:
         if sure and explains(explained, first.outputs) and not neighbours and not needless:
             return culprits, explained, {}
         alone = self._alone(local, {r: reading for r, reading in readings.items() if len(reading.ops) == 1})
-        fails = [replace(c, isolated=True) for c in culprits if c.record in alone and not alone[c.record].ok]
+        fails = [c for c in culprits if c.record in alone and fails_likewise(c.record, alone[c.record])]
+        fails = [replace(c, isolated=True) for c in fails]
         if not fails or not sure:
             return culprits, explained, alone
         if len(fails) < len(culprits):

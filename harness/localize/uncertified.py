@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.localize.alone import fails_likewise
 from harness.localize.cause import cause_of
 from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
 from harness.localize.search import Answer, find_windows
@@ -60,7 +61,7 @@ def resolve(
         if suspect in runs:
             continue  # ops judged as one, for want of taps between them: the search takes them apart
         by_itself = alone.get(record)
-        fails = by_itself is not None and not by_itself.ok
+        fails = by_itself is not None and fails_likewise(record, by_itself)
         if fails or rests_on_no_tap(record):
             standing.append(replace(suspect, isolated=fails))
         else:
