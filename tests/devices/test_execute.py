@@ -17,6 +17,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
 from tests.arrays import normal
+from tests.standin.scenes import crossed_signature
 
 
 @pytest.fixture
@@ -57,14 +58,7 @@ def test_a_job_carries_the_model_and_only_what_is_wanted(two_outputs: Model) -> 
 
 
 def test_inputs_and_positions_follow_the_subgraph_where_the_signature_has_another_order() -> None:
-    graph = GraphBuilder()
-    a, b = graph.input("a", (2,)), graph.input("b", (2,))
-    graph.output(graph.binary("SUB", a, b), "difference")
-    graph.output(graph.binary("ADD", a, b), "sum")
-    model = graph.build()
-    signature = model.root.signatureDefs[0]
-    signature.inputs, signature.outputs = signature.inputs[::-1], signature.outputs[::-1]
-    model.edited()
+    model = crossed_signature()
     assert [port.name for port in model.graph().outputs] == ["sum", "difference"]
     job = make_job(model, {"b": normal((2,)), "a": normal((2,))}, Options(), timeout=1)
     assert [(port.name, port.position) for port in job.outputs] == [("sum", 1), ("difference", 0)]
