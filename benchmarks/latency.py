@@ -206,6 +206,9 @@ def main() -> int:
     parser.add_argument("what", choices=["bare", "verdicts", "models"])
     parser.add_argument("--count", type=int, default=40, help="comparisons of each kind")
     parser.add_argument("--seconds", type=float, default=None, help="for each cell")
+    parser.add_argument(
+        "--which", nargs="+", choices=["image", "video"], default=["image", "video"], help="of `models`"
+    )
     parser.add_argument("--keep", type=Path, default=None, help="write the rounds of `verdicts` there, as JSON")
     given = parser.parse_args()
     plan = Plan(samples=720, seconds=1.0, rounds=36, replications=1)
@@ -217,7 +220,7 @@ def main() -> int:
         return 0 if verdicts(given.count, plan, given.keep) else 1
     from benchmarks.latency_models import compare_models
 
-    return 0 if compare_models(console, given.seconds or 10.0) else 1
+    return 0 if compare_models(console, given.seconds or 10.0, given.which) else 1
 
 
 if __name__ == "__main__":

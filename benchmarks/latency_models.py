@@ -1,4 +1,9 @@
-"""SAM 2.1's encoder and decoder on the host's CPU: LiteRT as `bench` measures it, in turns with ONNX Runtime."""
+"""SAM 2.1's graphs on the host's CPU, of images and of the tracker: LiteRT as `bench` measures it, in turns with ONNX
+Runtime.
+
+The tracker's ONNX graphs hold more than the LiteRT ones: the prompt's encoding and the choice among masks are in the
+mask decoder, the mask's scaling in the memory encoder. For LiteRT the host does that, and it is not in its time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -23,22 +29,30 @@ from harness.graph.model import Model
 from harness.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.latency.bench import summarize
 from harness.latency.compare import beside_rounds
-from harness.latency.measure import Plan, Subject, measure
+from harness.latency.measure import Measured, Plan, Subject, measure
 from harness.latency.record import Cell
 from harness.latency.table import interval
 from harness.latency.validity import steady_rounds
-from harness.sam2.contract import CARD, INPUT_NAMES
+from harness.sam2.contract import CARD, INPUT_NAMES, Progress
 from harness.sam2.convert import source_request
 from harness.sam2.pipeline import Models, encode, prepare_models, preprocessed
 from harness.sam2.scenes import portrait
+from harness.sam2.source import resolve
+from harness.sam2.video.contract import REWRITTEN
+from harness.sam2.video.convert import VideoModels
+from harness.sam2.video.exported import cached_export
+from harness.sam2.video.litert_stages import LiteRtStages
+from harness.sam2.video.onnx_stages import OnnxStages
+from harness.sam2.video.scenario import motion_clip, motion_events
+from harness.sam2.video.tracker import Tracker
 
 
 class Onnx(Device):
     """The same weights in ONNX Runtime, in this process; run is the whole of it."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, inputs: dict[str, Any], threads: int) -> None:
         self.name, self.kind = "onnxruntime", "onnxruntime"
-        self._path, self._threads = path, threads
+        self._path, self._inputs, self._threads = path, inputs, threads
         self._session: Any = None
 
     def facts(self) -> DeviceFacts:
@@ -53,69 +67,137 @@ class Onnx(Device):
             runtime = importlib.import_module("onnxruntime")
             options = runtime.SessionOptions()
             options.intra_op_num_threads = self._threads
+            options.log_severity_level = 3
             self._session = runtime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
         compile_ns = perf_counter_ns() - began
-        given = {port.name: job.inputs[port.name] for port in self._session.get_inputs()}
         samples = []
         for i in range(job.warmup + job.iterations):
             began = perf_counter_ns()
-            self._session.run(None, given)
+            self._session.run(None, self._inputs)
             if i >= job.warmup:
                 samples.append(Sample(0, perf_counter_ns() - began, 0))
         return Completed({}, Residency(False), tuple(samples), compile_ns, compiled, self.facts().runtime, "", "")
 
 
-def compare_models(console: Console, seconds: float, parts: Sequence[str] = ("decoder", "encoder")) -> bool:
-    """Prints the table; True when LiteRT is at least as quick on the decoder."""
+@dataclass(frozen=True)
+class Part:
+    """One graph for both engines, with what each is given, and how many samples are enough of it."""
+
+    name: str
+    model: Path
+    inputs: dict[str, Any]
+    onnx: Path
+    onnx_inputs: dict[str, Any]
+    samples: int
+
+
+def image_parts(folder: Path, threads: int, say: Progress) -> Iterator[Part]:
+    """The mask decoder and the image encoder on the portrait, the decoder as on the card."""
+    models, scene = Models.of(cache_folder() / "sam2", None, variant=CARD), portrait()
+    prepare_models(models, [scene.tap], 1, say)
+    pixels = preprocessed(scene.photo, models.constants().image_size, lambda _: None)
+    with HostDevice() as host:
+        features = encode(host, models, pixels, "cpu", 1, 600.0).features
+    sparse = scene.tap.encode(scene.photo.shape, models.constants())
+    arrays: dict[str, Any] = {**features, "sparse_prompt": sparse, "image": pixels}
+    np.savez(folder / "inputs.npz", allow_pickle=False, **arrays)
+    (folder / "source.json").write_text(json.dumps(source_request(models.source)))
+    words = [sys.executable, "-m", "benchmarks.image_path", "--child", "export", "both", str(threads), str(folder)]
+    say("exporting to ONNX")
+    subprocess.run(words, check=True, capture_output=True, timeout=900)
+    plans = {
+        "decoder": (models.decoder(2).model, INPUT_NAMES, 48),
+        "encoder": (models.encoder(1)[0].model, ("image",), 12),
+    }
+    for name, (path, names, samples) in plans.items():
+        given = {port: arrays[port] for port in names}
+        yield Part(name, path, given, folder / f"{name}.onnx", given, samples)
+
+
+def video_parts(say: Progress) -> Iterator[Part]:
+    """The tracker's graphs on what they are given on the motion clip's second frame, for one object."""
+    source, cache = resolve(None), cache_folder() / "sam2"
+    exported = cached_export(cache, source, None, say)
+    models = VideoModels(cache, source)
+    clip, prompts = list(motion_clip(2)), {1: motion_events(2)[0].prompts[1]}
+    models.prepare({2, *(tap.tokens for tap in prompts.values())}, say)
+    say("two frames on each engine")
+    told: dict[str, dict[str, Any]] = {}
+    seen: dict[str, dict[str, Any]] = {}
+    onnx = OnnxStages(exported, record=lambda graph, inputs: told.update({graph: inputs}))
+    with HostDevice() as host:
+        lite = LiteRtStages(
+            host,
+            models,
+            onnx.constants,
+            onnx.pointer_positions,
+            seen=lambda graph, _, inputs: seen.update({graph: inputs}),
+            gated=False,
+        )
+        for stages in (onnx, lite):
+            tracker = Tracker(stages, total=2)
+            tracker.seed(clip[0], prompts)
+            tracker.step(clip[1])
+    samples = {"vision_encoder": 12, "mask_decoder": 48, "memory_encoder": 24, "memory_attention": 8}
+    for graph in REWRITTEN:
+        prompt = seen[graph].get("sparse_prompt")
+        path = models.plan(graph, 2 if prompt is None else prompt.shape[1]).model
+        name = f"tracker's {graph.replace('_', ' ')}"
+        yield Part(name, path, seen[graph], exported / "onnx" / f"{graph}.onnx", told[graph], samples[graph])
+
+
+def compare_models(console: Console, seconds: float, which: Sequence[str] = ("image", "video")) -> bool:
+    """Prints the table; True when LiteRT is at least as quick on the image path's decoder."""
     threads = os.cpu_count() or 1
-    models = Models.of(cache_folder() / "sam2", None, variant=CARD)
-    scene = portrait()
-    prepare_models(models, [scene.tap], 1, lambda what: console.print(f"[dim]{what}[/]"))
-    table = Table("part", "engine", "p50 ms [95 %]", "p90", "peak MB", "times LiteRT, undisturbed", "as bench marks it")
+    table = Table(
+        "graph", "engine", "p50 ms [95 %]", "p90", "peak MB", "times LiteRT, undisturbed", "as bench marks it"
+    )
     ahead = True
+
+    def say(what: str) -> None:
+        console.print(f"[dim]{what}[/]")
+
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        pixels = preprocessed(scene.photo, models.constants().image_size, lambda _: None)
-        with HostDevice() as host:
-            features = encode(host, models, pixels, "cpu", 1, 600.0).features
-        sparse = scene.tap.encode(scene.photo.shape, models.constants())
-        arrays: dict[str, Any] = {**features, "sparse_prompt": sparse, "image": pixels}
-        np.savez(folder / "inputs.npz", allow_pickle=False, **arrays)
-        (folder / "source.json").write_text(json.dumps(source_request(models.source)))
-        words = [sys.executable, "-m", "benchmarks.image_path", "--child", "export", "both", str(threads), str(folder)]
-        console.print("[dim]exporting to ONNX[/]")
-        subprocess.run(words, check=True, capture_output=True, timeout=900)
+        parts = [*(image_parts(Path(scratch), threads, say) if "image" in which else ())]
+        parts += [*(video_parts(say) if "video" in which else ())]
         for part in parts:
-            plan = Plan(samples=48 if part == "decoder" else 12, seconds=seconds, rounds=12, replications=1)
-            path = (models.decoder(2) if part == "decoder" else models.encoder(1)[0]).model
-            model, names = Model.load(path), INPUT_NAMES if part == "decoder" else ("image",)
-            inputs = {name: arrays[name] for name in names}
-            options = Options(accelerator="cpu", threads=threads)
-            cells = [
-                Subject(Cell(part, model.sha256, device, "cpu", threads=threads), model, inputs, options)
-                for device in ("host", "onnxruntime")
-            ]
-            lite, onnx = measure(
-                cells,
-                plan,
-                lambda name, part=part: HostDevice() if name == "host" else Onnx(folder / f"{part}.onnx", threads),  # type: ignore[misc]
-            )
+            say(f"timing the {part.name}")
+            lite, onnx = timed(part, seconds, threads)
             found = beside_rounds(steady_rounds(onnx.timed()), steady_rounds(lite.timed()))
             assert found.ratio is not None
-            ahead &= part != "decoder" or found.ratio.value >= 1
-            for name, one in (("LiteRT", lite), ("ONNX Runtime", onnx)):
-                result = summarize(one, one.timed())
-                total = result.latency["total"]
-                peak = "–" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}"
-                marks = ", ".join(dict.fromkeys(flaw.reason for flaw in result.invalid)) or "valid"
-                marks = marks if one is lite else "–"  # nothing is read of this process's surroundings
-                ratio = (
-                    "1" if one is lite else f"{found.ratio.value:.2f} [{found.ratio.low:.2f}, {found.ratio.high:.2f}]"
-                )
-                table.add_row(
-                    part, name, interval(total.p50), f"{total.p90.value:.4g}", peak, ratio.replace("[", r"\["), marks
-                )
+            ahead &= part.name != "decoder" or found.ratio.value >= 1
+            ratio = f"{found.ratio.value:.2f} [{found.ratio.low:.2f}, {found.ratio.high:.2f}]"
+            add_row(table, part.name, "LiteRT", lite, "1")
+            add_row(table, part.name, "ONNX Runtime", onnx, ratio)
     console.print(table)
-    console.print(f"SAM 2.1 Hiera-Tiny, {models.source.provenance}, float32, {threads} threads, in turns.")
-    console.print(f"[{'green' if ahead else 'red'}]{'met' if ahead else 'MISSED'}[/] LiteRT's decoder is the quicker")
+    console.print(f"SAM 2.1 Hiera-Tiny, {resolve(None).provenance}, float32, {threads} threads, in turns.")
+    if "image" in which:
+        console.print(
+            f"[{'green' if ahead else 'red'}]{'met' if ahead else 'MISSED'}[/] LiteRT's decoder is the quicker"
+        )
     return ahead
+
+
+def timed(part: Part, seconds: float, threads: int) -> tuple[Measured, Measured]:
+    """LiteRT and ONNX Runtime in turns on one graph."""
+    model, options = Model.load(part.model), Options(accelerator="cpu", threads=threads)
+    cells = [
+        Subject(Cell(part.name, model.sha256, device, "cpu", threads=threads), model, part.inputs, options)
+        for device in ("host", "onnxruntime")
+    ]
+    plan = Plan(samples=part.samples, seconds=seconds, rounds=12, replications=1)
+    lite, onnx = measure(
+        cells, plan, lambda name: HostDevice() if name == "host" else Onnx(part.onnx, part.onnx_inputs, threads)
+    )
+    return lite, onnx
+
+
+def add_row(table: Table, name: str, engine: str, measured: Measured, ratio: str) -> None:
+    """One engine's figures on one graph."""
+    result = summarize(measured, measured.timed())
+    total = result.latency["total"]
+    peak = "–" if result.peak_bytes is None else f"{result.peak_bytes / 1e6:.0f}"
+    marks = ", ".join(dict.fromkeys(flaw.reason for flaw in result.invalid)) or "valid"
+    marks = marks if engine == "LiteRT" else "–"  # nothing is read of this process's surroundings
+    words = (interval(total.p50), f"{total.p90.value:.4g}", peak, ratio.replace("[", r"\["), marks)
+    table.add_row(name, engine, *words)
