@@ -15,18 +15,22 @@ own documentation says, with its default thresholds:
 
 The first two are run once more with this project's verdict in place of their thresholds, so that what is compared is
 the search. A hit is exact when the ops named are the faulty ones and no other. On a healthy device any op named is a
-false alarm. A device compile is a model given to the device that it did not have compiled.
+false alarm. A device compile is a model given to the device that it did not have compiled. With `--jobs N` the trials
+are shared by N processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -311,6 +315,44 @@ def _share(scores: list[Score], kind: str, outcome: Outcome) -> str:
     return f"{count} of {len(of_kind)}" + (f" ({count / len(of_kind):.1%})" if of_kind else "")
 
 
+def scored(campaign: Campaign, given: Any, console: Console) -> Iterator[tuple[str, Score]]:
+    """Every chosen strategy on every trial of this process's share, with the strategy's name."""
+    number, count = given.share
+    chosen = [(n, s, Peer(campaign, v)) for n, s, v in STRATEGIES[: given.only]]
+    choosing = track(trials(campaign, given), "choosing faults that do harm", console=console, transient=True)
+    planned = list(choosing)[number::count]
+    for trial in track(planned, "localizing", console=console, transient=True):
+        for name, strategy, peer in chosen:
+            found = score(strategy, peer, trial)
+            yield name, found
+            if name == STRATEGIES[0][0] and found.outcome not in ("exact", "quiet"):
+                console.print(f"[red]missed[/] {trial.name(campaign.graph)}, inputs of seed {trial.seed}")
+
+
+def divided(words: list[str], jobs: int) -> Iterator[tuple[str, Score]]:
+    """The same from `jobs` processes, each with a share of the trials. What they tell a person goes to stderr."""
+    command = [sys.executable, "-m", "benchmarks", "peers", *words, "--share"]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(jobs)]
+        shares = [subprocess.Popen([*command, f"{number}/{jobs}"], stdout=file) for number, file in enumerate(files)]
+        for number, share in enumerate(shares):
+            if share.wait():
+                raise RuntimeError(f"share {number} of {jobs} ended with exit code {share.returncode}")
+        for file in files:
+            file.seek(0)
+            for line in file:
+                name, fields = json.loads(line)
+                yield name, Score(**fields)
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """`I/N`: the Ith of N shares, from 0."""
+    number, count = (int(word) for word in text.split("/"))
+    if not 0 <= number < count:
+        raise ValueError(text)
+    return number, count
+
+
 def main(words: list[str]) -> int:
     """The command; 0 when the localizer meets what docs/decisions.md claims of it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=(__doc__ or "").splitlines()[0])
@@ -319,17 +361,20 @@ def main(words: list[str]) -> int:
     parser.add_argument("--healthy", type=int, default=50)
     parser.add_argument("--every-kind", action="store_true", help="every kind of fault at each op, not one in rotation")
     parser.add_argument("--only", type=int, default=len(STRATEGIES), help="the first N strategies")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the trials")
+    parser.add_argument("--share", type=share_of, metavar="I/N", help="one share, told as a JSON line for each score")
     given = parser.parse_args(words)
+    if given.share:
+        for name, found in scored(Campaign(small_decoder()), given, Console(stderr=True)):
+            sys.stdout.write(json.dumps([name, asdict(found)]) + "\n")
+            sys.stdout.flush()
+        return 0
     console = Console(width=None if sys.stdout.isatty() else 140)
-    campaign = Campaign(small_decoder())
+    given.share = (0, 1)
+    several = given.jobs > 1
     scores: dict[str, list[Score]] = {}
-    chosen = [(n, s, Peer(campaign, v)) for n, s, v in STRATEGIES[: given.only]]
-    planned = list(track(trials(campaign, given), "choosing faults that do harm", console=console, transient=True))
-    for trial in track(planned, "localizing", console=console, transient=True):
-        for name, strategy, peer in chosen:
-            scores.setdefault(name, []).append(score(strategy, peer, trial))
-            if name == STRATEGIES[0][0] and scores[name][-1].outcome not in ("exact", "quiet"):
-                console.print(f"[red]missed[/] {trial.name(campaign.graph)}, inputs of seed {trial.seed}")
+    for name, found in divided(words, given.jobs) if several else scored(Campaign(small_decoder()), given, console):
+        scores.setdefault(name, []).append(found)
     console.print(table(scores))
     first = scores[STRATEGIES[0][0]]
     faulty = [s for s in first if s.kind != "healthy"]
