@@ -20,6 +20,7 @@ from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.local_error import LocalError, Reading, batches
 from harness.localize.result import OpRecord
 from harness.numerics import fp16
+from harness.numerics.metrics import compare
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement
 from harness.results import TensorStore
 
@@ -97,24 +98,35 @@ class Alone:
         ]
 
 
-def masked(graph: Graph, store: TensorStore, readings: Sequence[Reading], beyond: frozenset[int]) -> list[Reading]:
+def masked(case: Case, store: TensorStore, readings: Sequence[Reading], beyond: frozenset[int]) -> list[Reading]:
     """Readings of which nothing, or not all, can be told from the device's values: NaN or infinity came in where the
-    reference is finite. Not those that work outside float16's range by right."""
-    found = []
-    spoilt: dict[int, bool] = {}
-    for reading in readings:
-        if beyond.intersection((*reading.feeds, reading.tensor)):
-            continue
-        for t in reading.feeds:
-            if t in graph.producer and t not in spoilt:
-                spoilt[t] = _spoilt(store, label_of(graph, t))
-        if any(spoilt.get(t, False) for t in reading.feeds):
-            found.append(reading)
-    return found
+    reference is finite, or what became of it. MAXIMUM, for one, gives its other operand for NaN, and in that a fault
+    may show nothing. Not those that work outside float16's range by right."""
+    graph = case.graph
+    feeds = {t for r in readings for t in r.feeds if t in graph.producer and t not in beyond}
+    labels = {t: label_of(graph, t) for t in feeds}
+    values = {t: label for t, label in labels.items() if store.has(label, "device") and store.has(label, "reference")}
+    spoilt = {t for t, label in values.items() if _spoilt(store, label)}
+    behind = _behind(graph, spoilt) & values.keys() if spoilt else set()
+    hidden = spoilt | {t for t in behind - spoilt if _elsewhere(store, values[t], FACTOR * case.roundoff)}
+    return [r for r in readings if hidden.intersection(r.feeds) and not beyond.intersection((*r.feeds, r.tensor))]
 
 
 def _spoilt(store: TensorStore, label: str) -> bool:
-    if not (store.has(label, "device") and store.has(label, "reference")):
-        return False
     device, reference = store.get(label, "device"), store.get(label, "reference")
     return device.dtype.kind == "f" and bool((np.isfinite(reference) & ~np.isfinite(device)).any())
+
+
+def _elsewhere(store: TensorStore, label: str, share: float) -> bool:
+    """Whether the device's values are off the reference's by more than a share of the largest."""
+    compared = compare(store.get(label, "device"), store.get(label, "reference"))
+    return compared.max_abs > share * max(map(abs, compared.reference_range))
+
+
+def _behind(graph: Graph, tensors: set[int]) -> set[int]:
+    """Tensors that are computed from these."""
+    found = set(tensors)
+    for op in graph.ops:
+        if found.intersection(op.inputs):
+            found.update(op.outputs)
+    return found

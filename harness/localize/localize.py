@@ -109,7 +109,7 @@ class _Localizer:
         suspects = self._suspects(records)
         by_key = {(r.tensor, r.from_output is None): r for r in readings}
         chosen = {s: by_key[s.tensor, s.reading == "copy"] for s in suspects}
-        hidden = masked(self.graph, local.store, [r for r in readings if len(r.ops) == 1], local.beyond)
+        hidden = masked(self.case, local.store, [r for r in readings if len(r.ops) == 1], local.beyond)
         if not hidden:
             return suspects
         records_of = {(r.tensor, r.reading == "copy"): r for r in records}
@@ -192,7 +192,7 @@ class _Localizer:
         """Ops that got NaN or infinity from a culprit, so that their own faults do not show: asked by themselves."""
         known = {c.record.tensor for c in culprits}
         readings = [r for r in plan(self.graph, look.read) if r.tensor not in known and len(r.ops) == 1]
-        readings = masked(self.graph, local.store, readings, local.beyond)
+        readings = masked(self.case, local.store, readings, local.beyond)
         if not readings:
             return []
         by_key = {(r.tensor, r.reading == "copy"): r for r in look.records}

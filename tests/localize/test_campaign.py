@@ -12,7 +12,7 @@ from harness.localize.localize import localize
 from harness.localize.result import Localization
 from harness.results import RunFolder
 from tests.localize.campaign import Campaign, Trial
-from tests.localize.planted import GROUP, NAN, SCALED, SHIFTED
+from tests.localize.planted import BEYOND, GROUP, NAN, SCALED, SHIFTED
 from tests.localize.small_decoder import small_decoder
 
 # The first test waits until the model is converted.
@@ -50,6 +50,14 @@ def test_a_fault_is_found_exactly(campaign: Campaign, tmp_path: Path, kind: str,
 
 def test_a_fault_behind_nan_is_found_too(campaign: Campaign, tmp_path: Path) -> None:
     trial = Trial("pair", ((at(campaign, "DIV", 2), NAN), (at(campaign, "GELU", 1), SCALED)), seed=1)
+    answer = answered(campaign, trial, tmp_path)
+    assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
+    assert answer.device_compiles == 3
+
+
+def test_a_fault_behind_what_became_of_nan_is_found_too(campaign: Campaign, tmp_path: Path) -> None:
+    # MAXIMUM makes 0.0025 of NaN; a step that overflows from 0.0655 on does no harm to that.
+    trial = Trial("pair", ((at(campaign, "RESHAPE", 27), BEYOND), (at(campaign, "TRANSPOSE", 2), NAN)), seed=4)
     answer = answered(campaign, trial, tmp_path)
     assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
     assert answer.device_compiles == 3
