@@ -23,6 +23,8 @@ from harness.latency.bench import COOL_DOWN_SECONDS, Benched, Trial, bench
 from harness.latency.compare import read_baseline
 from harness.latency.matrix import Choices, Loaded, subjects
 from harness.latency.measure import QUICK, Plan
+from harness.latency.profile_record import Profile
+from harness.latency.profile_table import profile_line, profile_table
 from harness.latency.record import Verdict
 from harness.latency.table import against_line, bench_table, detail_line, flaw_lines, per_op_table
 from harness.request_options import JsonOption, OutOption, SignatureOption, TimeoutOption
@@ -111,7 +113,7 @@ def bench_command(
         bool, typer.Option("--accuracy/--no-accuracy", help="Judge the timed outputs against the host's CPU.")
     ] = True,
     by_op: Annotated[
-        bool, typer.Option("--per-op", help="Then time stretches of ops too, by prefixes of the graph.")
+        bool, typer.Option("--per-op", help="Then time stretches of ops too, and ask the runtime's profiler.")
     ] = False,
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
@@ -197,4 +199,8 @@ def _show(tries: Sequence[Sequence[Benched]]) -> None:
         for one in cells:
             if one.result.per_op:
                 terminal.out.print(per_op_table(one.result))
+            if isinstance(one.result.profile, Profile):
+                terminal.out.print(profile_table(one.result.profile))
+            if one.result.profile is not None:
+                terminal.out.print(profile_line(one.result.profile))
             terminal.out.print(f"[dim]{one.folder}[/]")

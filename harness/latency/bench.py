@@ -20,6 +20,7 @@ from harness.latency.compare import Baseline, Rounds, against, beside, same_choi
 from harness.latency.conditions import worst
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
 from harness.latency.per_op import per_op as stretches
+from harness.latency.profiler import profile
 from harness.latency.record import (
     SAMPLES_COLUMNS,
     Against,
@@ -65,7 +66,7 @@ def bench(
     trial: Trial, open_device: Open, progress: Progress = SILENT, *, per_op: bool = False
 ) -> list[tuple[Benched, ...]]:
     """Every try, the last one last; each try's cells are in the order of `trial.subjects`. `per_op` times stretches of
-    ops of the last try's cells too.
+    ops of the last try's cells too, and asks the runtime's profiler.
 
     Raises:
         HarnessError: a device is not there or does not complete, or a folder cannot be written. The folders of cells
@@ -90,7 +91,9 @@ def bench(
 
 def _with_stretches(one: Benched, subject: Subject, trial: Trial, open_device: Open, progress: Progress) -> Benched:
     plan = replace(trial.plan, samples=max(trial.plan.samples // 4, 48), seconds=trial.plan.seconds / 4)
-    result = replace(one.result, per_op=stretches(subject, plan, open_device, progress))
+    found = stretches(subject, plan, open_device, progress)
+    progress.stage(f"the runtime's profiler, {subject.cell.label}", 2 + plan.seconds)
+    result = replace(one.result, per_op=found, profile=profile(subject, plan))
     RunFolder(one.folder, read_run(one.folder)).save(result=result.to_json())
     return replace(one, result=result)
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from harness.errors import UsageError
+from harness.latency.profile_record import Profile, Unprofiled, profile_from_json, profile_to_json
 
 Part = Literal["write", "run", "readback", "total"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -232,6 +233,7 @@ class BenchResult:
     bench_id: str = ""
     against: tuple[Against, ...] = ()
     per_op: tuple[Stretch, ...] = ()
+    profile: Profile | Unprofiled | None = None
 
     @property
     def valid(self) -> bool:
@@ -247,6 +249,7 @@ class BenchResult:
         """`result` in run.json and in `bench --json`, schema 1."""
         document = asdict(self)
         document["latency"] = {part: asdict(found) for part, found in self.latency.items()}
+        document["profile"] = profile_to_json(self.profile)
         first = self.replications[0] if self.replications else None
         summary = {
             "schema": 1,
@@ -280,6 +283,7 @@ class BenchResult:
                     "conditions": _made(Conditions, document["conditions"]),
                     "against": tuple(_against(found) for found in document.get("against", ())),
                     "per_op": tuple(_stretch(found) for found in document.get("per_op", ())),
+                    "profile": profile_from_json(document.get("profile")),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

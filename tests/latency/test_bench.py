@@ -49,6 +49,14 @@ class TestFolders:
             assert sum(row["phase"] == "steady" for row in rows) == made.result.latency["total"].count
         assert two.result.against[0].run == one.folder.name
 
+    def test_by_op_the_runtimes_profiler_is_asked_too_and_kept(self, trial: Trial, script: Script) -> None:
+        ((made,),) = bench(trial, script.open, per_op=True)
+        assert made.result.per_op
+        assert read_run(made.folder)["result"]["profile"] == {
+            "reason": "The runtime's profiler is read on the host's CPU only."
+        }
+        assert read_baseline(made.folder).result == made.result
+
     def test_a_failure_leaves_its_sentence_and_its_samples(self, trial: Trial, script: Script) -> None:
         script.say = lambda process, job: Saying(outcome=Crashed("gone") if job == 6 else None)
         with pytest.raises(DeviceError):
@@ -205,3 +213,12 @@ class TestCommandLine:
         assert said.out.splitlines()[0].split() == ["cell", "p50", "ms", "[95", "%]", "p90", "p99", "outputs"]
         assert said.out.splitlines()[1].startswith("model host cpu ")
         assert ("invalid" in said.out.splitlines()[1]) == (said.code == 4)
+
+    def test_by_op_a_person_reads_the_profilers_figures_and_what_they_cost(
+        self, cli: Cli, tmp_path: Path, layers: Callable[[int], Model]
+    ) -> None:
+        words = ("--accelerator", "cpu", "--samples", 20, "--seconds", 0, "--replications", 1, "--no-accuracy")
+        said = " ".join(cli("bench", write_model(tmp_path, layers(1)), *words, "--per-op").out.split())
+        assert "profiled µs p50 [p10, p90] share what" in said
+        assert "one delegate node of 2 of the 2 ops, timed as 2 operators of its own, not mapped to ops; run" in said
+        assert "without, in turns in one process:" in said

@@ -12,6 +12,7 @@ import pytest
 from harness.errors import UsageError
 from harness.latency.bench import summarize
 from harness.latency.measure import Plan, Subject, measure
+from harness.latency.profile_record import Unprofiled
 from harness.latency.record import SAMPLES_COLUMNS, Against, BenchResult, Cell, Interval, OutputError
 from harness.results import to_json
 from tests.latency.conftest import Saying, Script
@@ -26,7 +27,8 @@ def result(subject: Callable[..., Subject], script: Script) -> BenchResult:
         Against("then", "slower", "+10%", Interval(1.1, 1.0, 1.2), 0.001, 0.9),
         Against("x", "incomparable", "no"),
     )
-    return replace(summarize(measured, measured.timed()), accuracy=(output,), against=against)
+    profile = Unprofiled("There is none.")
+    return replace(summarize(measured, measured.timed()), accuracy=(output,), against=against, profile=profile)
 
 
 def test_it_comes_back_as_it_was(result: BenchResult) -> None:
@@ -47,6 +49,12 @@ def test_fields_of_a_later_release_are_passed_over(result: BenchResult) -> None:
     assert BenchResult.from_json(document) == result
 
 
+def test_a_run_of_before_the_profiler_was_read_has_none(result: BenchResult) -> None:
+    document = to_json(result.to_json())
+    del document["profile"]
+    assert BenchResult.from_json(document) == replace(result, profile=None)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -56,6 +64,7 @@ def test_fields_of_a_later_release_are_passed_over(result: BenchResult) -> None:
         lambda d: d["latency"]["run"].update(p50="fast"),
         lambda d: d.update(replications=7),
         lambda d: d.pop("inputs_sha256"),
+        lambda d: d.update(profile={"rows": []}),
     ],
 )
 def test_what_is_no_benchmark_is_refused_in_a_sentence(result: BenchResult, spoil: Callable[[Any], Any]) -> None:
