@@ -22,7 +22,7 @@ import pytest
 
 # Imported only when a test asks for a device: the plugin is loaded by every pytest run of an environment.
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.devices.android import PhoneOptions
     from harness.devices.base import Device
@@ -68,14 +68,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device_name", list(names), scope="session")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under pytest-xdist with `--dist loadgroup`, the tests of one device go to one worker and none waits for it."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        name = getattr(item, "callspec", None) and item.callspec.params.get("device_name")  # type: ignore[attr-defined]
-        if name:
-            item.add_marker(pytest.mark.xdist_group(str(name)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under pytest-xdist with `--dist loadgroup`, the tests of one device go to one worker and none waits for it.
+
+    A scheduler and no `xdist_group` marks: pytest-xdist 3.8 loses those under pytest 9.2, whose node ids are fixed.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    names = config.getoption("--device") or ["host"]
+
+    class ByDevice(LoadGroupScheduling):  # type: ignore[misc]  # no types there
+        def _split_scope(self, nodeid: str) -> str:
+            return device_in(nodeid, names) or super()._split_scope(nodeid)
+
+    return ByDevice(config, log)
+
+
+def device_in(nodeid: str, names: Sequence[str]) -> str:
+    """Which of the devices `names` a test's id is about; empty for a test without a device."""
+    parameters = f"-{nodeid.partition('[')[2].rpartition(']')[0]}-"
+    return max((name for name in names if f"-{name}-" in parameters), key=len, default="")
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def soon(do: Callable[[], object], seconds: float = 0.3) -> threading.Timer:
 
 
 def state(task: Path) -> str:
-    """The kernel's letter for what a process or thread is at: T stopped, Z ended and not yet waited for; X when gone."""
+    """The kernel's letter for what a process or thread is at: T stopped, Z ended, not yet waited for; X when gone."""
     try:
         return (task / "stat").read_text("ascii").rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
