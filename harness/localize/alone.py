@@ -1,7 +1,8 @@
 """Ops run by themselves on the device, many in one compile, fed with the reference's values.
 
 Nothing is tapped here and nothing that went wrong elsewhere gets in, so this is the third kind of evidence: it decides
-about suspects whose taps are in doubt, and about ops that the rest of the graph fed with NaN or infinity.
+about suspects whose taps are in doubt, and about ops that the rest of the graph fed with NaN or infinity, or with what
+became of them.
 """
 
 from __future__ import annotations

@@ -114,7 +114,9 @@ class Remembering(InProcess):
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         known = self._answers.pop(self._key(job), None)
         if known is None:
-            return super().run(job, sink)
+            outcome = super().run(job, sink)
+            self.jobs.clear()  # a campaign asks some ten thousand, each with a model of its own
+            return outcome
         self._answers[self._key(job)] = known
         outputs = {port.name: known[port.name] for port in job.outputs}
         if sink is not None:
