@@ -119,8 +119,26 @@ def convert_encoder(
     return plan.result(cached)
 
 
+class ModelPlan:
+    """Where a .tflite is or will be, with a .json beside it that says what it is."""
+
+    @property
+    def model(self) -> Path:
+        """The .tflite."""
+        raise NotImplementedError
+
+    @property
+    def card(self) -> Path:
+        """The .json beside the model."""
+        return self.model.with_suffix(".json")
+
+    def is_there(self) -> bool:
+        """Whether all files are there and whole."""
+        return is_whole(self.model, self.card)
+
+
 @dataclass(frozen=True)
-class DecoderPlan:
+class DecoderPlan(ModelPlan):
     """Which files a decoder consists of, named by a digest of everything that determines their content."""
 
     cache_dir: Path
@@ -144,11 +162,6 @@ class DecoderPlan:
         return self.cache_dir / f"sam2-decoder-{self.variant}{tokens}-{self.weights}-{key}.tflite"
 
     @property
-    def card(self) -> Path:
-        """The .json beside the model."""
-        return self.model.with_suffix(".json")
-
-    @property
     def constants(self) -> Path:
         """Where the prompt constants are or will be."""
         return self.cache_dir / f"sam2-prompt-{digest(self.source.key, code(_CONSTANTS_CODE))}.npz"
@@ -159,7 +172,7 @@ class DecoderPlan:
             PromptConstants.load(self.constants)
         except (OSError, ValueError):
             return False
-        return is_whole(self.model, self.card)
+        return super().is_there()
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""
@@ -179,7 +192,7 @@ class DecoderPlan:
 
 
 @dataclass(frozen=True)
-class EncoderPlan:
+class EncoderPlan(ModelPlan):
     """Which files an encoder, or a half of one, consists of, named likewise."""
 
     cache_dir: Path
@@ -201,15 +214,6 @@ class EncoderPlan:
         how = f"{self.part}-{self.layernorm}-{self.reductions}-{self.weights}"
         key = digest(self.source.key, how, *versions(), code(_ENCODER_CODE))
         return self.cache_dir / f"sam2-encoder-{how}-{key}.tflite"
-
-    @property
-    def card(self) -> Path:
-        """The .json beside the model."""
-        return self.model.with_suffix(".json")
-
-    def is_there(self) -> bool:
-        """Whether both files are there and whole."""
-        return is_whole(self.model, self.card)
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""

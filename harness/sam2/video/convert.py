@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.sam2.contract import RECOMMENDED, DecoderVariant, Progress
-from harness.sam2.convert import MAX_TOKENS, code, digest, is_whole, source_request, versions
+from harness.sam2.convert import MAX_TOKENS, ModelPlan, code, digest, source_request, versions
 from harness.sam2.files import make_folder
 from harness.sam2.source import Source
 from harness.sam2.video.contract import REWRITTEN, REWRITTEN_PORTS, Rewritten
@@ -37,7 +37,7 @@ CODE = (
 
 
 @dataclass(frozen=True)
-class GraphPlan:
+class GraphPlan(ModelPlan):
     """The file of one graph, named by a digest of everything that determines its content."""
 
     cache_dir: Path
@@ -59,15 +59,6 @@ class GraphPlan:
         tokens = f"-{self.tokens}tokens" if self.graph == "mask_decoder" else ""
         how = f"{self.graph}{tokens}-{self.side or 'own'}-{self.variant}"
         return self.cache_dir / f"sam2-video-{how}-{digest(self.source.key, how, *versions(), code(CODE))}.tflite"
-
-    @property
-    def card(self) -> Path:
-        """The .json beside the model."""
-        return self.model.with_suffix(".json")
-
-    def is_there(self) -> bool:
-        """Whether both files are there and whole."""
-        return is_whole(self.model, self.card)
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""
