@@ -3,6 +3,10 @@
 This needs no device: the culprits' local errors alone, injected into the reference, either give outputs as wrong as the
 device's or they do not. It also clears ops that leave float16's range harmlessly, such as an attention mask of -1e9
 that becomes -infinity before a softmax.
+
+An error may do harm by taking what follows out of float16's range: a divisor that came out as 0.003 in place of 6 is
+mended by the next normalization in the exact model, and on the device the squares in between overflow. Where the exact
+model feels nothing, an ideal device, which has that range, is asked before an op is cleared.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from harness.graph import surgery
 from harness.job import Array
 from harness.localize.baseline import REFERENCE, output_label
 from harness.localize.local_error import LocalError, Reading
-from harness.localize.result import Impact
+from harness.localize.result import Impact, OutputVerdict
+from harness.localize.uncertified import accounts_for
 from harness.numerics.metrics import mask_iou
 from harness.numerics.verdict import FACTOR
 
@@ -33,8 +38,24 @@ class ImpactProbe:
     local: LocalError
     ideal: dict[str, tuple[Array, ...]]
 
-    def of(self, readings: Sequence[Reading]) -> tuple[Impact, ...]:
-        """What the local errors of these readings, together, do to each output of the model."""
+    def felt(self, readings: Sequence[Reading], outputs: Sequence[OutputVerdict]) -> tuple[Impact, ...]:
+        """As :meth:`of`; on an ideal device where the local errors make all wrong outputs fail there and not in the
+        exact model."""
+        exact = self.of(readings)
+        if accounts_for(exact, outputs):
+            return exact
+        held = self.of(readings, held=True)
+        return held if accounts_for(held, outputs) else exact
+
+    def of_one(self, reading: Reading, *, spreads: bool) -> tuple[Impact, ...]:
+        """What one local error does. One that `spreads`, by NaN, infinity or values beyond float16, is tried on an
+        ideal device too before it passes for harmless."""
+        exact = self.of([reading])
+        return self.of([reading], held=True) if spreads and all(i.judgement.ok for i in exact) else exact
+
+    def of(self, readings: Sequence[Reading], *, held: bool = False) -> tuple[Impact, ...]:
+        """What the local errors of these readings, together, do to each output of the exact model; with `held`, to
+        those of an ideal device, which stores values as the device does and so has its range."""
         case, store = self.local.case, self.local.store
         errors: dict[int, Array] = {}
         own: dict[str, Array] = {}
@@ -53,8 +74,10 @@ class ImpactProbe:
             else:
                 reference = store.get(reading.label, "reference")
                 own[reading.from_output] = reference + error
-        model = surgery.inject(case.model, errors) if errors else case.model
-        job = make_job(model, case.inputs, REFERENCE, timeout=case.timeout)
+        model = case.ideal(case.model, self.local.beyond) if held else case.model
+        inputs = case.ideal_inputs(case.inputs)[0] if held else case.inputs
+        model = surgery.inject(model, errors) if errors else model
+        job = make_job(model, inputs, REFERENCE, timeout=case.timeout)
         values = completed(self.local.host, job, "injecting local errors").outputs
         impacts = []
         for name, computed in values.items():

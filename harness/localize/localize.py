@@ -162,7 +162,7 @@ class _Localizer:
             # What only looked wrong is not believed where another rests on it either.
             lies = {c.record.tensor for c in culprits} - {c.record.tensor for c in fails}
             readings = self._readings_of(replace(look, read=look.read - lies), fails)
-            impact = ImpactProbe(local, first.ideal).of(list(readings.values()))
+            impact = ImpactProbe(local, first.ideal).felt(list(readings.values()), first.outputs)
             if not (accounts_for(impact, first.outputs) and explains(impact, first.outputs)):
                 return culprits, explained, alone
             kept = {c.record for c in fails}
@@ -238,7 +238,8 @@ class _Localizer:
         """What their local errors do together; nothing where a window was found, whose local error nobody read."""
         if not standing or any(c.record.reading == "window" for c in standing):
             return ()
-        impact = ImpactProbe(local, first.ideal).of(list(self._readings_of(look, standing).values()))
+        readings = list(self._readings_of(look, standing).values())
+        impact = ImpactProbe(local, first.ideal).felt(readings, first.outputs)
         self.bench.host.rest()
         return impact
 
@@ -291,11 +292,11 @@ class _Localizer:
         culprits, guilty, cleared = [], [], []
         for suspect in suspects:
             reading = readings[suspect.tensor, suspect.reading == "copy"]
-            impact = probe.of([reading])
-            harmless = all(i.judgement.ok for i in impact)
+            over = suspect.verdict == "culprit"
             ranged = suspect.tensor in first.beyond or (suspect.local and suspect.local.actual.nonfinite)
-            if harmless and (suspect.verdict != "culprit" or ranged):
-                if suspect.verdict == "culprit":
+            impact = probe.of_one(reading, spreads=bool(over and ranged))
+            if all(i.judgement.ok for i in impact) and (ranged or not over):
+                if over:
                     cleared.append(suspect)
                 continue
             guilty.append(reading)
@@ -307,7 +308,9 @@ class _Localizer:
         named = {c.record.tensor for c in culprits}
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]
         records = [replace(r, verdict="culprit") if r in suspects and r.tensor in named else r for r in records]
-        explained = probe.of(guilty) if len(guilty) > 1 else culprits[0].impact if culprits else ()
+        explained = culprits[0].impact if len(culprits) == 1 else ()
+        if culprits and not (explained and accounts_for(explained, first.outputs)):
+            explained = probe.felt(guilty, first.outputs)
         self.bench.host.rest()
         return culprits, explained, records
 

@@ -113,8 +113,9 @@ class OpRecord:
 
 @dataclass(frozen=True)
 class Impact:
-    """What local errors, injected into the exact model, do to one of its outputs. `unexplained` is the share of the
-    device's error there that they leave over, by RMS; `left` that RMS itself."""
+    """What local errors, injected into the exact model (an ideal device, where they do harm in its range alone), do to
+    one of its outputs. `unexplained` is the share of the device's error there that they leave over, by RMS; `left` that
+    RMS itself."""
 
     output: str
     judgement: Judgement

@@ -12,7 +12,7 @@ from harness.localize.localize import localize
 from harness.localize.result import Localization
 from harness.results import RunFolder
 from tests.localize.campaign import Campaign, Trial
-from tests.localize.planted import BEYOND, GROUP, NAN, SCALED, SHIFTED
+from tests.localize.planted import BEYOND, GROUP, NAN, SCALED, SHIFTED, Fault
 from tests.localize.small_decoder import small_decoder
 
 # The first test waits until the model is converted.
@@ -64,6 +64,23 @@ def test_a_fault_behind_what_became_of_nan_is_found_too(
     answer = answered(campaign, trial, tmp_path)
     assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
     assert answer.device_compiles == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "other", "seed"),
+    [(1, None, 4), (1, ("SUB", 3, BEYOND), 4), (8, ("MEAN", 19, BEYOND), 1), (9, ("RESHAPE", 14, SCALED), 3)],
+)
+def test_nan_whose_harm_is_an_overflow_later_is_found_in_three_compiles(
+    campaign: Campaign, tmp_path: Path, number: int, other: tuple[str, int, Fault] | None, seed: int
+) -> None:
+    # In the exact model the normalization that divides by what MAXIMUM makes of it is as right as with any divisor.
+    plants = [(at(campaign, "REDUCE_MAX", number), NAN)]
+    if other:
+        plants.append((at(campaign, *other[:2]), other[2]))
+    trial = Trial("pair", tuple(plants), seed)
+    answer = answered(campaign, trial, tmp_path)
+    assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
+    assert (answer.certified, answer.device_compiles) == (True, 3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
