@@ -206,14 +206,19 @@ def compare_stages(path: Path, stages: OnnxStages, given: dict[str, NDArray[Any]
 
 
 class Recorder:
-    """Keeps the inputs of every graph, the last ones up to a frame."""
+    """Keeps the inputs of every graph for the first object on frame `frame`, or the last frame before it that ran the
+    graph: of several objects, the first prompted is the likeliest to be there."""
 
     def __init__(self, frame: int) -> None:
         self.inputs: dict[str, NDArray[Any]] = {}
         self._left = frame + 1
+        self._ran: set[Graph] = set()
 
     def __call__(self, graph: Graph, inputs: dict[str, Any]) -> None:
         """Told of every run."""
-        self._left -= graph == "vision_encoder"
-        if self._left >= 0:
+        if graph == "vision_encoder":
+            self._left -= 1
+            self._ran.clear()
+        if self._left >= 0 and graph not in self._ran:
+            self._ran.add(graph)
             self.inputs |= {f"{graph}.{name}": np.asarray(values) for name, values in inputs.items()}
