@@ -7,7 +7,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from harness.devices.host import cache_folder
 from harness.errors import DeviceError, StorageError
@@ -17,11 +17,18 @@ POLL_SECONDS = 0.1
 
 
 class SerialLock:
-    """Taken before a phone is touched, given back when its device is closed; a process that dies gives it back too."""
+    """Taken before a phone is touched, given back when its device is closed; a process that dies gives it back too.
+
+    Devices of one process on one phone share its lock, and take turns on it: the one that runs a job starts the app
+    anew, and the other finds its connection ended when its turn comes.
+    """
+
+    _shared: ClassVar[dict[Path, tuple[IO[str], int]]] = {}
+    """The lock files that this process holds, and for how many devices."""
 
     def __init__(self, serial: str) -> None:
         self._serial = serial
-        self._file: IO[str] | None = None
+        self._taken: Path | None = None
 
     @property
     def path(self) -> Path:
@@ -29,19 +36,36 @@ class SerialLock:
         return cache_folder() / "locks" / f"{re.sub('[^A-Za-z0-9.-]', '_', self._serial)}.lock"
 
     def take(self) -> None:
-        """Wait for the phone and hold it; nothing happens when it is held already.
+        """Wait for the phone and hold it; nothing happens when this process holds it already.
 
         Raises:
             DeviceError: another process holds it for longer than the wait. StorageError: no lock file can be made.
         """
-        if self._file is not None:
+        if self._taken is not None:
             return
+        path = self.path
+        file, users = self._shared.get(path) or (self._locked_file(path), 0)
+        self._shared[path] = file, users + 1
+        self._taken = path
+
+    def give_back(self) -> None:
+        """Let others have it, once no device of this process uses it."""
+        if self._taken is None:
+            return
+        file, users = self._shared.pop(self._taken)
+        if users > 1:
+            self._shared[self._taken] = file, users - 1
+        else:
+            file.close()
+        self._taken = None
+
+    def _locked_file(self, path: Path) -> IO[str]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+", encoding="ascii")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="ascii")
         except OSError as error:
             raise StorageError(
-                f"The lock {self.path} cannot be made ({error.strerror}).", "Set HARNESS_CACHE to a folder of yours."
+                f"The lock {path} cannot be made ({error.strerror}).", "Set HARNESS_CACHE to a folder of yours."
             ) from None
         try:
             self._wait_for(file)
@@ -52,13 +76,7 @@ class SerialLock:
         except BaseException:
             file.close()
             raise
-        self._file = file
-
-    def give_back(self) -> None:
-        """Let others have it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        return file
 
     def _wait_for(self, file: IO[str]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS

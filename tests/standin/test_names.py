@@ -252,6 +252,21 @@ class TestLocks:
         with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as again:
             assert again.facts().kind == "android"
 
+    def test_two_devices_of_one_process_take_turns(self, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(locks, "WAIT_SECONDS", 0.3)
+        graph = GraphBuilder()
+        graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
+        job = make_job(graph.build(), {"x": np.ones((1, 4), np.float32)}, Options("cpu"), timeout=30)
+        path = locks.SerialLock(adb.serial).path
+        with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as first:
+            assert isinstance(first.run(job), Completed)
+            with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as second:
+                for device in (second, first, second):
+                    assert isinstance(device.run(job), Completed)
+            assert isinstance(first.run(job), Completed)
+            assert path in locks.SerialLock._shared  # the first has it still
+        assert path not in locks.SerialLock._shared
+
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
