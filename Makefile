@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench lint format clean
+.PHONY: help setup demo test adb bench lint format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,12 @@ demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine'
 test: lint ## What CI runs: lint, types, the tests, the device tests on the host's GPU, old and new, and through adb
 	$(BIN)/pytest tests device_tests --device host -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
-	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests/test_corpus.py --device pixel8a $(PYTEST_ARGS)
+	$(BIN)/python -m tests.standin $(BIN)/pytest $(addprefix device_tests/test_,corpus.py decoder.py explained.py latency.py) \
+		--device pixel8a -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/pytest device_tests/test_explained.py --device host@2.1.5 -k "8599 and not slow" $(PYTEST_ARGS)
+
+adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
+	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)
 
 bench: setup ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks
