@@ -141,7 +141,6 @@ def video_parts(say: Progress) -> Iterator[Part]:
             tracker = Tracker(stages, total=2)
             tracker.seed(clip[0], prompts)
             tracker.step(clip[1])
-    samples = {"mask_decoder": 48}
     for graph in REWRITTEN:
         prompt = seen[graph].get("sparse_prompt")
         path = models.plan(graph, 2 if prompt is None else prompt.shape[1]).model

@@ -71,7 +71,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.frames <= FULL_BANK or given.long_frames <= SETTLED:
         parser.error(f"give more than {FULL_BANK} frames, and more than {SETTLED} long ones")
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     source = resolve(given.weights)
 
     def track(engine: Engine, frames: int, side: int | None) -> Run:
