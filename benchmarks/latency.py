@@ -143,17 +143,9 @@ def bare(seconds: float) -> bool:
     for accelerator, limit in LIMITS.items():
         ratios, medians = [], []
         for number in range(PROCESSES):
-            words = [
-                "once",
-                "--accelerator",
-                accelerator,
-                "--seconds",
-                str(seconds),
-                *(["--swap"] if number % 2 else []),
-            ]
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.latency", *words], capture_output=True, text=True, check=True
-            )
+            words = ["-m", "benchmarks.latency", "once", "--accelerator", accelerator, "--seconds", str(seconds)]
+            words += ["--swap"] if number % 2 else []
+            done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
             told = json.loads(done.stdout.strip().splitlines()[-1])
             ratios.append(told["ratio"])
             medians.append(told["p50"])
@@ -235,6 +227,8 @@ def main() -> int:
         "--which", nargs="+", choices=["image", "video"], default=["image", "video"], help="of `models`"
     )
     parser.add_argument("--keep", type=Path, default=None, help="write the rounds of `verdicts` there, as JSON")
+    parser.add_argument("--accelerator", choices=sorted(LIMITS), default="cpu", help="of `once`")
+    parser.add_argument("--swap", action="store_true", help="the other one first, in `once`")
     given = parser.parse_args()
     plan = Plan(samples=720, seconds=1.0, rounds=36, replications=1)
     if given.seconds is not None:
