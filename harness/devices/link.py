@@ -90,7 +90,6 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._buffer = memoryview(bytearray(_CHUNK))
         sock.setblocking(False)
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -149,12 +148,12 @@ class Link:
         Raises:
             LinkTimeout, LinkError: the deadline passed; the stream ended or broke a rule.
         """
-        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline)[0])
+        magic, length = _HEAD.unpack(self._read(_HEAD.size, deadline)[0].tobytes())
         if magic != MAGIC:
             raise LinkError(f"a frame starts with {magic!r}, not {MAGIC!r}")
         if length > MAX_HEADER:
             raise LinkError(f"a header of {length} bytes is announced, over the limit of {MAX_HEADER}")
-        header = _parse(bytes(self._read(length, deadline)[0]))
+        header = _parse(self._read(length, deadline)[0].tobytes())
         announced = [_check_announcement(entry) for entry in header.pop("payloads")]
         total = sum(size for _, _, _, size, _ in announced)
         if total > limit:
@@ -164,7 +163,7 @@ class Link:
             raw, found = self._read(size, deadline)
             if found != crc:
                 raise LinkError(f"the checksum of payload '{name}' does not match: it was corrupted on the way")
-            message.payloads[name] = np.frombuffer(raw, dtype).reshape(shape)
+            message.payloads[name] = raw.view(dtype).reshape(shape)
         return message
 
     def _wait(self, *, write: bool, deadline: float | None) -> None:
@@ -188,13 +187,17 @@ class Link:
             data = data[done:]
             self.sent_bytes += done
 
-    def _read(self, size: int, deadline: float | None) -> tuple[bytearray, int]:
-        # Bytes and their checksum. Grown as they arrive, so that an announcement alone takes no memory, and summed
-        # while more are on their way.
-        whole, crc = bytearray(), 0
-        while len(whole) < size:
+    def _read(self, size: int, deadline: float | None) -> tuple[Array, int]:
+        # Bytes and their checksum, summed while more are on their way. Pages of the array that nothing was written to
+        # take no memory, so that an announcement alone does not either.
+        try:
+            whole, crc, got = np.empty(size, np.uint8), 0, 0
+        except MemoryError:
+            raise LinkError(f"{size} bytes are announced, more than this machine has room for") from None
+        view = memoryview(whole)
+        while got < size:
             try:
-                count = self._sock.recv_into(self._buffer[: min(size - len(whole), _CHUNK)])
+                count = self._sock.recv_into(view[got : got + _CHUNK])
             except BlockingIOError:
                 self._wait(write=False, deadline=deadline)
                 continue
@@ -202,8 +205,8 @@ class Link:
                 raise LinkError(f"the connection broke while receiving ({error.strerror})") from None
             if not count:
                 raise LinkError("the other side closed the connection")
-            crc = zlib.crc32(self._buffer[:count], crc)
-            whole += self._buffer[:count]
+            crc = zlib.crc32(view[got : got + count], crc)
+            got += count
             self.received_bytes += count
         return whole, crc
 

@@ -16,6 +16,7 @@ import standin.setting
 private const val AF_UNIX = 1
 private const val SOCK_STREAM_CLOEXEC = 1 or 0x80000
 private const val SOL_SOCKET = 1
+private const val SO_SNDBUF = 7
 private const val SO_PEERCRED = 17
 private const val SO_RCVTIMEO = 20
 private const val SO_SNDTIMEO = 21
@@ -105,6 +106,13 @@ class LocalSocket(private val descriptor: Int) {
             for (option in listOf(SO_RCVTIMEO, SO_SNDTIMEO)) {
                 checked(sockets.setsockopt(descriptor, SOL_SOCKET, option, interval, 16))
             }
+        }
+
+    var sendBufferSize = 0
+        set(bytes) {
+            field = bytes
+            val value = Memory(4).apply { setInt(0, bytes) }
+            checked(sockets.setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, value, 4))
         }
 
     fun shutdownInput() {

@@ -10,6 +10,9 @@ import kotlin.concurrent.thread
 private const val ROOT_UID = 0
 private const val SHELL_UID = 2000
 
+/** As much as adb carries in one piece, each of which it acknowledges before it takes the next. */
+private const val SEND_BUFFER = 1 shl 20
+
 /**
  * Listens on an abstract socket, and admits only root and the shell, as which adbd connects: any app on the phone can
  * reach an abstract socket.
@@ -49,9 +52,10 @@ class Door(name: String) : AutoCloseable {
     private fun admit(socket: LocalSocket) {
         val peer =
             try {
+                socket.sendBufferSize = SEND_BUFFER
                 socket.peerCredentials
             } catch (error: IOException) {
-                Log.w(TAG, "a connection without credentials: ${error.message}")
+                Log.w(TAG, "a connection that cannot be used: ${error.message}")
                 return socket.close()
             }
         if (peer.uid != ROOT_UID && peer.uid != SHELL_UID) {
