@@ -194,7 +194,7 @@ class Link:
             whole, crc, got = np.empty(size, np.uint8), 0, 0
         except MemoryError:
             raise LinkError(f"{size} bytes are announced, more than this machine has room for") from None
-        view = memoryview(whole)
+        view = whole.data
         while got < size:
             try:
                 count = self._sock.recv_into(view[got : got + _CHUNK])
