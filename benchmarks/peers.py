@@ -320,9 +320,9 @@ def scored(campaign: Campaign, given: Any, console: Console) -> Iterator[tuple[s
     number, count = given.share
     chosen = [(n, s, Peer(campaign, v)) for n, s, v in STRATEGIES[: given.only]]
     choosing = track(trials(campaign, given), "choosing faults that do harm", console=console, transient=True)
-    planned = list(choosing)[number::count]
-    for trial in track(planned, "localizing", console=console, transient=True):
-        for name, strategy, peer in chosen:
+    planned = list(enumerate(choosing))[number::count]
+    for place, trial in track(planned, "localizing", console=console, transient=True):
+        for name, strategy, peer in chosen if place % given.peers_every == 0 else chosen[:1]:
             found = score(strategy, peer, trial)
             yield name, found
             if name == STRATEGIES[0][0] and found.outcome not in ("exact", "quiet"):
@@ -361,6 +361,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--healthy", type=int, default=50)
     parser.add_argument("--every-kind", action="store_true", help="every kind of fault at each op, not one in rotation")
     parser.add_argument("--only", type=int, default=len(STRATEGIES), help="the first N strategies")
+    parser.add_argument("--peers-every", type=int, default=1, help="give the others every Nth of the trials only")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the trials")
     parser.add_argument("--share", type=share_of, metavar="I/N", help="one share, told as a JSON line for each score")
     given = parser.parse_args(words)

@@ -233,7 +233,7 @@ def show_localization(answer: Localization, folder: Path) -> None:
             if not seen.ok:
                 mine, its = impact.judgement.actual, seen.judgement.actual
                 out.print(
-                    f"These local errors alone, injected into the exact model, put {escape(impact.output)} off by "
+                    f"These local errors alone, injected into {impact.into}, put {escape(impact.output)} off by "
                     f"{mine.relative_rms:.2%} of its RMS; the device is off by {its.relative_rms:.2%}."
                 )
     for note in answer.notes:

@@ -85,7 +85,7 @@ class ImpactProbe:
             actual = own.get(name, computed)
             judgement = case.judge(actual, self.ideal[name], exact, by_channel=True)
             share, left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
-            impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left))
+            impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left, held))
         return tuple(impacts)
 
     def some_needless(self, readings: Sequence[Reading], explained: Sequence[Impact]) -> bool:

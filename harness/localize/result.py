@@ -113,15 +113,21 @@ class OpRecord:
 
 @dataclass(frozen=True)
 class Impact:
-    """What local errors, injected into the exact model (an ideal device, where they do harm in its range alone), do to
-    one of its outputs. `unexplained` is the share of the device's error there that they leave over, by RMS; `left` that
-    RMS itself."""
+    """What local errors, injected into the exact model, do to one of its outputs. `unexplained` is the share of the
+    device's error there that they leave over, by RMS; `left` that RMS itself. `held`: injected into an ideal device
+    instead, whose range alone lets them do harm."""
 
     output: str
     judgement: Judgement
     iou: float
     unexplained: float = 0.0
     left: float = 0.0
+    held: bool = False
+
+    @property
+    def into(self) -> str:
+        """What the errors were injected into, in words."""
+        return "an ideal device" if self.held else "the exact model"
 
     def to_json(self) -> dict[str, Any]:
         """Its figures."""
@@ -135,6 +141,7 @@ class Impact:
             "iou": self.iou,
             "ok": self.judgement.ok,
             "unexplained": self.unexplained,
+            "held": self.held,
         }
 
 

@@ -33,6 +33,8 @@ class Figures:
     worst: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: str
+    held: bool | None
+    """Injected errors: into an ideal device, not into the exact model."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ def _figures(fields: Fields, name: str = "name") -> Figures:
         worst=_whole(fields, "worst"),
         shape=_whole(fields, "shape"),
         dtype=fields.text("dtype"),
+        held=fields.flag("held"),
     )
 
 

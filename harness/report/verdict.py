@@ -66,7 +66,7 @@ def group(culprits: Sequence[CulpritFacts]) -> list[list[CulpritFacts]]:
 
 
 def reproduces(run: Run) -> bool:
-    """Whether the culprits' local errors alone, injected into the exact model, fail as the device does.
+    """Whether the culprits' local errors alone, injected on the host, fail as the device does.
 
     They do when every output that is wrong on the device shows an error within a factor 1.25 of the device's: in
     relative RMS, or, where that was not recorded, both in the angle to the exact result and in the largest element.

@@ -333,3 +333,27 @@ def applies(fault: Fault, model: Model, tensor: int) -> bool:
     sub = copy(root.subgraphs[0])
     sub.tensors = list(sub.tensors)
     return fault.plant(_Planter(root, sub, []), tensor, op.inputs[0]) is not None
+
+
+class TapLiar(Half):
+    """Gives garbage (or NaN) for some tensors under taps, of one kind or both, and leaves all else as it is."""
+
+    def __init__(
+        self, original: Model, faults: dict[int, Fault], lies: dict[int, tuple[str, ...]], *, nan: bool = False
+    ) -> None:
+        super().__init__(original, faults)
+        self.lies, self.nan = lies, nan
+
+    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
+        graph = Model.from_bytes(job.model).graph()
+        kinds = {}
+        for port in graph.outputs:
+            if port.name.startswith("tap_"):
+                made = graph.ops[graph.producer[port.tensor]]
+                copied = made.index >= len(self.original.ops)
+                kinds[port.name] = (made.inputs[0] if copied else port.tensor, "copy" if copied else "direct")
+        for name, (tensor, kind) in kinds.items():
+            if name in outputs and kind in self.lies.get(tensor, ()):
+                garbage = np.random.default_rng(0).standard_normal(outputs[name].shape).astype(np.float32)
+                outputs[name] = np.full_like(garbage, np.nan) if self.nan else garbage
+        return outputs

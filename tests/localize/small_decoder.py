@@ -15,11 +15,12 @@ from pathlib import Path
 import harness.sam2
 from harness.devices.host import cache_folder
 from harness.graph.model import Model
+from tests import small_sam2
 
 
 def small_decoder() -> Model:
     """The converted decoder. Takes about 15 s the first time."""
-    sources = [*sorted(Path(harness.sam2.__file__).parent.glob("*.py")), Path(__file__)]
+    sources = [*sorted(Path(harness.sam2.__file__).parent.glob("*.py")), Path(small_sam2.__file__), Path(__file__)]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     path = cache_folder() / "planted" / f"small-decoder-{version}.tflite"
     if not path.exists():
@@ -33,38 +34,11 @@ def small_decoder() -> Model:
 
 def convert(path: Path) -> None:
     """Make the decoder from random weights. Imports torch."""
-    from transformers import (
-        Sam2Config,
-        Sam2HieraDetConfig,
-        Sam2MaskDecoderConfig,
-        Sam2PromptEncoderConfig,
-        Sam2VisionConfig,
-    )
-
     from harness.sam2.contract import CARD
     from harness.sam2.decoder import to_tflite
     from harness.sam2.weights import random_model
 
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8,
-        image_size=[128, 128],
-        blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 2, 2],
-        window_size_per_stage=[8, 4, 4, 2],
-        global_attention_blocks=[3],
-        window_positional_embedding_background_size=[2, 2],
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=[64, 32, 16, 8],
-        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
-        fpn_hidden_size=64,
-    )
-    decoder = Sam2MaskDecoderConfig(hidden_size=64, num_attention_heads=2, mlp_dim=128, iou_head_hidden_dim=64)
-    prompts = Sam2PromptEncoderConfig(hidden_size=64, image_size=128)
-    config = Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
-    made = to_tflite(random_model(config, seed=7), CARD, "float32")
+    made = to_tflite(random_model(small_sam2.config(), seed=7), CARD, "float32")
     partial = path.with_suffix(".part")
     partial.write_bytes(made)
     partial.replace(path)

@@ -81,6 +81,8 @@ def test_nan_whose_harm_is_an_overflow_later_is_found_in_three_compiles(
     answer = answered(campaign, trial, tmp_path)
     assert {c.record.index for c in answer.culprits} == trial.ops(campaign.graph)
     assert (answer.certified, answer.device_compiles) == (True, 3)
+    if other is None:
+        assert {impact.into for impact in answer.explained} == {"an ideal device"}
 
 
 @pytest.mark.parametrize("seed", [0, 1])

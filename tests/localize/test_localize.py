@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.inputs import random_inputs
 from harness.job import Job, Options
-from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
-from harness.localize.localize import localize
-from harness.localize.result import Localization
-from harness.results import RunFolder
+from tests.localize.attention import ATTENTION, LAST, LOUD, RESULTS, Localize, exactly, kind_of, named, op_of, ops
 from tests.localize.planted import (
     FAULTS,
     NAN,
@@ -27,75 +19,13 @@ from tests.localize.planted import (
     SHIFTED,
     Fault,
     Half,
-    InProcess,
+    TapLiar,
     applies,
     is_tapped,
     is_untouched,
     noisy,
 )
 
-Localize = Callable[..., Localization]
-
-
-@pytest.fixture
-def find(tmp_path: Path) -> Localize:
-    """Localizes with a device of this process; the run's folder is the test's own."""
-
-    def run(
-        device: Half, model: Model, *, seed: int = 0, options: Options | None = None, **budget: int
-    ) -> Localization:
-        case = Case(model, random_inputs(model.graph(), seed), options or Options(), timeout=60, seed=seed)
-        with RunFolder.create(tmp_path, "localize", "planted", device.name) as folder:
-            return localize(Bench(device, InProcess(), folder), case, **budget)
-
-    return run
-
-
-def attention() -> Model:
-    """18 ops: projections, two layouts of heads, masked softmax, a residual, a normalization, a last projection."""
-    rng = np.random.default_rng(11)
-
-    def weights(*shape: int) -> NDArray[np.float32]:
-        return np.asarray(rng.standard_normal(shape) / np.sqrt(shape[-1]), np.float32)
-
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 16, 32))
-    hidden = graph.fully_connected(x, weights(32, 32), weights(32))
-    heads = graph.transpose(graph.reshape(hidden, (1, 16, 4, 8)), (0, 2, 1, 3))
-    scores = graph.binary("MUL", graph.batch_matmul(heads, heads, adj_y=True), graph.constant([0.3]))
-    mask = np.triu(np.full((16, 16), -4.0), 1)
-    probabilities = graph.softmax(graph.binary("ADD", scores, graph.constant(mask[None, None])))
-    mixed = graph.transpose(graph.batch_matmul(probabilities, heads), (0, 2, 1, 3))
-    joined = graph.binary("ADD", graph.reshape(mixed, (1, 16, 32)), x)
-    centred = graph.binary("SUB", joined, graph.reduce("MEAN", joined, 2))
-    spread = graph.unary("RSQRT", graph.reduce("MEAN", graph.binary("MUL", centred, centred), 2))
-    graph.output(graph.fully_connected(graph.binary("MUL", centred, spread), weights(32, 32)), "y")
-    return graph.build()
-
-
-ATTENTION = attention()
-RESULTS = [op.outputs[0] for op in ATTENTION.graph().ops]
-
-
-def ops(tensors: Iterable[int], model: Model = ATTENTION) -> list[int]:
-    return sorted(model.graph().producer[t] for t in tensors)
-
-
-def op_of(tensor: int) -> str:
-    graph = ATTENTION.graph()
-    return f"{graph.ops[graph.producer[tensor]].name} #{graph.producer[tensor]}"
-
-
-def named(answer: Localization) -> list[tuple[int, int]]:
-    return [(culprit.record.first, culprit.record.index) for culprit in answer.culprits]
-
-
-def exactly(indices: Iterable[int]) -> list[tuple[int, int]]:
-    return [(i, i) for i in sorted(indices)]
-
-
-LOUD = noisy(0.5, 3)
-LAST = len(RESULTS) - 1
 # The elements of what is averaged next, in another order; and factors that a normalization takes out again.
 HARMLESS = {("MUL #13", "shifted"), ("ADD #10", "scaled"), ("SUB #12", "scaled")}
 
@@ -174,174 +104,16 @@ class TestHealthy:
 
     @pytest.mark.parametrize("seed", range(4))
     def test_honest_accumulation_in_half_precision_passes(self, find: Localize, seed: int) -> None:
-        products = [t for t in RESULTS if _op(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
+        products = [t for t in RESULTS if kind_of(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
         device = Half(ATTENTION, {t: noisy(4 * 2.0**-11, t) for t in products})
         assert find(device, ATTENTION, seed=seed).status == "pass"
 
     @pytest.mark.parametrize("culprit", [2, 8, 12])
     def test_honest_accumulation_is_not_blamed_for_anothers_fault(self, find: Localize, culprit: int) -> None:
-        products = [t for t in RESULTS if _op(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
+        products = [t for t in RESULTS if kind_of(t) in ("BATCH_MATMUL", "FULLY_CONNECTED")]
         faults = {t: noisy(6 * 2.0**-11, t) for t in products} | {RESULTS[culprit]: SHIFTED}
         answer = find(Half(ATTENTION, faults), ATTENTION)
         assert named(answer) == exactly([culprit])
-
-
-def _op(tensor: int) -> str:
-    graph = ATTENTION.graph()
-    return graph.ops[graph.producer[tensor]].name
-
-
-class Restless(Half):
-    """Gives different outputs each time, by a share of themselves."""
-
-    def __init__(self, original: Model, faults: dict[int, Fault], amount: float) -> None:
-        super().__init__(original, faults)
-        self.amount = amount
-
-    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
-        rng = np.random.default_rng(len(self.jobs))
-        return {n: v * (1 + self.amount * rng.uniform(-1, 1, v.shape).astype(np.float32)) for n, v in outputs.items()}
-
-
-class TapLiar(Half):
-    """Gives garbage (or NaN) for some tensors under taps, of one kind or both, and leaves all else as it is."""
-
-    def __init__(
-        self, original: Model, faults: dict[int, Fault], lies: dict[int, tuple[str, ...]], *, nan: bool = False
-    ) -> None:
-        super().__init__(original, faults)
-        self.lies, self.nan = lies, nan
-
-    def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
-        graph = Model.from_bytes(job.model).graph()
-        kinds = {}
-        for port in graph.outputs:
-            if port.name.startswith("tap_"):
-                made = graph.ops[graph.producer[port.tensor]]
-                copied = made.index >= len(self.original.ops)
-                kinds[port.name] = (made.inputs[0] if copied else port.tensor, "copy" if copied else "direct")
-        for name, (tensor, kind) in kinds.items():
-            if name in outputs and kind in self.lies.get(tensor, ()):
-                garbage = np.random.default_rng(0).standard_normal(outputs[name].shape).astype(np.float32)
-                outputs[name] = np.full_like(garbage, np.nan) if self.nan else garbage
-        return outputs
-
-
-class TestDoubtfulDevices:
-    def test_a_device_that_changes_its_mind_is_unresolved(self, find: Localize) -> None:
-        for faults in ({}, {RESULTS[4]: SHIFTED}):
-            answer = find(Restless(ATTENTION, faults, 0.3), ATTENTION)
-            assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
-            assert any("nondeterministic" in note for note in answer.notes)
-
-    def test_a_device_that_rounds_differently_each_time_is_judged_all_the_same(self, find: Localize) -> None:
-        assert find(Restless(ATTENTION, {}, 2.0**-11), ATTENTION).status == "pass"
-        answer = find(Restless(ATTENTION, {RESULTS[4]: SHIFTED}, 2.0**-11), ATTENTION)
-        assert named(answer) == exactly([4])
-
-    @pytest.mark.parametrize("culprit", [0, 3, 6, 9, 16, LAST])
-    def test_a_fault_that_hides_from_everything_but_the_model_itself_names_no_op(
-        self, find: Localize, culprit: int
-    ) -> None:
-        device = Half(ATTENTION, {RESULTS[culprit]: SHIFTED}, sees=is_untouched(ATTENTION))
-        answer = find(device, ATTENTION)
-        assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
-
-    @pytest.mark.parametrize("culprit", [0, 1, 3, 6, 8, 10, 12, 14, 16])
-    def test_a_fault_that_hides_from_taps_is_found_by_windows(self, find: Localize, culprit: int) -> None:
-        tapped = is_tapped(ATTENTION)
-        device = Half(ATTENTION, {RESULTS[culprit]: LOUD}, sees=lambda job: not tapped(job))
-        answer = find(device, ATTENTION)
-        assert not answer.certified
-        assert named(answer) == exactly([culprit]), answer.notes
-        assert [c.isolated for c in answer.culprits] == [True]
-
-    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
-    def test_a_right_tensor_that_a_tap_shows_wrong_is_not_blamed(self, find: Localize, liar: int) -> None:
-        culprit = 5
-        device = TapLiar(ATTENTION, {RESULTS[culprit]: SHIFTED}, {RESULTS[liar]: ("copy",)})
-        answer = find(device, ATTENTION)
-        assert named(answer) == exactly([culprit]), answer.notes
-
-    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
-    def test_a_direct_tap_that_lies_costs_the_certificate_at_most(self, find: Localize, liar: int) -> None:
-        culprit = 5
-        device = TapLiar(ATTENTION, {RESULTS[culprit]: SHIFTED}, {RESULTS[liar]: ("direct",)})
-        answer = find(device, ATTENTION)
-        assert named(answer) == exactly([culprit]), answer.notes
-        assert answer.certified == (liar != 4)  # 4 feeds 5, so that the verdict on 5 rests on it
-
-    @pytest.mark.parametrize("culprit", [5, 16])
-    @pytest.mark.parametrize("liar", [1, 4, 7, 10, 13])
-    def test_two_kinds_of_tap_that_lie_alike_do_not_convict_a_right_op(
-        self, find: Localize, liar: int, culprit: int
-    ) -> None:
-        device = TapLiar(ATTENTION, {RESULTS[culprit]: LOUD}, {RESULTS[liar]: ("copy", "direct")})
-        answer = find(device, ATTENTION)
-        assert named(answer) == exactly([culprit]), answer.notes
-        assert any("not believed" in note or "right alone" in note for note in answer.notes) or not answer.certified
-
-    def test_two_neighbours_whose_taps_lie_alike_do_not_convict(self, find: Localize) -> None:
-        lies: dict[int, tuple[str, ...]] = {RESULTS[7]: ("copy", "direct"), RESULTS[8]: ("copy", "direct")}
-        answer = find(TapLiar(ATTENTION, {RESULTS[15]: LOUD}, lies), ATTENTION)
-        assert named(answer) == exactly([15]), answer.notes
-
-    @pytest.mark.parametrize("culprit", [3, 7, 12])
-    def test_a_fault_that_appears_only_under_taps_names_no_op(self, find: Localize, culprit: int) -> None:
-        """The model itself is wrong because of another op."""
-        tapped = is_tapped(ATTENTION)
-
-        class Induced(Half):
-            def prepared(self, job: Job) -> bytes:
-                self.faults = {RESULTS[5]: LOUD} | ({RESULTS[culprit]: SCALED} if tapped(job) else {})
-                return super().prepared(job)
-
-        answer = find(Induced(ATTENTION, {}), ATTENTION)
-        assert named(answer) == exactly([5]), answer.notes
-        assert not answer.certified or all(c.isolated for c in answer.culprits)
-
-    @pytest.mark.parametrize("culprit", [3, 12])
-    def test_a_right_model_stays_right_whatever_taps_would_do(self, find: Localize, culprit: int) -> None:
-        answer = find(Half(ATTENTION, {RESULTS[culprit]: SCALED}, sees=is_tapped(ATTENTION)), ATTENTION)
-        assert (answer.status, answer.device_compiles) == ("pass", 1)
-
-    def test_right_only_the_first_time_is_not_right(self, find: Localize) -> None:
-        class FirstTime(Half):
-            def finished(self, outputs: dict[str, Any], job: Job) -> dict[str, Any]:
-                return outputs if len(self.jobs) == 1 else {n: v * 0 for n, v in outputs.items()}
-
-        answer = find(FirstTime(ATTENTION, {}), ATTENTION)
-        assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
-        assert any("right only the first time" in note for note in answer.notes)
-
-    @pytest.mark.parametrize("liar", [1, 4, 13])
-    def test_a_fault_that_hides_while_a_tap_lies_about_another_op(self, find: Localize, liar: int) -> None:
-        device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, {RESULTS[liar]: ("copy",)})
-        tapped = is_tapped(ATTENTION)
-        device.sees = lambda job: not tapped(job)
-        answer = find(device, ATTENTION)
-        assert named(answer) == exactly([5]), answer.notes
-        assert not answer.certified
-
-    @pytest.mark.parametrize("liar", [1, 4, 13])
-    def test_a_fault_that_hides_while_both_taps_of_another_op_read_nan(self, find: Localize, liar: int) -> None:
-        lies: dict[int, tuple[str, ...]] = {RESULTS[liar]: ("copy", "direct")}
-        device = TapLiar(ATTENTION, {RESULTS[5]: LOUD}, lies, nan=True)
-        tapped = is_tapped(ATTENTION)
-        device.sees = lambda job: not tapped(job)
-        answer = find(device, ATTENTION)
-        assert named(answer) == exactly([5]), answer.notes
-        assert not answer.certified
-
-
-class TestBehindNan:
-    @pytest.mark.parametrize(("first", "second"), [(1, 9), (9, 17), (3, 4)])
-    def test_a_fault_behind_nan_is_found_by_itself(self, find: Localize, first: int, second: int) -> None:
-        answer = find(Half(ATTENTION, {RESULTS[first]: NAN, RESULTS[second]: NAN}), ATTENTION)
-        assert named(answer) == exactly([first, second]), answer.notes
-        assert [c.certified for c in answer.culprits] == [True, False]
-        assert answer.culprits[1].isolated
-        assert answer.device_compiles <= 4
 
 
 class TestSinglePrecision:

@@ -117,6 +117,14 @@ def test_what_all_local_errors_do_together_stands_beside_what_the_device_showed(
     assert "0.998166" in section and "0.998133" in section
 
 
+def test_errors_that_only_an_ideal_device_feels_are_said_to_be_injected_into_one(
+    make: Make, read: Read, samples: Samples
+) -> None:
+    held = samples.localization(explained=[samples.impact(held=True)])
+    headings = [heading.text for heading in read(make(samples.record(result=held))).all("h3")]
+    assert "All their local errors together, injected into an ideal device" in headings
+
+
 def test_a_healthy_run_passes_without_cards_or_charts(make: Make, read: Read, samples: Samples) -> None:
     fine = samples.localization(
         status="pass", culprits=[], explained=[], outputs=[samples.output(ok=True, ratio=2.68, cosine=0.999993)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.sam2.convert import ConvertedDecoder, convert_decoder
 from harness.sam2.workload import Workload, prepare
+from tests import small_sam2
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2Model
@@ -18,38 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def small_config() -> Sam2Config:
-    """128-pixel images, 8 x 8 embeddings of 64 channels; heads are 16 wide, as in the published decoder."""
-    from transformers import (
-        Sam2Config,
-        Sam2HieraDetConfig,
-        Sam2MaskDecoderConfig,
-        Sam2PromptEncoderConfig,
-        Sam2VisionConfig,
-    )
-
-    backbone = Sam2HieraDetConfig(
-        hidden_size=8,
-        image_size=[128, 128],
-        blocks_per_stage=[1, 1, 2, 1],
-        embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 2, 2],
-        window_size_per_stage=[8, 4, 4, 2],
-        global_attention_blocks=[3],
-        window_positional_embedding_background_size=[2, 2],
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=[64, 32, 16, 8],
-        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
-        fpn_hidden_size=64,
-    )
-    return Sam2Config(
-        vision_config=vision,
-        prompt_encoder_config=Sam2PromptEncoderConfig(hidden_size=64, image_size=128),
-        mask_decoder_config=Sam2MaskDecoderConfig(
-            hidden_size=64, num_attention_heads=2, mlp_dim=128, iou_head_hidden_dim=64
-        ),
-    )
+    return small_sam2.config()
 
 
 @pytest.fixture(scope="session")
