@@ -38,11 +38,13 @@ class ImpactProbe:
     local: LocalError
     ideal: dict[str, tuple[Array, ...]]
 
-    def felt(self, readings: Sequence[Reading], outputs: Sequence[OutputVerdict]) -> tuple[Impact, ...]:
+    def felt(
+        self, readings: Sequence[Reading], outputs: Sequence[OutputVerdict], known: tuple[Impact, ...] = ()
+    ) -> tuple[Impact, ...]:
         """As :meth:`of`; on an ideal device where the local errors make all wrong outputs fail there and not in the
-        exact model."""
-        exact = self.of(readings)
-        if accounts_for(exact, outputs):
+        exact model. `known` is what :meth:`of_one` has said of these readings; an ideal device's word stands."""
+        exact = known or self.of(readings)
+        if accounts_for(exact, outputs) or any(impact.held for impact in exact):
             return exact
         held = self.of(readings, held=True)
         return held if accounts_for(held, outputs) else exact
@@ -94,7 +96,8 @@ class ImpactProbe:
             return False
         rests = [[r for r in readings if r is not left] for left in readings]
         least = {impact.output: impact.left for impact in explained}
-        return any(all(i.left <= 1.25 * least[i.output] for i in self.of(rest)) for rest in rests)
+        held = any(impact.held for impact in explained)
+        return any(all(i.left <= 1.25 * least[i.output] for i in self.of(rest, held=held)) for rest in rests)
 
 
 def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[Array]) -> tuple[float, float]:

@@ -189,7 +189,8 @@ class _Localizer:
         return {record: self.by_itself[r] for record, r in readings.items() if r in self.by_itself}
 
     def _behind_nan(self, local: LocalError, look: SecondLook, culprits: Sequence[Culprit]) -> list[Culprit]:
-        """Ops that got NaN or infinity from a culprit, so that their own faults do not show: asked by themselves."""
+        """Ops that got NaN or infinity from a culprit, or what became of it, so that their own faults do not show:
+        asked by themselves."""
         known = {c.record.tensor for c in culprits}
         readings = [r for r in plan(self.graph, look.read) if r.tensor not in known and len(r.ops) == 1]
         readings = masked(self.case, local.store, readings, local.beyond)
@@ -201,7 +202,7 @@ class _Localizer:
         for record, judgement in found.items():
             if not judgement.ok:
                 suspect = replace(record, local=judgement, verdict="culprit", reading="window")
-                note = "NaN or infinity came in from another culprit; this op fails by itself."
+                note = "Another culprit's NaN or infinity, or what became of it, came in; this op fails by itself."
                 hidden.append(replace(self._culprit(suspect, note, (), False), isolated=True))
         return hidden
 
@@ -308,9 +309,8 @@ class _Localizer:
         named = {c.record.tensor for c in culprits}
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]
         records = [replace(r, verdict="culprit") if r in suspects and r.tensor in named else r for r in records]
-        explained = culprits[0].impact if len(culprits) == 1 else ()
-        if culprits and not (explained and accounts_for(explained, first.outputs)):
-            explained = probe.felt(guilty, first.outputs)
+        alone_known = culprits[0].impact if len(culprits) == 1 else ()
+        explained = probe.felt(guilty, first.outputs, alone_known) if culprits else ()
         self.bench.host.rest()
         return culprits, explained, records
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
 
-from harness.localize.impact import unexplained
+from harness.localize.impact import ImpactProbe, unexplained
+from harness.localize.result import Impact
 
 EXACT = np.linspace(1, 2, 64, dtype=np.float32)
 IDEAL = (EXACT + np.float32(1e-4),)
@@ -36,3 +40,23 @@ def test_an_injection_that_gives_nan_where_the_device_is_finite_is_another_fault
 def test_nan_on_the_device_is_explained_by_nan_and_says_nothing_of_what_is_finite() -> None:
     assert unexplained(NAN, NAN, EXACT, IDEAL) == (0.0, 0.0)
     assert unexplained(NAN, EXACT, EXACT, IDEAL) == (0.0, 0.0)
+
+
+class Told(ImpactProbe):
+    """An impact probe that knows the residual of each choice of readings on an ideal device; the exact model feels
+    nothing, so that all of the error is left over there."""
+
+    def __init__(self, left: dict[tuple[str, ...], float]) -> None:
+        object.__setattr__(self, "residuals", left)
+
+    def of(self, readings: Sequence[Any], *, held: bool = False) -> tuple[Impact, ...]:
+        left = self.residuals[tuple(readings)] if held else 1.0  # type: ignore[attr-defined]
+        unknown: Any = None
+        return (Impact("y", unknown, 1.0, 0.0, left, held),)
+
+
+@pytest.mark.parametrize(("left", "needless"), [(0.01, True), (0.5, False)])
+def test_what_an_ideal_device_explains_is_asked_without_each_culprit_there_too(left: float, needless: bool) -> None:
+    probe = Told({("a",): 0.9, ("b",): left, ("a", "b"): 0.01})
+    readings: Any = ["a", "b"]
+    assert probe.some_needless(readings, probe.of(readings, held=True)) is needless
