@@ -110,6 +110,7 @@ def test_memory_attention_at_full_size_in_parts(device: Device, published: Video
         exact = completed(host, job, "memory attention on the CPU").outputs["conditioned"]
     (result,) = graph.outputs
     seen = compare(values[result.tensor], exact)
+    assert not seen.nonfinite
     assert seen.relative_rms < FULL_SIZE_RMS
 
 

@@ -7,6 +7,7 @@ Both kinds of device share everything here. What differs (how to start, where th
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -358,3 +359,11 @@ def adapter_of(log: str) -> str:
         return ""
     name, backend, kind = found[-1].groups()
     return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; a signal without a name by its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

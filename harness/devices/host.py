@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
-from harness.devices.base import LOG_LIMIT, Device
+from harness.devices.base import LOG_LIMIT, Device, signal_name
 from harness.devices.link import Link
 from harness.devices.scratch import Scratch
 from harness.errors import DeviceError, UsageError
@@ -101,7 +100,7 @@ class HostLauncher:
         except subprocess.TimeoutExpired:
             return None
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal_name(-code)
             return f"the worker was ended by {name}", name
         return f"the worker ended with exit code {code}", ""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices.adb import Adb, AdbError
-from harness.devices.base import LOG_LIMIT
+from harness.devices.base import LOG_LIMIT, signal_name
 
 # 11-20 14:05:17.107  6937  6956 E tflite  : text
 _LINE = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+(\d+)\s+\d+ ([VDIWEFS]) (.*?)\s*: (.*)")
@@ -122,7 +122,7 @@ def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
             return _explained(record, lambda: tombstone_of(adb, pid))
     fatal = re.search(r"^FATAL: Fatal signal (\d+)", log, re.M)
     if fatal:
-        name = _signal(int(fatal[1]))
+        name = signal_name(int(fatal[1]))
         return Exit(f"the app was ended by {name}", name, tombstone_of(adb, pid))
     adb.shell("true")  # a phone that is gone is no app that ended
     return Exit("the app ended, and the phone does not say why")
@@ -155,14 +155,14 @@ def _explained(record: re.Match[str], tombstone: Callable[[], str]) -> Exit:
         case 1:
             return Exit(f"the app ended with exit code {status}")
         case 2:
-            name = _signal(status)
+            name = signal_name(status)
             return Exit(f"the app was ended by {name}", name)
         case 3:
             return Exit("the app was ended because the phone ran out of memory", "SIGKILL")
         case 4:
             return Exit(f"the app ended by an exception ({why})", "", tombstone())
         case 5:
-            name = _signal(status)
+            name = signal_name(status)
             return Exit(f"the app was ended by {name}", name, tombstone())
     return Exit(f"the system ended the app ({why})", "SIGKILL")
 
@@ -182,10 +182,3 @@ def tombstone_of(adb: Adb, pid: int) -> str:
         begin -= 1
     end = next((i for i, t in enumerate(texts[begin + 1 :], begin + 1) if t.startswith("*** ***")), len(texts))
     return "\n".join(texts[begin:end])[:TOMBSTONE_LIMIT]
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

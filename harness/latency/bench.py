@@ -20,7 +20,7 @@ from harness.latency.compare import Baseline, Rounds, against, beside, same_choi
 from harness.latency.conditions import worst
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
 from harness.latency.per_op import per_op as stretches
-from harness.latency.profiler import profile
+from harness.latency.profiler import LEAST_INFERENCES, profile
 from harness.latency.record import (
     SAMPLES_COLUMNS,
     Against,
@@ -92,7 +92,9 @@ def bench(
 def _with_stretches(one: Benched, subject: Subject, trial: Trial, open_device: Open, progress: Progress) -> Benched:
     plan = replace(trial.plan, samples=max(trial.plan.samples // 4, 48), seconds=trial.plan.seconds / 4)
     found = stretches(subject, plan, open_device, progress)
-    progress.stage(f"the runtime's profiler, {subject.cell.label}", 2 + plan.seconds)
+    total = one.result.latency.get("total")
+    seconds = max(plan.seconds, LEAST_INFERENCES * total.p50.value / 1e3 if total else 0)
+    progress.stage(f"the runtime's profiler, {subject.cell.label}", 2 + seconds)
     result = replace(one.result, per_op=found, profile=profile(subject, plan))
     RunFolder(one.folder, read_run(one.folder)).save(result=result.to_json())
     return replace(one, result=result)

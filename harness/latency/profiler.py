@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness import foreign_json
+from harness.devices.base import signal_name
 from harness.devices.host import release_environment
 from harness.devices.scratch import Scratch
 from harness.graph.model import Graph
@@ -28,6 +29,8 @@ from harness.latency.profile_record import Cost, Kind, Profile, ProfileRow, Spre
 from harness.latency.stats import Values, compare_interleaved
 
 ANSWER_BYTES = 64 << 20
+LEAST_INFERENCES = 2 * profiler_process.LEAST_ROUNDS * profiler_process.IN_ROUND
+"""With the profiler and without, whatever the plan's seconds."""
 ENGINES = {"cpu": "CompiledModel with XNNPACK", "reference": "CompiledModel with the built-in kernels"}
 
 
@@ -42,8 +45,8 @@ class Event:
 
 
 def profile(subject: Subject, plan: Plan) -> Profile | Unprofiled:
-    """The profiler's figures of a cell, of as many inferences as `plan` has samples or fewer when its seconds are over;
-    why there are none, for whatever keeps them away.
+    """The profiler's figures of a cell, of as many inferences as `plan` has samples, or of fewer when its seconds are
+    over, but 24 in any case; why there are none, for whatever keeps them away.
 
     Raises:
         DeviceError: the release's environment cannot be made.
@@ -71,13 +74,11 @@ class Nonsense(Exception):
 
 def _ask(python: str, subject: Subject, plan: Plan) -> dict[str, Any] | str:
     """The answer of the process, or why there is none, without a full stop."""
-    scratch = Scratch("harness-profile-")
     try:
-        return _answer(python, subject, plan, scratch.path)
+        with closing(Scratch("harness-profile-")) as scratch:
+            return _answer(python, subject, plan, scratch.path)
     except OSError as error:
         return f"its process or its files cannot be made ({error.strerror})"
-    finally:
-        scratch.close()
 
 
 def _answer(python: str, subject: Subject, plan: Plan, folder: Path) -> dict[str, Any] | str:
@@ -94,6 +95,7 @@ def _answer(python: str, subject: Subject, plan: Plan, folder: Path) -> dict[str
         "plain": plain,
         "samples": plan.samples,
         "seconds": plan.seconds,
+        "timeout": plan.timeout,
     }
     # Isolated: what lies beside the file, or in PYTHONPATH, is not to be found by a release's own Python.
     command = [python, "-I", str(Path(profiler_process.__file__))]
@@ -113,7 +115,7 @@ def _answer(python: str, subject: Subject, plan: Plan, folder: Path) -> dict[str
         except subprocess.TimeoutExpired:
             return f"its process gave no answer within {plan.timeout:g} s"
     if done.returncode < 0:
-        return f"its process was ended by {signal.Signals(-done.returncode).name}"
+        return f"its process was ended by {signal_name(-done.returncode)}"
     if done.returncode:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4096))

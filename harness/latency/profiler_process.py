@@ -5,7 +5,8 @@ It imports the standard library alone, so that the Python of any ai-edge-litert 
 API has no profiler. The signatures are those of litert/c; what a release changed is said where it is called.
 
 Request: `model` (a path), `inputs` (pairs of name and path of the raw values), `threads` (0: the runtime's choice),
-`plain` (without XNNPACK), `samples` and `seconds` (whichever comes first, after `LEAST_ROUNDS`).
+`plain` (without XNNPACK), `samples` and `seconds` (whichever comes first, after `LEAST_ROUNDS`), `timeout` (the seconds
+that the process may take).
 
 Answer: `{"error": sentence}`, or `events` (kind, name, index, subgraph of each event of an inference), and for each
 round `us` (for each inference, the microseconds of each event), `profiled_ns` and `bare_ns` (the run of each inference
@@ -259,6 +260,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Failure: the profiler cannot be had.
     """
+    born = time.monotonic()
     runtime = Runtime()
     model = runtime.load(request["model"])
     inputs = [(name, Path(path).read_bytes()) for name, path in request["inputs"]]
@@ -268,7 +270,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     )
     profiler = Profiler(runtime, watched)
     bare.run(), watched.run()  # the first one is no inference like the others
+    pair_s = (bare.run() + watched.run()) / 1e9
     began = time.monotonic()
+    count = LEAST_ROUNDS * IN_ROUND
+    if began - born + count * pair_s > request["timeout"]:
+        raise Failure(
+            f"{2 * count} inferences of {pair_s / 2:.3g} s do not fit into the {request['timeout']:g} s that it has"
+        )
     rounds: dict[str, list[list[Any]]] = {"us": [], "profiled_ns": [], "bare_ns": []}
     while True:
         number = len(rounds["us"])

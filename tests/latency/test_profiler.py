@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,7 @@ def test_inputs_that_do_not_fit_are_refused_before_they_are_copied(subject: Call
     ("script", "reason"),
     [
         ("import os; os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 40)", "was ended by signal 40"),
         ("raise SystemExit(3)", "ended with exit code 3 (no word)"),
         ("raise OSError('of its own')", "ended with exit code 1 (OSError: of its own)"),
         ("import time; time.sleep(60)", "gave no answer within 1 s"),
@@ -162,6 +164,58 @@ def test_a_process_that_comes_to_nothing_is_a_sentence(
     assert reason in found.reason
     assert found.reason.startswith("The runtime's profiler ")
     assert found.reason.endswith(".")
+
+
+def test_without_room_for_its_files_there_is_a_sentence_too(
+    subject: Callable[..., Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    found = profile(subject("host"), PLAN)
+    assert isinstance(found, Unprofiled)
+    assert "its process or its files cannot be made (No such file or directory)" in found.reason
+
+
+class Slow:
+    """A runtime, a model and a profiler whose inferences take 2 s each by their own account."""
+
+    names: tuple[Any, ...] = ()
+
+    def __init__(self, *given: Any) -> None:
+        self.runs = 0
+
+    def load(self, path: str) -> Slow:
+        return self
+
+    def options(self, *given: Any) -> None:
+        return None
+
+    def run(self) -> int:
+        self.runs += 1
+        return 2_000_000_000
+
+
+@pytest.mark.parametrize(("timeout", "fits"), [(127.0, False), (140.0, True)])
+def test_inferences_that_take_too_long_are_not_begun(
+    timeout: float, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("Runtime", "Compiled"):
+        monkeypatch.setattr(profiler_process, name, Slow)
+    begun = []
+
+    class Watched(Slow):
+        def run(self) -> Any:
+            begun.append(1)
+            return 2_000_000_000, []
+
+    monkeypatch.setattr(profiler_process, "Profiler", Watched)
+    request = {"model": "", "inputs": [], "threads": 1, "plain": False, "samples": 24, "seconds": 0}
+    if fits:
+        profiler_process.answer(request | {"timeout": timeout})
+        assert len(begun) == 32
+    else:
+        with pytest.raises(profiler_process.Failure, match="64 inferences of 2 s do not fit into the 127 s"):
+            profiler_process.answer(request | {"timeout": timeout})
+        assert not begun
 
 
 @pytest.mark.parametrize(("device", "accelerator"), [("pixel8a", "cpu"), ("host", "gpu"), ("host@2.1.5", "gpu")])
