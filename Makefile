@@ -5,7 +5,7 @@ SHELL := bash
 BIN := .venv/bin
 JOBS ?= 2
 # What measures time, or takes the machine's adb server: by itself.
-ALONE := tests/devices tests/latency tests/standin
+ALONE := tests/devices tests/latency tests/standin device_tests/test_latency.py
 
 .PHONY: help setup demo test adb bench lint format clean
 
@@ -21,7 +21,7 @@ demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine'
 test: lint ## What CI runs: lint, types, the tests, the device tests on the host's GPU, old and new, and through adb
 	$(BIN)/pytest tests device_tests --device host -m "not slow" -n $(JOBS) --dist loadfile \
 		$(addprefix --ignore ,$(ALONE)) $(PYTEST_ARGS)
-	$(BIN)/pytest $(ALONE) -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest $(ALONE) --device host -m "not slow" $(PYTEST_ARGS)
 	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
 	$(BIN)/python -m tests.standin $(BIN)/pytest $(addprefix device_tests/test_,corpus.py decoder.py explained.py latency.py) \
 		--device pixel8a -m "not slow" $(PYTEST_ARGS)

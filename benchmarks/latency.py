@@ -145,7 +145,9 @@ def bare(seconds: float) -> bool:
         for number in range(PROCESSES):
             words = ["-m", "benchmarks.latency", "once", "--accelerator", accelerator, "--seconds", str(seconds)]
             words += ["--swap"] if number % 2 else []
-            done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, timeout=900, check=False)
+            if done.returncode:
+                raise SystemExit(f"A process of `bare` ended with exit code {done.returncode}; see above.")
             told = json.loads(done.stdout.strip().splitlines()[-1])
             ratios.append(told["ratio"])
             medians.append(told["p50"])

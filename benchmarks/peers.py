@@ -331,13 +331,18 @@ def scored(campaign: Campaign, given: Any, console: Console) -> Iterator[tuple[s
 
 def divided(words: list[str], jobs: int) -> Iterator[tuple[str, Score]]:
     """The same from `jobs` processes, each with a share of the trials. What they tell a person goes to stderr."""
+    small_decoder()  # converted once, and not by each
     command = [sys.executable, "-m", "benchmarks", "peers", *words, "--share"]
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(jobs)]
-        shares = [subprocess.Popen([*command, f"{number}/{jobs}"], stdout=file) for number, file in enumerate(files)]
-        for number, share in enumerate(shares):
-            if share.wait():
-                raise RuntimeError(f"share {number} of {jobs} ended with exit code {share.returncode}")
+        shares = []
+        for number, file in enumerate(files):
+            shares.append(stack.enter_context(subprocess.Popen([*command, f"{number}/{jobs}"], stdout=file)))
+            stack.callback(shares[-1].kill)  # before it is waited for; nothing happens to one that has ended
+        while None in (ended := [share.poll() for share in shares]) and not any(ended):
+            time.sleep(0.5)
+        if any(ended):
+            raise SystemExit(f"A share of the trials ended with exit code {next(filter(None, ended))}; see above.")
         for file in files:
             file.seek(0)
             for line in file:
@@ -353,16 +358,23 @@ def share_of(text: str) -> tuple[int, int]:
     return number, count
 
 
+def count(text: str) -> int:
+    """A number from 1 on."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def main(words: list[str]) -> int:
     """The command; 0 when the localizer meets what docs/decisions.md claims of it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks peers", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--step", type=int, default=1, help="plant at every Nth op only")
+    parser.add_argument("--step", type=count, default=1, help="plant at every Nth op only")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--healthy", type=int, default=50)
     parser.add_argument("--every-kind", action="store_true", help="every kind of fault at each op, not one in rotation")
-    parser.add_argument("--only", type=int, default=len(STRATEGIES), help="the first N strategies")
-    parser.add_argument("--peers-every", type=int, default=1, help="give the others every Nth of the trials only")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that share the trials")
+    parser.add_argument("--only", type=count, default=len(STRATEGIES), help="the first N strategies")
+    parser.add_argument("--peers-every", type=count, default=1, help="give the others every Nth of the trials only")
+    parser.add_argument("--jobs", type=count, default=1, help="processes that share the trials")
     parser.add_argument("--share", type=share_of, metavar="I/N", help="one share, told as a JSON line for each score")
     given = parser.parse_args(words)
     if given.share:

@@ -69,8 +69,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--weights", default=None, help="as `harness sam2 track --weights`")
     given = parser.parse_args()
-    if given.frames <= FULL_BANK or given.long_frames <= SETTLED:
-        parser.error(f"give more than {FULL_BANK} frames, and more than {SETTLED} long ones")
+    if given.frames <= FULL_BANK or given.long_frames < 2 * SETTLED or given.rounds < 1:
+        parser.error(f"give over {FULL_BANK} frames, {2 * SETTLED} long ones or more, and one round or more")
     console = Console(highlight=False, soft_wrap=True)
     source = resolve(given.weights)
 
@@ -93,13 +93,13 @@ def main() -> int:
 
 def show_speed(console: Console, runs: dict[Engine, list[Run]]) -> bool:
     """The table of frames a second; the quickest round counts. True when the loop is the quicker, bank full or not."""
-    table = Table("engine", "frames/s", f"from frame {FULL_BANK} on", "peak MB")
+    table = Table("engine", "frames/s", f"from frame {FULL_BANK} on", "most MB after a frame")
     rates = {
         engine: [max(run.rate(since) for run in found) for since in (0, FULL_BANK)] for engine, found in runs.items()
     }
     for engine, (whole, later) in rates.items():
-        peak = max(max(run.resident) for run in runs[engine]) / 1e6
-        table.add_row(NAMES[engine], f"{whole:.3f}", f"{later:.3f}", f"{peak:.0f}")
+        most = max(max(run.resident) for run in runs[engine]) / 1e6
+        table.add_row(NAMES[engine], f"{whole:.3f}", f"{later:.3f}", f"{most:.0f}")
     console.print(table)
     ratios = [ours / theirs for ours, theirs in zip(rates["onnx"], rates["torch"], strict=True)]
     what = ("the clip", f"frames {FULL_BANK} and later")
@@ -121,7 +121,11 @@ def show_memory(console: Console, runs: dict[Engine, Run]) -> bool:
         )
     console.print(table)
     flat = growth["onnx"] <= GROWTH_LIMIT
-    say(console, flat, f"memory grows by {growth['onnx']:.1%} over {count - SETTLED} frames (limit {GROWTH_LIMIT:.0%})")
+    say(
+        console,
+        flat,
+        f"memory grows by {growth['onnx']:.1%} over {count - 1 - SETTLED} frames (limit {GROWTH_LIMIT:.0%})",
+    )
     return flat
 
 

@@ -88,7 +88,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def device_in(nodeid: str, names: Sequence[str]) -> str:
-    """Which of the devices `names` a test's id is about; empty for a test without a device."""
+    """Which of the devices `names` a test's id is about; empty for a test without a device.
+
+    A parameter of another kind that reads like a device counts as one, which costs that test nothing but its choice of
+    a worker.
+    """
     parameters = f"-{nodeid.partition('[')[2].rpartition(']')[0]}-"
     return max((name for name in names if f"-{name}-" in parameters), key=len, default="")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import IO, ClassVar
@@ -19,16 +20,19 @@ POLL_SECONDS = 0.1
 class SerialLock:
     """Taken before a phone is touched, given back when its device is closed; a process that dies gives it back too.
 
-    Devices of one process on one phone share its lock, and take turns on it: the one that runs a job starts the app
-    anew, and the other finds its connection ended when its turn comes.
+    Devices of one process on one phone share its lock. They are to be used one after another, by whoever has them: the
+    one that runs a job starts the app anew, and the other finds its connection ended when its turn comes.
     """
 
-    _shared: ClassVar[dict[Path, tuple[IO[str], int]]] = {}
-    """The lock files that this process holds, and for how many devices."""
+    _shared: ClassVar[dict[tuple[int, Path], tuple[IO[str], int]]] = {}
+    """The lock files that a process holds, and for how many devices. With the process's id, for a forked one inherits
+    the table and holds nothing."""
+    _turn: ClassVar[threading.Lock] = threading.Lock()
+    """Held while the table is looked into and changed."""
 
     def __init__(self, serial: str) -> None:
         self._serial = serial
-        self._taken: Path | None = None
+        self._taken: tuple[int, Path] | None = None
 
     @property
     def path(self) -> Path:
@@ -43,21 +47,23 @@ class SerialLock:
         """
         if self._taken is not None:
             return
-        path = self.path
-        file, users = self._shared.get(path) or (self._locked_file(path), 0)
-        self._shared[path] = file, users + 1
-        self._taken = path
+        key = os.getpid(), self.path
+        with self._turn:
+            file, users = self._shared.get(key) or (self._locked_file(key[1]), 0)
+            self._shared[key] = file, users + 1
+            self._taken = key
 
     def give_back(self) -> None:
         """Let others have it, once no device of this process uses it."""
         if self._taken is None:
             return
-        file, users = self._shared.pop(self._taken)
-        if users > 1:
-            self._shared[self._taken] = file, users - 1
-        else:
-            file.close()
-        self._taken = None
+        with self._turn:
+            file, users = self._shared.pop(self._taken)
+            if users > 1:
+                self._shared[self._taken] = file, users - 1
+            else:
+                file.close()
+            self._taken = None
 
     def _locked_file(self, path: Path) -> IO[str]:
         try:

@@ -218,6 +218,20 @@ class TestIsRefused:
                 wire.link.send("run", 1, payloads=[("x", values)])
         assert wire.link.sent_bytes == 0
 
+    def test_what_this_machine_has_no_room_for_is_a_link_error(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = np.empty
+
+        def full(size: int, dtype: Any) -> Any:
+            if size == VALUES.nbytes:
+                raise MemoryError
+            return made(size, dtype)
+
+        monkeypatch.setattr(np, "empty", full)
+        with pytest.raises(LinkError, match="12 bytes are announced, more than this machine has room for"):
+            wire.receive(frame(announced(VALUES), VALUES.tobytes()))
+
     def test_a_header_over_the_limit_is_not_sent(self, wire: Wire) -> None:
         with pytest.raises(LinkError, match="is over the limit of 1048576"):
             wire.link.send("run", 1, note="n" * MAX_HEADER)

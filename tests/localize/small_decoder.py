@@ -8,6 +8,7 @@ writes it; `small_decoder` does so once, in a process of its own, and keeps the 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def convert(path: Path) -> None:
     from harness.sam2.weights import random_model
 
     made = to_tflite(random_model(small_sam2.config(), seed=7), CARD, "float32")
-    partial = path.with_suffix(".part")
+    partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_bytes(made)
     partial.replace(path)
 

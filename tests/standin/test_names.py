@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
@@ -257,15 +258,15 @@ class TestLocks:
         graph = GraphBuilder()
         graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
         job = make_job(graph.build(), {"x": np.ones((1, 4), np.float32)}, Options("cpu"), timeout=30)
-        path = locks.SerialLock(adb.serial).path
+        key = os.getpid(), locks.SerialLock(adb.serial).path
         with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as first:
             assert isinstance(first.run(job), Completed)
             with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as second:
                 for device in (second, first, second):
                     assert isinstance(device.run(job), Completed)
             assert isinstance(first.run(job), Completed)
-            assert path in locks.SerialLock._shared  # the first has it still
-        assert path not in locks.SerialLock._shared
+            assert key in locks.SerialLock._shared  # the first has it still
+        assert key not in locks.SerialLock._shared
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
