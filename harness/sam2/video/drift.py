@@ -23,6 +23,8 @@ from harness.sam2.video.validate import each_frame, follow
 
 LIMIT = 0.99
 """A mask below this IoU has drifted; a sound graph in float16 stays above 0.995 on a single frame."""
+SMALLEST = 100
+"""Pixels from which on a mask's IoU says something: on what is left of a hidden object a few decide it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Mask:
     identity: int
     iou: float
     """Of the masks at the clip's size, against all graphs on the CPU; 1 where both are empty."""
+    pixels: int
+    """In either of the two masks."""
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is large enough to tell, and below `LIMIT`."""
+        return self.pixels >= SMALLEST and self.iou < LIMIT
 
 
 @dataclass(frozen=True)
@@ -50,19 +59,21 @@ class GraphDrift:
 
     @property
     def start(self) -> Mask | None:
-        """The worst mask on the first frame with one below `LIMIT`."""
-        below = [mask for mask in self.masks if mask.iou < LIMIT]
+        """The worst mask on the first frame with one that drifted."""
+        below = [mask for mask in self.masks if mask.drifted]
         return min(below, key=lambda mask: (mask.frame, mask.iou), default=None)
 
     @property
     def worst(self) -> float | None:
-        """The smallest IoU; None where nothing ran."""
-        return min((mask.iou for mask in self.masks), default=None)
+        """The smallest IoU of masks that are large enough to tell; None without any."""
+        return min(self.by_frame().values(), default=None)
 
     def by_frame(self) -> dict[int, float]:
-        """The smallest IoU of each frame."""
+        """The smallest IoU of each frame that has a mask large enough to tell."""
         found: dict[int, float] = {}
         for mask in self.masks:
+            if mask.pixels < SMALLEST:
+                continue
             found[mask.frame] = min(found.get(mask.frame, 1.0), mask.iou)
         return found
 
@@ -98,6 +109,7 @@ class Drift:
             "precision": "fp16",
             "object_always_there": not self.gated,
             "limit": LIMIT,
+            "smallest_mask": SMALLEST,
             "starter": None if starter is None else starter.graph,
             "graphs": [
                 {
@@ -165,9 +177,12 @@ def measure_drift(
 
 def compare(seen: Tracked, exact: Tracked) -> list[Mask]:
     """Every object's mask on one frame."""
-    return [
-        Mask(seen.frame, identity, mask_iou(seen.logits(identity), exact.logits(identity))) for identity in seen.objects
-    ]
+    masks = []
+    for identity in seen.objects:
+        ours, theirs = seen.logits(identity), exact.logits(identity)
+        pixels = int(((ours > 0) | (theirs > 0)).sum())
+        masks.append(Mask(seen.frame, identity, mask_iou(ours, theirs), pixels))
+    return masks
 
 
 class Recorder:
@@ -186,7 +201,7 @@ class Recorder:
         """A frame is done, with these masks so far, the objects in the order they ran."""
         # A frame's memories are made after its masks: what they spoil is the next frame.
         runs = self._before if graph == "memory_encoder" else self._now
-        below = [mask for mask in masks[-len(identities) :] if mask.iou < LIMIT]
+        below = [mask for mask in masks[-len(identities) :] if mask.drifted]
         if below and runs and not self.kept:
             worst = min(below, key=lambda mask: mask.iou)
             self.kept = runs[min(identities.index(worst.identity), len(runs) - 1)]

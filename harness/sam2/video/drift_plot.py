@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -40,7 +41,9 @@ def _write(found: Drift, path: Path, kind: Literal["svg", "png"]) -> Path:
                 continue
             least = min(least, *frames.values())
             label = f"{one.graph.replace('_', ' ')} (worst {min(frames.values()):.4f})"
-            axes.plot(list(frames), list(frames.values()), "o-", ms=3, lw=1.4, color=_COLOURS[one.graph], label=label)
+            places = range(max(frames) + 1)
+            shares = [frames.get(place, math.nan) for place in places]
+            axes.plot(places, shares, "o-", ms=3, lw=1.4, color=_COLOURS[one.graph], label=label)
         axes.axhline(LIMIT, color="#888888", lw=0.8, ls="--")
         axes.annotate(f"{LIMIT}", (1.0, LIMIT), xycoords=("axes fraction", "data"), xytext=(3, 0),
                       textcoords="offset points", va="center", color="#666666", fontsize=8)  # fmt: skip

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.sam2.show import RANDOM_NOTE
-from harness.sam2.video.drift import LIMIT, Drift
+from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
 
@@ -79,13 +79,16 @@ def show_drift(found: Drift, out: Console) -> None:
         if one.failure:
             table.add_row(one.graph, f"[red]{escape(one.failure)}[/]")
             continue
-        last = list(one.by_frame().values())[-1]
+        shares = [f"{share:.4f}" for share in one.by_frame().values()] or ["–"]
         begun = "never" if one.start is None else f"frame {one.start.frame}, object {one.start.identity}"
-        table.add_row(one.graph, "fully" if one.full else "partly", f"{one.worst:.4f}", f"{last:.4f}", begun)
+        table.add_row(one.graph, "fully" if one.full else "partly", min(shares), shares[-1], begun)
     out.print(table)
     starter = found.starter
     word = "[green]no drift[/]" if starter is None else f"[red]drift[/] starts in {starter.graph}"
     out.print(f"\n{word}: masks against all graphs on the CPU, limit {LIMIT}.")
     out.print(f"{found.side} pixels, {escape(found.device)}, {escape(found.adapter)}; {escape(found.provenance)}.")
+    small = sum(mask.pixels < SMALLEST for one in found.graphs for mask in one.masks)
+    if small:
+        out.print(f"{small} masks of fewer than {SMALLEST} pixels are left out.")
     if not found.gated:
         out.print("Objects count as there on every frame: random weights cannot tell.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from harness.devices.base import Device, Sink
 from harness.devices.host import HostDevice
@@ -16,10 +17,11 @@ from harness.job import Completed, Job, Outcome, Rejected
 from harness.sam2.taps import Tap
 from harness.sam2.video.contract import REWRITTEN_PORTS, Rewritten
 from harness.sam2.video.convert import VideoModels
-from harness.sam2.video.drift import LIMIT, Drift, GraphDrift, Mask, measure_drift
+from harness.sam2.video.drift import LIMIT, SMALLEST, Drift, GraphDrift, Mask, measure_drift
 from harness.sam2.video.drift_plot import write_plots
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip
+from harness.sam2.video.show import show_drift
 
 EVENTS = (Event(0, {1: Tap.at(140, 90), 2: Tap(box=(72, 118, 128, 162))}),)
 
@@ -101,7 +103,21 @@ def test_a_graph_that_the_device_refuses_is_told_of(host: Device, litert_models:
 
 
 def drifting(graph: Rewritten, *ious: float) -> GraphDrift:
-    return GraphDrift(graph, tuple(Mask(frame, 1, iou) for frame, iou in enumerate(ious)), full=True)
+    return GraphDrift(graph, tuple(Mask(frame, 1, iou, 500) for frame, iou in enumerate(ious)), full=True)
+
+
+def test_a_mask_of_a_few_pixels_is_no_drift(tmp_path: Path) -> None:
+    masks = (Mask(0, 1, 0.995, 2000), Mask(1, 1, 0.5, SMALLEST - 1), Mask(2, 1, 0.992, SMALLEST))
+    one = GraphDrift("mask_decoder", masks, full=True)
+    assert (one.start, one.worst, one.by_frame()) == (None, 0.992, {0: 0.995, 2: 0.992})
+    nothing = GraphDrift("memory_encoder", masks[1:2], full=True)
+    found = Drift("random weights", True, 128, "host", "a GPU", False, (one, nothing))
+    screen = Console(record=True, width=120)
+    show_drift(found, screen)
+    text = screen.export_text()
+    assert "2 masks of fewer than 100 pixels are left out" in text
+    assert "no drift" in text
+    assert all(path.is_file() for path in write_plots(found, tmp_path))
 
 
 def test_the_starter_is_the_first_to_fall_below_the_limit_and_of_those_the_worst(tmp_path: Path) -> None:
