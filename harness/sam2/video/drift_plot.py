@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.sam2.files import write_bytes
-from harness.sam2.video.drift import LIMIT, Drift
+from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
 
 _COLOURS = {
     "vision_encoder": "#4477aa",
@@ -31,10 +31,10 @@ def write_plots(found: Drift, folder: Path) -> tuple[Path, ...]:
 
 def _write(found: Drift, path: Path, kind: Literal["svg", "png"]) -> Path:
     with rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(7.2, 3.6), dpi=120)
+        figure = Figure(figsize=(7.2, 4.2), dpi=120)
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        least = 1.0
+        least, gaps = 1.0, False
         for one in found.graphs:
             frames = one.by_frame()
             if not frames:
@@ -42,18 +42,22 @@ def _write(found: Drift, path: Path, kind: Literal["svg", "png"]) -> Path:
             least = min(least, *frames.values())
             label = f"{one.graph.replace('_', ' ')} (worst {min(frames.values()):.4f})"
             places = range(max(frames) + 1)
+            gaps |= len(frames) < len(places)
             shares = [frames.get(place, math.nan) for place in places]
             axes.plot(places, shares, "o-", ms=3, lw=1.4, color=_COLOURS[one.graph], label=label)
         axes.axhline(LIMIT, color="#888888", lw=0.8, ls="--")
         axes.annotate(f"{LIMIT}", (1.0, LIMIT), xycoords=("axes fraction", "data"), xytext=(3, 0),
                       textcoords="offset points", va="center", color="#666666", fontsize=8)  # fmt: skip
         axes.set_ylim(min(least, LIMIT) - 0.05 * (1.002 - min(least, LIMIT)), 1.002)
-        axes.set(xlabel="frame", ylabel="mask IoU against all on the CPU")
+        note = f"; no point: masks of fewer than {SMALLEST} pixels" if gaps else ""
+        axes.set(xlabel=f"frame{note}", ylabel="mask IoU against all on the CPU")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(f"One graph on the GPU in fp16, {found.side} pixels, {found.device}", fontsize=10, loc="left")
+        weights = "; random weights" if found.is_random else ""
+        title = f"One graph on the GPU in fp16, {found.side} pixels, {found.device}{weights}"
+        axes.set_title(title, fontsize=10, loc="left")
         if axes.lines[:-1]:
-            axes.legend(frameon=False, fontsize=8, loc="lower left")
+            axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
         figure.tight_layout()
         stream = io.BytesIO()
         figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None)

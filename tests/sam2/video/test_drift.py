@@ -134,6 +134,7 @@ def test_the_starter_is_the_first_to_fall_below_the_limit_and_of_those_the_worst
     assert [one["start"] and one["start"]["frame"] for one in told["graphs"]] == [2, 1, 1, None]
     svg, png = write_plots(found, tmp_path)
     text = svg.read_text()
+    assert "random weights" in text
     assert all(words in text for words in ("memory attention (worst 0.9900)", "mask IoU against all on the CPU"))
     with Image.open(png) as picture:
-        assert picture.size == (864, 432)
+        assert picture.size == (864, 504)
