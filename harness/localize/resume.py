@@ -76,7 +76,8 @@ def _resumable(path: Path) -> bool:
 
 
 def _check(path: Path, identity: Identity) -> None:
-    if read_run(path).get("status") == "done":
+    record = read_run(path)
+    if record.get("status") == "done" and record.get("resumable") is not True:
         raise UsageError(f"Run {path} is at its end.", "Look at its report.html, or leave out --resume.")
     begun = read_identity(path)
     if begun is None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from device_tests.corpus import rank3_pad_9272, rank3_pad_beside_loud_channels
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.localize.journal import starts_after_finish
+from harness.results import read_run
 from tests.cli.conftest import COMMAND, environment
 from tests.mounts import in_mount
 
@@ -29,9 +31,10 @@ WAIT = 600
 PASSING = frozenset({"seconds", "device_compiles", "probes", "run", "explanation", "run_ms"})
 
 
-def start(model: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+def start(model: Path, out: Path, *words: str, script: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script] if script else COMMAND
     return subprocess.Popen(
-        [*COMMAND, "localize", str(model), "--out", str(out), "--json", *words],
+        [*command, "localize", str(model), "--out", str(out), "--json", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment(),
@@ -105,6 +108,29 @@ def test_a_command_killed_at_random_moments_comes_to_the_same_answer(tmp_path: P
     assert (done, repeated) == (whole["probes"]["asked"], 0), moments
 
 
+KILLED_BEFORE_ITS_REPORT = """
+import os, signal
+import harness.commands
+from harness.cli import main
+
+harness.commands.write_report = lambda run: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_kill_between_the_answer_and_its_report_asks_nothing_again(tmp_path: Path) -> None:
+    model = saved(rank3_pad_9272(), tmp_path)
+    process = start(model, tmp_path / "out", "--no-explain", script=KILLED_BEFORE_ITS_REPORT)
+    process.communicate(timeout=WAIT)
+    assert process.returncode == -signal.SIGKILL
+    begun = the_run(tmp_path / "out")
+    again = answer_of(start(model, tmp_path / "out", "--no-explain"))
+    assert again["run"] == str(begun)
+    assert again["probes"]["recorded"] == again["probes"]["asked"]
+    assert (begun / "report.html").is_file()
+    assert answer_of(start(model, tmp_path / "out", "--no-explain"))["run"] != str(begun)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,13 +139,16 @@ def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     whole = answer_of(start(model, tmp_path / "whole"))
     lines = _lines(Path(whole["run"]))
     rng = np.random.default_rng()
-    recorded = []
-    for i in range(20):
+    recorded: list[int] = []
+    for i in range(40):
         out, line, pause = tmp_path / f"killed-{i}", int(rng.integers(1, lines)), float(rng.uniform(0, 0.2))
         process = start(model, out)
         _wait_for(line, out, process)
         assert kill_after(process, pause), "it came to its end first"
         begun = the_run(out)
+        record = read_run(begun)
+        if record["status"] == "done" and not record["resumable"]:
+            continue  # nothing was left to do but to print the answer
         finished, repeated = starts_after_finish(begun)
         again = answer_of(start(model, out))
         assert lasting(again) == lasting(whole), f"killed {pause:.3f} s after line {line}"
@@ -128,6 +157,9 @@ def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert again["probes"]["recorded"] == finished
         assert (repeated, starts_after_finish(begun)[1]) == (0, 0), f"killed {pause:.3f} s after line {line}"
         recorded.append(finished)
+        if len(recorded) == 20:
+            break
+    assert len(recorded) == 20
     with capsys.disabled():
         print(f"\nprobes answered by the journal, of {whole['probes']['asked']}: {sorted(recorded)}")  # noqa: T201
     assert len(set(recorded)) >= 5  # early, in the midst and late
