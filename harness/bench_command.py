@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from harness import terminal
 from harness.commands import check_ports
@@ -195,12 +196,14 @@ def _show(tries: Sequence[Sequence[Benched]]) -> None:
         lines += [line for result in results for line in flaw_lines(result)]
         lines += [against_line(result, found) for result in results for found in result.against]
         for line in ("", *lines):
-            terminal.out.print(line)
+            terminal.say(line)
         for one in cells:
+            if len(cells) > 1 and (one.result.per_op or one.result.profile is not None):
+                terminal.out.print(f"\n{escape(one.result.cell.label)}, {escape(one.result.cell.model)}")
             if one.result.per_op:
                 terminal.out.print(per_op_table(one.result))
             if isinstance(one.result.profile, Profile):
                 terminal.out.print(profile_table(one.result.profile))
             if one.result.profile is not None:
-                terminal.out.print(profile_line(one.result.profile))
+                terminal.say(profile_line(one.result.profile))
             terminal.out.print(f"[dim]{one.folder}[/]")

@@ -74,7 +74,7 @@ def compare(request: Request, as_json: JsonOption = False) -> None:
     if as_json:
         terminal.print_json(found.to_json() | {"run": str(folder)})
     else:
-        terminal.show_comparison(found, request.device, folder)
+        terminal.show_comparison(found, request.device, request.model, folder)
     raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
 
 
@@ -87,7 +87,7 @@ def dump(request: Request, as_json: JsonOption = False) -> None:
     if as_json:
         terminal.print_json(found.to_json() | {"records": count, "run": str(folder)})
     else:
-        terminal.show_comparison(found, request.device, folder)
+        terminal.show_comparison(found, request.device, request.model, folder)
         terminal.out.print(f"[dim]both sides of every op in tensors/, their figures ({count} rows) in ops.csv[/]")
     raise typer.Exit(EXIT_OK if found.ok else EXIT_WRONG)
 
@@ -306,7 +306,8 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(EXIT_DEFECT)
     except _Interrupted as signalled:
-        terminal.err.print("Interrupted; what was written is kept.")
+        more = " The same command again continues it." if sys.argv[1:2] == ["localize"] else ""
+        terminal.err.print(f"Interrupted; what was written is kept.{more}")
         sys.exit(128 + signalled.args[0])
 
 

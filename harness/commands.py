@@ -136,7 +136,7 @@ def _run_of(
     stack.callback(journal.close)
     if journal.sessions > 1:
         stack.enter_context(run)
-        progress.stage(f"continued run: {journal.finished} probes already answered", 0.1)
+        progress.stage(f"continued run: {journal.finished} probe(s) already answered", 0.1)
     return Journaled(device, journal), run
 
 
@@ -171,6 +171,7 @@ def _explained(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except HarnessError as error:
+        error.next_step = error.next_step.replace("log.txt", str(run.path / "log.txt"))
         with suppress(HarnessError):
             run.save(status="failed", error=str(error))
             if isinstance(error, DeviceError):

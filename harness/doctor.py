@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness import __version__
-from harness.devices.adb import Adb, AdbError, Attached, Server
+from harness.devices.adb import Adb, AdbError, Attached, Server, adb_binary
 from harness.devices.apk import installed_version
 from harness.devices.execute import failure, make_job
 from harness.devices.host import HostDevice, cache_folder
@@ -115,7 +115,7 @@ def _adb() -> Check:
     except (DeviceError, IndexError) as error:
         return Check("adb", "optional", str(error), "pip install -U adbutils  (phones only)")
     count = {0: "no phone", 1: "one phone"}.get(len(found), f"{len(found)} phones")
-    return Check("adb", "ok", f"{version}, {count} attached")
+    return Check("adb", "ok", f"{version}, {count} attached; {adb_binary()}")
 
 
 def _phone(phone: Attached) -> Check:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import sys
 import threading
 import time
@@ -102,6 +104,11 @@ class Stages:
                 self._bars.update(self._task, completed=min(share, 0.99), left=text if self._expected > 2 else "")
 
 
+def say(sentence: str) -> None:
+    """A sentence on stdout, broken at words where a person reads it and whole where a program does."""
+    out.print(sentence, soft_wrap=not out.is_terminal)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(to_json(document), indent=1) + "\n")
@@ -127,7 +134,7 @@ def outputs_table(outputs: Iterable[OutputVerdict]) -> Table:
             f"{actual.cosine:.6f}",
             f"{actual.max_abs:.3g}",
             f"{expected.max_abs:.3g}",
-            f"{verdict.judgement.ratio:.1f}x",
+            f"{verdict.judgement.ratio:.1f}x" if math.isfinite(verdict.judgement.ratio) else "inf",
             f"{verdict.iou:.4f}" if verdict.integer is False else "–",
             str(actual.nonfinite),
             "[green]right[/]" if verdict.ok else "[red]wrong[/]",
@@ -135,17 +142,19 @@ def outputs_table(outputs: Iterable[OutputVerdict]) -> Table:
     return table
 
 
-def show_comparison(comparison: Comparison, device: str, folder: Path) -> None:
-    """The end of `harness compare`."""
+def show_comparison(comparison: Comparison, device: str, model: Path, folder: Path) -> None:
+    """The end of `harness compare` and `harness dump`."""
     done = comparison.done
     out.print(outputs_table(comparison.outputs))
     word = "[green]right[/]" if comparison.ok else "[red]wrong[/]"
-    out.print(
-        f"\n{escape(device)} is {word}: {residency_text(done.residency)}, LiteRT {done.runtime}, "
-        f"{escape(done.adapter)}."
+    say(
+        f"\n{escape(device)} is {word}, against plain kernels on this machine's CPU: "
+        f"{residency_text(done.residency)}, LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}."
     )
     if comparison.differs:
         out.print(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
+    if not comparison.ok:
+        out.print(f"Which op: harness localize {escape(shlex.quote(str(model)))}, with the same options.")
     out.print(f"[dim]{escape(str(folder))}[/]")
 
 
@@ -224,25 +233,25 @@ def show_localization(answer: Localization, folder: Path) -> None:
             f"[red]{n} culprit{'s' if n > 1 else ''}[/] ({'certified' if answer.certified else 'not certified'}):"
         )
         for culprit in answer.culprits:
-            out.print(f"  {escape(culprit_line(culprit))}")
+            say(f"  {escape(culprit_line(culprit))}")
             if culprit.note:
-                out.print(f"    [dim]{escape(culprit.note)}[/]")
+                say(f"    [dim]{escape(culprit.note)}[/]")
         show_explanation(answer)
         for impact in answer.explained:
             seen = next(o for o in answer.outputs if o.name == impact.output)
             if not seen.ok:
                 mine, its = impact.judgement.actual, seen.judgement.actual
-                out.print(
+                say(
                     f"These local errors alone, injected into {impact.into}, put {escape(impact.output)} off by "
                     f"{mine.relative_rms:.2%} of its RMS; the device is off by {its.relative_rms:.2%}."
                 )
     for note in answer.notes:
-        out.print(f"[dim]{escape(note)}[/]")
+        say(f"[dim]{escape(note)}[/]")
     more = answer.explanation
     extra = (
         f"; to explain: {more.device_compiles} more, {more.device_runs} run(s), {more.seconds:.0f} s" if more else ""
     )
-    out.print(
+    say(
         f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s{extra}; "
         f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
     )

@@ -36,7 +36,7 @@ class AdbError(DeviceError):
         self.output = output
         self.code = code
         said = " ".join(output.split())[-MOST_SAID:]
-        super().__init__(f"`{command}` {why}" + (f": {said}" if said else "") + ".", "Look at `adb devices`.")
+        super().__init__(f"`{command}` {why}" + (f": {said}" if said else "") + ".", "Look at `harness devices`.")
 
 
 @dataclass(frozen=True)

@@ -90,20 +90,20 @@ def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) ->
 
 def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     """The sentence for an outcome that is not `Completed`."""
+    words = f"The runtime's {'last' if isinstance(outcome, Crashed) else 'own'} words are in log.txt."
+    step = words if outcome.log else "Run `harness doctor`."
     match outcome:
         case Rejected():
-            said, step = (
-                f"rejected the model while {doing}: {outcome.reason}",
-                "The runtime's own words are in log.txt.",
-            )
+            said = f"rejected the model while {doing}: {outcome.reason}"
             if any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:
                 step = "`harness audit` lists what the GPU refuses; run those ops on the CPU or re-author them."
         case TimedOut():
-            said, step = f"gave {outcome.reason} while {doing} and was killed", "Raise --timeout, or look at log.txt."
+            said = f"gave {outcome.reason} while {doing} and was killed"
+            step = "Raise --timeout, or look at log.txt." if outcome.log else "Raise --timeout."
         case Crashed():
-            said, step = f"crashed while {doing}: {outcome.reason}", "The runtime's last words are in log.txt."
+            said = f"crashed while {doing}: {outcome.reason}"
         case Lost():
             said, step = f"was lost while {doing}: {outcome.reason}", "Run `harness doctor`."
         case _:

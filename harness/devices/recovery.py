@@ -15,8 +15,8 @@ RETURN_SECONDS = 120.0
 POLL_SECONDS = 0.25
 _TCP = re.compile(r"(\[.+\]|[^:]+):[0-9]+")
 
-UNAUTHORIZED = "Allow USB debugging on its screen (tick `Always allow`), and look at `adb devices`."
-ABSENT = "Look at its cable and at `adb devices`; over Wi-Fi, run `adb connect` again."
+UNAUTHORIZED = "Allow USB debugging on its screen (tick `Always allow`), and look at `harness devices`."
+ABSENT = "Look at its cable and at `harness devices`; over Wi-Fi, run `adb connect` again."
 
 
 def bring_back(adb: Adb, seconds: float | None = None, progress: Callable[[str], None] | None = None) -> str:

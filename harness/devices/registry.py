@@ -68,7 +68,7 @@ def find_phone(name: str) -> Adb:
     if not matching:
         raise DeviceError(
             f"No {profile.title} ({profile.product}) is attached: adb sees {seen}.",
-            "Connect it, allow USB debugging on its screen, and look at `adb devices`.",
+            "Connect it, allow USB debugging on its screen, and look at `harness devices`.",
         )
     if len(matching) > 1:
         serials = [d.serial for d in matching]

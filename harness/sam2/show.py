@@ -51,7 +51,7 @@ def show_ablation(found: Ablation, out: Console) -> None:
 def show_accuracy(found: Accuracy, out: Console) -> None:
     """One decoder on several photos."""
     table = Table("scene", box=None, header_style="dim", pad_edge=False)
-    for title in ("best mask's IoU", "least IoU", "cosine", "max error", "ideal float16", "ratio"):
+    for title in ("best IoU", "least", "ideal", "cosine", "max error", "ideal", "ratio"):
         table.add_column(title, justify="right")
     table.add_column("")
     for scene in found.scenes:
@@ -59,6 +59,7 @@ def show_accuracy(found: Accuracy, out: Console) -> None:
             escape(scene.scene),
             f"{scene.best_iou:.4f}",
             f"{scene.least_iou:.4f}",
+            f"{scene.ideal_iou:.4f}",
             f"{scene.cosine:.6f}",
             f"{scene.max_error:.3g}",
             f"{scene.ideal_max_error:.3g}",

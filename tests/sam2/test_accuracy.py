@@ -58,6 +58,9 @@ def table(**changes: object) -> Fidelity:
         ({"nonfinite": 1}, False),
         ({"ideal_max_error": 0.0}, False),
         ({"best_iou": math.nan}, False),
+        ({"best_iou": 0.991, "ideal_iou": 0.99}, True),
+        ({"best_iou": 0.989, "ideal_iou": 0.99}, False),
+        ({"best_iou": 0.9949, "ideal_iou": 0.999}, False),
     ],
 )
 def test_a_scene_is_right_when_mask_and_logits_are_close_enough(changes: dict[str, float], ok: bool) -> None:

@@ -101,7 +101,7 @@ class TestNames:
 class TestWithoutThePhone:
     SENTENCE = (
         "No Pixel 8a (akita) is attached: adb sees no device. "
-        "Connect it, allow USB debugging on its screen, and look at `adb devices`."
+        "Connect it, allow USB debugging on its screen, and look at `harness devices`."
     )
 
     @pytest.fixture(autouse=True)
