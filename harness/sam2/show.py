@@ -67,7 +67,11 @@ def show_accuracy(found: Accuracy, out: Console) -> None:
             "[green]right[/]" if scene.ok else "[red]wrong[/]",
         )
     out.print(table)
-    out.print(f"\n{found.variant}, {escape(found.provenance)}; {escape(found.gpu)}.")
+    out.print(
+        "\nBest: the mask that the CPU's scores prefer. Ideal: the least IoU of the candidates and the largest error\n"
+        "that float16 storage gives with exact arithmetic."
+    )
+    out.print(f"{found.variant}, {escape(found.provenance)}; {escape(found.gpu)}.")
     if found.is_random:
         out.print(RANDOM_NOTE)
 
