@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(1800)
 
 TIMEOUT = 600.0
+NEAR_ZERO = ("drawn 2", "drawn 4")
+"""Scenes whose masks random weights leave so near to 0 that rounding decides their IoU."""
 ENCODER_GPU_IOU = 0.995
 """The least IoU of the best mask, encoder on the GPU and decoder on the CPU, against all on the CPU.
 
@@ -106,12 +108,19 @@ def accuracy(device_name: str) -> Accuracy:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(6))
-def test_the_recommended_decoder_is_right_on_every_scene(accuracy: Accuracy, number: int) -> None:
+def test_the_recommended_decoder_is_right_on_every_scene(
+    request: pytest.FixtureRequest, accuracy: Accuracy, number: int
+) -> None:
     scene = accuracy.scenes[number]
+    if accuracy.is_random and scene.scene in NEAR_ZERO:
+        reason = (
+            f"random weights: ideal float16 storage gives {scene.ideal_iou:.4f} there, the device {scene.best_iou:.4f}"
+        )
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     assert scene.scene == all_scenes()[number].name
     assert scene.residency_full
     assert scene.nonfinite == 0
-    assert scene.best_iou >= min(MIN_IOU, scene.ideal_iou)
+    assert scene.best_iou >= MIN_IOU
     assert scene.error_ratio <= MAX_ERROR_RATIO
 
 

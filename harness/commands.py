@@ -283,10 +283,10 @@ def localize_command(
         answer = _with_probes(bench, answer)
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run))
-        finished = {"device": answer.device, "seconds": answer.seconds, "result": answer.to_json()}
-        journaled = isinstance(bench.device, Journaled)
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.
-        bench.run.save(status="done", **finished, **({"resumable": True} if journaled else {}))
+        resumable = isinstance(bench.device, Journaled)
+        told = answer.to_json()
+        bench.run.save(status="done", device=answer.device, seconds=answer.seconds, result=told, resumable=resumable)
         write_report(bench.run.path)
         if isinstance(bench.device, Journaled):
             bench.run.save(resumable=False)

@@ -61,10 +61,8 @@ class SceneAccuracy:
 
     @property
     def ok(self) -> bool:
-        """Whether the best mask and the logits are as close as the recommended decoder has to be. Of a mask whose
-        logits lie so near to 0 that ideal float16 storage changes more of it, no more is asked than of that."""
-        enough = self.best_iou >= min(MIN_IOU, self.ideal_iou)
-        return self.nonfinite == 0 and enough and self.error_ratio <= MAX_ERROR_RATIO
+        """Whether the best mask and the logits are as close as the recommended decoder has to be."""
+        return self.nonfinite == 0 and self.best_iou >= MIN_IOU and self.error_ratio <= MAX_ERROR_RATIO
 
     def to_json(self) -> dict[str, Any]:
         """Its figures."""

@@ -39,9 +39,14 @@ class Mask:
     """In either of the two masks."""
 
     @property
+    def tells(self) -> bool:
+        """Whether it is large enough for its IoU to say something."""
+        return self.pixels >= SMALLEST
+
+    @property
     def drifted(self) -> bool:
         """Whether it is large enough to tell, and below `LIMIT`."""
-        return self.pixels >= SMALLEST and self.iou < LIMIT
+        return self.tells and self.iou < LIMIT
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,8 @@ class GraphDrift:
         """The smallest IoU of each frame that has a mask large enough to tell."""
         found: dict[int, float] = {}
         for mask in self.masks:
-            if mask.pixels < SMALLEST:
-                continue
-            found[mask.frame] = min(found.get(mask.frame, 1.0), mask.iou)
+            if mask.tells:
+                found[mask.frame] = min(found.get(mask.frame, 1.0), mask.iou)
         return found
 
 

@@ -79,15 +79,16 @@ def show_drift(found: Drift, out: Console) -> None:
         if one.failure:
             table.add_row(one.graph, f"[red]{escape(one.failure)}[/]")
             continue
-        shares = [f"{share:.4f}" for share in one.by_frame().values()] or ["–"]
+        shares = list(one.by_frame().values())
+        figures = [f"{share:.4f}" for share in (min(shares), shares[-1])] if shares else ["–", "–"]
         begun = "never" if one.start is None else f"frame {one.start.frame}, object {one.start.identity}"
-        table.add_row(one.graph, "fully" if one.full else "partly", min(shares), shares[-1], begun)
+        table.add_row(one.graph, "fully" if one.full else "partly", *figures, begun)
     out.print(table)
     starter = found.starter
     word = "[green]no drift[/]" if starter is None else f"[red]drift[/] starts in {starter.graph}"
     out.print(f"\n{word}: masks against all graphs on the CPU, limit {LIMIT}.")
     out.print(f"{found.side} pixels, {escape(found.device)}, {escape(found.adapter)}; {escape(found.provenance)}.")
-    small = sum(mask.pixels < SMALLEST for one in found.graphs for mask in one.masks)
+    small = sum(not mask.tells for one in found.graphs for mask in one.masks)
     if small:
         out.print(f"{small} masks of fewer than {SMALLEST} pixels are left out.")
     if not found.gated:
