@@ -32,7 +32,9 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For random weights.")]
 LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
 AttentionOption = Annotated[AttentionRank, typer.Option("--attention", help="Heads as batch, or a rank-4 tensor.")]
-ReductionsOption = Annotated[Reductions, typer.Option("--reductions", help="Long sums whole, or in pieces.")]
+ReductionsOption = Annotated[
+    Reductions, typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces that one rounding adds.")
+]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
 
 
@@ -123,7 +125,7 @@ def ablate(
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """All eight ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency."""
+    """All twelve ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency."""
     from harness.sam2.ablate import ablate as run
     from harness.sam2.show import show_ablation
 

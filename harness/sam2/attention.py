@@ -12,20 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from harness.sam2.contract import DecoderVariant
-from harness.sam2.sums import split_product, split_size, sum_pairwise
+from harness.sam2.sums import Total, added, compensated_sum, shortest_piece, split_product, split_size, sum_pairwise
 
 SHORT = 32
 """Sums over fewer terms are never split: the decoder's tokens, of which there are about ten, stay as they are."""
 
 
-def head_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None = None) -> Tensor:
+def head_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None = None, total: Total = sum_pairwise
+) -> Tensor:
     """Scaled dot-product attention: softmax(scaling * Q K^T) V, for each head on its own.
 
     `query` is [heads, N, d]; `key` and `value` are [heads, M, d]; the result is [heads, N, d]. With `piece`, the sum
-    over the M keys is made of pieces that long.
+    over the M keys is made of pieces that long, added by `total`.
     """
     weights = torch.softmax(torch.bmm(query * scaling, key.transpose(1, 2)), dim=-1)
-    return torch.bmm(weights, value) if piece is None else split_product(weights, value, piece)
+    return torch.bmm(weights, value) if piece is None else split_product(weights, value, piece, total)
 
 
 class HeadAttention(nn.Module):
@@ -38,24 +40,32 @@ class HeadAttention(nn.Module):
         self.heads = int(source.num_attention_heads)
         self.scaling = float(source.scaling)
         self.rank4 = variant.attention == "rank4"
-        self.split = variant.reductions == "split"
+        self.reductions = variant.reductions
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]; `residual` [1, N, C] is added to it."""
         q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
-        piece = split_size(key.shape[1]) if self.split and key.shape[1] >= SHORT else None
-        if self.rank4:
-            attended = _rank4_attention(q, k, v, self.scaling, piece)
-        else:
-            attended = head_attention(q, k, v, self.scaling, piece)
-        merged: Tensor = self.o_proj(attended.permute(1, 0, 2).reshape(1, query.shape[1], -1))
-        return merged
+        attend = _rank4_attention if self.rank4 else head_attention
+        attended = attend(q, k, v, self.scaling, *self._way_to_sum(key.shape[1], q.numel()))
+        merged = attended.permute(1, 0, 2).reshape(1, query.shape[1], -1)
+        result: Tensor = self.o_proj(merged) if residual is None else added(self.o_proj, merged, residual)
+        return result
+
+    def _way_to_sum(self, keys: int, results: int) -> tuple[int | None, Total]:
+        """How many of the `keys` terms of each result one piece has, None for all, and what adds the pieces."""
+        if self.reductions == "whole" or keys < SHORT:
+            return None, sum_pairwise
+        if self.reductions == "split":
+            return split_size(keys), sum_pairwise
+        return shortest_piece(keys, results), compensated_sum
 
 
-def _rank4_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None) -> Tensor:
+def _rank4_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, piece: int | None, total: Total
+) -> Tensor:
     scores = torch.matmul(query[None] * scaling, key[None].transpose(2, 3))
     weights = torch.softmax(scores, dim=-1)
     if piece is None:
@@ -64,4 +74,4 @@ def _rank4_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, 
     count, width = keys // piece, value.shape[-1]
     parts = weights.reshape(heads, queries, count, piece).permute(0, 2, 1, 3)
     partial = torch.matmul(parts, value.reshape(heads, count, piece, width)).reshape(heads, count, queries * width)
-    return sum_pairwise(partial).reshape(heads, queries, width)
+    return total(partial).reshape(heads, queries, width)

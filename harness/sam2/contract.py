@@ -36,8 +36,12 @@ LayerNormKind = Literal["safe", "plain"]
 AttentionRank = Literal["rank3", "rank4"]
 """rank3: attention on [heads, N, d]. rank4: on [1, heads, N, d]."""
 
-Reductions = Literal["whole", "split"]
+LongSums = Literal["whole", "split"]
 """whole: attention's sum over the image's positions is one product. split: pieces, added pairwise."""
+
+Reductions = Literal["whole", "split", "compensated"]
+"""`LongSums`, and for the decoder compensated: shorter pieces, added with one rounding in all; constants of twice
+float16's precision where they are few."""
 
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
@@ -58,10 +62,16 @@ class DecoderVariant:
         for what, word, choices in (
             ("LayerNorm", self.layernorm, ("safe", "plain")),
             ("attention", self.attention, ("rank3", "rank4")),
-            ("way to sum", self.reductions, ("whole", "split")),
+            ("way to sum", self.reductions, ("whole", "split", "compensated")),
         ):
             if word not in choices:
-                raise UsageError(f"There is no {word!r} {what}.", f"Choose {choices[0]!r} or {choices[1]!r}.")
+                known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+                raise UsageError(f"There is no {word!r} {what}.", f"Choose {known}.")
+
+    @property
+    def long_sums(self) -> LongSums:
+        """How graphs that have no compensated sums make theirs: in pieces where this has pieces."""
+        return "whole" if self.reductions == "whole" else "split"
 
     def __str__(self) -> str:
         return f"{self.layernorm}-{self.attention}-{self.reductions}"
@@ -70,12 +80,15 @@ class DecoderVariant:
 CARD = DecoderVariant()
 """The published decoder's way: rank-3 attention, overflow-safe LayerNorm, whole sums."""
 
-RECOMMENDED = DecoderVariant(reductions="split")
+SPLIT = DecoderVariant(reductions="split")
+"""Right in float16 where the masks' logits are not all near 0; what the tracker's graphs are written as."""
+
+RECOMMENDED = DecoderVariant(reductions="compensated")
 """The way that is right in float16; docs/sam2.md has the measurements."""
 
 VARIANTS = tuple(
     DecoderVariant(layernorm, attention, reductions)
-    for reductions in ("whole", "split")
+    for reductions in ("whole", "split", "compensated")
     for attention in ("rank3", "rank4")
     for layernorm in ("safe", "plain")
 )

@@ -26,8 +26,8 @@ from harness.sam2.contract import (
     DecoderVariant,
     EncoderPart,
     LayerNormKind,
+    LongSums,
     Progress,
-    Reductions,
     WeightKind,
 )
 from harness.sam2.files import make_folder
@@ -104,7 +104,7 @@ def convert_encoder(
     seed: int = 0,
     part: EncoderPart = "whole",
     layernorm: LayerNormKind = "safe",
-    reductions: Reductions = "split",
+    reductions: LongSums = "split",
     weights: WeightKind = "float32",
     progress: Progress | None = None,
 ) -> ConvertedEncoder:
@@ -199,14 +199,16 @@ class EncoderPlan(ModelPlan):
     source: Source
     part: EncoderPart = "whole"
     layernorm: LayerNormKind = "safe"
-    reductions: Reductions = "split"
+    reductions: LongSums = "split"
     weights: WeightKind = "float32"
 
     def __post_init__(self) -> None:
         _check_weights(self.weights)
         if self.part not in ENCODER_PORTS:
             raise UsageError(f"There is no part {self.part!r} of the encoder.", f"Choose {', '.join(ENCODER_PORTS)}.")
-        DecoderVariant(layernorm=self.layernorm, reductions=self.reductions)  # complains of unknown words
+        DecoderVariant(layernorm=self.layernorm)  # complains of an unknown word
+        if self.reductions not in ("whole", "split"):
+            raise UsageError(f"The encoder has no {self.reductions!r} way to sum.", "Choose 'whole' or 'split'.")
 
     @property
     def model(self) -> Path:

@@ -8,8 +8,8 @@ Seven rewrites, each exact in real arithmetic and each a small named piece:
 4. `norm.SafeLayerNorm`: divides by the largest deviation before squaring, so nothing exceeds fp16's range.
 5. Constants: the image's positional encoding and the dense "no mask" prompt are buffers, not computations.
 6. `MULTIMASK`: the multimask candidates by a static slice, without upstream's stability test, argmax, gather.
-7. `sums`, in the variants that split: sums over the image's positions in attention, of long linear layers and of the
-   upsamplers are made in pieces.
+7. `sums`, in the variants that split or compensate: sums over the image's positions in attention, of long linear
+   layers and of the upsamplers are made in pieces; compensated, the mask head's too, and residuals join the sum.
 
 Reference: `transformers.models.sam2.modeling_sam2.Sam2MaskDecoder`; every piece is tested against it.
 This module imports torch. Import it lazily.
@@ -26,9 +26,18 @@ from torch import Tensor, nn
 
 from harness.sam2 import tflite
 from harness.sam2.attention import HeadAttention
-from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant, WeightKind
+from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant, Reductions, WeightKind
 from harness.sam2.norm import layer_norm
-from harness.sam2.sums import split_conv, split_linears
+from harness.sam2.sums import (
+    CONV_PIECE,
+    CompensatedLinear,
+    SplitLinear,
+    added,
+    compensated_sum,
+    replace_linears,
+    shortest_piece,
+    split_conv,
+)
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -52,9 +61,9 @@ class UpsampleConv(nn.Module):
     channels swapped.
     """
 
-    def __init__(self, source: nn.ConvTranspose2d, split: bool = False) -> None:
+    def __init__(self, source: nn.ConvTranspose2d, reductions: Reductions = "whole") -> None:
         super().__init__()
-        self.split = split
+        self.reductions = reductions
         shape = (source.kernel_size, source.stride, source.padding, source.groups)
         if shape != ((2, 2), (2, 2), (0, 0), 1):
             raise ValueError(f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}")
@@ -65,14 +74,31 @@ class UpsampleConv(nn.Module):
         """[1, C, H, W] to [1, D, 2H, 2W]."""
         # zero_stuff ends on a zero, so only the leading side still needs room for the kernel's overlap.
         stuffed = F.pad(zero_stuff(x), (1, 0, 1, 0))
-        return split_conv(stuffed, self.weight, self.bias) if self.split else F.conv2d(stuffed, self.weight, self.bias)
+        if self.reductions == "whole":
+            return F.conv2d(stuffed, self.weight, self.bias)
+        if self.reductions == "split":
+            return split_conv(stuffed, self.weight, self.bias)
+        return split_conv(stuffed, self.weight, self.bias, CONV_PIECE, compensated=True)
 
 
-def mask_logits(hyper: Tensor, upscaled: Tensor) -> Tensor:
+def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False) -> Tensor:
     """Each mask token's weights [1, M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
     _, channels, height, width = upscaled.shape
-    logits = torch.bmm(hyper, upscaled.reshape(1, channels, height * width))
-    return logits.reshape(1, hyper.shape[1], height, width)
+    masks, places = hyper.shape[1], height * width
+    piece = shortest_piece(channels, masks * places) if compensated else channels
+    parts = hyper.reshape(masks, channels // piece, piece).permute(1, 0, 2)
+    terms = torch.bmm(parts, upscaled.reshape(channels // piece, piece, places))
+    if compensated:
+        terms = compensated_sum(terms.reshape(1, channels // piece, masks * places))
+    return terms.reshape(1, masks, height, width)
+
+
+def feed_forward(layers: Any, x: Tensor, residual: Tensor) -> Tensor:
+    """`residual` plus upstream's `Sam2FeedForward` of x."""
+    hidden = layers.activation(layers.proj_in(x))
+    for layer in layers.layers:
+        hidden = layers.activation(layer(hidden))
+    return added(layers.proj_out, hidden, residual)
 
 
 class TwoWayBlock(nn.Module):
@@ -80,13 +106,13 @@ class TwoWayBlock(nn.Module):
 
     def __init__(self, source: Any, variant: DecoderVariant) -> None:
         super().__init__()
-        kind = variant.layernorm
+        kind, fine = variant.layernorm, variant.reductions == "compensated"
         self.self_attn = HeadAttention(source.self_attn, variant)
         self.token_to_image = HeadAttention(source.cross_attn_token_to_image, variant)
         self.image_to_token = HeadAttention(source.cross_attn_image_to_token, variant)
         self.mlp = source.mlp
-        self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind), layer_norm(source.layer_norm2, kind)
-        self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind), layer_norm(source.layer_norm4, kind)
+        self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind, fine), layer_norm(source.layer_norm2, kind, fine)
+        self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind, fine), layer_norm(source.layer_norm4, kind, fine)
         self.skip_first_layer_pe = bool(source.skip_first_layer_pe)
 
     def forward(self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,11 +121,11 @@ class TwoWayBlock(nn.Module):
             tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
         else:
             query = tokens + token_pe
-            tokens = self.norm1(tokens + self.self_attn(query, query, tokens))
+            tokens = self.norm1(self.self_attn(query, query, tokens, tokens))
         placed = pixels + pixel_pe
-        tokens = self.norm2(tokens + self.token_to_image(tokens + token_pe, placed, pixels))
-        tokens = self.norm3(tokens + self.mlp(tokens))
-        pixels = self.norm4(pixels + self.image_to_token(placed, tokens + token_pe, tokens))
+        tokens = self.norm2(self.token_to_image(tokens + token_pe, placed, pixels, tokens))
+        tokens = self.norm3(feed_forward(self.mlp, tokens, tokens))
+        pixels = self.norm4(self.image_to_token(placed, tokens + token_pe, tokens, pixels))
         return tokens, pixels
 
 
@@ -123,10 +149,11 @@ class MaskDecoder(nn.Module):
         self.register_buffer("dense_prompt", model.prompt_encoder.no_mask_embed.weight.detach().clone())
         self.blocks = nn.ModuleList([TwoWayBlock(layer, variant) for layer in source.transformer.layers])
         self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant)
-        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm)
-        self.upsample1 = UpsampleConv(source.upscale_conv1, variant.reductions == "split")
-        self.upsample2 = UpsampleConv(source.upscale_conv2, variant.reductions == "split")
-        self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm)
+        self.compensated = variant.reductions == "compensated"
+        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm, self.compensated)
+        self.upsample1 = UpsampleConv(source.upscale_conv1, variant.reductions)
+        self.upsample2 = UpsampleConv(source.upscale_conv2, variant.reductions)
+        self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm, self.compensated)
         self.activation = nn.GELU()
         self.hypernetworks = source.output_hypernetworks_mlps
         self.iou_head = source.iou_prediction_head
@@ -149,15 +176,15 @@ class MaskDecoder(nn.Module):
         pixels = image_embeddings.reshape(1, channels, height * width).transpose(1, 2) + self.dense_prompt
         for block in self.blocks:
             tokens, pixels = block(tokens, pixels, token_pe, self.image_positions)
-        attended = self.final_attention(tokens + token_pe, pixels + self.image_positions, pixels)
-        tokens = self.final_norm(tokens + attended)
+        attended = self.final_attention(tokens + token_pe, pixels + self.image_positions, pixels, tokens)
+        tokens = self.final_norm(attended)
 
         upscaled = self.upsample1(pixels.transpose(1, 2).reshape(1, channels, height, width)) + feat_s1
         upscaled = self.activation(self.upsample_norm(upscaled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
         # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
         hyper = torch.cat([mlp(tokens[:, 2 + i : 3 + i]) for i, mlp in enumerate(self.hypernetworks)], dim=1)
-        return tokens, mask_logits(hyper, upscaled), self.iou_head(tokens[:, 1])
+        return tokens, mask_logits(hyper, upscaled, self.compensated), self.iou_head(tokens[:, 1])
 
 
 def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module:
@@ -168,8 +195,8 @@ def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module
     Raises `ValueError` for an upsampler that cannot be rewritten.
     """
     decoder = copy.deepcopy(MaskDecoder(model, variant))
-    if variant.reductions == "split":
-        split_linears(decoder)
+    if variant.reductions != "whole":
+        replace_linears(decoder, SplitLinear if variant.reductions == "split" else CompensatedLinear)
     return decoder.eval().requires_grad_(False)
 
 

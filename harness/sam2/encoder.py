@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from harness.sam2 import tflite
 from harness.sam2.attention import head_attention
-from harness.sam2.contract import ENCODER_PORTS, EncoderPart, LayerNormKind, Reductions, WeightKind
+from harness.sam2.contract import ENCODER_PORTS, EncoderPart, LayerNormKind, LongSums, WeightKind
 from harness.sam2.norm import layer_norm
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def pool(x: Tensor, stride: tuple[int, int]) -> Tensor:
 class WindowAttention(nn.Module):
     """Upstream's `Sam2MultiScaleAttention` with its window partition, on [1, H, W, C] images of any size."""
 
-    def __init__(self, source: Any, window: int, stride: tuple[int, int] | None, reductions: Reductions) -> None:
+    def __init__(self, source: Any, window: int, stride: tuple[int, int] | None, reductions: LongSums) -> None:
         super().__init__()
         self.heads, self.window, self.stride = int(source.num_attention_heads), window, stride
         self.scaling = float(source.scale)
@@ -135,7 +135,7 @@ class WindowAttention(nn.Module):
 class EncoderBlock(nn.Module):
     """Upstream's `Sam2MultiScaleBlock` on [1, H, W, C]."""
 
-    def __init__(self, source: Any, kind: LayerNormKind, reductions: Reductions) -> None:
+    def __init__(self, source: Any, kind: LayerNormKind, reductions: LongSums) -> None:
         super().__init__()
         stride = source.query_stride
         self.stride = None if stride is None else (int(stride[0]), int(stride[1]))
@@ -166,7 +166,7 @@ class ImageEncoder(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, model: Sam2Model, part: EncoderPart, kind: LayerNormKind, reductions: Reductions) -> None:
+    def __init__(self, model: Sam2Model, part: EncoderPart, kind: LayerNormKind, reductions: LongSums) -> None:
         super().__init__()
         vision: Any = model.vision_encoder
         decoder: Any = model.mask_decoder
@@ -234,7 +234,7 @@ def folded(first: nn.Conv2d, second: nn.Conv2d | None = None, offset: Tensor | N
 
 
 def build_encoder(
-    model: Sam2Model, part: EncoderPart = "whole", layernorm: LayerNormKind = "safe", reductions: Reductions = "split"
+    model: Sam2Model, part: EncoderPart = "whole", layernorm: LayerNormKind = "safe", reductions: LongSums = "split"
 ) -> nn.Module:
     """The rewritten encoder with the weights of `model`, ready to run or to convert. `model` is left as it was.
 
@@ -260,7 +260,7 @@ def sample_input(model: Sam2Model, part: EncoderPart) -> Tensor:
 
 
 def to_tflite(
-    model: Sam2Model, part: EncoderPart, layernorm: LayerNormKind, reductions: Reductions, weights: WeightKind
+    model: Sam2Model, part: EncoderPart, layernorm: LayerNormKind, reductions: LongSums, weights: WeightKind
 ) -> bytes:
     """The rewritten encoder of `model` as a .tflite whose inputs and outputs are named as in `contract`."""
     import litert_torch

@@ -28,8 +28,8 @@ from harness.sam2.contract import (
     DecoderVariant,
     EncoderPart,
     LayerNormKind,
+    LongSums,
     Progress,
-    Reductions,
     WeightKind,
 )
 from harness.sam2.convert import DecoderPlan, EncoderPlan, make_missing
@@ -52,7 +52,7 @@ class Models:
     variant: DecoderVariant = RECOMMENDED
     layernorm: LayerNormKind = "safe"
     """The encoder's; the decoder's is in `variant`."""
-    reductions: Reductions = "split"
+    reductions: LongSums = "split"
     """The encoder's; likewise."""
     weights: WeightKind = "float32"
 

@@ -17,7 +17,7 @@ RANDOM_NOTE = "[yellow]Random weights: the masks mean nothing; how far two runs 
 
 
 def ablation_table(found: Ablation) -> Table:
-    """The eight ways of writing the decoder."""
+    """The ways of writing the decoder."""
     table = Table("LayerNorm", "attention", "sums", box=None, header_style="dim", pad_edge=False)
     for title in ("ops", "on GPU", "cosine", "mask IoU", "error / ideal", "worst op", "time / card's"):
         table.add_column(title, justify="right")

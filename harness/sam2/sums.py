@@ -1,12 +1,19 @@
-"""Long sums in pieces, for devices that add in float16.
+"""Long sums for devices that add in float16, two ways, both equal to the whole sum in real arithmetic.
 
 A sum over 4096 products of about 1/4096 each loses most of its digits in a float16 accumulator: once the sum is large,
-what is added falls below its last digit. In pieces, each piece's sum is short, and the partial sums are added pairwise,
-in a tree, so that no addition meets a far larger one. Equal to the whole sum in real arithmetic.
+what is added falls below its last digit.
+
+- Split: in pieces, each piece's sum is short, and the partial sums are added pairwise, in a tree, so that no addition
+  meets a far larger one.
+- Compensated: the pieces are as short as memory allows, down to single products, and are added by `compensated_sum`,
+  whose result is as good as one rounding of their exact sum.
+
 This module imports torch. Import it lazily.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +21,24 @@ from torch import Tensor, nn
 
 SHORT_LINEAR = 128
 """Linear layers over fewer terms stay as they are."""
+
+MOST_TERMS = 1 << 23
+"""The most values that the terms of one compensated sum may be, 16 MB as float16."""
+
+FINE_WEIGHTS = 1 << 17
+"""A compensated linear layer with more weights than this has them as float16 alone, to keep the file small."""
+
+FEW_ROWS = 64
+"""On more rows a compensated linear layer adds its bias afterwards: repeated for every row it would be large."""
+
+LOW_SCALE = 2048.0
+"""The low halves of weights are stored times this, 2^11, which takes them out of float16's subnormal numbers."""
+
+CONV_PIECE = 16
+"""Channels in one piece of a compensated convolution."""
+
+Total = Callable[[Tensor], Tensor]
+"""Adds terms: [B, K, n] to [B, 1, n]."""
 
 
 def split_size(count: int) -> int:
@@ -25,8 +50,20 @@ def split_size(count: int) -> int:
     return size if count % size == 0 else count
 
 
-def split_product(weights: Tensor, value: Tensor, piece: int) -> Tensor:
-    """`weights` [B, N, M] times `value` [B, M, d], to [B, N, d]: products over `piece` keys each, summed pairwise.
+def shortest_piece(count: int, results: int) -> int:
+    """The number of terms in one piece of a compensated sum over `count` terms, made for each of `results` results: the
+    smallest power of two with which all pieces' sums are `MOST_TERMS` values at most; `count` where none is."""
+    piece = 1
+    while count % piece == 0:
+        if count // piece * results <= MOST_TERMS:
+            return piece
+        piece *= 2
+    return count
+
+
+def split_product(weights: Tensor, value: Tensor, piece: int, total: Total | None = None) -> Tensor:
+    """`weights` [B, N, M] times `value` [B, M, d], to [B, N, d]: products over `piece` keys each, summed pairwise or
+    by `total`.
 
     Raises `ValueError` when M is no multiple of `piece`.
     """
@@ -37,7 +74,7 @@ def split_product(weights: Tensor, value: Tensor, piece: int) -> Tensor:
     count = keys // piece
     parts = weights.reshape(batch, queries, count, piece).permute(0, 2, 1, 3).reshape(batch * count, queries, piece)
     partial = torch.bmm(parts, value.reshape(batch * count, piece, width)).reshape(batch, count, queries * width)
-    return sum_pairwise(partial).reshape(batch, queries, width)
+    return (total or sum_pairwise)(partial).reshape(batch, queries, width)
 
 
 def sum_pairwise(terms: Tensor) -> Tensor:
@@ -47,6 +84,28 @@ def sum_pairwise(terms: Tensor) -> Tensor:
         added = terms[:, :half] + terms[:, half : 2 * half]
         terms = added if count == 2 * half else torch.cat([added, terms[:, 2 * half :]], dim=1)
     return terms
+
+
+def compensated_sum(terms: Tensor) -> Tensor:
+    """[B, K, n] to [B, 1, n]: the K terms added with one rounding in all.
+
+    A GPU's SUM adds in float32 whatever it stores (`GetAccumType` in TFLite's GPU kernel `reduce.cc`), and loses digits
+    only as it writes the result. What it lost is a sum too, of the terms less that result: a small number, which
+    float16 holds. Adding it is compensated summation (Kahan 1965) with the accumulator's help.
+    """
+    if terms.shape[1] == 1:
+        return terms
+    total = terms.sum(dim=1, keepdim=True)
+    lost = torch.cat([terms, -total], dim=1).sum(dim=1, keepdim=True)
+    return total + lost
+
+
+def halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors whose sum is `values`: the float16 number nearest to each, as float32, and what that lacks. Where a
+    value is beyond float16 the first is the value itself."""
+    nearest = values.half().to(values.dtype)
+    high = torch.where(nearest.isfinite(), nearest, values)
+    return high, values - high
 
 
 class SplitLinear(nn.Module):
@@ -71,24 +130,80 @@ class SplitLinear(nn.Module):
         return sum_pairwise(partial).reshape(*x.shape[:-1], outputs) + self.bias
 
 
-def split_linears(module: nn.Module) -> None:
-    """Put a `SplitLinear` in the place of every linear layer inside `module` with at least `SHORT_LINEAR` terms."""
+class CompensatedLinear(nn.Module):
+    """A linear layer over the last axis whose sums are compensated, with weights of twice float16's precision.
+
+    With few weights they are two float16 numbers each: a device that rounds them to float16 loses nothing.
+    """
+
+    high: Tensor
+    low: Tensor | None
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        weight = source.weight.detach().T.contiguous()
+        low = None
+        if weight.numel() <= FINE_WEIGHTS:
+            weight, low = halves(weight)
+            low = LOW_SCALE * low
+        self.register_buffer("high", weight)
+        self.register_buffer("low", low)
+        self.bias = source.bias
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """[..., K] to [..., D]; with `residual` [..., D], that is added in the same sum."""
+        inputs, outputs = self.high.shape
+        shape = (*x.shape[:-1], outputs)
+        rows = x.numel() // inputs
+        piece = shortest_piece(inputs, rows * outputs)
+        parts = x.reshape(rows, inputs // piece, piece).permute(1, 0, 2)
+        products = torch.bmm(parts, self.high.reshape(inputs // piece, piece, outputs))
+        terms = [products.reshape(1, inputs // piece, rows * outputs)]
+        if self.low is not None:
+            low = torch.bmm(x.reshape(1, rows, inputs), self.low[None]) * (1 / LOW_SCALE)
+            terms.append(low.reshape(1, 1, rows * outputs))
+        if residual is not None:
+            terms.append(residual.reshape(1, 1, rows * outputs))
+        if rows <= FEW_ROWS:
+            terms.append(torch.cat([self.bias] * rows).reshape(1, 1, rows * outputs))
+        total = compensated_sum(torch.cat(terms, dim=1)).reshape(shape)
+        return total if rows <= FEW_ROWS else total + self.bias
+
+
+def added(layer: nn.Module, x: Tensor, residual: Tensor) -> Tensor:
+    """`residual` plus the layer's result, in one sum where the layer can."""
+    result: Tensor = layer(x, residual) if isinstance(layer, CompensatedLinear) else residual + layer(x)
+    return result
+
+
+def replace_linears(module: nn.Module, layer: type[SplitLinear] | type[CompensatedLinear]) -> None:
+    """Put a `layer` in the place of every linear layer inside `module` with at least `SHORT_LINEAR` terms."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Linear):
             if child.in_features >= SHORT_LINEAR:
-                setattr(module, name, SplitLinear(child))
+                setattr(module, name, layer(child))
         else:
-            split_linears(child)
+            replace_linears(child, layer)
 
 
-def split_conv(x: Tensor, weight: Tensor, bias: Tensor | None, piece: int = 32) -> Tensor:
+def split_conv(x: Tensor, weight: Tensor, bias: Tensor | None, piece: int = 32, compensated: bool = False) -> Tensor:
     """A convolution without padding of [1, C, H, W], with sums over `piece` channels at a time; whole where C does not
     divide by that."""
     channels = x.shape[1]
     if channels <= piece or channels % piece:
         return F.conv2d(x, weight, bias)
     partial = [F.conv2d(x[:, at : at + piece], weight[:, at : at + piece]) for at in range(0, channels, piece)]
+    summed = _compensated(partial) if compensated else _pairwise(partial)
+    return summed if bias is None else summed + bias[None, :, None, None]
+
+
+def _pairwise(partial: list[Tensor]) -> Tensor:
     while len(partial) > 1:
         paired = [one + other for one, other in zip(partial[::2], partial[1::2], strict=False)]
         partial = paired + partial[2 * len(paired) :]
-    return partial[0] if bias is None else partial[0] + bias[None, :, None, None]
+    return partial[0]
+
+
+def _compensated(partial: list[Tensor]) -> Tensor:
+    terms = torch.cat([part.reshape(1, 1, -1) for part in partial], dim=1)
+    return compensated_sum(terms).reshape(partial[0].shape)

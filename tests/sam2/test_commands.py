@@ -127,7 +127,7 @@ def test_a_missed_goal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, value: f
 
 @pytest.mark.parametrize(
     ("words", "variant"),
-    [([], CARD), (["--reductions", "split"], RECOMMENDED), (["--layernorm", "plain"], DecoderVariant("plain"))],
+    [([], CARD), (["--reductions", "compensated"], RECOMMENDED), (["--layernorm", "plain"], DecoderVariant("plain"))],
 )
 def test_the_published_decoder_is_converted_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], variant: DecoderVariant

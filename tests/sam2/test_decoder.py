@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UsageError
-from harness.sam2.contract import CARD, RECOMMENDED, VARIANTS, DecoderVariant
+from harness.sam2.contract import CARD, RECOMMENDED, SPLIT, VARIANTS, DecoderVariant
 from harness.sam2.decoder import (
     MaskDecoder,
     UpsampleConv,
@@ -88,22 +88,25 @@ def test_a_transposed_convolution_of_another_kind_is_refused(source: nn.ConvTran
         UpsampleConv(source)
 
 
-def test_mask_logits_are_each_tokens_weighted_sum_of_the_features() -> None:
+@pytest.mark.parametrize("compensated", [False, True])
+def test_mask_logits_are_each_tokens_weighted_sum_of_the_features(compensated: bool) -> None:
     hyper, upscaled = drawn(1, 4, 8), drawn(1, 8, 6, 5, seed=1)
-    assert difference(mask_logits(hyper, upscaled), torch.einsum("bmc,bchw->bmhw", hyper, upscaled)) < 1e-6
+    wanted = torch.einsum("bmc,bchw->bmhw", hyper, upscaled)
+    assert difference(mask_logits(hyper, upscaled, compensated), wanted) < 1e-6
 
 
 @pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("fine", [False, True])
 def test_both_layer_norms_are_torchs_at_every_scale(
-    kind: type[SafeLayerNorm] | type[PlainLayerNorm], scale: float
+    kind: type[SafeLayerNorm] | type[PlainLayerNorm], scale: float, fine: bool
 ) -> None:
     source = nn.LayerNorm(64)
     with torch.no_grad():
         source.weight.copy_(drawn(64, seed=1))
         source.bias.copy_(drawn(64, seed=2))
         x = scale * drawn(5, 64) + 3 * scale
-        assert difference(kind(source)(x), source(x)) < 1e-5
+        assert difference(kind(source, fine)(x), source(x)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
@@ -141,7 +144,7 @@ def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: Decoder
     assert difference(got[1], scores) < 1e-5
 
 
-@pytest.mark.parametrize("variant", [CARD, RECOMMENDED], ids=str)
+@pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED], ids=str)
 def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
     inputs = sample_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
@@ -185,7 +188,7 @@ def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:
     [
         ({"layernorm": "fast"}, "There is no 'fast' LayerNorm. Choose 'safe' or 'plain'."),
         ({"attention": "rank5"}, "There is no 'rank5' attention. Choose 'rank3' or 'rank4'."),
-        ({"reductions": "long"}, "There is no 'long' way to sum. Choose 'whole' or 'split'."),
+        ({"reductions": "long"}, "There is no 'long' way to sum. Choose 'whole', 'split' or 'compensated'."),
     ],
 )
 def test_a_flag_that_does_not_exist_is_refused(flags: Any, message: str) -> None:
@@ -194,6 +197,6 @@ def test_a_flag_that_does_not_exist_is_refused(flags: Any, message: str) -> None
     assert str(caught.value) == message
 
 
-def test_there_are_eight_variants_and_the_cards_is_the_first() -> None:
+def test_there_are_twelve_variants_and_the_cards_is_the_first() -> None:
     assert VARIANTS[0] == CARD == DecoderVariant("safe", "rank3", "whole")
-    assert len({str(variant) for variant in VARIANTS}) == 8
+    assert len({str(variant) for variant in VARIANTS}) == 12

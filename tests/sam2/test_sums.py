@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils._python_dispatch
 from torch import Tensor, nn
 
-from harness.sam2.sums import SplitLinear, split_conv, split_linears, split_product, split_size, sum_pairwise
+from harness.sam2.sums import (
+    MOST_TERMS,
+    CompensatedLinear,
+    SplitLinear,
+    Total,
+    added,
+    compensated_sum,
+    halves,
+    replace_linears,
+    shortest_piece,
+    split_conv,
+    split_product,
+    split_size,
+    sum_pairwise,
+)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -34,9 +51,69 @@ def test_terms_are_summed_whatever_their_number(count: int) -> None:
     torch.testing.assert_close(sum_pairwise(terms), terms.sum(dim=1, keepdim=True))
 
 
-def test_a_split_product_is_the_product() -> None:
+@pytest.mark.parametrize("total", [sum_pairwise, compensated_sum])
+def test_a_split_product_is_the_product(total: Total) -> None:
     weights, value = drawn(3, 7, 64).double(), drawn(3, 64, 5, seed=1).double()
-    torch.testing.assert_close(split_product(weights, value, 8), torch.bmm(weights, value))
+    torch.testing.assert_close(split_product(weights, value, 8, total), torch.bmm(weights, value))
+
+
+@pytest.mark.parametrize(
+    ("count", "results", "piece"),
+    [
+        (256, 8 * 256, 1),
+        (2048, 8 * 256, 1),
+        (256, 4096 * 128, 16),
+        (4096, 8 * 8 * 16, 1),
+        (1, 1 << 30, 1),
+        (48, 1 << 20, 8),
+    ],
+)
+def test_compensated_sums_have_the_shortest_pieces_that_memory_allows(count: int, results: int, piece: int) -> None:
+    assert shortest_piece(count, results) == piece
+    assert count // piece * results <= MOST_TERMS or piece == count
+
+
+def test_a_sum_that_does_not_divide_far_enough_stays_whole() -> None:
+    assert shortest_piece(3 * 4, 1 << 23) == 12
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 13])
+def test_a_compensated_sum_is_the_sum(count: int) -> None:
+    terms = drawn(2, count, 5).double()
+    torch.testing.assert_close(compensated_sum(terms), terms.sum(dim=1, keepdim=True))
+
+
+class TruncatingSum(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs float16 as the device does: SUM adds in float32 and cuts what does not fit off its result."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*(a.float() for a in args[:1]), *args[1:], **(kwargs or {})) if "sum" in str(func) else None
+        if result is None:
+            return func(*args, **(kwargs or {}))
+        stored = result.half()
+        down = torch.nextafter(stored, torch.zeros_like(stored))
+        return torch.where(stored.float().abs() > result.abs(), down, stored)
+
+
+def test_on_a_device_whose_sum_truncates_a_compensated_sum_is_rounded_once() -> None:
+    terms = drawn(1, 256, 400).half()
+    exact = terms.double().sum(dim=1, keepdim=True)
+    with TruncatingSum():  # type: ignore[no-untyped-call]
+        plain, compensated = terms.sum(dim=1, keepdim=True), compensated_sum(terms)
+    nearest = exact.half()
+    assert float((plain != nearest).double().mean()) > 0.3, "truncation is seen"
+    assert torch.equal(compensated, nearest)
+    pairwise = sum_pairwise(terms)
+    assert float((pairwise.double() - exact).std()) > 1.5 * float((compensated.double() - exact).std())
+
+
+def test_two_halves_are_the_value_and_what_float16_cannot_hold_stays_whole() -> None:
+    values = torch.cat([drawn(100), torch.tensor([1e5, -7e4, 0.0, 1e-6])])
+    high, low = halves(values)
+    assert torch.equal(high + low, values)
+    assert torch.equal(high[:100].half().float(), high[:100])
+    assert (low[:100].abs() <= 2.0**-11 * high[:100].abs()).all()
+    assert torch.equal(high[100:102], values[100:102])
 
 
 def test_pieces_that_do_not_divide_the_sum_are_refused() -> None:
@@ -60,24 +137,49 @@ def test_a_split_linear_layer_is_the_linear_layer(shape: tuple[int, ...]) -> Non
         torch.testing.assert_close(SplitLinear(source)(x), source(x), rtol=0, atol=2e-6)
 
 
-def test_only_long_linear_layers_are_replaced_at_any_depth() -> None:
+@pytest.mark.parametrize("rows", [8, 100])
+@pytest.mark.parametrize("outputs", [32, 1024])
+def test_a_compensated_linear_layer_is_the_linear_layer_and_takes_the_residual_into_its_sum(
+    rows: int, outputs: int
+) -> None:
+    source = nn.Linear(256, outputs).double()
+    x, residual = drawn(1, rows, 256).double(), drawn(1, rows, outputs, seed=1).double()
+    with torch.no_grad():
+        layer = CompensatedLinear(source)
+        torch.testing.assert_close(layer(x), source(x))
+        torch.testing.assert_close(added(layer, x, residual), residual + source(x))
+        torch.testing.assert_close(added(source, x, residual), residual + source(x))
+    assert (layer.low is None) == (outputs == 1024)
+
+
+def test_a_compensated_layers_weights_outlast_being_stored_as_float16() -> None:
+    source = nn.Linear(256, 32)
+    x = drawn(8, 256).double()
+    with torch.no_grad():
+        fine, plain = CompensatedLinear(source), SplitLinear(source)
+        wanted = source.double()(x)
+        assert fine.low is not None
+        fine.high, fine.low, plain.weight = (w.half().double() for w in (fine.high, fine.low, plain.weight))
+        assert float((fine(x) - wanted).abs().max()) < 1e-6
+        assert float((plain(x) - wanted).abs().max()) > 1e-5
+
+
+@pytest.mark.parametrize("layer", [SplitLinear, CompensatedLinear])
+def test_only_long_linear_layers_are_replaced_at_any_depth(layer: type[SplitLinear] | type[CompensatedLinear]) -> None:
     inner = nn.Sequential(nn.ReLU(), nn.Linear(128, 64))
     module = nn.Sequential(nn.Linear(256, 128), inner, nn.Linear(64, 2))
     x = drawn(3, 256)
     with torch.no_grad():
         wanted = module(x)
-        split_linears(module)
+        replace_linears(module, layer)
         torch.testing.assert_close(module(x), wanted, rtol=0, atol=1e-6)
-    assert [type(part).__name__ for part in (module[0], inner[1], module[2])] == [
-        "SplitLinear",
-        "SplitLinear",
-        "Linear",
-    ]
+    assert [type(part) for part in (module[0], inner[1], module[2])] == [layer, layer, nn.Linear]
 
 
 @pytest.mark.parametrize("channels", [16, 32, 64, 96, 100])
-def test_a_split_convolution_is_the_convolution(channels: int) -> None:
+@pytest.mark.parametrize("compensated", [False, True])
+def test_a_split_convolution_is_the_convolution(channels: int, compensated: bool) -> None:
     shapes = ((1, channels, 6, 5), (4, channels, 2, 2), (4,))
     x, weight, bias = (drawn(*shape, seed=seed).double() for seed, shape in enumerate(shapes))
-    torch.testing.assert_close(split_conv(x, weight, bias), F.conv2d(x, weight, bias))
-    torch.testing.assert_close(split_conv(x, weight, None), F.conv2d(x, weight))
+    torch.testing.assert_close(split_conv(x, weight, bias, 32, compensated), F.conv2d(x, weight, bias))
+    torch.testing.assert_close(split_conv(x, weight, None, 32, compensated), F.conv2d(x, weight))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.sam2.contract import RECOMMENDED, DecoderVariant, Progress
+from harness.sam2.contract import SPLIT, DecoderVariant, Progress
 from harness.sam2.convert import MAX_TOKENS, ModelPlan, code, digest, source_request, versions
 from harness.sam2.files import make_folder
 from harness.sam2.source import Source
@@ -45,11 +45,13 @@ class GraphPlan(ModelPlan):
     graph: Rewritten
     side: int | None = None
     """For square images of that many pixels; None: the model's own."""
-    variant: DecoderVariant = RECOMMENDED
+    variant: DecoderVariant = SPLIT
     tokens: int = 2
     """Of the prompt, for the mask decoder."""
 
     def __post_init__(self) -> None:
+        if self.variant.reductions == "compensated":
+            raise UsageError("The tracker's graphs have no 'compensated' way to sum.", "Choose 'whole' or 'split'.")
         if not 1 <= self.tokens <= MAX_TOKENS:
             raise UsageError(f"A prompt of {self.tokens} tokens is not possible.", f"Give 1 to {MAX_TOKENS}.")
 
@@ -79,7 +81,7 @@ class VideoModels:
     cache_dir: Path
     source: Source
     side: int | None = None
-    variant: DecoderVariant = RECOMMENDED
+    variant: DecoderVariant = SPLIT
 
     def plan(self, graph: Rewritten, tokens: int = 2) -> GraphPlan:
         """The file of a graph; `tokens` are the prompt's, for the mask decoder."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from harness.sam2.contract import DecoderVariant
 from harness.sam2.decoder import MaskDecoder
 from harness.sam2.norm import fuse_norms, layer_norm
-from harness.sam2.sums import SplitLinear, split_linears, split_product
+from harness.sam2.sums import SplitLinear, replace_linears, split_product
 from harness.sam2.video.contract import Sizes
 
 SCORES_BYTES = 1 << 26
@@ -275,7 +275,7 @@ def finished(module: nn.Module, variant: DecoderVariant | None, rows: int = 0) -
     if variant is None:
         fuse_norms(module)
     elif variant.reductions == "split":
-        split_linears(module)
+        replace_linears(module, SplitLinear)
         coarsen(module, rows)
     return module.eval().requires_grad_(False)
 

@@ -34,7 +34,7 @@ def build(model: Any, graph: Rewritten, variant: DecoderVariant) -> nn.Module:
     built: nn.Module
     match graph:
         case "vision_encoder":
-            built = ImageEncoder(model, "whole", variant.layernorm, variant.reductions)
+            built = ImageEncoder(model, "whole", variant.layernorm, variant.long_sums)
             built.lateral2 = folded(model.vision_encoder.neck.convs[1])  # the no-memory embedding is the host's
             return finished(built, DecoderVariant(variant.layernorm))  # its linear layers stay whole, as the image's do
         case "mask_decoder":
