@@ -107,12 +107,11 @@ def track(
     of its own: first the points, then the boxes, from 1. Graphs run on ONNX Runtime, or through LiteRT on the CPU or
     GPU of --device."""
     from harness.devices.registry import open_device
-    from harness.sam2.video.clip import open_clip
     from harness.sam2.video.exported import cached_export
     from harness.sam2.video.litert_stages import mixed
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.show import show_track
-    from harness.sam2.video.track import track_clip
+    from harness.sam2.video.track import checked_clip, track_clip
 
     taps = [Tap.at(x, y) for x, y in (numbers(word, 2) for word in at or ())]
     taps += [Tap(box=(left, top, right, low)) for left, top, right, low in (numbers(word, 4) for word in box or ())]
@@ -122,7 +121,8 @@ def track(
         frame, identity, point = _click(word, len(prompts))
         before = later.setdefault(frame, {}).get(identity, Tap())
         later[frame][identity] = Tap((*before.positive, point))
-    open_clip(clip)  # a clip that is none is told before anything is exported
+    # What cannot be is told before anything is exported.
+    checked_clip(clip, prompts, start=start, later=later, backward=backward)
     source, cache = resolve(weights, seed), cache_folder() / "sam2"
     backends: dict[Rewritten, Backend] = {
         "vision_encoder": encoder,

@@ -214,9 +214,9 @@ def test_only_the_hosts_gpu_gets_the_encoder_in_halves() -> None:
 
 
 def test_models_are_told_apart_by_variant(tmp_path: Path) -> None:
-    card, split = (Models.of(tmp_path, "random", 0, variant) for variant in (CARD, RECOMMENDED))
-    assert card.decoder(2).model != split.decoder(2).model
-    assert card.encoder(1)[0].model == split.encoder(1)[0].model
+    card, recommended = (Models.of(tmp_path, "random", 0, variant) for variant in (CARD, RECOMMENDED))
+    assert card.decoder(2).model != recommended.decoder(2).model
+    assert card.encoder(1)[0].model == recommended.encoder(1)[0].model
     assert [plan.part for plan in card.encoder(2)] == ["first", "second"]
 
 

@@ -20,7 +20,7 @@ from harness.errors import UsageError
 from harness.sam2 import convert, tflite, worker
 from harness.sam2.attention import HeadAttention
 from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant
-from harness.sam2.convert import ConvertedDecoder, DecoderPlan, convert_decoder
+from harness.sam2.convert import ConvertedDecoder, DecoderPlan, EncoderPlan, convert_decoder
 from harness.sam2.decoder import build_decoder, sample_inputs
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
@@ -223,10 +223,15 @@ def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["rank3", "rank4"])
-def test_a_split_decoder_stays_at_rank_four_and_computes_the_same(
-    small_folder: Path, small_model: Sam2Model, tmp_path: Path, attention: Literal["rank3", "rank4"]
+@pytest.mark.parametrize("reductions", ["split", "compensated"])
+def test_a_decoder_with_sums_in_pieces_stays_at_rank_four_and_computes_the_same(
+    small_folder: Path,
+    small_model: Sam2Model,
+    tmp_path: Path,
+    attention: Literal["rank3", "rank4"],
+    reductions: Literal["split", "compensated"],
 ) -> None:
-    variant = DecoderVariant(attention=attention, reductions="split")
+    variant = DecoderVariant(attention=attention, reductions=reductions)
     converted = convert_decoder(tmp_path, source=str(small_folder), variant=variant)
     assert largest_rank(converted.path) == 4
     assert op_counts(converted.path)["BATCH_MATMUL"] >= 15
@@ -257,3 +262,8 @@ def test_the_published_decoder_converts_as_published(
     for name in OUTPUT_NAMES:
         scale = np.abs(reference[name]).max()
         np.testing.assert_allclose(got[name], reference[name], rtol=0, atol=1e-5 * scale)
+
+
+def test_the_encoder_has_no_compensated_sums(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"The encoder has no 'compensated' way to sum\. Choose 'whole' or 'split'\."):
+        EncoderPlan(tmp_path, resolve("random"), reductions="compensated")  # type: ignore[arg-type]

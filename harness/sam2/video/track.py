@@ -19,7 +19,7 @@ from harness.sam2.files import make_folder, write_bytes
 from harness.sam2.image import Photo, overlay
 from harness.sam2.taps import Tap
 from harness.sam2.video.bank import Padding
-from harness.sam2.video.clip import VideoWriter, open_clip
+from harness.sam2.video.clip import Clip, VideoWriter, open_clip
 from harness.sam2.video.stages import Stages
 from harness.sam2.video.tracker import Tracked, Tracker
 
@@ -67,7 +67,7 @@ def track_clip(
     overlay.mp4, contact.png and track.json into `out`. Backward, the frames up to `start` are held in memory.
     Raises `UsageError` for an unreadable clip, a frame that it lacks, and a prompt outside it.
     """
-    clip = open_clip(path)
+    clip = checked_clip(path, prompts, start=start, later=later or {}, backward=backward)
     make_folder(out)
     wanted = dict(later or {})
     expected = None if clip.count is None else (start + 1 if backward else clip.count - start)
@@ -97,6 +97,29 @@ def track_clip(
     write_png(out / "contact.png", sheet.picture())
     write_bytes(out / "track.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
     return result
+
+
+def checked_clip(
+    path: Path,
+    prompts: Mapping[int, Tap],
+    *,
+    start: int,
+    later: Mapping[int, Mapping[int, Tap]],
+    backward: bool,
+) -> Clip:
+    """The clip, once everything asked of it has been found possible as far as that is known before its frames are
+    read; a video file only guesses how many it has. Raises `UsageError`."""
+    clip = open_clip(path)
+    if not prompts:
+        raise UsageError("There is nothing to track.", "Give at least one --at X,Y or --box L,T,R,B.")
+    if clip.images is not None and start >= len(clip.images):
+        raise UsageError(f"{str(path)!r} ends before frame {start}.", f"Give --start 0 to {len(clip.images) - 1}.")
+    first, last = (0, start) if backward else (start, None if clip.images is None else len(clip.images) - 1)
+    for frame in sorted(later):
+        if frame < first or (last is not None and frame > last):
+            span = f"from {first} on" if last is None else f"{first} to {last}"
+            raise UsageError(f"Frame {frame} will not be tracked in {str(path)!r}.", f"Give --click a frame {span}.")
+    return clip
 
 
 def _ordered(frames: Iterable[Photo], start: int, backward: bool) -> Iterator[tuple[int, Photo]]:

@@ -6,6 +6,7 @@ import json
 import wave
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from harness.sam2.taps import Tap
 from harness.sam2.video.clip import VideoWriter, open_clip
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_frame
-from harness.sam2.video.track import track_clip
+from harness.sam2.video.track import checked_clip, track_clip
 
 # The first test of a clip waits until the graphs are exported.
 pytestmark = pytest.mark.timeout(900)
@@ -124,3 +125,30 @@ def test_a_click_outside_and_a_start_past_the_end_are_refused(exported: Path, vi
         track_clip(video, {1: Tap.at(400, 90)}, stages=stages, out=tmp_path)
     with pytest.raises(UsageError, match="ends before frame 60"):
         track_clip(video, {1: Tap.at(40, 90)}, stages=stages, out=tmp_path, start=60)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"prompts": {}}, r"There is nothing to track\. Give at least one --at X,Y or --box L,T,R,B\."),
+        ({"start": 3}, r"ends before frame 3\. Give --start 0 to 2\."),
+        ({"later": {3: {}}}, r"Frame 3 will not be tracked in '.*'\. Give --click a frame 0 to 2\."),
+        ({"start": 1, "later": {0: {}}}, r"Frame 0 will not be tracked in '.*'\. Give --click a frame 1 to 2\."),
+        ({"start": 1, "backward": True, "later": {2: {}}}, r"Frame 2 will not .* Give --click a frame 0 to 1\."),
+    ],
+)
+def test_what_a_clip_cannot_give_is_told_before_any_frame_is_read(
+    tmp_path: Path, asked: dict[str, Any], sentence: str
+) -> None:
+    for number in range(3):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"{number}.png")
+    given = {"prompts": {1: Tap.at(1, 1)}, "start": 0, "later": {}, "backward": False, **asked}
+    with pytest.raises(UsageError, match=sentence):
+        checked_clip(tmp_path, **given)
+
+
+def test_a_video_file_only_guesses_its_length_so_a_late_click_is_believed(video: Path) -> None:
+    given = {1: Tap.at(1, 1)}
+    assert checked_clip(video, given, start=0, later={60: given}, backward=False).images is None
+    with pytest.raises(UsageError, match=r"Give --click a frame from 2 on\."):
+        checked_clip(video, given, start=2, later={1: given}, backward=False)

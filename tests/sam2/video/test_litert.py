@@ -18,11 +18,12 @@ from harness.devices.host import HostDevice
 from harness.errors import UsageError
 from harness.graph.audit import audit
 from harness.graph.model import Model
+from harness.sam2.contract import DecoderVariant
 from harness.sam2.image import preprocess
-from harness.sam2.source import Source
+from harness.sam2.source import Source, resolve
 from harness.sam2.taps import Tap
 from harness.sam2.video.contract import MARK, REWRITTEN, REWRITTEN_PORTS, Array, Rewritten
-from harness.sam2.video.convert import VideoModels
+from harness.sam2.video.convert import GraphPlan, VideoModels
 from harness.sam2.video.litert_stages import Backend, LiteRtStages, MixedStages, mixed
 from harness.sam2.video.modules import attend_segments, attend_whole, coarsen
 from harness.sam2.video.onnx_stages import OnnxStages
@@ -198,6 +199,11 @@ def test_long_linear_layers_on_many_rows_get_fewer_pieces_and_the_same_sums(vide
     assert (split.weight.shape[0], coarse.weight.shape[0]) == (32, 4)
     given = torch.randn(1, 5, 1024)
     torch.testing.assert_close(coarse(given), layer(given), rtol=1e-4, atol=1e-5)
+
+
+def test_the_trackers_graphs_have_no_compensated_sums(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="The tracker's graphs have no 'compensated' way to sum"):
+        GraphPlan(tmp_path, resolve("random"), "mask_decoder", variant=DecoderVariant(reductions="compensated"))
 
 
 def test_graphs_of_other_weights_or_another_bank_are_refused(
