@@ -33,7 +33,7 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For random weigh
 LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
 AttentionOption = Annotated[AttentionRank, typer.Option("--attention", help="Heads as batch, or a rank-4 tensor.")]
 ReductionsOption = Annotated[
-    Reductions, typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces that one rounding adds.")
+    Reductions, typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces added with one rounding.")
 ]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
 

@@ -11,11 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.sam2.contract import DecoderVariant
+from harness.sam2.contract import DecoderVariant, Reductions
 from harness.sam2.sums import Total, added, compensated_sum, shortest_piece, split_product, split_size, sum_pairwise
-
-SHORT = 32
-"""Sums over fewer terms are never split: the decoder's tokens, of which there are about ten, stay as they are."""
 
 
 def head_attention(
@@ -31,16 +28,19 @@ def head_attention(
 
 
 class HeadAttention(nn.Module):
-    """Upstream's `Sam2Attention`, for one image and one prompt."""
+    """Upstream's `Sam2Attention`, for one image and one prompt.
 
-    def __init__(self, source: Any, variant: DecoderVariant) -> None:
+    Its sums over the keys are long when those are the image's positions, `over_image`; over tokens they stay whole.
+    """
+
+    def __init__(self, source: Any, variant: DecoderVariant, over_image: bool = False) -> None:
         super().__init__()
         self.q_proj, self.k_proj = source.q_proj, source.k_proj
         self.v_proj, self.o_proj = source.v_proj, source.o_proj
         self.heads = int(source.num_attention_heads)
         self.scaling = float(source.scaling)
         self.rank4 = variant.attention == "rank4"
-        self.reductions = variant.reductions
+        self.reductions: Reductions = variant.reductions if over_image else "whole"
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
@@ -56,7 +56,7 @@ class HeadAttention(nn.Module):
 
     def _way_to_sum(self, keys: int, results: int) -> tuple[int | None, Total]:
         """How many of the `keys` terms of each result one piece has, None for all, and what adds the pieces."""
-        if self.reductions == "whole" or keys < SHORT:
+        if self.reductions == "whole":
             return None, sum_pairwise
         if self.reductions == "split":
             return split_size(keys), sum_pairwise

@@ -37,11 +37,12 @@ AttentionRank = Literal["rank3", "rank4"]
 """rank3: attention on [heads, N, d]. rank4: on [1, heads, N, d]."""
 
 LongSums = Literal["whole", "split"]
-"""whole: attention's sum over the image's positions is one product. split: pieces, added pairwise."""
+"""whole: each sum is one product. split: attention over the image's positions and, in the decoder and the tracker, long
+linear layers and convolutions in pieces, added pairwise."""
 
 Reductions = Literal["whole", "split", "compensated"]
-"""`LongSums`, and for the decoder compensated: shorter pieces, added with one rounding in all; constants of twice
-float16's precision where they are few."""
+"""`LongSums`, and for the decoder compensated: shorter pieces, added as if with one rounding where SUM adds in float32;
+small linear layers have weights of two float16 numbers."""
 
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
@@ -68,11 +69,6 @@ class DecoderVariant:
                 known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
                 raise UsageError(f"There is no {word!r} {what}.", f"Choose {known}.")
 
-    @property
-    def long_sums(self) -> LongSums:
-        """How graphs that have no compensated sums make theirs: in pieces where this has pieces."""
-        return "whole" if self.reductions == "whole" else "split"
-
     def __str__(self) -> str:
         return f"{self.layernorm}-{self.attention}-{self.reductions}"
 
@@ -84,7 +80,7 @@ SPLIT = DecoderVariant(reductions="split")
 """Right in float16 where the masks' logits are not all near 0; what the tracker's graphs are written as."""
 
 RECOMMENDED = DecoderVariant(reductions="compensated")
-"""The way that is right in float16; docs/sam2.md has the measurements."""
+"""The way that is right in float16 where SUM adds in float32, as on GPUs; docs/sam2.md has the measurements."""
 
 VARIANTS = tuple(
     DecoderVariant(layernorm, attention, reductions)

@@ -106,13 +106,13 @@ class TwoWayBlock(nn.Module):
 
     def __init__(self, source: Any, variant: DecoderVariant) -> None:
         super().__init__()
-        kind, fine = variant.layernorm, variant.reductions == "compensated"
+        kind = variant.layernorm
         self.self_attn = HeadAttention(source.self_attn, variant)
-        self.token_to_image = HeadAttention(source.cross_attn_token_to_image, variant)
+        self.token_to_image = HeadAttention(source.cross_attn_token_to_image, variant, over_image=True)
         self.image_to_token = HeadAttention(source.cross_attn_image_to_token, variant)
         self.mlp = source.mlp
-        self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind, fine), layer_norm(source.layer_norm2, kind, fine)
-        self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind, fine), layer_norm(source.layer_norm4, kind, fine)
+        self.norm1, self.norm2 = layer_norm(source.layer_norm1, kind), layer_norm(source.layer_norm2, kind)
+        self.norm3, self.norm4 = layer_norm(source.layer_norm3, kind), layer_norm(source.layer_norm4, kind)
         self.skip_first_layer_pe = bool(source.skip_first_layer_pe)
 
     def forward(self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,12 +148,12 @@ class MaskDecoder(nn.Module):
         self.register_buffer("image_positions", positions.flatten(2).transpose(1, 2).contiguous())
         self.register_buffer("dense_prompt", model.prompt_encoder.no_mask_embed.weight.detach().clone())
         self.blocks = nn.ModuleList([TwoWayBlock(layer, variant) for layer in source.transformer.layers])
-        self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant)
+        self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant, over_image=True)
         self.compensated = variant.reductions == "compensated"
-        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm, self.compensated)
+        self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm)
         self.upsample1 = UpsampleConv(source.upscale_conv1, variant.reductions)
         self.upsample2 = UpsampleConv(source.upscale_conv2, variant.reductions)
-        self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm, self.compensated)
+        self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm)
         self.activation = nn.GELU()
         self.hypernetworks = source.output_hypernetworks_mlps
         self.iou_head = source.iou_prediction_head

@@ -10,34 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.sam2.contract import LayerNormKind
-from harness.sam2.sums import halves
 
 
-class ScaledNorm(nn.Module):
-    """What ends a LayerNorm: its weight and bias. With `fine` each is two float16 numbers, and a device that rounds
-    constants to float16 loses nothing of them."""
-
-    weight_halves: Tensor
-    bias_halves: Tensor
-
-    def __init__(self, source: nn.LayerNorm, fine: bool = False) -> None:
-        super().__init__()
-        self.weight, self.bias = source.weight, source.bias
-        self.fine = fine
-        if fine:
-            self.register_buffer("weight_halves", torch.stack(halves(source.weight.detach())))
-            self.register_buffer("bias_halves", torch.stack(halves(source.bias.detach())))
-
-    def scaled(self, unit: Tensor) -> Tensor:
-        """[..., C] of mean 0 and deviation 1 to [..., C], scaled and shifted."""
-        if not self.fine:
-            return unit * self.weight + self.bias
-        (weight, weight_low), (bias, bias_low) = self.weight_halves, self.bias_halves
-        scaled: Tensor = unit * weight + (unit * weight_low + bias_low) + bias
-        return scaled
-
-
-class SafeLayerNorm(ScaledNorm):
+class SafeLayerNorm(nn.Module):
     """LayerNorm over the last axis whose squares stay in fp16's range, whatever the size of the input.
 
     With d = x - mean(x) and any m > 0, d / sqrt(mean(d^2) + eps) = e / sqrt(mean(e^2) + (sqrt(eps) / m)^2)
@@ -45,8 +20,9 @@ class SafeLayerNorm(ScaledNorm):
     nothing overflows, and a constant input does not divide by zero.
     """
 
-    def __init__(self, source: nn.LayerNorm, fine: bool = False) -> None:
-        super().__init__(source, fine)
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
         self.root_eps = float(source.eps) ** 0.5
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,26 +32,27 @@ class SafeLayerNorm(ScaledNorm):
         unit = deviation / largest
         floor = self.root_eps / largest
         variance = (unit * unit).mean(dim=-1, keepdim=True) + floor * floor
-        return self.scaled(unit * torch.rsqrt(variance))
+        return unit * torch.rsqrt(variance) * self.weight + self.bias
 
 
-class PlainLayerNorm(ScaledNorm):
+class PlainLayerNorm(nn.Module):
     """LayerNorm over the last axis as the textbook has it; in fp16 its variance overflows beyond 65504."""
 
-    def __init__(self, source: nn.LayerNorm, fine: bool = False) -> None:
-        super().__init__(source, fine)
+    def __init__(self, source: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = source.weight, source.bias
         self.eps = float(source.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
         deviation = x - x.mean(dim=-1, keepdim=True)
         variance = (deviation * deviation).mean(dim=-1, keepdim=True)
-        return self.scaled(deviation * torch.rsqrt(variance + self.eps))
+        return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
-def layer_norm(source: nn.LayerNorm, kind: LayerNormKind, fine: bool = False) -> nn.Module:
-    """The LayerNorm of the wanted kind with the weights of `source`; `fine`: see `ScaledNorm`."""
-    return SafeLayerNorm(source, fine) if kind == "safe" else PlainLayerNorm(source, fine)
+def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
+    """The LayerNorm of the wanted kind with the weights of `source`."""
+    return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)
 
 
 class FusedLayerNorm(nn.Module):

@@ -5,8 +5,8 @@ what is added falls below its last digit.
 
 - Split: in pieces, each piece's sum is short, and the partial sums are added pairwise, in a tree, so that no addition
   meets a far larger one.
-- Compensated: the pieces are as short as memory allows, down to single products, and are added by `compensated_sum`,
-  whose result is as good as one rounding of their exact sum.
+- Compensated: the pieces of a product of matrices are as short as memory allows, down to single products, and are added
+  by `compensated_sum`, whose result is as good as one rounding of their exact sum.
 
 This module imports torch. Import it lazily.
 """
@@ -23,7 +23,7 @@ SHORT_LINEAR = 128
 """Linear layers over fewer terms stay as they are."""
 
 MOST_TERMS = 1 << 23
-"""The most values that the terms of one compensated sum may be, 16 MB as float16."""
+"""The most values that the products of one compensated product of matrices may be, 16 MB as float16."""
 
 FINE_WEIGHTS = 1 << 17
 """A compensated linear layer with more weights than this has them as float16 alone, to keep the file small."""
@@ -32,7 +32,11 @@ FEW_ROWS = 64
 """On more rows a compensated linear layer adds its bias afterwards: repeated for every row it would be large."""
 
 LOW_SCALE = 2048.0
-"""The low halves of weights are stored times this, 2^11, which takes them out of float16's subnormal numbers."""
+"""The low halves of constants are stored times this, 2^11, which takes them out of float16's subnormal numbers."""
+
+LOW_PIECES = 2
+"""Products of the low halves are made in so many pieces. In one, litert-torch makes a FULLY_CONNECTED of them and puts
+the scale that follows into its weights."""
 
 CONV_PIECE = 16
 """Channels in one piece of a compensated convolution."""
@@ -87,7 +91,7 @@ def sum_pairwise(terms: Tensor) -> Tensor:
 
 
 def compensated_sum(terms: Tensor) -> Tensor:
-    """[B, K, n] to [B, 1, n]: the K terms added with one rounding in all.
+    """[B, K, n] to [B, 1, n]: the K terms added, as good as with one rounding in all; NaN where the sum overflows.
 
     A GPU's SUM adds in float32 whatever it stores (`GetAccumType` in TFLite's GPU kernel `reduce.cc`), and loses digits
     only as it writes the result. What it lost is a sum too, of the terms less that result: a small number, which
@@ -131,13 +135,16 @@ class SplitLinear(nn.Module):
 
 
 class CompensatedLinear(nn.Module):
-    """A linear layer over the last axis whose sums are compensated, with weights of twice float16's precision.
+    """A linear layer over the last axis whose sums are compensated.
 
-    With few weights they are two float16 numbers each: a device that rounds them to float16 loses nothing.
+    Up to `FINE_WEIGHTS` weights, and the bias on few rows, are two float16 numbers each: a device that rounds constants
+    to float16 loses nothing of them.
     """
 
     high: Tensor
     low: Tensor | None
+    bias_high: Tensor
+    bias_low: Tensor
 
     def __init__(self, source: nn.Linear) -> None:
         super().__init__()
@@ -149,6 +156,9 @@ class CompensatedLinear(nn.Module):
         self.register_buffer("high", weight)
         self.register_buffer("low", low)
         self.bias = source.bias
+        bias_high, bias_low = halves(source.bias.detach())
+        self.register_buffer("bias_high", bias_high)
+        self.register_buffer("bias_low", LOW_SCALE * bias_low)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[..., K] to [..., D]; with `residual` [..., D], that is added in the same sum."""
@@ -159,15 +169,22 @@ class CompensatedLinear(nn.Module):
         parts = x.reshape(rows, inputs // piece, piece).permute(1, 0, 2)
         products = torch.bmm(parts, self.high.reshape(inputs // piece, piece, outputs))
         terms = [products.reshape(1, inputs // piece, rows * outputs)]
+        few = rows <= FEW_ROWS
+        low = []
         if self.low is not None:
-            low = torch.bmm(x.reshape(1, rows, inputs), self.low[None]) * (1 / LOW_SCALE)
-            terms.append(low.reshape(1, 1, rows * outputs))
+            count = LOW_PIECES if inputs % LOW_PIECES == 0 else 1
+            parts = x.reshape(rows, count, inputs // count).permute(1, 0, 2)
+            products = torch.bmm(parts, self.low.reshape(count, inputs // count, outputs))
+            low.append(products.reshape(1, count, rows * outputs))
+        if few:
+            terms.append(torch.cat([self.bias_high] * rows).reshape(1, 1, rows * outputs))
+            low.append(torch.cat([self.bias_low] * rows).reshape(1, 1, rows * outputs))
+        if low:
+            terms.append(torch.cat(low, dim=1) * (1 / LOW_SCALE))
         if residual is not None:
             terms.append(residual.reshape(1, 1, rows * outputs))
-        if rows <= FEW_ROWS:
-            terms.append(torch.cat([self.bias] * rows).reshape(1, 1, rows * outputs))
         total = compensated_sum(torch.cat(terms, dim=1)).reshape(shape)
-        return total if rows <= FEW_ROWS else total + self.bias
+        return total if few else total + self.bias
 
 
 def added(layer: nn.Module, x: Tensor, residual: Tensor) -> Tensor:

@@ -33,10 +33,13 @@ def test_head_attention_is_scaled_dot_product_attention(piece: int | None) -> No
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.layernorm == "safe"], ids=str)
 @pytest.mark.parametrize("name", ["self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"])
-def test_each_attention_is_upstreams(small_model: Sam2Model, name: str, variant: DecoderVariant) -> None:
+@pytest.mark.parametrize("over_image", [False, True])
+def test_each_attention_is_upstreams(
+    small_model: Sam2Model, name: str, variant: DecoderVariant, over_image: bool
+) -> None:
     decoder: Any = small_model.mask_decoder
     source = getattr(decoder.transformer.layers[1], name)
     query, key, value = drawn(1, 8, 64), drawn(1, 64, 64, seed=1), drawn(1, 64, 64, seed=2)
     with torch.no_grad():
         wanted = source(query=query[None], key=key[None], value=value[None])[0][0]
-        assert difference(HeadAttention(source, variant)(query, key, value), wanted) < 1e-6
+        assert difference(HeadAttention(source, variant, over_image)(query, key, value), wanted) < 1e-6

@@ -24,6 +24,7 @@ from harness.sam2.convert import ConvertedDecoder, DecoderPlan, EncoderPlan, con
 from harness.sam2.decoder import build_decoder, sample_inputs
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
+from harness.sam2.sums import CompensatedLinear
 from harness.sam2.workload import Workload
 
 if TYPE_CHECKING:
@@ -267,3 +268,28 @@ def test_the_published_decoder_converts_as_published(
 def test_the_encoder_has_no_compensated_sums(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"The encoder has no 'compensated' way to sum\. Choose 'whole' or 'split'\."):
         EncoderPlan(tmp_path, resolve("random"), reductions="compensated")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 4096])
+def test_the_low_halves_of_a_converted_linear_layer_stay_out_of_float16s_subnormal_numbers(rows: int) -> None:
+    import litert_torch
+
+    source = torch.nn.Linear(256, 128).double()
+    layer = CompensatedLinear(copy.deepcopy(source).float()).eval().requires_grad_(False)
+    x = torch.randn((1, rows, 256), generator=torch.Generator().manual_seed(0))
+    tree = tflite.read(litert_torch.convert(layer, (x,)).model_content())
+    for tensor in tree.subgraphs[0].tensors:
+        data = tree.buffers[tensor.buffer].data
+        if tensor.type == schema.TensorType.FLOAT32 and data is not None and len(data) > 256:
+            values = np.abs(np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.float32))
+            assert np.mean((values > 0) & (values < 2.0**-14)) < 0.02
+    tflite.halve_weights(tree)
+    interpreter = Interpreter(model_content=tflite.write(tree))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.numpy())
+    interpreter.invoke()
+    got = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    with torch.no_grad():
+        wanted = source(x.double()).numpy()
+    # On many rows the bias is one float16 number.
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=4e-6 if rows < 4096 else 4e-5)

@@ -32,9 +32,11 @@ from harness.sam2.video.modules import (
 def build(model: Any, graph: Rewritten, variant: DecoderVariant) -> nn.Module:
     """A graph with the weights of `model`, ready to convert; shapes are at the forward methods in `modules`."""
     built: nn.Module
+    if variant.reductions == "compensated":
+        raise ValueError(f"the tracker's {graph} has no compensated sums")
     match graph:
         case "vision_encoder":
-            built = ImageEncoder(model, "whole", variant.layernorm, variant.long_sums)
+            built = ImageEncoder(model, "whole", variant.layernorm, variant.reductions)
             built.lateral2 = folded(model.vision_encoder.neck.convs[1])  # the no-memory embedding is the host's
             return finished(built, DecoderVariant(variant.layernorm))  # its linear layers stay whole, as the image's do
         case "mask_decoder":

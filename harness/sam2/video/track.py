@@ -21,7 +21,7 @@ from harness.sam2.taps import Tap
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.clip import Clip, VideoWriter, open_clip
 from harness.sam2.video.stages import Stages
-from harness.sam2.video.tracker import Tracked, Tracker
+from harness.sam2.video.tracker import NOTHING_TO_TRACK, Tracked, Tracker
 
 COLORS = ((230, 60, 60), (60, 130, 240), (70, 190, 90), (240, 170, 40), (170, 90, 220), (40, 200, 200))
 SHEET_FRAMES = 12
@@ -111,7 +111,9 @@ def checked_clip(
     read; a video file only guesses how many it has. Raises `UsageError`."""
     clip = open_clip(path)
     if not prompts:
-        raise UsageError("There is nothing to track.", "Give at least one --at X,Y or --box L,T,R,B.")
+        raise UsageError(NOTHING_TO_TRACK, "Give at least one --at X,Y or --box L,T,R,B.")
+    if start < 0:
+        raise UsageError(f"There is no frame {start}.", "Give --start 0 or more.")
     if clip.images is not None and start >= len(clip.images):
         raise UsageError(f"{str(path)!r} ends before frame {start}.", f"Give --start 0 to {len(clip.images) - 1}.")
     first, last = (0, start) if backward else (start, None if clip.images is None else len(clip.images) - 1)

@@ -17,6 +17,7 @@ from harness.sam2.video.contract import Array
 from harness.sam2.video.stages import Decoded, Features, Stages
 
 MAX_OBJECTS = 64
+NOTHING_TO_TRACK = "There is nothing to track."
 """The most objects that one tracker follows."""
 
 
@@ -72,7 +73,7 @@ class Tracker:
         Raises `UsageError` without a prompt, for one outside the frame, and for too many objects.
         """
         if not prompts:
-            raise UsageError("There is nothing to track.", "Give at least one point or box on the first frame.")
+            raise UsageError(NOTHING_TO_TRACK, "Give at least one point or box on the first frame.")
         self._memories, self._present = {}, None
         return self._track(image, prompts, frame)
 

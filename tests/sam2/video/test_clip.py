@@ -131,6 +131,7 @@ def test_a_click_outside_and_a_start_past_the_end_are_refused(exported: Path, vi
     ("asked", "sentence"),
     [
         ({"prompts": {}}, r"There is nothing to track\. Give at least one --at X,Y or --box L,T,R,B\."),
+        ({"start": -1}, r"There is no frame -1\. Give --start 0 or more\."),
         ({"start": 3}, r"ends before frame 3\. Give --start 0 to 2\."),
         ({"later": {3: {}}}, r"Frame 3 will not be tracked in '.*'\. Give --click a frame 0 to 2\."),
         ({"start": 1, "later": {0: {}}}, r"Frame 0 will not be tracked in '.*'\. Give --click a frame 1 to 2\."),
