@@ -7,7 +7,7 @@ two cores needs two minutes for it. The reduced model has every part of it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -98,14 +98,15 @@ def test_the_devices_sum_adds_in_float32_and_what_it_loses_is_a_sum_too(device: 
     """What compensated sums rest on: the last digits of 4096 terms, which a float16 accumulator does not have."""
     graph = GraphBuilder()
     x = graph.input("x", (1, 4096, 64))
-    total = _sum(graph, x, (1, 1, 64))
-    graph.output(total, "total")
+    graph.output(graph.reduce("SUM", x, 1), "total")
     model = graph.build()
     graph = GraphBuilder()
     x = graph.input("x", (1, 4096, 64))
-    total = _sum(graph, x, (1, 1, 64))
-    both = graph.op("CONCATENATION", [x, graph.unary("NEG", total)], (1, 4097, 64), _along(1))
-    graph.output(graph.binary("ADD", total, _sum(graph, both, (1, 1, 64))), "total")
+    total = graph.reduce("SUM", x, 1)
+    along = schema.ConcatenationOptionsT()
+    along.axis = 1
+    both = graph.op("CONCATENATION", [x, graph.unary("NEG", total)], (1, 4097, 64), along)
+    graph.output(graph.binary("ADD", total, graph.reduce("SUM", both, 1)), "total")
     compensated = graph.build()
     values = np.random.default_rng(0).random((1, 4096, 64)).astype(np.float16).astype(np.float32)
     exact = values.astype(np.float64).sum(axis=1, keepdims=True)
@@ -115,18 +116,6 @@ def test_the_devices_sum_adds_in_float32_and_what_it_loses_is_a_sum_too(device: 
         done = completed(device, job, "adding up")
         assert done.residency.full
         assert (np.abs(done.outputs["total"] - exact) <= bound * step).all()
-
-
-def _sum(graph: GraphBuilder, x: int, shape: tuple[int, ...]) -> int:
-    options = schema.ReducerOptionsT()
-    options.keepDims = True
-    return graph.op("SUM", [x, graph.constant(np.array([1], np.int32))], shape, options)
-
-
-def _along(axis: int) -> Any:
-    options = schema.ConcatenationOptionsT()
-    options.axis = axis
-    return options
 
 
 def test_the_recommended_decoder_is_right_in_float16(on_device: OnDevice, recommended: Workload) -> None:

@@ -34,6 +34,7 @@ from harness.sam2.sums import (
     SplitLinear,
     added,
     compensated_sum,
+    products,
     replace_linears,
     shortest_piece,
     split_conv,
@@ -85,12 +86,11 @@ def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False) -> T
     """Each mask token's weights [1, M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
     _, channels, height, width = upscaled.shape
     masks, places = hyper.shape[1], height * width
-    piece = shortest_piece(channels, masks * places) if compensated else channels
-    parts = hyper.reshape(masks, channels // piece, piece).permute(1, 0, 2)
-    terms = torch.bmm(parts, upscaled.reshape(channels // piece, piece, places))
+    features = upscaled.reshape(channels, places)
     if compensated:
-        terms = compensated_sum(terms.reshape(1, channels // piece, masks * places))
-    return terms.reshape(1, masks, height, width)
+        count = channels // shortest_piece(channels, masks * places)
+        return compensated_sum(products(hyper, features, count)).reshape(1, masks, height, width)
+    return torch.bmm(hyper, features[None]).reshape(1, masks, height, width)
 
 
 def feed_forward(layers: Any, x: Tensor, residual: Tensor) -> Tensor:

@@ -65,6 +65,14 @@ def shortest_piece(count: int, results: int) -> int:
     return count
 
 
+def products(x: Tensor, weight: Tensor, count: int) -> Tensor:
+    """The terms of `x` [..., K], N rows, times `weight` [K, D], in `count` pieces of K: [1, count, N D]."""
+    inputs, outputs = weight.shape
+    rows, piece = x.numel() // inputs, inputs // count
+    parts = x.reshape(rows, count, piece).permute(1, 0, 2)
+    return torch.bmm(parts, weight.reshape(count, piece, outputs)).reshape(1, count, rows * outputs)
+
+
 def split_product(weights: Tensor, value: Tensor, piece: int, total: Total | None = None) -> Tensor:
     """`weights` [B, N, M] times `value` [B, M, d], to [B, N, d]: products over `piece` keys each, summed pairwise or
     by `total`.
@@ -165,17 +173,11 @@ class CompensatedLinear(nn.Module):
         inputs, outputs = self.high.shape
         shape = (*x.shape[:-1], outputs)
         rows = x.numel() // inputs
-        piece = shortest_piece(inputs, rows * outputs)
-        parts = x.reshape(rows, inputs // piece, piece).permute(1, 0, 2)
-        products = torch.bmm(parts, self.high.reshape(inputs // piece, piece, outputs))
-        terms = [products.reshape(1, inputs // piece, rows * outputs)]
+        terms = [products(x, self.high, inputs // shortest_piece(inputs, rows * outputs))]
         few = rows <= FEW_ROWS
         low = []
         if self.low is not None:
-            count = LOW_PIECES if inputs % LOW_PIECES == 0 else 1
-            parts = x.reshape(rows, count, inputs // count).permute(1, 0, 2)
-            products = torch.bmm(parts, self.low.reshape(count, inputs // count, outputs))
-            low.append(products.reshape(1, count, rows * outputs))
+            low.append(products(x, self.low, LOW_PIECES if inputs % LOW_PIECES == 0 else 1))
         if few:
             terms.append(torch.cat([self.bias_high] * rows).reshape(1, 1, rows * outputs))
             low.append(torch.cat([self.bias_low] * rows).reshape(1, 1, rows * outputs))
