@@ -204,21 +204,28 @@ class _Explainer:
         self.culprits = [replace(culprit, remedies=remedies) for culprit in self.culprits]
 
     def _plans(self, groups: Sequence[Group]) -> list[Plan]:
-        """The i-th rewrite that helped, for every group; none where a group has no rewrite that helped."""
-        helping = [group.mending for group in groups]
-        if not all(helping):
-            return []
+        """The i-th rewrite that helped, for every group that has one; of the first such plan, each kind of rewrite by
+        itself too, so that it shows what each is good for."""
+        helped = [group for group in groups if group.mending]
+        if len(helped) < len(groups) and helped:
+            lacking = ", ".join(self._named(group) for group in groups if not group.mending)
+            self.notes.append(f"No rewrite was found for {lacking}; remedies leave that as it is.")
         plans = []
-        for i in range(min(max(map(len, helping)), MOST_PLANS)):
+        for i in range(min(max((len(group.mending) for group in helped), default=0), MOST_PLANS)):
             steps: dict[str, tuple[Rewrite, tuple[int, ...]]] = {}
-            for group, rewrites in zip(groups, helping, strict=True):
-                rewrite = rewrites[min(i, len(rewrites) - 1)]
+            for group in helped:
+                rewrite = group.mending[min(i, len(group.mending) - 1)]
                 ops = sorted(o for m in group.members for o in self.investigator.ops(self.culprits[m]))
                 tensors = tuple(self.graph.ops[o].outputs[0] for o in ops)
                 _, before = steps.get(rewrite.name, (rewrite, ()))
                 steps[rewrite.name] = rewrite, (*before, *tensors)
             plans.append(Plan(tuple(steps.values())))
+        if plans and 1 < len(plans[0].steps) <= MOST_PLANS:
+            plans += [Plan((step,)) for step in plans[0].steps]
         return plans
+
+    def _named(self, group: Group) -> str:
+        return ", ".join(f"{self.culprits[m].record.op} #{self.culprits[m].record.index}" for m in group.members)
 
 
 def _ending(trial: Trial) -> str:

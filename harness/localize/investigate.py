@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Options
 from harness.localize.deduce import Findings, deduce
-from harness.localize.experiment import Experiments, Observation, Specimen
+from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.known import Known
+from harness.localize.misreading import misreadings
 from harness.localize.neighbours import neighbourhoods
 from harness.localize.result import Culprit, Trial
-from harness.localize.signature import signature_of
+from harness.localize.signature import predicts, signature_of
 from harness.localize.specimen import Part, cut_out
 from harness.numerics import fp16
 from harness.remedies.catalogue import BY_CAUSE, RESCALE, SPLIT_SUM, Rewrite
@@ -29,8 +30,8 @@ MOST_OTHERS = 8
 class Group:
     """Culprits that are explained together, the worst first, by their places in the answer; and what came of it.
 
-    `part` is what fails, `local` the rewrites tried on it and how they ended, `unasked` rewrites that only the whole
-    model can show.
+    `part` is what fails, `local` the rewrites tried on it and how they ended, `written` the SHA-256 of what they wrote,
+    `unasked` rewrites that only the whole model can show.
     """
 
     members: list[int]
@@ -39,6 +40,7 @@ class Group:
     on_device: tuple[Part, Observation] | None = None
     local: list[tuple[Rewrite, Observation]] = field(default_factory=list)
     unasked: list[Rewrite] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
     trials: list[Trial] = field(default_factory=list)
 
     def note(self, what: str, seen: Observation) -> Observation:
@@ -144,7 +146,7 @@ class Investigator:
             cpu = ask(part.specimen, Options(accelerator="cpu"))
             findings = replace(findings, cpu=group.note("on the device's CPU", cpu))
         if findings.op in _SUMS and findings.alone:
-            split = self._rewritten(SPLIT_SUM, part)
+            split = self._rewritten(SPLIT_SUM, group, part)
             if split is not None:
                 group.local.append((SPLIT_SUM, split))
                 findings = replace(findings, split=group.note("with the sum split into pieces", split))
@@ -165,6 +167,9 @@ class Investigator:
         assert findings is not None
         found = None
         if group.part is not None and findings.failing is not None:
+            worst = findings.failing.worst
+            if group.cause == "kernel" and worst is not None and (text := self._misread(group.part, worst)):
+                return text
             others = {} if group.cause in ("accumulation", "rounding") else self._others(culprit)
             found = findings.failing.signature(group.part.operands(self.known.case.graph), others)
         elif group.on_device is not None and (alone := group.on_device[1].worst) is not None:
@@ -175,20 +180,32 @@ class Investigator:
             return culprit.signature or (found.text if found else None)
         return found.text
 
+    def _misread(self, part: Part, worst: Seen) -> str | None:
+        """How a single op's operands were misread, if misreading them so gives the device's values."""
+        if len(part.places) != 1:
+            return None
+        (place,) = part.places.values()
+        for way in misreadings(part.specimen.model, place):
+            predicted = self.experiments.exactly(Specimen(way.model, part.specimen.inputs))[worst.name]
+            if predicts(predicted, worst.actual, worst.exact):
+                return way.text
+        return None
+
     def _try_rewrites(self, group: Group, part: Part) -> None:
         """Rewrites that suit the cause, on the failing specimen."""
         asked = {rewrite.name for rewrite, _ in group.local}
         for rewrite in BY_CAUSE.get(group.cause, ()):
             if rewrite.name in asked:
                 continue
-            seen = self._rewritten(rewrite, part)
+            seen = self._rewritten(rewrite, group, part)
             if seen is not None:
                 group.local.append((rewrite, seen))
             elif rewrite is RESCALE:  # a scale may be undone behind the specimen only
                 group.unasked.append(rewrite)
 
-    def _rewritten(self, rewrite: Rewrite, part: Part) -> Observation | None:
-        """The culprits of a specimen written anew, on the device; None where they cannot be."""
+    def _rewritten(self, rewrite: Rewrite, group: Group, part: Part) -> Observation | None:
+        """The culprits of a specimen written anew, on the device; None where they cannot be, or were written so
+        already under another name."""
         culprits = {o for c in self.culprits for o in self.ops(c)}
         ops = frozenset(place for op, place in part.places.items() if op in culprits)
         graph = part.specimen.model.graph()
@@ -199,4 +216,7 @@ class Investigator:
             model = rewrite.apply(part.specimen.model, ops, peaks)
         except CannotRewrite:
             return None
+        if model.sha256 in group.written:
+            return None
+        group.written.add(model.sha256)
         return self.experiments.observe(Specimen(model, part.specimen.inputs), self.known.case.options)

@@ -83,29 +83,46 @@ class Whole:
         return found.run_ms if isinstance(found, _Timed) else None
 
     def rewritten(self, plan: Plan) -> Remedy:
-        """The model with ops written anew. The rewrite itself is checked on the host first."""
+        """The model with ops written anew. Each rewrite is checked on the host first, with those before it; one that
+        cannot be written, or changes what the model means, is left out, and the note says so."""
+        kept, left_out = Plan(()), []
+        model = self._case.model
+        for step in plan.steps:
+            candidate = Plan((*kept.steps, step))
+            written = self._written(candidate)
+            if isinstance(written, str):
+                left_out.append(f"Without '{step[0].name}': {written}")
+            else:
+                kept, model = candidate, written
+        if not kept.steps:
+            return _failed(plan.name, " ".join(left_out) if len(left_out) > 1 else left_out[0].split(": ", 1)[1])
+        found = self._timed(model, self._case.inputs, self._case.options)
+        if not isinstance(found, _Timed):
+            return _failed(kept.name, " ".join((found, *left_out)))
+        remedy = self._remedy(kept.name, found.outputs, found.run_ms)
+        if not remedy.ok:
+            return replace(remedy, note=" ".join(left_out))
+        path = self._folder / f"{_slug(kept.name)}.tflite"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(model.to_bytes())
+        return replace(remedy, path=str(path), note=" ".join(("Takes the place of the model.", *left_out)))
+
+    def _written(self, plan: Plan) -> Model | str:
+        """The rewritten model where the host's run of it gives the original's outputs; else why not."""
         try:
             model = self._apply(plan)
         except CannotRewrite as error:
-            return _failed(plan.name, f"It cannot be written so: {error}.")
+            return f"It cannot be written so: {error}."
         try:
             job = make_job(model, self._case.inputs, REFERENCE, timeout=self._case.timeout)
             outputs = completed(self._bench.host, job, "running the rewritten model").outputs
         except (DeviceError, UsageError) as error:
-            return _failed(plan.name, error.message)
-        if any(judgement.ratio > 1 for judgement in self._judged(outputs)):
-            return _failed(plan.name, "Written so, the model means something else.")
-        found = self._timed(model, self._case.inputs, self._case.options)
-        if not isinstance(found, _Timed):
-            return _failed(plan.name, found)
-        remedy = self._remedy(plan.name, found.outputs, found.run_ms)
-        if not remedy.ok:
-            return remedy
-        path = self._folder / f"{_slug(plan.name)}.tflite"
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(model.to_bytes())
-        return replace(remedy, path=str(path), note="Takes the place of the model.")
+            return error.message
+        # The host computes in float32: well within what float16 explains, or within what float32 does.
+        if any(not j.ok or (self._case.options.half and j.ratio > 1) for j in self._judged(outputs)):
+            return "Written so, the model means something else."
+        return model
 
     def with_precision(self, name: str, options: Options) -> Remedy:
         """The model as it is, computed in another precision."""

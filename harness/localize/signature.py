@@ -60,6 +60,14 @@ def signature_of(
     return _confined(actual, exact)
 
 
+def predicts(predicted: Array, actual: Array, exact: Array) -> bool:
+    """Whether predicted values, all finite, explain nearly all of a wrong tensor's error; shapes are equal."""
+    if not all(np.isfinite(values).all() for values in (predicted, actual, exact)):
+        return False
+    error = _rms(actual - exact)
+    return error > 0 and _rms(actual - predicted) <= CLOSE * error
+
+
 def _nonfinite(actual: Array, exact: Array, finite: Array) -> Signature | None:
     fresh = ~finite & np.isfinite(exact)
     if not fresh.any():

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.keep_batch import keep_batch
+from harness.remedies.rank_4 import with_rank_4
 from harness.remedies.rescale import rescale
 from harness.remedies.same_meaning import (
     apart,
     by_simpler_ops,
     output_of_its_own,
     pad_by_concatenation,
-    with_rank_4,
     without_broadcast,
 )
 from harness.remedies.split_sum import split_sum
@@ -55,6 +56,7 @@ def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int],
 
 SPLIT_SUM = Rewrite("split the sum into pieces, added pairwise", each(split_sum))
 RESCALE = Rewrite("scale by a power of two on the way", rescale)
+KEEP_BATCH = Rewrite("constants with the batch dimension kept", keep_batch)
 RANK_4 = Rewrite("the op in rank 4", each(with_rank_4))
 CONCATENATION = Rewrite("PAD as CONCATENATION", each(pad_by_concatenation))
 NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
@@ -62,7 +64,7 @@ SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
 APART = Rewrite("copies between the op and its neighbours", each(apart))
 OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
 
-_MEANING = (CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
+_MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
 
 # The likeliest first. Every one is tried on the device before it is called a remedy.
 BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
@@ -71,7 +73,7 @@ BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
     "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
     "underflow": (RESCALE,),
     "kernel": _MEANING,
-    "context": (APART, OWN_OUTPUT, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER),
+    "context": (KEEP_BATCH, APART, OWN_OUTPUT, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER),
     "crash": (*_MEANING, SPLIT_SUM),
     "hang": (*_MEANING, SPLIT_SUM),
     "nondeterministic": (*_MEANING, SPLIT_SUM),

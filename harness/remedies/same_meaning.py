@@ -6,73 +6,26 @@ Where a kernel is plainly wrong, the same thing asked differently often reaches 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.rank_4 import ELEMENTWISE, parameter
 from harness.remedies.split_sum import joined, part
 
-# Ops that work element by element, with broadcasting from the last axis.
-_UNARY = (
-    "RELU", "RELU6", "TANH", "LOGISTIC", "GELU", "EXP", "LOG", "SQRT", "RSQRT", "ABS", "NEG", "SQUARE", "ELU",
-    "HARD_SWISH", "LEAKY_RELU", "SIN", "COS", "FLOOR", "CEIL", "ROUND", "SOFTMAX", "LOG_SOFTMAX",
-)  # fmt: skip
-_BINARY = ("ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV", "PRELU")
-ELEMENTWISE = frozenset((*_UNARY, *_BINARY))
-_AXES = frozenset(("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"))
 # A broadcast axis of up to this many copies is written out as a CONCATENATION.
 MOST_COPIES = 64
-
-
-def with_rank_4(rebuild: Rebuild, op: Op) -> None:
-    """The op on rank-4 views of its operands, ones in front. Raises CannotRewrite when all have rank 4 already."""
-    ranks = [len(rebuild.shape(t)) for t in (*op.inputs, *op.outputs) if t >= 0]
-    data = [t for t in op.inputs if t >= 0 and rebuild.graph.tensors[t].type == "FLOAT32"]
-    if max(ranks, default=4) > 4 or all(len(rebuild.shape(t)) == 4 for t in (*data, *op.outputs)):
-        raise CannotRewrite("its operands have rank 4 or more already")
-    options, result = rebuild.options(op), rebuild.shape(op.outputs[0])
-    inputs = list(op.inputs)
-    source = len(rebuild.shape(op.inputs[0]))
-    added = 4 - source
-    if op.name in ELEMENTWISE or op.name == "BATCH_MATMUL":
-        viewed = [_view(rebuild, t) for t in inputs]
-    elif op.name in ("PAD", "PADV2", "MIRROR_PAD"):
-        widths = _constant(rebuild, inputs[1])
-        viewed = [_view(rebuild, inputs[0]), _ints(rebuild, np.pad(widths, ((added, 0), (0, 0)))), *inputs[2:]]
-    elif op.name == "TRANSPOSE":
-        order = _constant(rebuild, inputs[1])
-        viewed = [_view(rebuild, inputs[0]), _ints(rebuild, [*range(added), *(order + added)])]
-    elif op.name == "SLICE":
-        begin, size = (_constant(rebuild, t) for t in inputs[1:3])
-        starts = _ints(rebuild, [*[0] * added, *begin])
-        viewed = [_view(rebuild, inputs[0]), starts, _ints(rebuild, [*[1] * added, *size])]
-    elif op.name == "CONCATENATION":
-        options.axis = options.axis % source + added
-        viewed = [_view(rebuild, t) for t in inputs]
-    elif op.name in _AXES:
-        axes = _constant(rebuild, inputs[1]).reshape(-1) % source + added
-        options.keepDims = True
-        viewed = [_view(rebuild, inputs[0]), _ints(rebuild, axes)]
-        kept = [1 if i in set(axes.tolist()) else d for i, d in enumerate((*[1] * added, *rebuild.shape(inputs[0])))]
-        made = rebuild.like(op, viewed, shape=kept, options=options)
-        rebuild.replace(op.outputs[0], rebuild.reshape(made, result))
-        return
-    else:
-        raise CannotRewrite(f"{op.name} is not known to mean the same with another rank")
-    made = rebuild.like(op, viewed, shape=(*[1] * (4 - len(result)), *result), options=options)
-    rebuild.replace(op.outputs[0], rebuild.reshape(made, result))
 
 
 def pad_by_concatenation(rebuild: Rebuild, op: Op) -> None:
     """A PAD or PADV2 as CONCATENATIONs with constants, one for each axis that grows."""
     if op.name not in ("PAD", "PADV2"):
         raise CannotRewrite("it is no PAD")
-    widths, fill = _constant(rebuild, op.inputs[1]), 0.0
+    widths, fill = parameter(rebuild, op.inputs[1]), 0.0
     if op.name == "PADV2":
-        fill = float(_constant(rebuild, op.inputs[2]).reshape(-1)[0])
+        fill = float(parameter(rebuild, op.inputs[2]).reshape(-1)[0])
     x = rebuild.now(op.inputs[0])
     dtype = rebuild.graph.tensors[op.outputs[0]].dtype
     for axis, (before, after) in enumerate(widths.tolist()):
@@ -87,7 +40,11 @@ def pad_by_concatenation(rebuild: Rebuild, op: Op) -> None:
 
 
 def without_broadcast(rebuild: Rebuild, op: Op) -> None:
-    """An element-wise op whose operands all have the shape of the result: what was broadcast is written out."""
+    """An element-wise op whose operands all have the shape of the result, or a BATCH_MATMUL whose operands have equal
+    batches: what was broadcast is written out."""
+    if op.name == "BATCH_MATMUL":
+        _equal_batches(rebuild, op)
+        return
     if op.name not in ELEMENTWISE or len(op.inputs) != 2:
         raise CannotRewrite("it broadcasts nothing")
     shape = rebuild.shape(op.outputs[0])
@@ -96,8 +53,18 @@ def without_broadcast(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], rebuild.like(op, [_expanded(rebuild, t, shape) for t in op.inputs], shape=shape))
 
 
+def _equal_batches(rebuild: Rebuild, op: Op) -> None:
+    shapes = [rebuild.shape(rebuild.now(t)) for t in op.inputs]
+    batch = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    if all(shape[:-2] == batch for shape in shapes):
+        raise CannotRewrite("it broadcasts nothing")
+    feeds = [_expanded(rebuild, t, (*batch, *s[-2:])) for t, s in zip(op.inputs, shapes, strict=True)]
+    rebuild.replace(op.outputs[0], rebuild.like(op, feeds, shape=rebuild.shape(op.outputs[0])))
+
+
 def by_simpler_ops(rebuild: Rebuild, op: Op) -> None:
-    """An op as simpler ones: SQUARED_DIFFERENCE, DIV, SUB, MEAN, SOFTMAX, or any op without its fused activation."""
+    """An op as simpler ones: SQUARED_DIFFERENCE, DIV, SUB, MEAN, SOFTMAX; a FULLY_CONNECTED on rows, a BATCH_MATMUL
+    that transposes nothing; or any op without its fused activation."""
     options, inputs = rebuild.options(op), [t if t < 0 else rebuild.now(t) for t in op.inputs]
     fused = getattr(options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
     shape = rebuild.shape(op.outputs[0])
@@ -111,6 +78,11 @@ def by_simpler_ops(rebuild: Rebuild, op: Op) -> None:
         made = rebuild.binary("ADD", inputs[0], rebuild.binary("MUL", inputs[1], rebuild.constant([-1.0])))
     elif op.name in ("SUM", "MEAN"):
         made = _by_product(rebuild, op, inputs[0])
+    elif op.name == "FULLY_CONNECTED" and len(rebuild.shape(inputs[0])) > 2:
+        made = _on_rows(rebuild, op, inputs[0])
+    elif op.name == "BATCH_MATMUL" and (options.adjX or options.adjY):
+        sides = zip(inputs, (options.adjX, options.adjY), strict=True)
+        made = rebuild.batch_matmul(*(_transposed(rebuild, t) if turned else t for t, turned in sides))
     elif op.name == "SOFTMAX" and options.beta == 1.0:
         last = len(shape) - 1
         power = rebuild.unary("EXP", rebuild.binary("SUB", inputs[0], rebuild.reduce("REDUCE_MAX", inputs[0], last)))
@@ -160,9 +132,27 @@ def _copied(rebuild: Rebuild, x: int) -> int:
     return joined(rebuild, [part(rebuild, x, axis, 0, half), part(rebuild, x, axis, half, shape[axis])], axis)
 
 
+def _on_rows(rebuild: Rebuild, op: Op, x: int) -> int:
+    """A FULLY_CONNECTED on its input as [rows, terms], without its activation."""
+    options, (units, terms) = rebuild.options(op), rebuild.shape(op.inputs[1])
+    options.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    rows = math.prod(rebuild.shape(x)) // terms
+    flat = rebuild.reshape(x, (rows, terms))
+    made = rebuild.like(op, [flat, *op.inputs[1:]], shape=(rows, units), options=options)
+    return rebuild.reshape(made, rebuild.shape(op.outputs[0]))
+
+
+def _transposed(rebuild: Rebuild, t: int) -> int:
+    values = rebuild.values(t)
+    if values is not None:
+        return rebuild.constant(np.ascontiguousarray(np.swapaxes(values, -1, -2)))
+    rank = len(rebuild.shape(t))
+    return rebuild.transpose(t, [*range(rank - 2), rank - 1, rank - 2])
+
+
 def _by_product(rebuild: Rebuild, op: Op, x: int) -> int:
     """A sum over the last axis as a product with a column of ones, or of 1/n for a mean."""
-    axes = _constant(rebuild, op.inputs[1]).reshape(-1) % len(rebuild.shape(x))
+    axes = parameter(rebuild, op.inputs[1]).reshape(-1) % len(rebuild.shape(x))
     shape = rebuild.shape(x)
     if axes.tolist() != [len(shape) - 1]:
         order = [i for i in range(len(shape)) if i not in set(axes.tolist())] + sorted(axes.tolist())
@@ -188,27 +178,3 @@ def _expanded(rebuild: Rebuild, t: int, shape: tuple[int, ...]) -> int:
                 raise CannotRewrite(f"it repeats an operand {wanted} times")
             x = joined(rebuild, [x] * wanted, axis)
     return x
-
-
-def _view(rebuild: Rebuild, t: int) -> int:
-    if t < 0:
-        return t
-    shape = rebuild.shape(rebuild.now(t))
-    if len(shape) == 4:
-        return t
-    values = rebuild.values(t)
-    wide = (*[1] * (4 - len(shape)), *shape)
-    if values is not None:
-        return rebuild.constant(values.reshape(wide))
-    return rebuild.reshape(rebuild.now(t), wide)
-
-
-def _constant(rebuild: Rebuild, t: int) -> Any:
-    values = rebuild.values(t)
-    if values is None:
-        raise CannotRewrite("its parameters are no constant")
-    return values
-
-
-def _ints(rebuild: Rebuild, values: Any) -> int:
-    return rebuild.constant(np.asarray(values, np.int32))

@@ -1,0 +1,96 @@
+"""Ways in which a delegate is known to misread an op's operands, each tried as a model on the host.
+
+Where the host, told to misread likewise, gives the device's values, the fault has its name. What is tried is listed in
+docs/delegate.md with where it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.graph.model import Model, Op
+from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.rank_4 import ELEMENTWISE
+from harness.remedies.split_sum import joined
+
+
+@dataclass(frozen=True)
+class Misreading:
+    """`text` for people, and the model that computes what the device would then give."""
+
+    text: str
+    model: Model
+
+
+def misreadings(model: Model, at: int) -> Iterator[Misreading]:
+    """The model once for each way in which its op number `at` could be misread; ports and shapes are the same."""
+    for text, how in _ways(Rebuild(model), model.graph().ops[at]):
+        rebuild = Rebuild(model)
+        try:
+            for op in rebuild.graph.ops:
+                if op.index == at:
+                    how(rebuild, op)
+                else:
+                    rebuild.keep(op)
+            yield Misreading(text, rebuild.finish())
+        except CannotRewrite:
+            continue
+
+
+def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op], None]]]:
+    for place, t in enumerate(op.inputs):
+        if op.name in ELEMENTWISE and len(op.inputs) == 2 and rebuild.values(t) is not None:
+            shape = rebuild.shape(t)
+            if len(shape) in (2, 3) and shape[0] > 1:
+                part = "row" if len(shape) == 2 else "block"
+                yield f"{part} 0 of the constant for every {part}", _first_for_all(place)
+    if op.name == "BATCH_MATMUL":
+        for place, side in enumerate(("left", "right")):
+            if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):
+                yield f"zeros in place of the {side} side beyond its own batches", _own_batches(place)
+        for flag, side in (("adjX", "left"), ("adjY", "right")):
+            if getattr(rebuild.options(op), flag):
+                yield f"the {side} side not transposed", _not_transposed(flag)
+
+
+def _first_for_all(place: int) -> Callable[[Rebuild, Op], None]:
+    def write(rebuild: Rebuild, op: Op) -> None:
+        feeds = list(op.inputs)
+        values = rebuild.values(feeds[place])
+        assert values is not None
+        feeds[place] = rebuild.constant(np.broadcast_to(values[:1], values.shape).copy())
+        rebuild.like(op, feeds, outputs=op.outputs)
+
+    return write
+
+
+def _own_batches(place: int) -> Callable[[Rebuild, Op], None]:
+    def write(rebuild: Rebuild, op: Op) -> None:
+        feeds = [rebuild.now(t) for t in op.inputs]
+        shape, batch = rebuild.shape(feeds[place]), rebuild.shape(feeds[1 - place])[:-2]
+        if len(shape) != len(batch) + 2 or shape[1:-2] != batch[1:]:
+            raise CannotRewrite("more than the leading dimension is broadcast")
+        rest = rebuild.constant(np.zeros((batch[0] - shape[0], *shape[1:]), np.float32))
+        feeds[place] = joined(rebuild, [feeds[place], rest], 0)
+        rebuild.like(op, feeds, outputs=op.outputs)
+
+    return write
+
+
+def _not_transposed(flag: str) -> Callable[[Rebuild, Op], None]:
+    def write(rebuild: Rebuild, op: Op) -> None:
+        *_, rows, columns = rebuild.shape(op.inputs[0 if flag == "adjX" else 1])
+        if rows != columns:
+            raise CannotRewrite("its shape would not fit")
+        options = rebuild.options(op)
+        setattr(options, flag, False)
+        rebuild.like(op, op.inputs, outputs=op.outputs, options=options)
+
+    return write
+
+
+def _batches(rebuild: Rebuild, t: int) -> int:
+    return int(np.prod(rebuild.shape(t)[:-2], dtype=np.int64))

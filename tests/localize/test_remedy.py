@@ -1,0 +1,80 @@
+"""Rewrites put together for the whole model: one that changes what the model means is left out, and that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.job import Options
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.remedy import Plan, Truth, Whole
+from harness.remedies.catalogue import CONCATENATION, Rewrite, each
+from harness.results import RunFolder
+from tests.localize.broken import Broken, in_rank, rolled
+from tests.localize.planted import InProcess
+
+PRECISIONS = ("fp16", "fp32")
+
+
+def padded() -> Model:
+    graph = GraphBuilder()
+    x = graph.unary("RELU", graph.input("x", (4, 6, 32)))
+    graph.output(graph.unary("TANH", graph.pad(x, [(0, 0), (1, 2), (0, 0)])), "y")
+    return graph.build()
+
+
+def made_of(tensor: int) -> tuple[int, ...]:
+    return (padded().graph().ops[tensor].outputs[0],)
+
+
+# TANH times 1.01: twenty times what float16 rounding makes of it.
+OFF = Rewrite(
+    "a little more",
+    each(lambda r, op: r.replace(op.outputs[0], r.binary("MUL", r.unary("TANH", op.inputs[0]), r.constant([1.01])))),
+)
+
+
+@pytest.fixture(params=PRECISIONS)
+def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Whole]:
+    model = padded()
+    case = Case(model, random_inputs(model.graph(), 0), Options(precision=request.param), timeout=60)
+    host, device = InProcess(), Broken(in_rank(3, rolled("PAD")))
+    ideal = case.run_ideal(host, model, case.inputs, frozenset(), "running ideally")
+    right = np.tanh(np.pad(np.maximum(case.inputs["x"], 0), [(0, 0), (1, 2), (0, 0)])).astype(np.float32)
+    peaks = {op.outputs[0]: 1.0 for op in model.graph().ops}
+    with RunFolder.create(tmp_path, "localize", "remedy", device.name) as folder:
+        yield Whole(Bench(device, host, folder), case, Truth({"y": right}, ideal, peaks))
+
+
+def test_a_rewrite_that_changes_the_meaning_is_no_remedy(whole: Whole) -> None:
+    remedy = whole.rewritten(Plan(((OFF, made_of(2)),)))
+    assert (remedy.name, remedy.ok, remedy.run_ms) == ("a little more", False, None)
+    assert remedy.note == "Written so, the model means something else."
+
+
+def test_the_others_go_on_without_it_and_the_note_says_so(whole: Whole) -> None:
+    remedy = whole.rewritten(Plan(((OFF, made_of(2)), (CONCATENATION, made_of(1)))))
+    assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
+    assert remedy.note == (
+        "Takes the place of the model. Without 'a little more': Written so, the model means something else."
+    )
+
+
+def test_a_rewrite_that_does_not_know_the_op_is_left_out_likewise(whole: Whole) -> None:
+    remedy = whole.rewritten(Plan(((CONCATENATION, made_of(1)), (CONCATENATION, made_of(2)))))
+    assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
+    assert remedy.note.endswith("Without 'PAD as CONCATENATION': It cannot be written so: it is no PAD.")
+
+
+def test_where_nothing_can_be_written_every_reason_is_given(whole: Whole) -> None:
+    remedy = whole.rewritten(Plan(((OFF, made_of(2)), (CONCATENATION, made_of(2)))))
+    assert (remedy.name, remedy.ok) == ("a little more; PAD as CONCATENATION", False)
+    assert "'a little more': Written so, the model means something else." in remedy.note
+    assert "'PAD as CONCATENATION': It cannot be written so: it is no PAD." in remedy.note
