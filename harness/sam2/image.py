@@ -145,7 +145,7 @@ def _taps(have: int, want: int) -> tuple[NDArray[np.intp], NDArray[np.int32], in
 def to_model_space(x: float, y: float, photo_shape: tuple[int, ...], size: int = MODEL_SIZE) -> tuple[float, float]:
     """A photo position (x, y) in model space, for a photo of shape (H, W, ...)."""
     height, width = photo_shape[:2]
-    # In float32 and in the order of upstream's processor: the positional encoding shows a difference in the last bit.
+    # In float32 and in the order of upstream's processor, so that both models are given the same points, bit for bit.
     return float(np.float32(x) * np.float32(size / width)), float(np.float32(y) * np.float32(size / height))
 
 

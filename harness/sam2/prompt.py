@@ -63,8 +63,9 @@ def encode_points(
     `points` is [N, 2], x then y, in model space (0 to `constants.image_size`, see `image.to_model_space`).
     `labels` has N entries: 1 the object, 0 not the object, 2 and 3 the top-left and bottom-right corner of a
     box, -1 a padding point. A box is its two corners: points [[x1, y1], [x2, y2]] with labels [2, 3].
-    Raises `UsageError` for points that are not finite pairs, no points at all, or labels that do not fit
-    them.
+    The points are rounded to float32, as upstream takes them; what follows is computed in float64 and rounded once, so
+    that the prompt is the same on every CPU. Raises `UsageError` for points that are not finite pairs, no points at
+    all, or labels that do not fit them.
     """
     places = np.asarray(points, dtype=np.float32)
     kinds = np.asarray(labels)
@@ -80,16 +81,9 @@ def encode_points(
     places = np.concatenate([places, np.zeros((1, 2), np.float32)])
     kinds = np.concatenate([kinds, [PADDING]])
 
-    # float32 throughout and in upstream's order: of an angle of many radians, few digits are left to lose.
-    unit = (places + np.float32(0.5)) / np.float32(constants.image_size)
-    centred = np.float32(2) * unit - np.float32(1)
-    # torch rounds both products of a row when there are up to three rows, and fuses them when there are more. The last
-    # bit of an angle of eight radians is worth 5e-7, so it is done alike.
-    if len(places) <= 3:
-        turns = centred[:, :1] * constants.posmat[:1] + centred[:, 1:] * constants.posmat[1:]
-    else:
-        turns = centred @ constants.posmat
-    angles = np.float32(2 * np.pi) * turns
+    # In float32, angles of many radians are off by some 1e-6, and differently with every BLAS and CPU.
+    unit = (places.astype(np.float64) + 0.5) / constants.image_size
+    angles = 2 * np.pi * ((2 * unit - 1) @ constants.posmat.astype(np.float64))
     encoding = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
     embedded = encoding + constants.point_embed[np.maximum(kinds, 0)]
     tokens = np.where((kinds == PADDING)[:, None], constants.not_a_point, embedded)

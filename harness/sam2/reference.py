@@ -5,6 +5,7 @@ The yardstick for the converted models. This module imports torch. Import it laz
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,14 @@ FEATURES = ("image_embeddings", "feat_s1", "feat_s0")
 
 def references(
     model: Sam2Model, photo: Photo, taps: Sequence[dict[str, Any]], variant: DecoderVariant = CARD
-) -> dict[str, NDArray[np.float32]]:
-    """Everything by name, float32. The three of `FEATURES`, and for tap number i (as `Tap.to_json` has it) `prompt.i`
-    [1, tokens, C], `masks.i` [1, 3, h, w] and `scores.i` [1, 3]: from `Sam2Model`, with points scaled as its processor
-    does. The same with `eager.` before it: from the rewritten modules, encoder to decoder, in torch."""
+) -> dict[str, NDArray[np.floating]]:
+    """Everything by name, float32 unless said otherwise. The three of `FEATURES`, and for tap number i (as
+    `Tap.to_json` has it) `prompt.i` [1, tokens, C] in float64 (see `exact_prompt`), `masks.i` [1, 3, h, w] and
+    `scores.i` [1, 3]: from `Sam2Model`, with points scaled as its processor does. The same with `eager.` before it:
+    from the rewritten modules, encoder to decoder, in torch."""
     size = image_side(model)
     pixels = torch.from_numpy(preprocess(photo, size))
-    found: dict[str, NDArray[np.float32]] = dict(image_features(model, photo))
+    found: dict[str, NDArray[np.floating]] = dict(image_features(model, photo))
     constants = prompt_constants(model)
     with torch.inference_mode():
         eager = build_encoder(model)(pixels)
@@ -44,10 +46,7 @@ def references(
             tap = Tap.from_json(told)
             asked = upstream_prompt(tap, photo.shape, size)
             whole = model(image_embeddings=embeddings, **asked)
-            prompt = model.get_prompt_embeddings(
-                asked.get("input_points"), asked.get("input_labels"), asked.get("input_boxes")
-            )[0]
-            found[f"prompt.{number}"] = prompt[:, 0].numpy()
+            found[f"prompt.{number}"] = exact_prompt(model, asked)
             found[f"masks.{number}"] = whole.pred_masks[:, 0].numpy()
             found[f"scores.{number}"] = whole.iou_scores[:, 0].numpy()
             sparse = tap.encode(photo.shape, constants)
@@ -68,3 +67,18 @@ def upstream_prompt(tap: Tap, photo_shape: tuple[int, ...], size: int) -> dict[s
     if tap.box is not None:
         asked["input_boxes"] = (torch.tensor(tap.box).reshape(2, 2) * scale).reshape(1, 1, 4)
     return asked
+
+
+def exact_prompt(model: Sam2Model, asked: dict[str, Any]) -> NDArray[np.float64]:
+    """The sparse prompt [1, tokens, C] that `Sam2Model` makes of `upstream_prompt`'s arguments, but in float64.
+
+    In float32, upstream's result has several roundings of an angle of many radians, which differ from CPU to CPU.
+    """
+    encoder = copy.deepcopy(model.prompt_encoder).double()
+    points, boxes = (
+        None if given is None else given.double() for given in map(asked.get, ("input_points", "input_boxes"))
+    )
+    with torch.no_grad():
+        sparse, _ = encoder(points, asked.get("input_labels"), boxes, None)
+    prompt: NDArray[np.float64] = sparse[:, 0].numpy()
+    return prompt

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.errors import UsageError
-from harness.sam2.prompt import PromptConstants, encode_points
+from harness.sam2.prompt import PADDING, PromptConstants, encode_points
+from tests.sam2.prompt_rounding import one_rounding, upstream_rounding
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -24,19 +25,23 @@ def constants(full_decoder_model: Sam2Model) -> PromptConstants:
     return prompt_constants(full_decoder_model)
 
 
-def upstream(model: Sam2Model, *, points: Any = None, labels: Any = None, box: Any = None) -> NDArray[np.float32]:
-    """transformers' sparse embedding of one prompt, [1, N, 256]."""
+def upstream(
+    model: Sam2Model, *, points: Any = None, labels: Any = None, box: Any = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """transformers' sparse embedding of one prompt, [1, N, 256], and what its formula gives in float64."""
     import torch
 
+    from harness.sam2.reference import exact_prompt
+
+    asked: dict[str, Any] = {}
+    if points is not None:
+        asked["input_points"] = torch.tensor(points, dtype=torch.float32)[None, None]
+        asked["input_labels"] = torch.tensor(labels)[None, None]
+    if box is not None:
+        asked["input_boxes"] = torch.tensor(box, dtype=torch.float32)[None, None]
     with torch.no_grad():
-        sparse, _ = model.prompt_encoder(
-            input_points=None if points is None else torch.tensor(points, dtype=torch.float32)[None, None],
-            input_labels=None if labels is None else torch.tensor(labels)[None, None],
-            input_boxes=None if box is None else torch.tensor(box, dtype=torch.float32)[None, None],
-            input_masks=None,
-        )
-    result: NDArray[np.float32] = sparse[0].numpy()
-    return result
+        sparse = model.get_prompt_embeddings(**asked)[0]
+    return sparse[0].numpy(), exact_prompt(model, asked)
 
 
 def test_the_constants_have_the_published_shapes(constants: PromptConstants) -> None:
@@ -53,7 +58,7 @@ def test_a_single_click_follows_the_published_formula(constants: PromptConstants
     token = np.concatenate([np.sin(angles), np.cos(angles)]) + constants.point_embed[1]
     assert got.shape == (1, 2, 256)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got[0, 0], token, rtol=0, atol=1e-5)
+    assert (np.abs(got[0, 0] - token) <= one_rounding(token)).all()
     np.testing.assert_array_equal(got[0, 1], constants.not_a_point)
 
 
@@ -63,22 +68,28 @@ def test_positive_negative_and_padding_points_are_encoded_as_upstream(
     rng = np.random.default_rng(3)
     for _ in range(20):
         points, labels = rng.uniform(0, 1024, (6, 2)), rng.integers(-1, 2, 6)
-        wanted = upstream(full_decoder_model, points=points, labels=labels)
+        wanted, exact = upstream(full_decoder_model, points=points, labels=labels)
         got = encode_points(points, labels.tolist(), constants)
         assert got.shape == wanted.shape == (1, 7, 256)
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
+        assert (np.abs(got - exact) <= one_rounding(exact)).all()
+        bound = upstream_rounding([*points, (0, 0)], [*labels, PADDING], constants, exact[0])
+        assert (np.abs(wanted[0] - exact[0]) <= bound).all()
 
 
 def test_the_label_changes_the_token(constants: PromptConstants) -> None:
     positive, negative = (encode_points([(10, 20)], [label], constants) for label in (1, 0))
-    wanted = constants.point_embed[1] - constants.point_embed[0]
-    np.testing.assert_allclose((positive - negative)[0, 0], wanted, rtol=0, atol=1e-6)
+    wanted = constants.point_embed[1].astype(np.float64) - constants.point_embed[0]
+    bound = one_rounding(positive[0, 0].astype(np.float64)) + one_rounding(negative[0, 0].astype(np.float64))
+    assert (np.abs(positive[0, 0].astype(np.float64) - negative[0, 0] - wanted) <= bound).all()
 
 
 def test_a_box_is_its_two_corners(full_decoder_model: Sam2Model, constants: PromptConstants) -> None:
-    wanted = upstream(full_decoder_model, box=[100.0, 200.0, 640.5, 900.0])
-    got = encode_points([(100.0, 200.0), (640.5, 900.0)], [2, 3], constants)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
+    wanted, exact = upstream(full_decoder_model, box=[100.0, 200.0, 640.5, 900.0])
+    points, labels = [(100.0, 200.0), (640.5, 900.0)], [2, 3]
+    got = encode_points(points, labels, constants)
+    assert (np.abs(got - exact) <= one_rounding(exact)).all()
+    bound = upstream_rounding([*points, (0, 0)], [*labels, PADDING], constants, exact[0])
+    assert (np.abs(wanted[0] - exact[0]) <= bound).all()
 
 
 @pytest.mark.parametrize(

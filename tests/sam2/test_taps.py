@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from harness.errors import UsageError
-from harness.sam2.prompt import PromptConstants
-from harness.sam2.reference import upstream_prompt
+from harness.sam2.prompt import PADDING, PromptConstants
+from harness.sam2.reference import exact_prompt, upstream_prompt
 from harness.sam2.taps import Tap
 from harness.sam2.weights import prompt_constants
+from tests.sam2.prompt_rounding import one_rounding, upstream_rounding
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -39,8 +40,11 @@ def test_a_tap_is_encoded_as_upstream_does(small_model: Sam2Model, constants: Pr
     )[0]
     got = tap.encode(SHAPE, constants)
     assert got.shape == (1, tap.tokens, 64)
-    # Of four rows or more, torch's product is fused, so that angles differ in their last bit.
-    assert np.abs(got - wanted[:, 0].numpy()).max() <= (3.7e-7 if tap.tokens <= 3 else 2e-6)
+    exact = exact_prompt(small_model, asked)
+    assert (np.abs(got - exact) <= one_rounding(exact)).all()
+    points, labels = tap.labelled(SHAPE, 128)
+    bound = upstream_rounding([*points, (0, 0)], [*labels, PADDING], constants, exact[0])
+    assert (np.abs(wanted[0, 0].numpy() - exact[0]) <= bound).all()
 
 
 @pytest.mark.parametrize("tap", TAPS, ids=str)
