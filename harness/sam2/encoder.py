@@ -184,7 +184,8 @@ class ImageEncoder(nn.Module):
             self.patches = trunk.patch_embed.projection
             side = image_side(model)
             with torch.no_grad():
-                hw = self.patches(torch.zeros(1, 3, side, side)).shape[2:]
+                blank = torch.zeros(1, 3, side, side, dtype=self.patches.weight.dtype)
+                hw = self.patches(blank).shape[2:]
                 self.register_buffer("positions", trunk._get_pos_embed(tuple(hw)).detach().contiguous())
             # The pyramid's convolutions are listed from the deepest level up.
             self.lateral1 = folded(neck.convs[2], decoder.conv_s1)
@@ -228,8 +229,8 @@ def folded(first: nn.Conv2d, second: nn.Conv2d | None = None, offset: Tensor | N
     if offset is not None:
         bias = bias + offset.double()
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-    conv.weight = nn.Parameter(weight.float()[:, :, None, None])
-    conv.bias = nn.Parameter(bias.float())
+    conv.weight = nn.Parameter(weight.to(first.weight.dtype)[:, :, None, None])
+    conv.bias = nn.Parameter(bias.to(first.weight.dtype))
     return conv
 
 

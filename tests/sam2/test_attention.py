@@ -5,30 +5,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from harness.sam2.attention import HeadAttention, head_attention
 from harness.sam2.contract import VARIANTS, DecoderVariant
+from tests.sam2.identities import EQUAL, difference, doubled, drawn
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def difference(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, relative to the largest wanted value."""
-    assert got.shape == wanted.shape
-    return float((got - wanted).abs().max() / wanted.abs().max())
 
 
 @pytest.mark.parametrize("piece", [None, 64, 16, 1])
 def test_head_attention_is_scaled_dot_product_attention(piece: int | None) -> None:
     query, key, value = drawn(8, 9, 16), drawn(8, 64, 16, seed=1), drawn(8, 64, 16, seed=2)
     wanted = F.scaled_dot_product_attention(query, key, value, scale=0.25)
-    assert difference(head_attention(query, key, value, 0.25, piece), wanted) < 1e-6
+    assert difference(head_attention(query, key, value, 0.25, piece), wanted) < EQUAL
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.layernorm == "safe"], ids=str)
@@ -37,9 +27,9 @@ def test_head_attention_is_scaled_dot_product_attention(piece: int | None) -> No
 def test_each_attention_is_upstreams(
     small_model: Sam2Model, name: str, variant: DecoderVariant, over_image: bool
 ) -> None:
-    decoder: Any = small_model.mask_decoder
+    decoder: Any = doubled(small_model).mask_decoder
     source = getattr(decoder.transformer.layers[1], name)
     query, key, value = drawn(1, 8, 64), drawn(1, 64, 64, seed=1), drawn(1, 64, 64, seed=2)
     with torch.no_grad():
         wanted = source(query=query[None], key=key[None], value=value[None])[0][0]
-        assert difference(HeadAttention(source, variant, over_image)(query, key, value), wanted) < 1e-6
+        assert difference(HeadAttention(source, variant, over_image)(query, key, value), wanted) < EQUAL

@@ -17,19 +17,10 @@ from harness.sam2.decoder import (
     zero_stuff,
 )
 from harness.sam2.norm import PlainLayerNorm, SafeLayerNorm
+from tests.sam2.identities import EQUAL, difference, doubled, drawn
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def difference(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, relative to the largest wanted value."""
-    assert got.shape == wanted.shape
-    return float((got - wanted).abs().max() / wanted.abs().max())
 
 
 def upstream(model: Sam2Model, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -48,6 +39,10 @@ def upstream(model: Sam2Model, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tens
     return masks[:, 0], scores[:, 0]
 
 
+def exact_inputs(model: Sam2Model) -> tuple[Tensor, ...]:
+    return tuple(tensor.double() for tensor in sample_inputs(model))
+
+
 class Half(nn.Module):
     """A LayerNorm run as a device with fp16 storage would: every result rounded to fp16."""
 
@@ -62,16 +57,16 @@ class Half(nn.Module):
 
 def test_zero_stuffing_keeps_the_values_at_even_places_and_zeros_the_rest() -> None:
     x = drawn(1, 3, 4, 5)
-    wanted = torch.zeros(1, 3, 8, 10)
+    wanted = torch.zeros(1, 3, 8, 10, dtype=x.dtype)
     wanted[:, :, ::2, ::2] = x
     assert torch.equal(zero_stuff(x), wanted)
 
 
 def test_the_upsampling_convolution_is_the_transposed_convolution() -> None:
-    source = nn.ConvTranspose2d(6, 4, kernel_size=2, stride=2)
+    source = nn.ConvTranspose2d(6, 4, kernel_size=2, stride=2).double()
     x = drawn(1, 6, 5, 7)
     with torch.no_grad():
-        assert difference(UpsampleConv(source)(x), source(x)) < 1e-6
+        assert difference(UpsampleConv(source)(x), source(x)) < EQUAL
 
 
 @pytest.mark.parametrize(
@@ -92,7 +87,7 @@ def test_a_transposed_convolution_of_another_kind_is_refused(source: nn.ConvTran
 def test_mask_logits_are_each_tokens_weighted_sum_of_the_features(compensated: bool) -> None:
     hyper, upscaled = drawn(1, 4, 8), drawn(1, 8, 6, 5, seed=1)
     wanted = torch.einsum("bmc,bchw->bmhw", hyper, upscaled)
-    assert difference(mask_logits(hyper, upscaled, compensated), wanted) < 1e-6
+    assert difference(mask_logits(hyper, upscaled, compensated), wanted) < EQUAL
 
 
 @pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
@@ -100,27 +95,28 @@ def test_mask_logits_are_each_tokens_weighted_sum_of_the_features(compensated: b
 def test_both_layer_norms_are_torchs_at_every_scale(
     kind: type[SafeLayerNorm] | type[PlainLayerNorm], scale: float
 ) -> None:
-    source = nn.LayerNorm(64)
+    source = nn.LayerNorm(64).double()
     with torch.no_grad():
         source.weight.copy_(drawn(64, seed=1))
         source.bias.copy_(drawn(64, seed=2))
         x = scale * drawn(5, 64) + 3 * scale
-        assert difference(kind(source)(x), source(x)) < 1e-5
+        assert difference(kind(source)(x), source(x)) < EQUAL
 
 
 @pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
 def test_a_constant_input_gives_the_offset(kind: type[SafeLayerNorm] | type[PlainLayerNorm]) -> None:
-    source = nn.LayerNorm(64)
+    source = nn.LayerNorm(64).double()
     with torch.no_grad():
         source.bias.copy_(drawn(64))
-        assert torch.equal(kind(source)(torch.full((1, 64), 5.0)), source.bias[None])
+        assert torch.equal(kind(source)(torch.full((1, 64), 5.0, dtype=torch.float64)), source.bias[None])
 
 
 def test_in_fp16_the_safe_layer_norm_is_right_where_the_plain_one_overflows() -> None:
-    x = 2000 * drawn(4, 64)
+    x = (2000 * drawn(4, 64)).float()
     wanted = nn.LayerNorm(64)(x)
     with torch.no_grad():
-        assert difference(Half(SafeLayerNorm(nn.LayerNorm(64)))(x), wanted) < 2e-3
+        # Ten roundings to float16 at most, each by 2^-11 of a value no larger than the result.
+        assert difference(Half(SafeLayerNorm(nn.LayerNorm(64)))(x), wanted) < 10 * 2.0**-11
         assert difference(Half(PlainLayerNorm(nn.LayerNorm(64)))(x), wanted) > 0.9
 
 
@@ -134,31 +130,31 @@ def test_the_image_positions_and_the_dense_prompt_are_baked_in(small_model: Sam2
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: DecoderVariant) -> None:
-    inputs = sample_inputs(small_model)
-    masks, scores = upstream(small_model, inputs)
-    got = build_decoder(small_model, variant)(*inputs)
+    model, inputs = doubled(small_model), exact_inputs(small_model)
+    masks, scores = upstream(model, inputs)
+    got = build_decoder(model, variant)(*inputs)
     assert got[0].shape == (1, 3, 32, 32)
     assert got[1].shape == (1, 3)
-    assert difference(got[0], masks) < 1e-5
-    assert difference(got[1], scores) < 1e-5
+    assert difference(got[0], masks) < EQUAL
+    assert difference(got[1], scores) < EQUAL
 
 
 @pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED], ids=str)
 def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
-    inputs = sample_inputs(full_decoder_model)
+    model, inputs = doubled(full_decoder_model), exact_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
     assert shapes == [[1, 256, 64, 64], [1, 2, 256], [1, 64, 128, 128], [1, 32, 256, 256]]
-    masks, scores = upstream(full_decoder_model, inputs)
-    got = build_decoder(full_decoder_model, variant)(*inputs)
+    masks, scores = upstream(model, inputs)
+    got = build_decoder(model, variant)(*inputs)
     assert got[0].shape == (1, 3, 256, 256)
-    assert difference(got[0], masks) < 1e-5
-    assert difference(got[1], scores) < 1e-5
+    assert difference(got[0], masks) < EQUAL
+    assert difference(got[1], scores) < EQUAL
 
 
 def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
-    embeddings, _, feat_s1, feat_s0 = sample_inputs(small_model)
-    inputs = (embeddings, drawn(1, 5, 64), feat_s1, feat_s0)
-    assert difference(build_decoder(small_model)(*inputs)[0], upstream(small_model, inputs)[0]) < 1e-5
+    embeddings, _, feat_s1, feat_s0 = exact_inputs(small_model)
+    model, inputs = doubled(small_model), (embeddings, drawn(1, 5, 64), feat_s1, feat_s0)
+    assert difference(build_decoder(model)(*inputs)[0], upstream(model, inputs)[0]) < EQUAL
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
