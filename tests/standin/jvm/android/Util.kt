@@ -13,6 +13,8 @@ object Log {
 
     fun e(tag: String, message: String): Int = line('E', tag, message)
 
+    // Thread.threadId(), which replaces it, is not in Java 17.
+    @Suppress("DEPRECATION")
     private fun line(level: Char, tag: String, message: String): Int {
         val now = LocalDateTime.now().format(time)
         val (process, thread) = listOf(ProcessHandle.current().pid(), Thread.currentThread().id)
