@@ -16,6 +16,7 @@ from harness.sam2.contract import (
     CARD,
     RECOMMENDED,
     AttentionRank,
+    BatchAxis,
     DecoderVariant,
     LayerNormKind,
     Reductions,
@@ -35,6 +36,9 @@ AttentionOption = Annotated[AttentionRank, typer.Option("--attention", help="Hea
 ReductionsOption = Annotated[
     Reductions, typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces added with one rounding.")
 ]
+BatchOption = Annotated[
+    BatchAxis, typer.Option("--batch", help="Whether tokens and pixels, and constants, keep a leading 1.")
+]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
 
 
@@ -49,12 +53,13 @@ def convert(
     reductions: ReductionsOption = CARD.reductions,
     layernorm: LayerNormOption = CARD.layernorm,
     attention: AttentionOption = CARD.attention,
+    batch: BatchOption = CARD.batch,
     storage: StorageOption = "float32",
     seed: SeedOption = 0,
 ) -> None:
     """Convert the mask decoder, as published unless told otherwise, and encode the sample portrait with a tap on the
     face as its inputs."""
-    variant = DecoderVariant(layernorm, attention, reductions)
+    variant = DecoderVariant(layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         made = demo.convert(folder, weights, variant, storage, seed, progress)
     terminal.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
@@ -75,6 +80,7 @@ def click(
     reductions: ReductionsOption = RECOMMENDED.reductions,
     layernorm: LayerNormOption = RECOMMENDED.layernorm,
     attention: AttentionOption = RECOMMENDED.attention,
+    batch: BatchOption = RECOMMENDED.batch,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
@@ -93,7 +99,7 @@ def click(
         taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
     else:
         taps = [Tap.at(x, y) for x, y in points]
-    variant = DecoderVariant(layernorm, attention, reductions)
+    variant = DecoderVariant(layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         found = run(
             photo,
@@ -143,6 +149,7 @@ def accuracy(
     reductions: ReductionsOption = RECOMMENDED.reductions,
     layernorm: LayerNormOption = RECOMMENDED.layernorm,
     attention: AttentionOption = RECOMMENDED.attention,
+    batch: BatchOption = RECOMMENDED.batch,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -152,7 +159,7 @@ def accuracy(
     from harness.sam2.accuracy import decoder_accuracy
     from harness.sam2.show import show_accuracy
 
-    variant = DecoderVariant(layernorm, attention, reductions)
+    variant = DecoderVariant(layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         found = decoder_accuracy(
             device,
@@ -175,6 +182,7 @@ def fidelity(
     reductions: ReductionsOption = CARD.reductions,
     layernorm: LayerNormOption = CARD.layernorm,
     attention: AttentionOption = CARD.attention,
+    batch: BatchOption = CARD.batch,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -185,7 +193,7 @@ def fidelity(
     from harness.sam2.fidelity import fidelity as run
     from harness.sam2.show import show_fidelity
 
-    variant = DecoderVariant(layernorm, attention, reductions)
+    variant = DecoderVariant(layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         found = run(cache_dir=_models(), source=weights, seed=seed, variant=variant, timeout=timeout, progress=progress)
     if as_json:

@@ -43,14 +43,15 @@ class HeadAttention(nn.Module):
         self.reductions: Reductions = variant.reductions if over_image else "whole"
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.reshape(tokens.shape[1], self.heads, -1).permute(1, 0, 2)
+        return tokens.reshape(tokens.shape[-2], self.heads, -1).permute(1, 0, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, residual: Tensor | None = None) -> Tensor:
-        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]; `residual` [1, N, C] is added to it."""
+        """[1, N, C] queries on [1, M, C] keys and values, to [1, N, C]; `residual` [1, N, C] is added to it. All may do
+        without the leading 1."""
         q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(key)), self._split(self.v_proj(value))
         attend = _rank4_attention if self.rank4 else head_attention
-        attended = attend(q, k, v, self.scaling, *self._way_to_sum(key.shape[1], q.numel()))
-        merged = attended.permute(1, 0, 2).reshape(1, query.shape[1], -1)
+        attended = attend(q, k, v, self.scaling, *self._way_to_sum(key.shape[-2], q.numel()))
+        merged = attended.permute(1, 0, 2).reshape(*query.shape[:-1], -1)
         result: Tensor = self.o_proj(merged) if residual is None else added(self.o_proj, merged, residual)
         return result
 

@@ -44,6 +44,10 @@ Reductions = Literal["whole", "split", "compensated"]
 """`LongSums`, and for the decoder compensated: shorter pieces, added as if with one rounding where SUM adds in float32;
 small linear layers have weights of two float16 numbers."""
 
+BatchAxis = Literal["kept", "dropped"]
+"""kept: tokens [1, T, C] and pixels [1, P, C], with constants that have the leading 1 too. dropped: [T, C] and [P, C], the
+image's constants baked for each position, [P, C]."""
+
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
 
@@ -58,19 +62,21 @@ class DecoderVariant:
     layernorm: LayerNormKind = "safe"
     attention: AttentionRank = "rank3"
     reductions: Reductions = "whole"
+    batch: BatchAxis = "kept"
 
     def __post_init__(self) -> None:
         for what, word, choices in (
             ("LayerNorm", self.layernorm, ("safe", "plain")),
             ("attention", self.attention, ("rank3", "rank4")),
             ("way to sum", self.reductions, ("whole", "split", "compensated")),
+            ("batch dimension", self.batch, ("kept", "dropped")),
         ):
             if word not in choices:
                 known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
                 raise UsageError(f"There is no {word!r} {what}.", f"Choose {known}.")
 
     def __str__(self) -> str:
-        return f"{self.layernorm}-{self.attention}-{self.reductions}"
+        return f"{self.layernorm}-{self.attention}-{self.reductions}{'-dropped' if self.batch == 'dropped' else ''}"
 
 
 CARD = DecoderVariant()
@@ -83,7 +89,8 @@ RECOMMENDED = DecoderVariant(reductions="compensated")
 """The way that is right in float16 where SUM adds in float32, as on GPUs; docs/sam2.md has the measurements."""
 
 VARIANTS = tuple(
-    DecoderVariant(layernorm, attention, reductions)
+    DecoderVariant(layernorm, attention, reductions, batch)
+    for batch in ("kept", "dropped")
     for reductions in ("whole", "split", "compensated")
     for attention in ("rank3", "rank4")
     for layernorm in ("safe", "plain")

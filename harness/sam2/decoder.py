@@ -83,14 +83,15 @@ class UpsampleConv(nn.Module):
 
 
 def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False) -> Tensor:
-    """Each mask token's weights [1, M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
+    """Each mask token's weights [1, M, C] or [M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
     _, channels, height, width = upscaled.shape
-    masks, places = hyper.shape[1], height * width
+    masks, places = hyper.shape[-2], height * width
     features = upscaled.reshape(channels, places)
     if compensated:
         count = channels // shortest_piece(channels, masks * places)
         return compensated_sum(products(hyper, features, count)).reshape(1, masks, height, width)
-    return torch.bmm(hyper, features[None]).reshape(1, masks, height, width)
+    weights = hyper if hyper.dim() == 3 else hyper[None]
+    return torch.bmm(weights, features[None]).reshape(1, masks, height, width)
 
 
 def feed_forward(layers: Any, x: Tensor, residual: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ def feed_forward(layers: Any, x: Tensor, residual: Tensor) -> Tensor:
 
 
 class TwoWayBlock(nn.Module):
-    """Upstream's `Sam2TwoWayAttentionBlock` on [1, T, C] tokens and [1, P, C] pixels."""
+    """Upstream's `Sam2TwoWayAttentionBlock` on [1, T, C] tokens and [1, P, C] pixels, or both without the leading 1."""
 
     def __init__(self, source: Any, variant: DecoderVariant) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ class TwoWayBlock(nn.Module):
         self.skip_first_layer_pe = bool(source.skip_first_layer_pe)
 
     def forward(self, tokens: Tensor, pixels: Tensor, token_pe: Tensor, pixel_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """[1, T, C] tokens and [1, P, C] pixels, each with its positional encoding, to the new ones."""
+        """Tokens and pixels, each with its positional encoding, to the new ones."""
         if self.skip_first_layer_pe:
             tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
         else:
@@ -143,10 +144,18 @@ class MaskDecoder(nn.Module):
         super().__init__()
         source: Any = model.mask_decoder
         tokens = torch.cat([source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight])
-        self.register_buffer("output_tokens", tokens.detach().unsqueeze(0))
-        positions = model.get_image_wide_positional_embeddings().detach()
-        self.register_buffer("image_positions", positions.flatten(2).transpose(1, 2).contiguous())
-        self.register_buffer("dense_prompt", model.prompt_encoder.no_mask_embed.weight.detach().clone())
+        positions = model.get_image_wide_positional_embeddings().detach().flatten(2).transpose(1, 2)
+        prompt = model.prompt_encoder.no_mask_embed.weight.detach()
+        self.dropped = variant.batch == "dropped"
+        if self.dropped:
+            self.register_buffer("output_tokens", tokens.detach())
+            self.register_buffer("image_positions", positions[0].contiguous())
+            # One column for each position: added before the transposition, as it is when baked into the embedding.
+            self.register_buffer("dense_prompt", prompt.T.expand(-1, positions.shape[1]).contiguous())
+        else:
+            self.register_buffer("output_tokens", tokens.detach().unsqueeze(0))
+            self.register_buffer("image_positions", positions.contiguous())
+            self.register_buffer("dense_prompt", prompt.clone())
         self.blocks = nn.ModuleList([TwoWayBlock(layer, variant) for layer in source.transformer.layers])
         self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant, over_image=True)
         self.compensated = variant.reductions == "compensated"
@@ -171,20 +180,30 @@ class MaskDecoder(nn.Module):
         """The output tokens [1, T, C] (object score, IoU, masks, prompt), all mask logits [1, M, H, W] and all IoU
         scores [1, M]; mask 0 is the one for asking a single mask."""
         _, channels, height, width = image_embeddings.shape
-        token_pe = torch.cat([self.output_tokens, sparse_prompt], dim=1)
+        token_pe = torch.cat([self.output_tokens, sparse_prompt[0] if self.dropped else sparse_prompt], dim=-2)
         tokens = token_pe
-        pixels = image_embeddings.reshape(1, channels, height * width).transpose(1, 2) + self.dense_prompt
+        pixels = self._pixels(image_embeddings)
         for block in self.blocks:
             tokens, pixels = block(tokens, pixels, token_pe, self.image_positions)
         attended = self.final_attention(tokens + token_pe, pixels + self.image_positions, pixels, tokens)
         tokens = self.final_norm(attended)
 
-        upscaled = self.upsample1(pixels.transpose(1, 2).reshape(1, channels, height, width)) + feat_s1
+        upscaled = self.upsample1(pixels.transpose(-2, -1).reshape(1, channels, height, width)) + feat_s1
         upscaled = self.activation(self.upsample_norm(upscaled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
         # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
-        hyper = torch.cat([mlp(tokens[:, 2 + i : 3 + i]) for i, mlp in enumerate(self.hypernetworks)], dim=1)
-        return tokens, mask_logits(hyper, upscaled, self.compensated), self.iou_head(tokens[:, 1])
+        hyper = torch.cat([mlp(tokens[..., 2 + i : 3 + i, :]) for i, mlp in enumerate(self.hypernetworks)], dim=-2)
+        logits = mask_logits(hyper, upscaled, self.compensated)
+        if self.dropped:
+            return tokens[None], logits, self.iou_head(tokens[1:2])
+        return tokens, logits, self.iou_head(tokens[:, 1])
+
+    def _pixels(self, image_embeddings: Tensor) -> Tensor:
+        """[1, C, H, W] to [1, H W, C], or to [H W, C], the "no mask" prompt added."""
+        _, channels, height, width = image_embeddings.shape
+        if self.dropped:
+            return (image_embeddings.reshape(channels, height * width) + self.dense_prompt).transpose(0, 1)
+        return image_embeddings.reshape(1, channels, height * width).transpose(1, 2) + self.dense_prompt
 
 
 def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module:

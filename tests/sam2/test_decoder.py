@@ -183,6 +183,7 @@ def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:
     [
         ({"layernorm": "fast"}, "There is no 'fast' LayerNorm. Choose 'safe' or 'plain'."),
         ({"attention": "rank5"}, "There is no 'rank5' attention. Choose 'rank3' or 'rank4'."),
+        ({"batch": "lost"}, "There is no 'lost' batch dimension. Choose 'kept' or 'dropped'."),
         ({"reductions": "long"}, "There is no 'long' way to sum. Choose 'whole', 'split' or 'compensated'."),
     ],
 )
@@ -192,6 +193,13 @@ def test_a_flag_that_does_not_exist_is_refused(flags: Any, message: str) -> None
     assert str(caught.value) == message
 
 
-def test_there_are_twelve_variants_and_the_cards_is_the_first() -> None:
-    assert VARIANTS[0] == CARD == DecoderVariant("safe", "rank3", "whole")
-    assert len({str(variant) for variant in VARIANTS}) == 12
+def test_there_are_twenty_four_variants_and_the_cards_is_the_first() -> None:
+    assert VARIANTS[0] == CARD == DecoderVariant("safe", "rank3", "whole", "kept")
+    assert len({str(variant) for variant in VARIANTS}) == 24
+
+
+def test_a_variant_is_named_by_its_words_and_keeping_the_batch_dimension_is_not_said() -> None:
+    assert [str(CARD), str(DecoderVariant("plain", "rank4", "split", "dropped"))] == [
+        "safe-rank3-whole",
+        "plain-rank4-split-dropped",
+    ]
