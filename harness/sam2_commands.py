@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,9 @@ from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.request_options import DeviceOption, JsonOption, OutOption, TimeoutOption
 from harness.sam2.contract import (
     CARD,
+    PRESETS,
     RECOMMENDED,
+    VARIANTS,
     AttentionRank,
     BatchAxis,
     DecoderVariant,
@@ -31,15 +34,42 @@ WeightsOption = Annotated[
     typer.Option("--weights", help="A folder, a Hugging Face name, or `random`; default what can be had."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For random weights.")]
-LayerNormOption = Annotated[LayerNormKind, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")]
-AttentionOption = Annotated[AttentionRank, typer.Option("--attention", help="Heads as batch, or a rank-4 tensor.")]
+LayerNormOption = Annotated[
+    LayerNormKind | None, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")
+]
+AttentionOption = Annotated[
+    AttentionRank | None, typer.Option("--attention", help="Heads as batch, or a rank-4 tensor.")
+]
 ReductionsOption = Annotated[
-    Reductions, typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces added with one rounding.")
+    Reductions | None,
+    typer.Option("--reductions", help="Long sums whole, in pieces, or in pieces added with one rounding."),
 ]
 BatchOption = Annotated[
-    BatchAxis, typer.Option("--batch", help="Whether tokens and pixels, and constants, keep a leading 1.")
+    BatchAxis | None,
+    typer.Option("--batch", help="Whether tokens, pixels and constants keep a leading 1."),
 ]
+VARIANT_HELP = f"How the decoder is written: {', '.join(PRESETS)}, or words as in `plain-rank4-split`."
+VariantOption = Annotated[str | None, typer.Option("--variant", metavar="NAME", help=VARIANT_HELP)]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
+
+
+def _variant(
+    default: DecoderVariant,
+    name: str | None,
+    layernorm: LayerNormKind | None,
+    attention: AttentionRank | None,
+    reductions: Reductions | None,
+    batch: BatchAxis | None,
+) -> DecoderVariant:
+    """The decoder that is named, else the command's default, with those words in place that are given."""
+    chosen = default if name is None else DecoderVariant.named(name)
+    return replace(
+        chosen,
+        layernorm=layernorm or chosen.layernorm,
+        attention=attention or chosen.attention,
+        reductions=reductions or chosen.reductions,
+        batch=batch or chosen.batch,
+    )
 
 
 def _models() -> Path:
@@ -50,18 +80,19 @@ def _models() -> Path:
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
     weights: WeightsOption = None,
-    reductions: ReductionsOption = CARD.reductions,
-    layernorm: LayerNormOption = CARD.layernorm,
-    attention: AttentionOption = CARD.attention,
-    batch: BatchOption = CARD.batch,
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
     storage: StorageOption = "float32",
     seed: SeedOption = 0,
 ) -> None:
     """Convert the mask decoder, as published unless told otherwise, and encode the sample portrait with a tap on the
     face as its inputs."""
-    variant = DecoderVariant(layernorm, attention, reductions, batch)
+    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
-        made = demo.convert(folder, weights, variant, storage, seed, progress)
+        made = demo.convert(folder, weights, chosen, storage, seed, progress)
     terminal.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
 
 
@@ -77,10 +108,11 @@ def click(
     encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
     decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
     device: DeviceOption = "host",
-    reductions: ReductionsOption = RECOMMENDED.reductions,
-    layernorm: LayerNormOption = RECOMMENDED.layernorm,
-    attention: AttentionOption = RECOMMENDED.attention,
-    batch: BatchOption = RECOMMENDED.batch,
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
@@ -99,7 +131,7 @@ def click(
         taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
     else:
         taps = [Tap.at(x, y) for x, y in points]
-    variant = DecoderVariant(layernorm, attention, reductions, batch)
+    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         found = run(
             photo,
@@ -111,7 +143,7 @@ def click(
             device=device,
             source=weights,
             seed=seed,
-            variant=variant,
+            variant=chosen,
             timeout=timeout,
             progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
         )
@@ -125,18 +157,34 @@ def click(
 @app.command()
 def ablate(
     device: DeviceOption = "host",
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help=f"{VARIANT_HELP} May be repeated.")
+    ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     out: OutOption = Path("results"),
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """All twelve ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency."""
+    """Ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency.
+
+    All twenty-four unless named; a software GPU takes one to two minutes for each, so most of an hour for all.
+    """
     from harness.sam2.ablate import ablate as run
     from harness.sam2.show import show_ablation
 
+    chosen = [DecoderVariant.named(name) for name in variant] if variant else VARIANTS
     with terminal.Stages() as progress:
-        found = run(device, cache_dir=_models(), out=out, source=weights, seed=seed, timeout=timeout, progress=progress)
+        found = run(
+            device,
+            cache_dir=_models(),
+            out=out,
+            source=weights,
+            seed=seed,
+            variants=chosen,
+            timeout=timeout,
+            progress=progress,
+        )
     if as_json:
         terminal.print_json(found.to_json())
     else:
@@ -146,10 +194,11 @@ def ablate(
 @app.command()
 def accuracy(
     device: DeviceOption = "host",
-    reductions: ReductionsOption = RECOMMENDED.reductions,
-    layernorm: LayerNormOption = RECOMMENDED.layernorm,
-    attention: AttentionOption = RECOMMENDED.attention,
-    batch: BatchOption = RECOMMENDED.batch,
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -159,14 +208,14 @@ def accuracy(
     from harness.sam2.accuracy import decoder_accuracy
     from harness.sam2.show import show_accuracy
 
-    variant = DecoderVariant(layernorm, attention, reductions, batch)
+    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         found = decoder_accuracy(
             device,
             cache_dir=_models(),
             source=weights,
             seed=seed,
-            variant=variant,
+            variant=chosen,
             timeout=timeout,
             progress=progress,
         )
@@ -179,10 +228,11 @@ def accuracy(
 
 @app.command()
 def fidelity(
-    reductions: ReductionsOption = CARD.reductions,
-    layernorm: LayerNormOption = CARD.layernorm,
-    attention: AttentionOption = CARD.attention,
-    batch: BatchOption = CARD.batch,
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -193,9 +243,9 @@ def fidelity(
     from harness.sam2.fidelity import fidelity as run
     from harness.sam2.show import show_fidelity
 
-    variant = DecoderVariant(layernorm, attention, reductions, batch)
+    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
-        found = run(cache_dir=_models(), source=weights, seed=seed, variant=variant, timeout=timeout, progress=progress)
+        found = run(cache_dir=_models(), source=weights, seed=seed, variant=chosen, timeout=timeout, progress=progress)
     if as_json:
         terminal.print_json(found.to_json())
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,7 @@ class Ablated:
     def to_json(self, card_millis: float) -> dict[str, Any]:
         """One entry of the ablation."""
         return {
-            "variant": {
-                "layernorm": self.variant.layernorm,
-                "attention": self.variant.attention,
-                "reductions": self.variant.reductions,
-            },
+            "variant": asdict(self.variant),
             "ops": self.ops,
             "residency": residency_json(self.residency),
             **{k: v for k, v in self.accuracy.to_json().items() if k not in ("scene", "fully_delegated")},

@@ -36,7 +36,16 @@ from harness.sam2.source import Source, resolve
 
 _PACKAGES = ("torch", "litert-torch", "transformers", "ai-edge-litert")
 _CODE = Path(__file__).parent
-_DECODER_CODE = ("attention.py", "contract.py", "decoder.py", "norm.py", "sums.py", "tflite.py", "weights.py")
+_DECODER_CODE = (
+    "attention.py",
+    "contract.py",
+    "decoder.py",
+    "norm.py",
+    "sums.py",
+    "tflite.py",
+    "upsample.py",
+    "weights.py",
+)
 _ENCODER_CODE = ("attention.py", "contract.py", "encoder.py", "norm.py", "sums.py", "tflite.py", "weights.py")
 _CONSTANTS_CODE = ("prompt.py", "weights.py")
 

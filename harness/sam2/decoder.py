@@ -3,7 +3,7 @@
 Seven rewrites, each exact in real arithmetic and each a small named piece:
 
 1. `attention.head_attention`: attention as 3-D batched products, [heads, N, d].
-2. `UpsampleConv`: a stride-2 ConvTranspose2d as zero-stuffing plus Conv2d; some phones refuse TRANSPOSE_CONV.
+2. `upsample`: a stride-2 ConvTranspose2d as zero-stuffing plus Conv2d.
 3. `mask_logits`: the mask head stays at rank 4 or less; upstream's [1, 1, 4, H, W] would be refused.
 4. `norm.SafeLayerNorm`: divides by the largest deviation before squaring, so nothing exceeds fp16's range.
 5. Constants: the image's positional encoding and the dense "no mask" prompt are buffers, not computations.
@@ -21,15 +21,13 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.sam2 import tflite
 from harness.sam2.attention import HeadAttention
-from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant, Reductions, WeightKind
+from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant, WeightKind
 from harness.sam2.norm import layer_norm
 from harness.sam2.sums import (
-    CONV_PIECE,
     CompensatedLinear,
     SplitLinear,
     added,
@@ -37,8 +35,8 @@ from harness.sam2.sums import (
     products,
     replace_linears,
     shortest_piece,
-    split_conv,
 )
+from harness.sam2.upsample import upsampler
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -47,51 +45,20 @@ MULTIMASK = slice(1, None)
 """The mask tokens of the multimask candidates; token 0 is for asking one mask only."""
 
 
-def zero_stuff(x: Tensor) -> Tensor:
-    """[1, C, H, W] to [1, C, 2H, 2W] with x at the even places and zeros elsewhere, by rank-4 PADs and
-    RESHAPEs alone."""
-    _, channels, height, width = x.shape
-    columns = F.pad(x.reshape(channels, height, width, 1), (0, 1)).reshape(channels, height, 1, 2 * width)
-    return F.pad(columns, (0, 0, 0, 1)).reshape(1, channels, 2 * height, 2 * width)
-
-
-class UpsampleConv(nn.Module):
-    """`ConvTranspose2d(kernel_size=2, stride=2)` as a convolution with the same sums.
-
-    A transposed convolution is a convolution of the zero-stuffed input with the kernel flipped and its
-    channels swapped.
-    """
-
-    def __init__(self, source: nn.ConvTranspose2d, reductions: Reductions = "whole") -> None:
-        super().__init__()
-        self.reductions = reductions
-        shape = (source.kernel_size, source.stride, source.padding, source.groups)
-        if shape != ((2, 2), (2, 2), (0, 0), 1):
-            raise ValueError(f"only kernel 2, stride 2, no padding and one group can be rewritten, not {source}")
-        self.weight = nn.Parameter(source.weight.detach().flip(2, 3).transpose(0, 1).contiguous())
-        self.bias = source.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[1, C, H, W] to [1, D, 2H, 2W]."""
-        # zero_stuff ends on a zero, so only the leading side still needs room for the kernel's overlap.
-        stuffed = F.pad(zero_stuff(x), (1, 0, 1, 0))
-        if self.reductions == "whole":
-            return F.conv2d(stuffed, self.weight, self.bias)
-        if self.reductions == "split":
-            return split_conv(stuffed, self.weight, self.bias)
-        return split_conv(stuffed, self.weight, self.bias, CONV_PIECE, compensated=True)
-
-
-def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False) -> Tensor:
-    """Each mask token's weights [1, M, C] or [M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
+def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False, flat: bool = False) -> Tensor:
+    """Each mask token's weights [1, M, C] or [M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]. A sum
+    that is not compensated is one product, of rank 2 where `flat` and else of rank 3."""
     _, channels, height, width = upscaled.shape
     masks, places = hyper.shape[-2], height * width
     features = upscaled.reshape(channels, places)
     if compensated:
         count = channels // shortest_piece(channels, masks * places)
         return compensated_sum(products(hyper, features, count)).reshape(1, masks, height, width)
-    weights = hyper if hyper.dim() == 3 else hyper[None]
-    return torch.bmm(weights, features[None]).reshape(1, masks, height, width)
+    if flat:
+        rows = hyper if hyper.dim() == 2 else hyper[0]
+        return torch.mm(rows, features).reshape(1, masks, height, width)
+    batch = hyper if hyper.dim() == 3 else hyper[None]
+    return torch.bmm(batch, features[None]).reshape(1, masks, height, width)
 
 
 def feed_forward(layers: Any, x: Tensor, residual: Tensor) -> Tensor:
@@ -143,25 +110,20 @@ class MaskDecoder(nn.Module):
     def __init__(self, model: Sam2Model, variant: DecoderVariant) -> None:
         super().__init__()
         source: Any = model.mask_decoder
-        tokens = torch.cat([source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight])
+        self.variant = variant
+        self.dropped = variant.batch == "dropped"
+        side = int(model.prompt_encoder.image_embedding_size[0])
+        tokens = torch.cat([source.obj_score_token.weight, source.iou_token.weight, source.mask_tokens.weight]).detach()
         positions = model.get_image_wide_positional_embeddings().detach().flatten(2).transpose(1, 2)
         prompt = model.prompt_encoder.no_mask_embed.weight.detach()
-        self.dropped = variant.batch == "dropped"
-        if self.dropped:
-            self.register_buffer("output_tokens", tokens.detach())
-            self.register_buffer("image_positions", positions[0].contiguous())
-            # One column for each position: added before the transposition, as it is when baked into the embedding.
-            self.register_buffer("dense_prompt", prompt.T.expand(-1, positions.shape[1]).contiguous())
-        else:
-            self.register_buffer("output_tokens", tokens.detach().unsqueeze(0))
-            self.register_buffer("image_positions", positions.contiguous())
-            self.register_buffer("dense_prompt", prompt.clone())
+        self.register_buffer("output_tokens", tokens if self.dropped else tokens[None])
+        self.register_buffer("image_positions", (positions[0] if self.dropped else positions).contiguous())
+        self.register_buffer("dense_prompt", _baked_prompt(prompt, variant, side))
         self.blocks = nn.ModuleList([TwoWayBlock(layer, variant) for layer in source.transformer.layers])
         self.final_attention = HeadAttention(source.transformer.final_attn_token_to_image, variant, over_image=True)
-        self.compensated = variant.reductions == "compensated"
         self.final_norm = layer_norm(source.transformer.layer_norm_final_attn, variant.layernorm)
-        self.upsample1 = UpsampleConv(source.upscale_conv1, variant.reductions)
-        self.upsample2 = UpsampleConv(source.upscale_conv2, variant.reductions)
+        self.upsample1 = upsampler(source.upscale_conv1, variant.upsampler, variant.reductions, side)
+        self.upsample2 = upsampler(source.upscale_conv2, variant.upsampler, variant.reductions, 2 * side)
         self.upsample_norm = layer_norm(source.upscale_layer_norm, variant.layernorm)
         self.activation = nn.GELU()
         self.hypernetworks = source.output_hypernetworks_mlps
@@ -193,17 +155,33 @@ class MaskDecoder(nn.Module):
         upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
         # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
         hyper = torch.cat([mlp(tokens[..., 2 + i : 3 + i, :]) for i, mlp in enumerate(self.hypernetworks)], dim=-2)
-        logits = mask_logits(hyper, upscaled, self.compensated)
+        compensated, flat = self.variant.reductions == "compensated", self.variant.mask_head == "flat"
+        logits = mask_logits(hyper, upscaled, compensated, flat)
         if self.dropped:
             return tokens[None], logits, self.iou_head(tokens[1:2])
         return tokens, logits, self.iou_head(tokens[:, 1])
 
     def _pixels(self, image_embeddings: Tensor) -> Tensor:
         """[1, C, H, W] to [1, H W, C], or to [H W, C], the "no mask" prompt added."""
-        _, channels, height, width = image_embeddings.shape
+        if self.variant.prompt == "image":
+            return self._columns(image_embeddings + self.dense_prompt).transpose(-2, -1)
         if self.dropped:
-            return (image_embeddings.reshape(channels, height * width) + self.dense_prompt).transpose(0, 1)
-        return image_embeddings.reshape(1, channels, height * width).transpose(1, 2) + self.dense_prompt
+            return (self._columns(image_embeddings) + self.dense_prompt).transpose(-2, -1)
+        return self._columns(image_embeddings).transpose(-2, -1) + self.dense_prompt
+
+    def _columns(self, image: Tensor) -> Tensor:
+        _, channels, height, width = image.shape
+        flat = (channels, height * width)
+        return image.reshape(flat if self.dropped else (1, *flat))
+
+
+def _baked_prompt(row: Tensor, variant: DecoderVariant, side: int) -> Tensor:
+    """The "no mask" prompt [1, C] as the variant adds it: to the image [1, C, side, side], to its pixels as columns
+    [C, side^2] where the batch dimension is dropped, and else to its pixels as the one row that it is."""
+    column = row.detach().T
+    if variant.prompt == "image":
+        return column[None, :, :, None].expand(1, -1, side, side).contiguous()
+    return column.expand(-1, side * side).contiguous() if variant.batch == "dropped" else row.clone()
 
 
 def build_decoder(model: Sam2Model, variant: DecoderVariant = CARD) -> nn.Module:

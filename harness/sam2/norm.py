@@ -1,4 +1,4 @@
-"""LayerNorm in elementary operations, two ways that are equal in real arithmetic. Shared by encoder and decoder.
+"""LayerNorm in elementary operations, three ways that are equal in real arithmetic. Shared by encoder and decoder.
 
 This module imports torch. Import it lazily.
 """
@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.sam2.contract import LayerNormKind
+
+SQUARED_AT = 1 / 32
+"""A `ScaledLayerNorm` squares deviations times this."""
 
 
 class SafeLayerNorm(nn.Module):
@@ -50,9 +53,28 @@ class PlainLayerNorm(nn.Module):
         return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
+class ScaledLayerNorm(PlainLayerNorm):
+    """The same with the deviations squared at 1/32 of their size and the variance multiplied by 32^2, as in the first
+    published decoder: the sum of squares stays in fp16's range for 32 times larger inputs, the variance does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], each last axis brought to mean 0 and deviation 1, then scaled and shifted."""
+        deviation = x - x.mean(dim=-1, keepdim=True)
+        small = deviation * SQUARED_AT
+        variance = (small * small).mean(dim=-1, keepdim=True) / SQUARED_AT**2
+        return deviation * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+_KINDS: dict[LayerNormKind, type[SafeLayerNorm] | type[PlainLayerNorm]] = {
+    "safe": SafeLayerNorm,
+    "plain": PlainLayerNorm,
+    "scaled": ScaledLayerNorm,
+}
+
+
 def layer_norm(source: nn.LayerNorm, kind: LayerNormKind) -> nn.Module:
     """The LayerNorm of the wanted kind with the weights of `source`."""
-    return SafeLayerNorm(source) if kind == "safe" else PlainLayerNorm(source)
+    return _KINDS[kind](source)
 
 
 class FusedLayerNorm(nn.Module):

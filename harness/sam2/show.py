@@ -18,7 +18,7 @@ RANDOM_NOTE = "[yellow]Random weights: the masks mean nothing; how far two runs 
 
 def ablation_table(found: Ablation) -> Table:
     """The ways of writing the decoder."""
-    table = Table("LayerNorm", "attention", "sums", box=None, header_style="dim", pad_edge=False)
+    table = Table("LayerNorm", "attention", "sums", "else", box=None, header_style="dim", pad_edge=False)
     for title in ("ops", "on GPU", "cosine", "mask IoU", "error / ideal", "worst op", "time / card's"):
         table.add_column(title, justify="right")
     table.add_column("culprits")
@@ -28,6 +28,7 @@ def ablation_table(found: Ablation) -> Table:
             row.variant.layernorm,
             row.variant.attention,
             row.variant.reductions,
+            ", ".join(row.variant.further) or "as the card",
             str(row.ops),
             "all" if row.residency.full else "part",
             f"{row.accuracy.cosine:.6f}",

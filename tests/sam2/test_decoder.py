@@ -10,13 +10,12 @@ from harness.errors import UsageError
 from harness.sam2.contract import CARD, RECOMMENDED, SPLIT, VARIANTS, DecoderVariant
 from harness.sam2.decoder import (
     MaskDecoder,
-    UpsampleConv,
     build_decoder,
     mask_logits,
     sample_inputs,
-    zero_stuff,
 )
 from harness.sam2.norm import PlainLayerNorm, SafeLayerNorm
+from harness.sam2.upsample import UpsampleConv, zero_stuff
 from tests.sam2.identities import EQUAL, difference, doubled, drawn
 
 if TYPE_CHECKING:

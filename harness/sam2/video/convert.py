@@ -29,6 +29,7 @@ CODE = (
     "norm.py",
     "sums.py",
     "tflite.py",
+    "upsample.py",
     "weights.py",
     "video/contract.py",
     "video/modules.py",
