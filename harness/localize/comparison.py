@@ -14,6 +14,7 @@ from harness.graph import surgery
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, judge_outputs, output_label, run_device, run_reference
 from harness.localize.result import OutputVerdict, residency_json
+from harness.localize.taps import Tapped
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare
 from harness.progress import SILENT, Progress
@@ -119,6 +120,16 @@ def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[st
             times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"
             return f"'{name}' ({times} what rounding explains)"
     return ""
+
+
+def outputs_under_taps(bench: Bench, case: Case, first: Comparison, tapped: Tapped) -> tuple[dict[str, Array], str]:
+    """The model's own outputs as the tapped run gave them, and which of them tapping changed, in a clause. None where
+    one was changed: then it is not the model's."""
+    for own in tapped.own_outputs:
+        changed = changed_output(bench, case, first, own)
+        if changed:
+            return {}, changed
+    return (tapped.own_outputs[-1] if tapped.own_outputs else {}), ""
 
 
 def _check_reference(bench: Bench, case: Case) -> None:

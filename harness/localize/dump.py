@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.localize.baseline import Case, label_of, output_label
-from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model
+from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.local_error import LocalError, plan
 from harness.localize.result import OpRecord
 from harness.localize.taps import DUMP_BUDGET, choose, read_copies
@@ -29,7 +29,8 @@ def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Compar
             values = store.get(output_label(port.name), "device")
             store.put(label_of(case.graph, port.tensor), "device", values, port.name)
     records = []
-    local = LocalError(bench.host, case, bench.run.tensors, comparison.beyond)
+    own, _ = outputs_under_taps(bench, case, comparison, tapped)
+    local = LocalError(bench.host, case, bench.run.tensors, comparison.beyond, own)
     for record in local.judge(readings, bench.progress.fraction):
         records.append(record)
         bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])

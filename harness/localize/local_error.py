@@ -6,8 +6,8 @@ op that merely passes on a wrong input is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,12 +63,15 @@ def plan(graph: Graph, read: frozenset[int]) -> list[Reading]:
 
 @dataclass(frozen=True)
 class LocalError:
-    """Re-runs ops of one case on the host. `beyond` lists the tensors whose exact values leave float16's range."""
+    """Re-runs ops of one case on the host. `beyond` lists the tensors whose exact values leave float16's range, `own`
+    has the model's own outputs as the run gave them whose intermediates were read: values of one run belong together,
+    and those of another compile may be rounded otherwise from the start."""
 
     host: Device
     case: Case
     store: TensorStore
     beyond: frozenset[int]
+    own: Mapping[str, Array] = field(default_factory=dict)
 
     def judge(
         self,
@@ -87,11 +90,23 @@ class LocalError:
             parts = self.islands(batch)
             exact, ideals = self.exact(parts, feeds), self.ideals(parts, feeds)
             for place, reading in enumerate(batch):
-                actual = self.store.get(reading.label, "device")
+                actual = self.actual(reading)
                 judgement = self.case.judge(actual, ideals[place], exact[place], factor=LOCAL_FACTOR)
                 yield self._record(reading, actual, judgement)
             done += len(batch)
             advance(done / len(readings))
+
+    def actual(self, reading: Reading) -> Array:
+        """The device's value of a reading."""
+        own = None if reading.from_output is None else self.own.get(reading.from_output)
+        return self.store.get(reading.label, "device") if own is None else own
+
+    def error(self, reading: Reading) -> Array:
+        """What the device made of a reading's own inputs, less what is exact for these."""
+        (exact,) = self.exact(self.islands([reading]), self.device_values([reading]))
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference: Array = self.actual(reading) - exact
+        return difference
 
     def exact(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[Array]:
         """The exact results of some readings' ops; `feeds` as :meth:`device_values` gives them."""

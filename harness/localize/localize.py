@@ -14,7 +14,7 @@ from dataclasses import replace
 from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.cause import cause_of, reduction_length
-from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, changed_output, compare_model
+from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
 from harness.localize.local_error import LocalError, Reading, plan
@@ -66,9 +66,12 @@ class _Localizer:
         tapped = self._tap(choose(self.graph, self.tap_budget))
         read = frozenset(tapped.read)
         readings = plan(self.graph, read)
-        local = LocalError(bench.host, case, self.store, first.beyond)
+        own, changed = outputs_under_taps(bench, case, first, tapped)
+        if changed:
+            self.notes.append(f"Tapping changed output {changed}.")
+        unchanged = not changed
+        local = LocalError(bench.host, case, self.store, first.beyond, own)
         records = self._judge(local, readings)
-        unchanged = self._outputs_unchanged(first, tapped)
         bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
         doubtful = self._not_proven(local, records, readings)
         look = look_again(bench.device, local, records, doubtful, readings, read, budget=self.tap_budget)
@@ -270,15 +273,6 @@ class _Localizer:
             self.bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
         self.bench.host.rest()
         return records
-
-    def _outputs_unchanged(self, first: Comparison, tapped: Tapped) -> bool:
-        """Own outputs under the taps within what the ideal device's rounding explains of the untouched model's."""
-        for own in tapped.own_outputs:
-            changed = changed_output(self.bench, self.case, first, own)
-            if changed:
-                self.notes.append(f"Tapping changed output {changed}.")
-                return False
-        return True
 
     def _convict(
         self, local: LocalError, look: SecondLook, first: Comparison, unchanged: bool

@@ -3,12 +3,18 @@
 One compile, or as many as the byte budget asks for, exposes each suspect's result and operands as outputs themselves (a
 *direct* tap, which the runtime treats differently from a copy), and reads through copies what lay hidden inside a
 suspect run of ops. A suspect is certified when both readings of everything its verdict rests on agree.
+
+Two compiles may fuse otherwise, and so round otherwise from the first op on. A sum that loses digits makes much of
+that, and what comes behind it differs by more than rounding. All values of one run belong together, though: where the
+op's error on the second run's own values is the same error again, the two readings agree on the op.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
@@ -19,10 +25,13 @@ from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.result import OpRecord
 from harness.localize.taps import TAP_BUDGET
 from harness.numerics.metrics import compare
-from harness.results import TensorStore
+from harness.results import Side, TensorStore
 
 # Two compiles may fuse differently, and then round differently: agreement is asked to this many roundings.
 AGREEMENT = 16
+# Two local errors are one fault where they differ by no more than this share of the smaller (RMS): then three quarters
+# of either's power is common to both, while unrelated errors differ by more than either.
+ONE_FAULT = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def look_again(
     budget: int = TAP_BUDGET,
 ) -> SecondLook:
     """Read suspects, which are some of the records, a second way, and judge hidden ops on their own."""
-    graph, store = local.case.graph, local.store
+    graph = local.case.graph
     by_key = {(r.tensor, r.from_output is None): r for r in readings}
     chosen = {s: by_key[s.tensor, s.reading == "copy"] for s in suspects}
     if not chosen:
@@ -60,18 +69,18 @@ def look_again(
         for t in graph.ops[op].outputs
         if t in tappable and t not in read
     }
-    second = _Second(device, local.case, store, {r.tensor: r.label for r in chosen.values()})
+    second = _Second(device, local, {r.tensor: r for r in chosen.values()})
     for direct, copies in _parts(local.case, sorted(resting), sorted(hidden), budget):
         second.read(direct, copies)
     final = list(records)
     found = hidden & second.copied
     if found:
-        final, chosen = _taken_apart(local, final, chosen, read | found)
+        final, chosen = _taken_apart(second.own_values, final, chosen, read | found)
     doubts = {}
     for suspect, reading in chosen.items():
         rests_on = [t for t in (*reading.feeds, reading.tensor) if t in resting]
         doubt = second.doubt(rests_on)
-        if doubt:
+        if doubt and not second.shows_the_same_fault(reading):
             doubts[suspect] = doubt
     return SecondLook(final, doubts, read | found)
 
@@ -83,11 +92,14 @@ def _parts(case: Case, direct: list[int], copies: list[int], budget: int) -> Ite
 
 
 class _Second:
-    """Direct readings held against the first ones as they arrive; none is kept."""
+    """Direct readings held against the first ones as they arrive, and kept beside them for a while."""
 
-    def __init__(self, device: Device, case: Case, store: TensorStore, labels: dict[int, str]) -> None:
-        self._device, self._case, self._store, self._labels = device, case, store, labels
+    def __init__(self, device: Device, local: LocalError, readings: Mapping[int, Reading]) -> None:
+        self._device, self._local, self._readings = device, local, readings
+        self._case, self._store = local.case, local.store
         self._agrees: dict[int, bool] = {}
+        self._compile: dict[int, int] = {}
+        self._own: dict[str, Array] = {}
         self._failed: dict[int, str] = {}
         self.copied: set[int] = set()
 
@@ -98,14 +110,21 @@ class _Second:
         model, copied = surgery.tap(case.model, copies, "copy")
         model, exposed = surgery.tap(model, direct, "direct")
         by_name = {name: t for t, name in (copied | exposed).items()}
+        own = {port.name for port in graph.outputs}
+        number = 1 + max(self._compile.values(), default=0)
 
         def sink(name: str, values: Array) -> None:
             t = by_name[name]
+            self._compile[t] = number
+            label = label_of(graph, t)
             if t in copied:
-                self._store.put(label_of(graph, t), "device", values, graph.tensors[t].name)
+                self._store.put(label, "device", values, graph.tensors[t].name)
                 self.copied.add(t)
-            else:
-                self._agrees[t] = self._agree(t, values)
+                return
+            self._agrees[t] = self._agree(t, values)
+            self._store.put(_SecondRun.label(label), "device", values, graph.tensors[t].name)
+            if name in own:
+                self._own[name] = values
 
         job = make_job(model, case.inputs, case.options, timeout=case.timeout, wanted=tuple(by_name), final=True)
         outcome = self._device.run(job, sink)
@@ -126,14 +145,58 @@ class _Second:
             return f"{', '.join(name[t] for t in missing[:3])} could not be read a second way: {why}"
         return ""
 
+    @property
+    def own_values(self) -> LocalError:
+        """Judges by what the second run gave, so far as it did."""
+        local = self._local
+        return LocalError(local.host, self._case, _SecondRun(self._store.folder), local.beyond, self._own)
+
+    def shows_the_same_fault(self, reading: Reading) -> bool:
+        """Whether the reading's ops make, of the second run's own values, the error that they made of the first's."""
+        ports = {port.tensor for port in self._case.graph.inputs}
+        needed = [t for t in (*reading.feeds, reading.tensor) if t not in ports]
+        compiles = {self._compile.get(t) for t in needed}
+        if reading.tensor not in self._readings or len(compiles) != 1 or None in compiles:
+            return False
+        first = self._local.error(self._readings[reading.tensor])
+        return _one_error(first, self.own_values.error(reading))
+
     def _agree(self, tensor: int, direct: Array) -> bool:
         graph, store = self._case.graph, self._store
-        label = self._labels.get(tensor) or label_of(graph, tensor)
-        if not store.has(label, "device"):  # an own output, read from the untouched model
+        label = label_of(graph, tensor)
+        if tensor in self._readings:
+            before = self._local.actual(self._readings[tensor])
+        elif store.has(label, "device"):
+            before = store.get(label, "device")
+        else:  # an own output, read from the untouched model
             label = next(output_label(port.name) for port in graph.outputs if port.tensor == tensor)
-        compared = compare(direct, store.get(label, "device"))
+            before = store.get(label, "device")
+        compared = compare(direct, before)
         allowed = AGREEMENT * self._case.roundoff * max(map(abs, compared.reference_range), default=0.0)
         return compared.nonfinite == 0 and compared.odd == 0 and compared.max_abs <= allowed
+
+
+class _SecondRun(TensorStore):
+    """The store as the second run has it: direct readings take the place of the first run's copies."""
+
+    @staticmethod
+    def label(label: str) -> str:
+        """Where a direct reading is put."""
+        return f"{label}.direct"
+
+    def get(self, label: str, side: Side) -> Array:
+        """The second run's value, else the first's."""
+        second = self.label(label)
+        return super().get(second if side == "device" and self.has(second, side) else label, side)
+
+
+def _one_error(first: Array, second: Array) -> bool:
+    """Whether two errors of one op are the same, up to what `ONE_FAULT` allows; both finite."""
+    if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return False
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    common = np.sqrt(np.mean(np.square(first - second)))
+    return bool(common <= ONE_FAULT * min(np.sqrt(np.mean(np.square(e))) for e in (first, second)))
 
 
 def _taken_apart(

@@ -25,6 +25,10 @@ TAP_BUDGET = 192 << 20
 DUMP_BUDGET = 128 << 20
 
 
+_RESIZES = frozenset(("RESIZE_NEAREST_NEIGHBOR",))
+_ROUND_ONCE = frozenset(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "ABS", "NEG", "RELU"))
+
+
 @dataclass
 class Tapped:
     """What copy taps brought: tensors read, tensors that no compile would give, and the own outputs of each compile."""
@@ -37,22 +41,32 @@ class Tapped:
 def choose(graph: Graph, budget: int | None = TAP_BUDGET) -> tuple[int, ...]:
     """The tensors that copy taps read.
 
-    Where all of them are over the budget, results of ops that only move elements are left out, the largest first, until
-    the rest fits: such an op is judged together with its reader, and told apart from it later if the two are suspect.
+    Where all of them are over the budget, the largest are left out until the rest fits: first results of ops that only
+    move elements, then those of ops that round once and have one reader, itself read. Such an op is judged together
+    with its reader, and told apart from it later if the two are suspect.
     """
     final = {port.tensor for port in graph.outputs if not graph.consumers.get(port.tensor)}
     chosen = [t for t in surgery.tappable(graph) if t not in final]
     excess = sum(graph.tensors[t].nbytes for t in chosen) - budget if budget is not None else 0
-    moved = [t for t in chosen if graph.ops[graph.producer[t]].name in surgery.MOVING_OPS]
-    if excess > sum(graph.tensors[t].nbytes for t in moved):
-        return tuple(chosen)  # it takes several compiles in any case
     left_out: set[int] = set()
-    for t in sorted(moved, key=lambda t: -graph.tensors[t].nbytes):
-        if excess <= 0:
-            break
-        left_out.add(t)
-        excess -= graph.tensors[t].nbytes
+    for kinds in (surgery.MOVING_OPS | _RESIZES, _ROUND_ONCE):
+        of_kind = [t for t in chosen if graph.ops[graph.producer[t]].name in kinds]
+        for t in sorted(of_kind, key=lambda t: -graph.tensors[t].nbytes):
+            if excess <= 0:
+                break
+            if kinds is _ROUND_ONCE and not _judged_with_reader(graph, t, left_out):
+                continue
+            left_out.add(t)
+            excess -= graph.tensors[t].nbytes
+    if excess > 0:
+        return tuple(chosen)  # it takes several compiles in any case
     return tuple(t for t in chosen if t not in left_out)
+
+
+def _judged_with_reader(graph: Graph, tensor: int, left_out: set[int]) -> bool:
+    readers = graph.consumers.get(tensor, ())
+    near = [*graph.ops[graph.producer[tensor]].inputs, *(t for o in readers for t in graph.ops[o].outputs)]
+    return len(readers) == 1 and left_out.isdisjoint(near) and tensor not in {port.tensor for port in graph.outputs}
 
 
 def read_copies(

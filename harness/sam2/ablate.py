@@ -13,7 +13,7 @@ from harness.devices.registry import open_device
 from harness.errors import UsageError
 from harness.job import Residency
 from harness.localize.baseline import Case, output_label
-from harness.localize.comparison import Bench, compare_model
+from harness.localize.comparison import Bench, compare_model, outputs_under_taps
 from harness.localize.local_error import LocalError, plan
 from harness.localize.localize import localize
 from harness.localize.result import Culprit, OpRecord, residency_json
@@ -179,7 +179,8 @@ def _every_op(at: Bench, case: Case) -> list[OpRecord]:
     at.device.rest()
     read = frozenset(tapped.read)
     at.progress.stage("each op re-run on the device's own inputs", 30.0)
-    local = LocalError(at.host, case, tensors, found.beyond)
+    own, _ = outputs_under_taps(at, case, found, tapped)
+    local = LocalError(at.host, case, tensors, found.beyond, own)
     records = list(local.judge(plan(case.graph, read), at.progress.fraction))
     tensors.keep_only([output_label(port.name) for port in case.graph.outputs])
     at.run.replace_rows("ops.csv", OpRecord.HEADER, [record.row() for record in records])
