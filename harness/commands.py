@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
-from harness.localize.result import Localization, residency_json
+from harness.localize.result import Localization, Remedy, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.numerics.metrics import finite_range
 from harness.progress import SILENT, Progress
@@ -59,9 +59,9 @@ class Request:
 
 
 class Scene(Protocol):
-    """Pictures for a report, drawn once the device's outputs are there."""
+    """Pictures for a report, drawn once the device's outputs are there, the remedies' among them."""
 
-    def draw(self, run: RunFolder) -> dict[str, Any]:
+    def draw(self, run: RunFolder, remedies: Sequence[Remedy]) -> dict[str, Any]:
         """Write the pictures into the run folder and describe them."""
 
 
@@ -282,7 +282,8 @@ def localize_command(
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
         if scene is not None:
-            bench.run.save(scene=scene.draw(bench.run))
+            remedies = answer.culprits[0].remedies if answer.culprits else ()
+            bench.run.save(scene=scene.draw(bench.run, remedies))
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.
         resumable = isinstance(bench.device, Journaled)
         told = answer.to_json()

@@ -16,6 +16,8 @@ from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE
 from harness.remedies.split_sum import joined
 
+ROW_0, BLOCK_0 = "row 0 of the constant for every row", "block 0 of the constant for every block"
+
 
 @dataclass(frozen=True)
 class Misreading:
@@ -45,8 +47,7 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
         if op.name in ELEMENTWISE and len(op.inputs) == 2 and rebuild.values(t) is not None:
             shape = rebuild.shape(t)
             if len(shape) in (2, 3) and shape[0] > 1:
-                part = "row" if len(shape) == 2 else "block"
-                yield f"{part} 0 of the constant for every {part}", _first_for_all(place)
+                yield ROW_0 if len(shape) == 2 else BLOCK_0, _first_for_all(place)
     if op.name == "BATCH_MATMUL":
         for place, side in enumerate(("left", "right")):
             if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):

@@ -21,7 +21,7 @@ from harness.errors import DeviceError, UsageError
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Completed, Options, Sample
-from harness.localize.baseline import REFERENCE, Case
+from harness.localize.baseline import REFERENCE, Case, output_label
 from harness.localize.comparison import Bench
 from harness.localize.result import Remedy
 from harness.numerics.metrics import mask_iou
@@ -184,6 +184,8 @@ class Whole:
         ]
 
     def _remedy(self, name: str, runs: Sequence[dict[str, Array]], run_ms: float) -> Remedy:
+        for output, values in runs[0].items():
+            self._bench.run.tensors.put(remedy_label(name, output), "device", values, output)
         judged = [judgement for outputs in runs for judgement in self._judged(outputs)]
         worst = max(judged, key=lambda j: j.ratio)
         actual = worst.actual
@@ -217,6 +219,11 @@ def held_back(case: Case, ops: frozenset[int], peaks: Mapping[int, float]) -> fr
         edge = {c for t in unheld for c in graph.consumers.get(t, ())} - chosen
         chosen |= edge
     return frozenset(chosen)
+
+
+def remedy_label(remedy: str, output: str) -> str:
+    """The name of the files that hold what an output came to under a remedy."""
+    return f"remedy-{_slug(remedy)}-{output_label(output)}"
 
 
 def ranked(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:

@@ -6,7 +6,8 @@ suspect run of ops. A suspect is certified when both readings of everything its 
 
 Two compiles may fuse otherwise, and so round otherwise from the first op on. A sum that loses digits makes much of
 that, and what comes behind it differs by more than rounding. All values of one run belong together, though: where the
-op's error on the second run's own values is the same error again, the two readings agree on the op.
+readings lie closer to each other than to the reference, and the op's error on the second run's own values is the same
+error again, the two readings agree on the op.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from harness.results import Side, TensorStore
 
 # Two compiles may fuse differently, and then round differently: agreement is asked to this many roundings.
 AGREEMENT = 16
-# Two local errors are one fault where they differ by no more than this share of the smaller (RMS): then three quarters
-# of either's power is common to both, while unrelated errors differ by more than either.
+# Two errors are one where they differ by no more than this share of the smaller (RMS): then three quarters of either's
+# power is common to both, while unrelated errors differ by more than either.
 ONE_FAULT = 0.5
 
 
@@ -101,6 +102,7 @@ class _Second:
         self._compile: dict[int, int] = {}
         self._own: dict[str, Array] = {}
         self._failed: dict[int, str] = {}
+        self._drifted: set[int] = set()
         self.copied: set[int] = set()
 
     def read(self, direct: Sequence[int], copies: Sequence[int]) -> None:
@@ -158,6 +160,8 @@ class _Second:
         compiles = {self._compile.get(t) for t in needed}
         if reading.tensor not in self._readings or len(compiles) != 1 or None in compiles:
             return False
+        if any(self._agrees.get(t) is False and t not in self._drifted for t in needed):
+            return False
         first = self._local.error(self._readings[reading.tensor])
         return _one_error(first, self.own_values.error(reading))
 
@@ -173,6 +177,11 @@ class _Second:
             before = store.get(label, "device")
         compared = compare(direct, before)
         allowed = AGREEMENT * self._case.roundoff * max(map(abs, compared.reference_range), default=0.0)
+        if store.has(label, "reference"):
+            exact = store.get(label, "reference")
+            with np.errstate(invalid="ignore", over="ignore"):
+                if _one_error(before - exact, direct - exact):
+                    self._drifted.add(tensor)
         return compared.nonfinite == 0 and compared.odd == 0 and compared.max_abs <= allowed
 
 
@@ -191,7 +200,7 @@ class _SecondRun(TensorStore):
 
 
 def _one_error(first: Array, second: Array) -> bool:
-    """Whether two errors of one op are the same, up to what `ONE_FAULT` allows; both finite."""
+    """Whether two errors of one tensor are the same, up to what `ONE_FAULT` allows; both finite."""
     if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False
     first, second = first.astype(np.float64), second.astype(np.float64)

@@ -27,6 +27,7 @@ GPU_COLOUR: Colour = (255, 140, 26)
 
 _PHOTO_EDGE = 1024
 _LARGEST = 64_000_000
+_MOST_TRIED = 12
 _FILL, _EDGE = 110, 255
 
 
@@ -97,6 +98,10 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
     whole = View(0, 0, width, height)
     only_cpu, only_gpu = reference & ~actual, actual & ~reference
     zoomed = _around(reference | actual, width, height)
+    try:
+        tried = [_tried(run, entry, reference) for entry in fields.children("tried")[:_MOST_TRIED]]
+    except _Unusable as error:
+        return Scene(problem=str(error))
     scale = width / zoomed.width
     enlarged = f", enlarged {scale:.1f}×" if scale >= 1.1 else ""
     return Scene(
@@ -116,8 +121,20 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
                 zoomed,
                 dimmed=True,
             ),
+            *tried,
         ),
     )
+
+
+def _tried(run: Path, entry: Fields, reference: Mask) -> Panel:
+    """The mask that a remedy gave."""
+    mask = np.asarray(_open(run, entry.text("mask")).convert("L")) > 127
+    if mask.shape != reference.shape:
+        raise _Unusable("The masks of this run differ in size, so they are not shown.")
+    iou, height, width = entry.number("iou"), *mask.shape
+    said = f"{np.count_nonzero(mask):,} px, IoU {mask_iou(mask, reference) if iou is None else iou:.4f}"
+    part = Part("gpu", f"{said}, {'right' if entry.flag('ok') else 'wrong'}")
+    return Panel(entry.text("title"), (part,), _overlay(mask, GPU_COLOUR), View(0, 0, width, height))
 
 
 def _part(side: Literal["cpu", "gpu"], mask: Mask, where: str = "") -> Part:
