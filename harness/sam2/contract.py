@@ -55,10 +55,6 @@ Upsampler = Literal["pad", "resize"]
 PromptPlace = Literal["pixels", "image"]
 """What the constant "no mask" prompt is added to. pixels: the flattened image. image: [1, C, H, W], baked so large."""
 
-MaskHead = Literal["batched", "flat"]
-"""batched: masks are a product of rank 3, [1, M, C] times [1, C, H W]. flat: of rank 2. Neither concerns compensated
-sums."""
-
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
 
@@ -76,7 +72,6 @@ class DecoderVariant:
     batch: BatchAxis = "kept"
     upsampler: Upsampler = "pad"
     prompt: PromptPlace = "pixels"
-    mask_head: MaskHead = "batched"
 
     def __post_init__(self) -> None:
         for axis, (what, choices) in AXES.items():
@@ -121,7 +116,6 @@ AXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "batch": ("batch dimension", get_args(BatchAxis)),
     "upsampler": ("upsampler", get_args(Upsampler)),
     "prompt": ("place for the prompt", get_args(PromptPlace)),
-    "mask_head": ("mask head", get_args(MaskHead)),
 }
 """Each field of a variant: what it is called, and its choices, the card's first. No word belongs to two."""
 
@@ -135,8 +129,9 @@ SPLIT = DecoderVariant(reductions="split")
 RECOMMENDED = DecoderVariant(reductions="compensated")
 """The way that is right in float16 where SUM adds in float32, as on GPUs; docs/sam2.md has the measurements."""
 
-PUBLISHED_V1 = DecoderVariant(layernorm="scaled", batch="dropped", upsampler="resize", prompt="image", mask_head="flat")
-"""The first published decoder's way, as litert-samples' `convert_sam2_decoder.py` had it before rank-4 attention."""
+PUBLISHED_V1 = DecoderVariant(layernorm="scaled", batch="dropped", upsampler="resize", prompt="image")
+"""The first published decoder's way, as litert-samples' `convert_sam2_decoder.py` had it before rank-4 attention. Its
+mask head, a product of rank 2, is none of them: litert-torch drops a leading 1 there by itself."""
 
 PRESETS = {"card": CARD, "split": SPLIT, "recommended": RECOMMENDED, "published-v1": PUBLISHED_V1}
 """Variants with a name of their own."""

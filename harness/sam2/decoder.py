@@ -45,18 +45,14 @@ MULTIMASK = slice(1, None)
 """The mask tokens of the multimask candidates; token 0 is for asking one mask only."""
 
 
-def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False, flat: bool = False) -> Tensor:
-    """Each mask token's weights [1, M, C] or [M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]. A sum
-    that is not compensated is one product, of rank 2 where `flat` and else of rank 3."""
+def mask_logits(hyper: Tensor, upscaled: Tensor, compensated: bool = False) -> Tensor:
+    """Each mask token's weights [1, M, C] or [M, C] on the upscaled features [1, C, H, W]: logits [1, M, H, W]."""
     _, channels, height, width = upscaled.shape
     masks, places = hyper.shape[-2], height * width
     features = upscaled.reshape(channels, places)
     if compensated:
         count = channels // shortest_piece(channels, masks * places)
         return compensated_sum(products(hyper, features, count)).reshape(1, masks, height, width)
-    if flat:
-        rows = hyper if hyper.dim() == 2 else hyper[0]
-        return torch.mm(rows, features).reshape(1, masks, height, width)
     batch = hyper if hyper.dim() == 3 else hyper[None]
     return torch.bmm(batch, features[None]).reshape(1, masks, height, width)
 
@@ -155,8 +151,7 @@ class MaskDecoder(nn.Module):
         upscaled = self.activation(self.upsample2(upscaled) + feat_s0)
         # Row 0 is the object-score token and row 1 the IoU token; the mask tokens follow.
         hyper = torch.cat([mlp(tokens[..., 2 + i : 3 + i, :]) for i, mlp in enumerate(self.hypernetworks)], dim=-2)
-        compensated, flat = self.variant.reductions == "compensated", self.variant.mask_head == "flat"
-        logits = mask_logits(hyper, upscaled, compensated, flat)
+        logits = mask_logits(hyper, upscaled, self.variant.reductions == "compensated")
         if self.dropped:
             return tokens[None], logits, self.iou_head(tokens[1:2])
         return tokens, logits, self.iou_head(tokens[:, 1])

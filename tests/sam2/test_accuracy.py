@@ -17,7 +17,7 @@ from harness.graph.audit import Audit
 from harness.job import Residency
 from harness.sam2.ablate import Ablated, Ablation, ablate
 from harness.sam2.accuracy import Accuracy, SceneAccuracy
-from harness.sam2.contract import CARD, RECOMMENDED, VARIANTS
+from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS
 from harness.sam2.fidelity import Fidelity, Figure, FileFacts, Scores, fidelity
 from harness.sam2.scenes import Scene
 from harness.sam2.show import show_ablation, show_accuracy, show_fidelity
@@ -80,7 +80,15 @@ def test_an_ablation_tells_times_as_ratios_to_the_cards() -> None:
     told = found.to_json()
     assert found.card_millis == 100.0
     assert [row["ms_over_card"] for row in told["variants"]][:3] == [1.0, 1.5, 2.0]
-    assert told["variants"][0]["variant"] == {"layernorm": "safe", "attention": "rank3", "reductions": "whole"}
+    assert told["variants"][0]["variant"] == {
+        "layernorm": "safe",
+        "attention": "rank3",
+        "reductions": "whole",
+        "batch": "kept",
+        "upsampler": "pad",
+        "prompt": "pixels",
+    }
+    assert {row["variant"]["batch"] for row in told["variants"][12:]} == {"dropped"}
     assert told["random_weights"] is True
     without = replace(found, rows=found.rows[1:])
     assert without.card_millis == 150.0, "without the card's variant, the first one"
@@ -114,6 +122,15 @@ def test_the_table_fails_with_any_goal_any_refused_op_or_another_histogram() -> 
     more = replace(CLEAN, ops={**CLEAN.ops, "BATCH_MATMUL": 16})
     assert table(files=(FileFacts("decoder float32", 9, more),)).histogram_ok is False
     assert table(files=(FileFacts("decoder float32", 9, more),), variant=RECOMMENDED).histogram_ok is None
+
+
+def test_the_ablations_table_names_what_else_differs() -> None:
+    written = io.StringIO()
+    (row,) = (replace(row, variant=PUBLISHED_V1) for row in ablation().rows[:1])
+    show_ablation(replace(ablation(), rows=(*ablation().rows[:1], row)), Console(file=written, width=250))
+    _, card, published = written.getvalue().splitlines()[:3]
+    assert card.split()[:6] == ["safe", "rank3", "whole", "as", "the", "card"]
+    assert published.split()[:6] == ["scaled", "rank3", "whole", "dropped,", "resize,", "image"]
 
 
 def test_every_table_says_that_weights_are_random() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from typer.testing import CliRunner, Result
 from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.graph.audit import Audit
 from harness.job import Residency
+from harness.sam2.ablate import Ablation
 from harness.sam2.click import Clicked, Mask
-from harness.sam2.contract import CARD, RECOMMENDED, DecoderVariant
+from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
 from harness.sam2.fidelity import Fidelity, Figure, FileFacts
 from harness.sam2.pipeline import Decoded, Encoded
 from harness.sam2.taps import Tap
@@ -117,6 +119,42 @@ def test_every_answer_to_a_click_says_that_weights_are_random(asked: dict[str, A
     assert (told["weights"], told["random_weights"]) == (RANDOM, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "variants"),
+    [
+        ([], VARIANTS),
+        (["--variant", "card", "--variant", "published-v1"], [CARD, PUBLISHED_V1]),
+        (["--variant", "plain-dropped"], [DecoderVariant("plain", batch="dropped")]),
+    ],
+)
+def test_an_ablation_is_of_all_variants_or_of_those_named(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], variants: list[DecoderVariant]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def ablate(device: str, **options: Any) -> Ablation:
+        asked.update(options, device=device)
+        raise UsageError("stop here")
+
+    monkeypatch.setattr("harness.sam2.ablate.ablate", ablate)
+    with pytest.raises(UsageError, match="stop here"):
+        said("ablate", *words)
+    assert (asked["device"], list(asked["variants"])) == ("host", list(variants))
+
+
+def test_a_variant_that_does_not_exist_is_refused_before_anything_runs(asked: dict[str, Any]) -> None:
+    for command in (
+        ["ablate"],
+        ["accuracy"],
+        ["fidelity"],
+        ["convert", "there"],
+        ["click", "photo.jpg", "--at", "1,2"],
+    ):
+        with pytest.raises(UsageError, match=r"There is no decoder variant 'rank5': 'rank5' is no word for it\."):
+            said(*command, "--variant", "rank5")
+    assert asked == {}
+
+
 @pytest.mark.parametrize(("value", "code"), [(0.9997, EXIT_OK), (0.9995, EXIT_WRONG)])
 def test_a_missed_goal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, value: float, code: int) -> None:
     monkeypatch.setattr("harness.sam2.fidelity.fidelity", lambda **_: measured(value))
@@ -127,7 +165,15 @@ def test_a_missed_goal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, value: f
 
 @pytest.mark.parametrize(
     ("words", "variant"),
-    [([], CARD), (["--reductions", "compensated"], RECOMMENDED), (["--layernorm", "plain"], DecoderVariant("plain"))],
+    [
+        ([], CARD),
+        (["--reductions", "compensated"], RECOMMENDED),
+        (["--layernorm", "plain"], DecoderVariant("plain")),
+        (["--batch", "dropped"], DecoderVariant(batch="dropped")),
+        (["--variant", "published-v1"], PUBLISHED_V1),
+        (["--variant", "published-v1", "--batch", "kept"], replace(PUBLISHED_V1, batch="kept")),
+        (["--variant", "dropped-split", "--reductions", "whole"], DecoderVariant(batch="dropped")),
+    ],
 )
 def test_the_published_decoder_is_converted_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], variant: DecoderVariant

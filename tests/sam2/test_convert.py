@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import importlib.util
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from harness.errors import UsageError
 from harness.sam2 import convert, tflite, worker
 from harness.sam2.attention import HeadAttention
-from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant
+from harness.sam2.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, PUBLISHED_V1, DecoderVariant
 from harness.sam2.convert import ConvertedDecoder, DecoderPlan, EncoderPlan, convert_decoder
-from harness.sam2.decoder import build_decoder, sample_inputs
+from harness.sam2.decoder import build_decoder, sample_inputs, to_tflite
 from harness.sam2.prompt import PromptConstants
 from harness.sam2.source import Source, resolve
 from harness.sam2.sums import FEW_ROWS, CompensatedLinear
@@ -50,8 +51,9 @@ def largest_rank(path: Path) -> int:
     return max(len(tensor.shape) for tensor in tflite.read(path.read_bytes()).subgraphs[0].tensors)
 
 
-def on_the_cpu(path: Path, arrays: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    interpreter = Interpreter(str(path), num_threads=2)
+def on_the_cpu(model: Path | bytes, arrays: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    content = model if isinstance(model, bytes) else model.read_bytes()
+    interpreter = Interpreter(model_content=content, num_threads=2)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], arrays[detail["name"]])
@@ -170,6 +172,8 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pyt
         model(source, variant=DecoderVariant(layernorm="plain")),
         model(source, variant=DecoderVariant(attention="rank4")),
         model(source, variant=DecoderVariant(reductions="split")),
+        model(source, variant=DecoderVariant(batch="dropped")),
+        model(source, variant=DecoderVariant(prompt="image")),
         model(source, weights="float16"),
         model(source, tokens=3),
     ]
@@ -178,7 +182,7 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pyt
     names.append(model(source))
     monkeypatch.setattr(convert, "_DECODER_CODE", ("decoder.py",))
     names.append(model(source))
-    assert len(set(names)) == 9
+    assert len(set(names)) == 11
 
 
 def test_a_damaged_or_incomplete_cache_does_not_count(converted: ConvertedDecoder, small_folder: Path) -> None:
@@ -223,6 +227,81 @@ def test_packages_that_are_not_installed_have_a_version_too(monkeypatch: pytest.
 def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -> None:
     assert re.fullmatch(r"sam2-decoder-safe-rank3-whole-float32-[0-9a-f]{16}\.tflite", converted.path.name)
     assert re.fullmatch(r"sam2-prompt-[0-9a-f]{16}\.npz", converted.prompt_constants.name)
+
+
+def read_ops(content: bytes) -> list[tuple[str, list[list[int]], list[list[int]]]]:
+    """Each op with the shapes of what it reads at run time and of its constants."""
+    model = tflite.read(content)
+    (graph,) = model.subgraphs
+    found = []
+    for op in graph.operators:
+        shapes: tuple[list[list[int]], list[list[int]]] = ([], [])
+        for tensor in (graph.tensors[index] for index in op.inputs):
+            shapes[model.buffers[tensor.buffer].data is not None].append([int(size) for size in tensor.shape])
+        found.append((OP_NAMES[model.operatorCodes[op.opcodeIndex].builtinCode], *shapes))
+    return found
+
+
+def baked(ops: list[tuple[str, list[list[int]], list[list[int]]]]) -> list[list[int]]:
+    """The shapes of added constants with 64 values for each of the 8 x 8 places: the image's positions, and the "no
+    mask" prompt where it is baked so large. What they are added to has the same shape."""
+    found = [(read, const) for op, read, const in ops if op == "ADD" and const and math.prod(const[0]) == 64 * 64]
+    assert all(read == const for read, const in found)
+    return [shape for _, (shape,) in found]
+
+
+def product_ranks(ops: list[tuple[str, list[list[int]], list[list[int]]]]) -> set[int]:
+    return {len(shape) for op, read, const in ops if op == "BATCH_MATMUL" for shape in read + const}
+
+
+def test_the_cards_decoder_keeps_the_batch_dimension_of_its_constants(converted: ConvertedDecoder) -> None:
+    assert baked(read_ops(converted.path.read_bytes())) == [[1, 64, 64]] * 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        pytest.param("-plain-rank4", marks=pytest.mark.slow),
+        pytest.param("-split", marks=pytest.mark.slow),
+        pytest.param("-rank4-compensated", marks=pytest.mark.slow),
+    ],
+)
+def test_without_the_batch_dimension_constants_have_rank_two_and_the_values_are_the_same(
+    small_model: Sam2Model, words: str
+) -> None:
+    variant = DecoderVariant.named(f"dropped{words}")
+    content = to_tflite(small_model, variant, "float32")
+    ops = read_ops(content)
+    assert baked(ops) == [[64, 64]] * 4
+    assert product_ranks(ops) == {2, 3}, "the mask head's alone is of rank 2"
+    wanted = eager(small_model, "safe", halved=False)
+    got = on_the_cpu(content, wanted)
+    for name in OUTPUT_NAMES:
+        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
+
+
+def test_the_first_published_decoder_is_converted_with_its_own_ops_and_the_same_values(small_model: Sam2Model) -> None:
+    content = to_tflite(small_model, PUBLISHED_V1, "float32")
+    ops = read_ops(content)
+    assert baked(ops) == [[1, 64, 8, 8]] + [[64, 64]] * 3
+    assert product_ranks(ops) == {2, 3}, "the mask head's alone is of rank 2"
+    counts = collections.Counter(op for op, _, _ in ops)
+    wanted_ops = {
+        "RESIZE_NEAREST_NEIGHBOR": 2,
+        "CONV_2D": 2,
+        "SOFTMAX": 7,
+        "GELU": 2,
+        "MAXIMUM": 0,
+        "TRANSPOSE_CONV": 0,
+    }
+    assert {name: counts[name] for name in wanted_ops} == wanted_ops
+    masks = [const for op, _, const in ops if op == "MUL" and const and const[0] in ([1, 16, 16, 1], [1, 32, 32, 1])]
+    assert len(masks) == 2
+    wanted = eager(small_model, "safe", halved=False)
+    got = on_the_cpu(content, wanted)
+    for name in OUTPUT_NAMES:
+        np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
 
 
 @pytest.mark.slow

@@ -1,25 +1,38 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.errors import UsageError
-from harness.sam2.contract import CARD, RECOMMENDED, SPLIT, VARIANTS, DecoderVariant
+from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, SPLIT, VARIANTS, DecoderVariant
 from harness.sam2.decoder import (
     MaskDecoder,
     build_decoder,
     mask_logits,
     sample_inputs,
 )
-from harness.sam2.norm import PlainLayerNorm, SafeLayerNorm
-from harness.sam2.upsample import UpsampleConv, zero_stuff
+from harness.sam2.norm import PlainLayerNorm, SafeLayerNorm, ScaledLayerNorm
 from tests.sam2.identities import EQUAL, difference, doubled, drawn
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
+
+
+PUBLISHED = tuple(
+    DecoderVariant.named(name)
+    for name in (
+        "published-v1",
+        "scaled",
+        "resize",
+        "image",
+        "image-dropped",
+        "scaled-split-dropped-resize-image",
+        "scaled-compensated-dropped-resize-image",
+    )
+)
+"""The first published decoder, its differences from the card's alone, and with its sums made in pieces."""
 
 
 def upstream(model: Sam2Model, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -54,44 +67,17 @@ class Half(nn.Module):
         return result.float()
 
 
-def test_zero_stuffing_keeps_the_values_at_even_places_and_zeros_the_rest() -> None:
-    x = drawn(1, 3, 4, 5)
-    wanted = torch.zeros(1, 3, 8, 10, dtype=x.dtype)
-    wanted[:, :, ::2, ::2] = x
-    assert torch.equal(zero_stuff(x), wanted)
-
-
-def test_the_upsampling_convolution_is_the_transposed_convolution() -> None:
-    source = nn.ConvTranspose2d(6, 4, kernel_size=2, stride=2).double()
-    x = drawn(1, 6, 5, 7)
-    with torch.no_grad():
-        assert difference(UpsampleConv(source)(x), source(x)) < EQUAL
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        nn.ConvTranspose2d(4, 4, kernel_size=3, stride=2),
-        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=1),
-        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=2, padding=1),
-        nn.ConvTranspose2d(4, 4, kernel_size=2, stride=2, groups=2),
-    ],
-)
-def test_a_transposed_convolution_of_another_kind_is_refused(source: nn.ConvTranspose2d) -> None:
-    with pytest.raises(ValueError, match="only kernel 2, stride 2"):
-        UpsampleConv(source)
-
-
 @pytest.mark.parametrize("compensated", [False, True])
 def test_mask_logits_are_each_tokens_weighted_sum_of_the_features(compensated: bool) -> None:
     hyper, upscaled = drawn(1, 4, 8), drawn(1, 8, 6, 5, seed=1)
     wanted = torch.einsum("bmc,bchw->bmhw", hyper, upscaled)
-    assert difference(mask_logits(hyper, upscaled, compensated), wanted) < EQUAL
+    for tokens in (hyper, hyper[0]):
+        assert difference(mask_logits(tokens, upscaled, compensated), wanted) < EQUAL
 
 
-@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
+@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm, ScaledLayerNorm])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_both_layer_norms_are_torchs_at_every_scale(
+def test_all_layer_norms_are_torchs_at_every_scale(
     kind: type[SafeLayerNorm] | type[PlainLayerNorm], scale: float
 ) -> None:
     source = nn.LayerNorm(64).double()
@@ -102,7 +88,7 @@ def test_both_layer_norms_are_torchs_at_every_scale(
         assert difference(kind(source)(x), source(x)) < EQUAL
 
 
-@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm])
+@pytest.mark.parametrize("kind", [SafeLayerNorm, PlainLayerNorm, ScaledLayerNorm])
 def test_a_constant_input_gives_the_offset(kind: type[SafeLayerNorm] | type[PlainLayerNorm]) -> None:
     source = nn.LayerNorm(64).double()
     with torch.no_grad():
@@ -127,7 +113,21 @@ def test_the_image_positions_and_the_dense_prompt_are_baked_in(small_model: Sam2
     assert torch.equal(decoder.dense_prompt, small_model.prompt_encoder.no_mask_embed.weight)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_without_the_batch_dimension_they_are_baked_in_for_each_position(small_model: Sam2Model) -> None:
+    decoder = MaskDecoder(small_model, DecoderVariant(batch="dropped"))
+    kept = MaskDecoder(small_model, CARD)
+    assert decoder.output_tokens.shape == (6, 64)
+    assert torch.equal(decoder.output_tokens, kept.output_tokens[0])
+    assert torch.equal(decoder.image_positions, kept.image_positions[0])
+    assert torch.equal(decoder.dense_prompt, kept.dense_prompt.T.expand(64, 8 * 8))
+
+
+def test_the_first_published_decoder_bakes_the_dense_prompt_as_an_image(small_model: Sam2Model) -> None:
+    dense = MaskDecoder(small_model, PUBLISHED_V1).dense_prompt
+    assert torch.equal(dense, small_model.prompt_encoder.no_mask_embed.weight.reshape(1, 64, 1, 1).expand(1, 64, 8, 8))
+
+
+@pytest.mark.parametrize("variant", VARIANTS + PUBLISHED, ids=str)
 def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: DecoderVariant) -> None:
     model, inputs = doubled(small_model), exact_inputs(small_model)
     masks, scores = upstream(model, inputs)
@@ -138,7 +138,7 @@ def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: Decoder
     assert difference(got[1], scores) < EQUAL
 
 
-@pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED], ids=str)
+@pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED, DecoderVariant(batch="dropped"), PUBLISHED_V1], ids=str)
 def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
     model, inputs = doubled(full_decoder_model), exact_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
@@ -153,10 +153,11 @@ def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, varia
 def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
     embeddings, _, feat_s1, feat_s0 = exact_inputs(small_model)
     model, inputs = doubled(small_model), (embeddings, drawn(1, 5, 64), feat_s1, feat_s0)
-    assert difference(build_decoder(model)(*inputs)[0], upstream(model, inputs)[0]) < EQUAL
+    for variant in (CARD, DecoderVariant(batch="dropped")):
+        assert difference(build_decoder(model, variant)(*inputs)[0], upstream(model, inputs)[0]) < EQUAL
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", VARIANTS + PUBLISHED, ids=str)
 def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(
     small_model: Sam2Model, variant: DecoderVariant
 ) -> None:
@@ -175,30 +176,3 @@ def test_building_leaves_the_model_as_it_was(small_model: Sam2Model) -> None:
     for parameter in decoder.parameters():
         parameter.data.zero_()
     assert torch.equal(upstream(small_model, inputs)[0], before)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"layernorm": "fast"}, "There is no 'fast' LayerNorm. Choose 'safe' or 'plain'."),
-        ({"attention": "rank5"}, "There is no 'rank5' attention. Choose 'rank3' or 'rank4'."),
-        ({"batch": "lost"}, "There is no 'lost' batch dimension. Choose 'kept' or 'dropped'."),
-        ({"reductions": "long"}, "There is no 'long' way to sum. Choose 'whole', 'split' or 'compensated'."),
-    ],
-)
-def test_a_flag_that_does_not_exist_is_refused(flags: Any, message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        DecoderVariant(**flags)
-    assert str(caught.value) == message
-
-
-def test_there_are_twenty_four_variants_and_the_cards_is_the_first() -> None:
-    assert VARIANTS[0] == CARD == DecoderVariant("safe", "rank3", "whole", "kept")
-    assert len({str(variant) for variant in VARIANTS}) == 24
-
-
-def test_a_variant_is_named_by_its_words_and_keeping_the_batch_dimension_is_not_said() -> None:
-    assert [str(CARD), str(DecoderVariant("plain", "rank4", "split", "dropped"))] == [
-        "safe-rank3-whole",
-        "plain-rank4-split-dropped",
-    ]
