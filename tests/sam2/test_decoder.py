@@ -138,6 +138,15 @@ def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: Decoder
     assert difference(got[1], scores) < EQUAL
 
 
+def test_the_output_tokens_keep_their_shape_without_the_batch_dimension(small_model: Sam2Model) -> None:
+    inputs = sample_inputs(small_model)
+    with torch.no_grad():
+        kept, _, _ = MaskDecoder(small_model, CARD).decode(*inputs)
+        dropped, _, _ = MaskDecoder(small_model, DecoderVariant(batch="dropped")).decode(*inputs)
+    assert kept.shape == (1, 8, 64)
+    assert difference(dropped, kept) < 1e-5
+
+
 @pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED, DecoderVariant(batch="dropped"), PUBLISHED_V1], ids=str)
 def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
     model, inputs = doubled(full_decoder_model), exact_inputs(full_decoder_model)
