@@ -88,8 +88,8 @@ def convert(
     storage: StorageOption = "float32",
     seed: SeedOption = 0,
 ) -> None:
-    """Convert the mask decoder, as published unless told otherwise, and encode the sample portrait with a tap on the
-    face as its inputs."""
+    """Convert the mask decoder, the model card's unless told otherwise, and encode the sample portrait with a tap on
+    the face as its inputs."""
     chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
     with terminal.Stages() as progress:
         made = demo.convert(folder, weights, chosen, storage, seed, progress)
