@@ -21,6 +21,7 @@ from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
+from harness.lint_command import lint_command
 from harness.report.export import Format, export
 from harness.report.page import write_report
 from harness.request_options import (
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(sam2_commands.app, name="sam2")
 app.command(name="bench")(bench_command)
 app.command(name="dashboard")(dashboard_command)
+app.command(name="lint")(lint_command)
 sam2_video_commands.join(sam2_commands.app)
 
 LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}

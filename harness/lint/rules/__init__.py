@@ -1,0 +1,1 @@
+"""One module a rule; `harness.lint.catalogue` lists them."""

@@ -1,0 +1,47 @@
+"""BATCH_MATMUL by a constant matrix of rank 2 that is to be transposed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.graph.model import Graph, Model
+from harness.lint.elementwise import stored
+from harness.lint.layout import MAX_RANK
+from harness.lint.releases import MEASURED
+from harness.lint.rule import Hit, Rule
+from harness.lint.wording import called, dims
+
+
+def _check(model: Model, graph: Graph) -> Iterator[Hit]:
+    for op in graph.ops:
+        if op.name != "BATCH_MATMUL" or op.index in graph.constant_ops:
+            continue
+        left, right = (graph.tensors[t] for t in op.inputs)
+        if right.shape is None or left.shape is None or len(right.shape) != 2 or len(left.shape) > MAX_RANK:
+            continue
+        source = stored(graph, right)
+        options = model.root.subgraphs[graph.subgraph].operators[op.index].builtinOptions
+        if source is None or options is None or not options.adjY:
+            continue
+        values = model.constant(source.index, graph.subgraph)
+        if values is None or values.dtype.kind != "f":
+            continue
+        if values.shape == values.T.shape and (values == values.T).all():
+            continue  # symmetric: the same matrix either way
+        rows, columns = right.shape
+        yield Hit(
+            op,
+            right,
+            f"The GPU multiplies by constant {called(right)} without transposing it.",
+            f"Store the transposed matrix {dims((columns, rows))} and leave adj_y away, or use a linear layer "
+            "(FULLY_CONNECTED).",
+        )
+
+
+RULE = Rule(
+    name="matmul-constant-adj-y",
+    description="BATCH_MATMUL with adj_y and a constant right side of rank 2",
+    why="A constant right side becomes the weights of a convolution, and adj_y is not looked at on that way.",
+    releases=MEASURED,
+    check=_check,
+)

@@ -1,0 +1,41 @@
+"""FULLY_CONNECTED that flattens its input implicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.graph.model import Graph, Model
+from harness.lint.elementwise import stored
+from harness.lint.layout import MAX_RANK
+from harness.lint.releases import MEASURED
+from harness.lint.rule import Hit, Rule
+from harness.lint.wording import called, dims
+
+
+def _check(model: Model, graph: Graph) -> Iterator[Hit]:
+    for op in graph.ops:
+        if op.name != "FULLY_CONNECTED" or op.index in graph.constant_ops:
+            continue
+        x, weights = (graph.tensors[t] for t in op.inputs[:2])
+        if x.shape is None or weights.shape is None or len(weights.shape) != 2 or not 2 <= len(x.shape) <= MAX_RANK:
+            continue
+        if not stored(graph, weights) or x.type not in ("FLOAT32", "INT8"):
+            continue
+        terms = weights.shape[1]
+        if terms and x.shape[-1] != terms:
+            yield Hit(
+                op,
+                x,
+                f"The GPU takes the last axis of {called(x)} for the {terms} values of a row of the weights.",
+                f"Reshape (flatten) the input to {dims((x.elements // terms, terms))} before the layer.",
+            )
+
+
+RULE = Rule(
+    name="unflattened-fully-connected",
+    description="FULLY_CONNECTED whose input's last dimension is not the weights'",
+    why="The CPU cuts the input's values, whatever its shape, into rows as long as the weights'; the delegate makes a "
+    "convolution over the input's last axis.",
+    releases=MEASURED,
+    check=_check,
+)

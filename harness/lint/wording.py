@@ -1,0 +1,20 @@
+"""Words that the rules share."""
+
+from __future__ import annotations
+
+from harness.graph.model import Tensor
+
+
+def dims(shape: tuple[int, ...]) -> str:
+    """`[4096x256]`."""
+    return f"[{'x'.join(map(str, shape))}]"
+
+
+def called(tensor: Tensor) -> str:
+    """`'pos' [4096x256]`."""
+    return f"'{tensor.name}' {dims(tensor.shape or ())}"
+
+
+def with_leading_ones(shape: tuple[int, ...], rank: int) -> str:
+    """The shape with ones in front, up to a rank."""
+    return dims((1,) * (rank - len(shape)) + shape)

@@ -1,0 +1,94 @@
+"""`harness lint`, parsed and wired. Exit codes: 0 clean; 1 findings; 2 misuse, a file that is no model included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.padding import Padding
+
+from harness import terminal
+from harness.errors import EXIT_OK, EXIT_WRONG
+from harness.graph.model import Model
+from harness.lint.catalogue import RULES
+from harness.lint.lint import lint
+from harness.lint.rule import Finding
+from harness.request_options import JsonOption
+
+
+@dataclass(frozen=True)
+class Linted:
+    """One model's findings, and the number of ops they were looked for in."""
+
+    path: Path
+    sha256: str
+    ops: int
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `models` in `lint --json`, schema 1."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "ops": self.ops,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def lint_command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="One or more .tflite files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Look in the file alone for what a GPU computes wrongly without a word; exit 1 when something is found."""
+    linted = [_linted(path) for path in models]
+    if as_json:
+        terminal.print_json({"schema": 1, "models": [one.to_json() for one in linted]})
+    else:
+        for number, one in enumerate(linted):
+            if number:
+                terminal.out.print()
+            _show(one)
+    raise typer.Exit(EXIT_WRONG if any(one.findings for one in linted) else EXIT_OK)
+
+
+def _linted(path: Path) -> Linted:
+    model = Model.load(path)
+    graphs = {graph.subgraph: len(graph.ops) for graph in map(model.graph, model.signatures or (None,))}
+    return Linted(path, model.sha256, sum(graphs.values()), lint(model))
+
+
+def _show(one: Linted) -> None:
+    name, count = escape(str(one.path)), f"{one.ops} op{'' if one.ops == 1 else 's'}"
+    if not one.findings:
+        terminal.say(f"[green]Clean[/]: {name}, {count}, {len(RULES)} rules.")
+        return
+    terminal.say(f"[red]{len(one.findings)} finding{'' if len(one.findings) == 1 else 's'}[/]: {name}, {count}.")
+    several = len({finding.subgraph for finding in one.findings}) > 1
+    for rule in RULES:
+        found = [finding for finding in one.findings if finding.rule == rule.name]
+        if not found:
+            continue
+        terminal.out.print()
+        _indented(f"[bold]{rule.name}[/] [dim](ai-edge-litert {', '.join(rule.releases)})[/]", 2)
+        _indented(f"[dim]{escape(rule.why)}[/]", 2)
+        for (sentence, fix), alike in groupby(found, key=lambda finding: (finding.sentence, finding.fix)):
+            ops = [_place(finding, several) for finding in alike]
+            _indented(f"{escape(', '.join(ops))}: {escape(sentence)}", 4)
+            _indented(f"[green]{escape(fix)}[/]", 6)
+
+
+def _place(finding: Finding, several: bool) -> str:
+    where = f" of subgraph {finding.subgraph}" if several else ""
+    return f"{finding.op_name} #{finding.op}{where}"
+
+
+def _indented(markup: str, columns: int) -> None:
+    """A paragraph, broken at words where a person reads it and whole where a program does."""
+    if terminal.out.is_terminal:
+        terminal.out.print(Padding.indent(terminal.out.render_str(markup), columns), soft_wrap=False)
+    else:
+        terminal.out.print(" " * columns + markup)
