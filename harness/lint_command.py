@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,17 +72,17 @@ def _show(one: Linted) -> None:
         if not found:
             continue
         terminal.out.print()
-        _indented(f"[bold]{rule.name}[/] [dim](ai-edge-litert {', '.join(rule.releases)})[/]", 2)
+        _indented(
+            f"[bold]{rule.name}[/] [dim](wrong on ai-edge-litert {rule.releases[0]} to {rule.releases[-1]})[/]", 2
+        )
         _indented(f"[dim]{escape(rule.why)}[/]", 2)
-        for (sentence, fix), alike in groupby(found, key=lambda finding: (finding.sentence, finding.fix)):
-            ops = [_place(finding, several) for finding in alike]
-            _indented(f"{escape(', '.join(ops))}: {escape(sentence)}", 4)
+        alike: dict[tuple[str, str, str], list[str]] = {}
+        for finding in found:
+            where = f" of subgraph {finding.subgraph}" if several else ""
+            alike.setdefault((finding.op_name, finding.sentence, finding.fix), []).append(f"#{finding.op}{where}")
+        for (op, sentence, fix), places in alike.items():
+            _indented(escape(f"{op} {', '.join(places)}: {sentence}"), 4)
             _indented(f"[green]{escape(fix)}[/]", 6)
-
-
-def _place(finding: Finding, several: bool) -> str:
-    where = f" of subgraph {finding.subgraph}" if several else ""
-    return f"{finding.op_name} #{finding.op}{where}"
 
 
 def _indented(markup: str, columns: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.graph.model import Graph, Model, Op, Tensor
 from harness.lint.layout import MAX_RANK
+from harness.lint.operands import fixed, operands, stored
 
 ARITHMETIC = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FLOOR_MOD")
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
@@ -37,26 +38,17 @@ def pairs(graph: Graph, names: tuple[str, ...]) -> Iterator[Pair]:
     A constant that another op than DEQUANTIZE computes is none to the delegate, which refuses such an op.
     """
     for op in graph.ops:
-        if op.name not in names or len(op.inputs) != 2 or min(op.inputs) < 0 or op.index in graph.constant_ops:
+        both = operands(graph, op, names)
+        if len(both) != 2:
             continue
-        first, second = (graph.tensors[t] for t in op.inputs)
+        first, second = both
         for running, constant in ((first, second), (second, first)):
             source = stored(graph, constant)
             if source is None or fixed(graph, running) or running.shape is None or constant.shape is None:
                 continue
-            if max(len(running.shape), len(constant.shape)) <= MAX_RANK:
-                yield Pair(op, running, constant, source, np.broadcast_shapes(running.shape, constant.shape))
-
-
-def stored(graph: Graph, tensor: Tensor) -> Tensor | None:
-    """The tensor whose buffer the delegate reads as this constant, or None for a tensor that is none to it."""
-    if tensor.constant:
-        return tensor
-    maker = graph.producer.get(tensor.index)
-    if maker is None or graph.ops[maker].name != "DEQUANTIZE":
-        return None
-    held = graph.tensors[graph.ops[maker].inputs[0]]
-    return held if held.constant and held.type == "FLOAT16" else None
+            shape = _broadcast(running.shape, constant.shape)
+            if shape is not None and len(shape) <= MAX_RANK:
+                yield Pair(op, running, constant, source, shape)
 
 
 def read_as_float(tensor: Tensor) -> bool:
@@ -83,10 +75,12 @@ def differs(model: Model, graph: Graph, tensor: Tensor, axes: tuple[int, ...]) -
     return not bool(same.all())
 
 
-def fixed(graph: Graph, tensor: Tensor) -> bool:
-    """Whether a tensor's values are in the file, or computed from such alone."""
-    return tensor.constant or graph.producer.get(tensor.index) in graph.constant_ops
-
-
 def _one_scale(model: Model, graph: Graph, tensor: Tensor) -> bool:
     return len(model.root.subgraphs[graph.subgraph].tensors[tensor.index].quantization.scale) == 1
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
+    rank = max(len(a), len(b))
+    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
+    sizes = [{m, n} - {1} for m, n in pairs]
+    return tuple(size.pop() if size else 1 for size in sizes) if all(len(size) < 2 for size in sizes) else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.graph.model import Graph, Model
-from harness.lint.elementwise import stored
 from harness.lint.layout import MAX_RANK
+from harness.lint.operands import operands, stored
 from harness.lint.releases import MEASURED
 from harness.lint.rule import Hit, Rule
 from harness.lint.wording import called, dims
@@ -14,14 +14,15 @@ from harness.lint.wording import called, dims
 
 def _check(model: Model, graph: Graph) -> Iterator[Hit]:
     for op in graph.ops:
-        if op.name != "BATCH_MATMUL" or op.index in graph.constant_ops:
+        both = operands(graph, op, ("BATCH_MATMUL",))
+        if len(both) != 2:
             continue
-        left, right = (graph.tensors[t] for t in op.inputs)
+        left, right = both
         if right.shape is None or left.shape is None or len(right.shape) != 2 or len(left.shape) > MAX_RANK:
             continue
         source = stored(graph, right)
         options = model.root.subgraphs[graph.subgraph].operators[op.index].builtinOptions
-        if source is None or options is None or not options.adjY:
+        if source is None or not getattr(options, "adjY", False):
             continue
         values = model.constant(source.index, graph.subgraph)
         if values is None or values.dtype.kind != "f":
@@ -41,7 +42,7 @@ def _check(model: Model, graph: Graph) -> Iterator[Hit]:
 RULE = Rule(
     name="matmul-constant-adj-y",
     description="BATCH_MATMUL with adj_y and a constant right side of rank 2",
-    why="A constant right side becomes the weights of a convolution, and adj_y is not looked at on that way.",
+    why="A constant right side of rank 2 becomes the weights of a fully connected layer, where adj_y is not looked at.",
     releases=MEASURED,
     check=_check,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.graph.model import Graph, Model
-from harness.lint.elementwise import fixed
 from harness.lint.layout import MAX_RANK
+from harness.lint.operands import fixed, operands
 from harness.lint.releases import MEASURED
 from harness.lint.rule import Hit, Rule
 from harness.lint.wording import called, dims
@@ -14,9 +14,10 @@ from harness.lint.wording import called, dims
 
 def _check(model: Model, graph: Graph) -> Iterator[Hit]:
     for op in graph.ops:
-        if op.name != "BATCH_MATMUL" or op.index in graph.constant_ops:
+        both = operands(graph, op, ("BATCH_MATMUL",))
+        if len(both) != 2:
             continue
-        left, right = (graph.tensors[t] for t in op.inputs)
+        left, right = both
         if left.type != "FLOAT32" or left.shape is None or right.shape is None:
             continue
         if max(len(left.shape), len(right.shape)) > MAX_RANK or any(fixed(graph, tensor) for tensor in (left, right)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.graph.model import Graph, Model
-from harness.lint.elementwise import stored
 from harness.lint.layout import MAX_RANK
+from harness.lint.operands import fixed, stored
 from harness.lint.releases import MEASURED
 from harness.lint.rule import Hit, Rule
 from harness.lint.wording import called, dims
@@ -14,12 +14,12 @@ from harness.lint.wording import called, dims
 
 def _check(model: Model, graph: Graph) -> Iterator[Hit]:
     for op in graph.ops:
-        if op.name != "FULLY_CONNECTED" or op.index in graph.constant_ops:
+        if op.name != "FULLY_CONNECTED" or len(op.inputs) < 2 or min(op.inputs[:2]) < 0 or not op.outputs:
             continue
         x, weights = (graph.tensors[t] for t in op.inputs[:2])
         if x.shape is None or weights.shape is None or len(weights.shape) != 2 or not 2 <= len(x.shape) <= MAX_RANK:
             continue
-        if not stored(graph, weights) or x.type not in ("FLOAT32", "INT8"):
+        if fixed(graph, x) or not stored(graph, weights) or x.type not in ("FLOAT32", "INT8"):
             continue
         terms = weights.shape[1]
         if terms and x.shape[-1] != terms:

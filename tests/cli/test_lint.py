@@ -1,0 +1,107 @@
+"""`harness lint` as people and scripts meet it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+
+from device_tests.corpus import healthy_mlp
+from harness import lint_command, terminal
+from harness.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
+from harness.graph.build import GraphBuilder
+from tests.arrays import normal
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def right(tmp_path: Path) -> Path:
+    path = tmp_path / "right.tflite"
+    path.write_bytes(healthy_mlp().to_bytes())
+    return path
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    """Two ops of the same kind on one constant, and a third on another."""
+    graph = GraphBuilder()
+    pos = graph.constant(normal((4096, 256)), "pos")
+    x = graph.binary("ADD", graph.binary("ADD", graph.input("x", (4096, 256)), pos), pos)
+    graph.output(graph.binary("MUL", x, graph.constant(normal((4096, 1)), "scale")), "y")
+    path = tmp_path / "wrong.tflite"
+    path.write_bytes(graph.build().to_bytes())
+    return path
+
+
+def test_a_clean_model_exits_with_0(cli: Cli, right: Path) -> None:
+    said = cli("lint", right)
+    assert (said.code, said.err) == (EXIT_OK, "")
+    assert said.out == f"Clean: {right}, 5 ops, 6 rules.\n"
+
+
+def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Path, wrong: Path) -> None:
+    said = cli("lint", right, wrong, "--json")
+    assert said.code == EXIT_WRONG
+    assert set(said.json) == {"schema", "models"}
+    assert said.json["schema"] == 1
+    first, second = said.json["models"]
+    assert first == {
+        "path": str(right),
+        "sha256": hashlib.sha256(right.read_bytes()).hexdigest(),
+        "ops": 5,
+        "findings": [],
+    }
+    assert (second["path"], second["ops"]) == (str(wrong), 3)
+    assert [finding["op"] for finding in second["findings"]] == [0, 1, 2]
+    assert second["findings"][0] == {
+        "rule": "low-rank-constant",
+        "subgraph": 0,
+        "signature": "serving_default",
+        "op": 0,
+        "op_name": "ADD",
+        "output": "add_0",
+        "tensor": {"name": "pos", "shape": [4096, 256], "constant": True},
+        "sentence": "The GPU reads row 0 of constant 'pos' [4096x256] for all 4096 rows.",
+        "fix": "Keep the batch dimension, for the whole chain: the other operand as [1x4096x256], the constant as "
+        "[1x4096x256].",
+        "releases": ["2.1.3", "2.1.5", "2.1.6", "2.2.0", "2.3.0"],
+    }
+
+
+def test_a_file_that_is_no_model_is_misuse_even_beside_a_good_one(cli: Cli, right: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(b"nothing of use")
+    said = cli("lint", right, bad)
+    assert said.code == EXIT_MISUSE
+    assert said.sentence.startswith(f"{bad} is not a readable .tflite")
+    assert cli("lint").code == EXIT_MISUSE
+
+
+def test_ops_with_the_same_fault_are_told_together_within_80_columns(
+    wrong: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(wrong.parent)
+    page = io.StringIO()
+    shown = Console(file=page, width=80, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(terminal, "out", shown)
+    with pytest.raises(typer.Exit):
+        lint_command.lint_command([Path("wrong.tflite")])
+    assert [line.rstrip() for line in page.getvalue().splitlines()] == [
+        "3 findings: wrong.tflite, 3 ops.",
+        "",
+        "  low-rank-constant (wrong on ai-edge-litert 2.1.3 to 2.3.0)",
+        "  The delegate aligns run-time tensors left (the leading dimension is the batch)",
+        "  and constants right (it is height, width or channels, where the result has",
+        "  size 1).",
+        "    ADD #0, #1: The GPU reads row 0 of constant 'pos' [4096x256] for all 4096",
+        "    rows.",
+        "      Keep the batch dimension, for the whole chain: the other operand as",
+        "      [1x4096x256], the constant as [1x4096x256].",
+        "    MUL #2: The GPU reads row 0 of constant 'scale' [4096x1] for all 4096 rows.",
+        "      Keep the batch dimension, for the whole chain: the other operand as",
+        "      [1x4096x256], the constant as [1x4096x1].",
+    ]
