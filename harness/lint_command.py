@@ -14,18 +14,19 @@ from harness import terminal
 from harness.errors import EXIT_OK, EXIT_WRONG
 from harness.graph.model import Model
 from harness.lint.catalogue import RULES
-from harness.lint.lint import lint
+from harness.lint.lint import entered, lint, shapeless
 from harness.lint.rule import Finding
 from harness.request_options import JsonOption
 
 
 @dataclass(frozen=True)
 class Linted:
-    """One model's findings, and the number of ops they were looked for in."""
+    """One model's findings. `shapeless` of its `ops` have no static shape and were not looked at."""
 
     path: Path
     sha256: str
     ops: int
+    shapeless: int
     findings: tuple[Finding, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -34,6 +35,7 @@ class Linted:
             "path": str(self.path),
             "sha256": self.sha256,
             "ops": self.ops,
+            "shapeless": self.shapeless,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -56,14 +58,17 @@ def lint_command(
 
 def _linted(path: Path) -> Linted:
     model = Model.load(path)
-    graphs = {graph.subgraph: len(graph.ops) for graph in map(model.graph, model.signatures or (None,))}
-    return Linted(path, model.sha256, sum(graphs.values()), lint(model))
+    ops = sum(len(graph.ops) for graph in entered(model))
+    return Linted(path, model.sha256, ops, shapeless(model), lint(model))
 
 
 def _show(one: Linted) -> None:
     name, count = escape(str(one.path)), f"{one.ops} op{'' if one.ops == 1 else 's'}"
+    if one.shapeless:
+        count += f", {one.shapeless} of them without a static shape and not looked at"
     if not one.findings:
-        terminal.say(f"[green]Clean[/]: {name}, {count}, {len(RULES)} rules.")
+        word = "[yellow]Nothing found[/]" if one.shapeless else "[green]Clean[/]"
+        terminal.say(f"{word}: {name}, {count}; {len(RULES)} rules.")
         return
     terminal.say(f"[red]{len(one.findings)} finding{'' if len(one.findings) == 1 else 's'}[/]: {name}, {count}.")
     several = len({finding.subgraph for finding in one.findings}) > 1

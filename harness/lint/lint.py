@@ -12,12 +12,22 @@ from harness.lint.rule import Finding, Hit, Rule
 def lint(model: Model) -> tuple[Finding, ...]:
     """What the rules find in the subgraphs that the model's signatures run (without any: in the first), op by op."""
     found = [
-        _finding(rule, graph, hit) for graph in _entered(model) for rule in RULES for hit in rule.check(model, graph)
+        _finding(rule, graph, hit) for graph in entered(model) for rule in RULES for hit in rule.check(model, graph)
     ]
     return tuple(sorted(found, key=lambda finding: (finding.subgraph, finding.op)))
 
 
-def _entered(model: Model) -> Iterator[Graph]:
+def shapeless(model: Model) -> int:
+    """How many ops read or make a tensor without a static shape, and so are not looked at by any rule."""
+    return sum(
+        any(t >= 0 and graph.tensors[t].shape is None for t in (*op.inputs, *op.outputs))
+        for graph in entered(model)
+        for op in graph.ops
+    )
+
+
+def entered(model: Model) -> Iterator[Graph]:
+    """The subgraphs that the model's signatures run, each once; without signatures the first."""
     seen: set[int] = set()
     for signature in model.signatures or (None,):
         graph = model.graph(signature)

@@ -40,7 +40,18 @@ def wrong(tmp_path: Path) -> Path:
 def test_a_clean_model_exits_with_0(cli: Cli, right: Path) -> None:
     said = cli("lint", right)
     assert (said.code, said.err) == (EXIT_OK, "")
-    assert said.out == f"Clean: {right}, 5 ops, 6 rules.\n"
+    assert said.out == f"Clean: {right}, 5 ops; 6 rules.\n"
+
+
+def test_a_model_that_could_not_be_looked_at_whole_is_not_called_clean(cli: Cli, tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    x = graph.op("NEG", [graph.input("x", (-1, 8))], (-1, 8))
+    graph.output(graph.op("ADD", [x, graph.constant(normal((4, 8)))], (4, 8)), "y")
+    path = tmp_path / "open.tflite"
+    path.write_bytes(graph.build().to_bytes())
+    said = cli("lint", path)
+    assert said.code == EXIT_OK
+    assert said.out == (f"Nothing found: {path}, 2 ops, 2 of them without a static shape and not looked at; 6 rules.\n")
 
 
 def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Path, wrong: Path) -> None:
@@ -53,6 +64,7 @@ def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Pa
         "path": str(right),
         "sha256": hashlib.sha256(right.read_bytes()).hexdigest(),
         "ops": 5,
+        "shapeless": 0,
         "findings": [],
     }
     assert (second["path"], second["ops"]) == (str(wrong), 3)
