@@ -147,7 +147,7 @@ class TestNothingIsSaidAbout:
         graph.output(graph.binary("ADD", graph.input("x", (4, 8), np.int8), held), "y")
         assert lint(graph.build()) == ()
 
-    def test_ops_that_lack_operands_or_cannot_be_broadcast(self) -> None:
+    def test_ops_that_lack_operands_or_whose_operands_do_not_fit(self) -> None:
         graph = GraphBuilder()
         x, held = graph.input("x", (4, 8)), graph.constant(normal((4, 7)))
         graph.output(graph.op("ADD", [x, held], (4, 8), schema.AddOptionsT()), "a")
@@ -156,6 +156,7 @@ class TestNothingIsSaidAbout:
         graph.output(graph.op("BATCH_MATMUL", [x], (4, 8)), "d")
         graph.output(graph.op("BATCH_MATMUL", [x, graph.constant(normal((8, 5)))], (4, 5)), "e")
         graph.output(graph.op("FULLY_CONNECTED", [x], (4, 8)), "f")
+        graph.output(graph.op("FULLY_CONNECTED", [x, graph.constant(normal((6, 5))), -1], (4, 6)), "g")
         assert lint(graph.build()) == ()
 
 
