@@ -250,7 +250,6 @@ FORMS: dict[str, tuple[Form, ...]] = {
         matmul(True, (1, 4, 8), (5, 8), constant=True, adj_y=True),
         matmul(True, (2, 3, 4, 8), (8, 8), constant=True, adj_y=True),
         matmul(False, (4, 8), (8, 8), constant=True, adj_y=True, what="symmetric"),
-        matmul(False, (4, 8), (5, 8), adj_y=True),
         matmul(False, (4, 8), (8, 5), constant=True),
         matmul(False, (1, 3, 4, 8), (8, 5), constant=True),
     ),

@@ -118,6 +118,11 @@ class TestNothingIsSaidAbout:
         graph.output(graph.binary("ADD", graph.input("x", (4, 8)), made), "y")
         assert lint(graph.build()) == ()
 
+    def test_a_run_time_matrix_that_is_transposed(self) -> None:
+        graph = GraphBuilder()
+        graph.output(graph.batch_matmul(graph.input("x", (4, 8)), graph.input("k", (5, 8)), adj_y=True), "y")
+        assert lint(graph.build()) == ()
+
     def test_two_run_time_tensors(self) -> None:
         graph = GraphBuilder()
         graph.output(graph.binary("ADD", graph.input("x", (5, 8)), graph.input("z", (4, 5, 8))), "y")
