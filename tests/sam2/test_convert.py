@@ -274,7 +274,8 @@ def test_without_the_batch_dimension_constants_have_rank_two_and_the_values_are_
     content = to_tflite(small_model, variant, "float32")
     ops = read_ops(content)
     assert baked(ops) == [[64, 64]] * 4
-    assert product_ranks(ops) == {2, 3}, "the mask head's alone is of rank 2"
+    if variant.reductions == "whole":
+        assert product_ranks(ops) == {2, 3}, "the mask head's alone is of rank 2"
     wanted = eager(small_model, "safe", halved=False)
     got = on_the_cpu(content, wanted)
     for name in OUTPUT_NAMES:
