@@ -36,7 +36,7 @@ def host() -> Iterator[HostDevice]:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("bug", CORPUS, ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", [bug for bug in CORPUS if not bug.unwritten], ids=lambda bug: bug.name)
 def test_the_same_runtime_gives_the_same_bits(device: AndroidDevice, host: HostDevice, bug: Bug) -> None:
     model = bug.build()
     inputs = random_inputs(model.graph(), 0)

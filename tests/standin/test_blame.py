@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from device_tests.corpus import CORPUS, Bug
+from device_tests.corpus import REPORTED, Bug
 from harness.devices.android import PhoneOptions
 from harness.on_device import OnDevice
 from tests.standin.phone import Phone
 
-BROKEN = [bug for bug in CORPUS if "host" in bug.broken]
+BROKEN = [bug for bug in REPORTED if "host" in bug.broken]
 
 
 @pytest.mark.gpu

@@ -1,29 +1,13 @@
-"""Real delegate bugs as small graphs, named after their reports in google-ai-edge/LiteRT, with the op to blame.
-
-Every case is built in code, and its inputs come from a fixed seed: a test that runs one needs no file.
-"""
+"""Delegate bugs named after their reports in google-ai-edge/LiteRT, float16's range, and graphs that are right."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from device_tests.corpus.bug import EVERY, OLD, OLDEST, Bug
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-
-
-@dataclass(frozen=True)
-class Bug:
-    """A graph and what is wrong with it: `culprits` lists (op index, op name, cause) on the releases in `broken`
-    (host names; `host` is the installed release)."""
-
-    name: str
-    build: Callable[[], Model]
-    culprits: tuple[tuple[int, str, str], ...] = ()
-    broken: tuple[str, ...] = ()
 
 
 def rank3_pad_9272() -> Model:
@@ -150,17 +134,15 @@ def healthy_mlp() -> Model:
     return graph.build()
 
 
-OLD = "host@2.1.5"
-
-CORPUS = (
-    Bug("rank3_pad_9272", rank3_pad_9272, ((1, "PAD", "kernel"),), ("host", OLD)),
-    Bug("broadcast_add_8593", broadcast_add_8593, ((1, "ADD", "kernel"),), (OLD,)),
-    Bug("masked_attention_8593", masked_attention_8593, ((1, "ADD", "kernel"),), (OLD,)),
-    Bug("tapped_add_8599", tapped_add_8599, ((0, "ADD", "kernel"),), (OLD,)),
-    Bug("layernorm_overflow", layernorm_overflow, ((3, "SQUARED_DIFFERENCE", "overflow"),), ("host", OLD)),
-    Bug("rank3_pad_beside_loud_channels", rank3_pad_beside_loud_channels, ((1, "PAD", "kernel"),), ("host", OLD)),
-    Bug("mask_out_of_range", mask_out_of_range, ((2, "PAD", "kernel"),), ("host", OLD)),
-    Bug("harmful_underflow", harmful_underflow, ((0, "MUL", "underflow"),), ("host", OLD)),
+REPORTED = (
+    Bug("rank3_pad_9272", rank3_pad_9272, ((1, "PAD", "kernel"),), EVERY),
+    Bug("broadcast_add_8593", broadcast_add_8593, ((1, "ADD", "kernel"),), (OLDEST, OLD)),
+    Bug("masked_attention_8593", masked_attention_8593, ((1, "ADD", "kernel"),), (OLDEST, OLD)),
+    Bug("tapped_add_8599", tapped_add_8599, ((0, "ADD", "kernel"),), (OLDEST, OLD)),
+    Bug("layernorm_overflow", layernorm_overflow, ((3, "SQUARED_DIFFERENCE", "overflow"),), EVERY),
+    Bug("rank3_pad_beside_loud_channels", rank3_pad_beside_loud_channels, ((1, "PAD", "kernel"),), EVERY),
+    Bug("mask_out_of_range", mask_out_of_range, ((2, "PAD", "kernel"),), EVERY),
+    Bug("harmful_underflow", harmful_underflow, ((0, "MUL", "underflow"),), EVERY),
     Bug("steps_at_rounded_values", steps_at_rounded_values),
     Bug("harmless_underflow", harmless_underflow),
     Bug("healthy_attention", healthy_attention),

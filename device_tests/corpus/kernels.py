@@ -1,0 +1,103 @@
+"""Kernels that compute something else, whatever feeds them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device_tests.corpus.bug import EVERY, Bug
+from device_tests.corpus.ops import ints, options, pooled
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+
+
+def softmax_mask() -> Model:
+    """-1e9 on the first four of 64 logits: in float16 that is -infinity, and the kernel takes it from itself: NaN."""
+    graph = GraphBuilder()
+    mask = np.zeros((1, 1, 64), np.float32)
+    mask[..., :4] = -1e9
+    graph.output(graph.softmax(graph.binary("ADD", graph.input("x", (4, 16, 64)), graph.constant(mask))), "y")
+    return graph.build()
+
+
+def max_pool_low() -> Model:
+    """The maximum of values near -20000, which the kernel starts at -10000."""
+    graph = GraphBuilder()
+    low = graph.binary("MUL", graph.input("x", (1, 8, 8, 8)), graph.constant([500.0]))
+    graph.output(pooled(graph, "MAX_POOL_2D", graph.binary("SUB", low, graph.constant([20000.0]))), "y")
+    return graph.build()
+
+
+def reverse_channels() -> Model:
+    """REVERSE_V2 of five channels: only multiples of four are turned round."""
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (1, 4, 6, 5)), graph.constant(ints(3))]
+    graph.output(graph.op("REVERSE_V2", feeds, (1, 4, 6, 5), options("ReverseV2")), "y")
+    return graph.build()
+
+
+def space_to_depth_batch() -> Model:
+    """SPACE_TO_DEPTH of a batch of two: the shader does not compile, and nothing is written."""
+    graph = GraphBuilder()
+    x = graph.input("x", (2, 4, 6, 8))
+    graph.output(graph.op("SPACE_TO_DEPTH", [x], (2, 2, 3, 32), options("SpaceToDepth", blockSize=2)), "y")
+    return graph.build()
+
+
+def depth_to_space_batch() -> Model:
+    """DEPTH_TO_SPACE of a batch of two: as SPACE_TO_DEPTH."""
+    graph = GraphBuilder()
+    x = graph.input("x", (2, 2, 3, 32))
+    graph.output(graph.op("DEPTH_TO_SPACE", [x], (2, 4, 6, 8), options("DepthToSpace", blockSize=2)), "y")
+    return graph.build()
+
+
+def power_of_negative() -> Model:
+    """x to the fourth, x of either sign: NaN where it is negative, as WGSL's pow has it."""
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (1, 4, 4, 16)), graph.constant([4.0])]
+    graph.output(graph.op("POW", feeds, (1, 4, 4, 16), options("Pow")), "y")
+    return graph.build()
+
+
+def leaky_relu_steep() -> Model:
+    """LEAKY_RELU with slope 1.5: the maximum of x and 1.5 x is taken."""
+    graph = GraphBuilder()
+    graph.output(graph.unary("LEAKY_RELU", graph.input("x", (1, 4, 4, 16)), options("LeakyRelu", alpha=1.5)), "y")
+    return graph.build()
+
+
+def flat_input() -> Model:
+    """One row of 4,194,816 values, over 65,535 workgroups of 64: RESHAPE writes nothing."""
+    graph = GraphBuilder()
+    graph.output(graph.reshape(graph.input("x", (1, 4194816)), (1, 512, 8193)), "y")
+    return graph.build()
+
+
+KERNELS = (
+    Bug("softmax_mask", softmax_mask, ((1, "SOFTMAX", "overflow"),), EVERY),
+    Bug(
+        "max_pool_low",
+        max_pool_low,
+        ((2, "MAX_POOL_2D", "kernel"),),
+        EVERY,
+        pending=dict.fromkeys(EVERY, "cause rounding"),
+    ),
+    Bug("reverse_channels", reverse_channels, ((0, "REVERSE_V2", "kernel"),), EVERY),
+    Bug("space_to_depth_batch", space_to_depth_batch, ((0, "SPACE_TO_DEPTH", "kernel"),), EVERY, unwritten=True),
+    Bug("depth_to_space_batch", depth_to_space_batch, ((0, "DEPTH_TO_SPACE", "kernel"),), EVERY, unwritten=True),
+    Bug(
+        "power_of_negative",
+        power_of_negative,
+        ((0, "POW", "kernel"),),
+        EVERY,
+        pending=dict.fromkeys(EVERY, "cause overflow"),
+    ),
+    Bug(
+        "leaky_relu_steep",
+        leaky_relu_steep,
+        ((0, "LEAKY_RELU", "kernel"),),
+        EVERY,
+        pending=dict.fromkeys(EVERY, "cause rounding"),
+    ),
+    Bug("flat_input", flat_input, ((0, "RESHAPE", "kernel"),), EVERY, unwritten=True),
+)
