@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from device_tests.corpus.bug import EVERY, Bug
-from device_tests.corpus.ops import RELU, convolved, draw, options, transposed_convolution
+from device_tests.corpus.ops import RELU, convolved, draw, ints, options, transposed_convolution
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
@@ -103,6 +103,29 @@ def transpose_conv_relu() -> Model:
     return graph.build()
 
 
+def update_slice_rank_3() -> Model:
+    """DYNAMIC_UPDATE_SLICE of [16, 16, 16]: where to write is read right-aligned, what is written left-aligned."""
+    graph = GraphBuilder()
+    x, part = graph.input("x", (16, 16, 16)), graph.input("part", (2, 4, 4))
+    start = graph.input("start", (3,), np.int32)
+    graph.output(graph.op("DYNAMIC_UPDATE_SLICE", [x, part, start], (16, 16, 16), options("DynamicUpdateSlice")), "y")
+    return graph.build()
+
+
+def top_two() -> Model:
+    """The two largest of 41 values and their places: the kernel wants a multiple of four channels, and runs anyway."""
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (8, 41)), graph.constant(np.asarray(2, np.int32))]
+    values = graph.op("TOPK_V2", feeds, (8, 2), options("TopKV2"))
+    places = graph.tensor("places", (8, 2), np.int32)
+    graph.output(values, "values")
+    graph.output(places)
+    model = graph.build()
+    (topk,) = model.root.subgraphs[0].operators
+    topk.outputs = ints(values, places)
+    return Model.from_bytes(Model(model.root).to_bytes())
+
+
 PARSING = (
     Bug("matmul_broadcast", matmul_broadcast, ((0, "BATCH_MATMUL", "kernel"),), EVERY),
     Bug("matmul_constant_transposed", matmul_constant_transposed, ((0, "BATCH_MATMUL", "kernel"),), EVERY),
@@ -116,4 +139,12 @@ PARSING = (
     Bug("depthwise_pointwise", depthwise_pointwise, ((0, "DEPTHWISE_CONV_2D", "kernel"),), EVERY),
     Bug("transpose_conv_same", transpose_conv_same, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
     Bug("transpose_conv_relu", transpose_conv_relu, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
+    Bug(
+        "update_slice_rank_3",
+        update_slice_rank_3,
+        ((0, "DYNAMIC_UPDATE_SLICE", "kernel"),),
+        EVERY,
+        pending=dict.fromkeys(EVERY, "cause rounding"),
+    ),
+    Bug("top_two", top_two, ((0, "TOPK_V2", "kernel"),), EVERY, pending=dict.fromkeys(EVERY, "cause rounding")),
 )
