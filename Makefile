@@ -3,11 +3,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-JOBS ?= 2
-# What measures time, or takes the machine's adb server: by itself.
-ALONE := tests/devices tests/latency tests/standin device_tests/test_latency.py
+# Stages of `make test` to run, by name: all when empty. Processes for the tests that measure no time. More for pytest.
+STAGES ?=
+export JOBS ?= 2
+export PYTEST_ARGS ?=
 
-.PHONY: help setup demo test adb bench lint format clean
+.PHONY: help setup demo test portable adb bench lint lock format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,14 +19,11 @@ setup: ## Make .venv with everything in it, and install a Vulkan driver if none 
 demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine's GPU
 	@$(BIN)/harness demo
 
-test: lint ## What CI runs: lint, types, the tests, the device tests on the host's GPU, old and new, and through adb
-	$(BIN)/pytest tests device_tests --device host -m "not slow" -n $(JOBS) --dist loadfile \
-		$(addprefix --ignore ,$(ALONE)) $(PYTEST_ARGS)
-	$(BIN)/pytest $(ALONE) --device host -m "not slow" $(PYTEST_ARGS)
-	$(BIN)/pytest device_tests/test_corpus.py --device host@2.1.5 $(PYTEST_ARGS)
-	$(BIN)/python -m tests.standin $(BIN)/pytest $(addprefix device_tests/test_,corpus.py decoder.py explained.py latency.py) \
-		--device pixel8a -m "not slow" $(PYTEST_ARGS)
-	$(BIN)/pytest device_tests/test_explained.py --device host@2.1.5 -k "8599 and not slow" $(PYTEST_ARGS)
+test: setup ## What CI runs, to its end whatever fails: lint, types, tests, device tests on the host's GPU and through adb
+	@$(BIN)/python -m scripts.checks $(STAGES)
+
+portable: setup ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
+	@$(BIN)/python -m scripts.portable -- $(PYTEST_ARGS)
 
 adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)
@@ -34,9 +32,11 @@ bench: setup ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks
 
 lint: setup ## ruff and mypy --strict
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict
+	@$(BIN)/python -m scripts.checks ruff format types
+
+lock: ## Resolve anew what `make setup` installs (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements/locked.txt
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

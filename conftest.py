@@ -1,1 +1,22 @@
-"""The plugin comes by its entry point; nothing is needed here when the package is installed."""
+"""The plugin comes by its entry point; nothing is needed for it here when the package is installed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+STRICT = "HARNESS_STRICT"
+"""Makes warnings errors: for CI and development with the locked packages. A newer package that warns of what it will
+change one day is no fault of whoever runs the tests with it."""
+
+IGNORED = (
+    # torch.export deep-copies a class that warns about itself; nothing here uses it.
+    r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning:copyreg",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What is added last is looked at first.
+    for line in (*(("error",) if os.environ.get(STRICT) else ()), *IGNORED):
+        config.addinivalue_line("filterwarnings", line)

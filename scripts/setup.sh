@@ -4,6 +4,7 @@
 #
 # Safe to run again: what is already there is left alone, and a run with nothing to do takes about a second.
 # PYTHON=python3.12           which Python makes .venv (default: the first that is 3.11 or newer)
+# HARNESS_LOCK=no             the newest of every package instead of the releases in requirements/locked.txt
 # HARNESS_TORCH='torch>=2.13' another PyTorch than the one this was tested with
 # HARNESS_SYSTEM_PACKAGES=no  never install system packages
 set -euo pipefail
@@ -14,6 +15,8 @@ PY="$VENV/bin/python"
 LOG="$VENV/setup.log"
 STAMP="$VENV/.setup-stamp"
 TORCH="${HARNESS_TORCH:-torch==2.13.0}"
+LOCKED="$ROOT/requirements/locked.txt"
+LOCK="$VENV/.locked.txt" # the part of it that holds
 MESA_NEEDED=23.1 # Dawn refuses older Mesa: "Vulkan shaderUniform*ArrayDynamicIndexing required"
 STEPS=6
 step=0
@@ -83,7 +86,7 @@ python_suits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/d
 
 find_python() {
     local candidate
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
         if python_suits "$candidate"; then
             command -v "$candidate"
             return 0
@@ -163,6 +166,17 @@ install_standin_tools() {
         say "      apt-get could not install ${lacking[*]} (.venv/setup.log): the stand-in's tests will say so"
 }
 
+# The releases to install: all that were tested together, without PyTorch's where another was asked for.
+choose_releases() {
+    if [[ "${HARNESS_LOCK:-yes}" == no ]]; then
+        : >"$LOCK"
+    elif [[ -n "${HARNESS_TORCH:-}" ]]; then
+        grep -vE '^(torch|triton|cuda-|nvidia-)[a-z0-9-]*==' "$LOCKED" >"$LOCK"
+    else
+        cp "$LOCKED" "$LOCK"
+    fi
+}
+
 # The adapters found, one per line; true when one of them suits LiteRT's GPU delegate.
 adapter() {
     if [[ "$(uname -s)" == Darwin ]]; then
@@ -177,7 +191,7 @@ if command -v flock >/dev/null; then # one setup at a time in a checkout
     exec 9<"$ROOT/scripts/setup.sh"
     flock 9
 fi
-want="$(cat "$ROOT/pyproject.toml" "$ROOT/scripts/setup.sh" | cksum) $ROOT $TORCH"
+want="$(cat "$ROOT/pyproject.toml" "$ROOT/scripts/setup.sh" "$LOCKED" | cksum) $ROOT $TORCH ${HARNESS_LOCK:-yes}"
 installed=no
 if [[ "$(cat "$STAMP" 2>/dev/null)" == "$want" ]] && "$PY" -c '' 2>/dev/null; then installed=yes; fi
 if [[ "$installed" == yes ]] && adapter >/dev/null; then exit 0; fi
@@ -202,11 +216,13 @@ install_standin_tools
 say "      $(command -v java || echo 'no java'), $(command -v npm || echo 'no npm')"
 
 begin "PyTorch ($TORCH), for the reference workload (half a minute; several for a CUDA build)"
-quietly "$PY" -m pip install "$TORCH" ||
+choose_releases
+quietly "$PY" -m pip install -c "$LOCK" "$TORCH" ||
     die "pip could not install $TORCH: HARNESS_TORCH='torch>=2.13' make setup takes another release"
 
 begin "harness with all its extras (a minute or two)"
-quietly "$PY" -m pip install -e "${ROOT}[sam2,model-explorer,dev]" || die "pip could not install the project: make setup resumes"
+quietly "$PY" -m pip install -c "$LOCK" -e "${ROOT}[sam2,model-explorer,dev]" ||
+    die "pip could not install the project: make setup resumes, HARNESS_LOCK=no make setup takes the newest packages"
 
 begin "check that the installed packages agree with one another"
 quietly "$PY" -m pip check || die "installed packages disagree: rm -r .venv, then make setup"

@@ -1,0 +1,62 @@
+"""What `make test` runs, all of it, whatever fails on the way. Names of stages as arguments choose some of them.
+
+JOBS=4 is the number of processes for the tests that measure no time, PYTEST_ARGS are arguments to every pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+
+from scripts.stages import Stage, run
+
+# What measures time, or takes the machine's adb server: by itself.
+ALONE = ("tests/devices", "tests/latency", "tests/standin", "device_tests/test_latency.py")
+THROUGH_ADB = tuple(f"device_tests/test_{name}.py" for name in ("corpus", "decoder", "explained", "latency"))
+OLD_RELEASE = "host@2.1.5"
+TIMEOUT = 3 * 3600.0
+
+
+def stages(jobs: str, more: list[str]) -> list[Stage]:
+    """All stages in their order, with `more` arguments to every pytest."""
+    python = sys.executable
+
+    def pytest(*arguments: str, before: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return (*before, python, "-m", "pytest", *arguments, *more)
+
+    rest = [f"--ignore={path}" for path in ALONE]
+    standin = (python, "-m", "tests.standin")
+    not_slow = ("-m", "not slow")
+    return [
+        Stage("ruff", (python, "-m", "ruff", "check", ".")),
+        Stage("format", (python, "-m", "ruff", "format", "--check", ".")),
+        Stage("types", (python, "-m", "mypy", "--strict")),
+        Stage(
+            "tests",
+            pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, "--dist", "loadfile", *rest),
+        ),
+        Stage("alone", pytest(*ALONE, "--device", "host", *not_slow)),
+        Stage("old-release", pytest("device_tests/test_corpus.py", "--device", OLD_RELEASE)),
+        Stage("adb", pytest(*THROUGH_ADB, "--device", "pixel8a", *not_slow, before=standin)),
+        Stage(
+            "old-explained",
+            pytest("device_tests/test_explained.py", "--device", OLD_RELEASE, "-k", "8599", *not_slow),
+        ),
+        Stage("portable", (python, "-m", "scripts.portable", "--short")),
+    ]
+
+
+def main() -> int:
+    known = stages(os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", "")))
+    parser = argparse.ArgumentParser(prog="python -m scripts.checks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("stage", nargs="*", metavar="STAGE", help=", ".join(stage.name for stage in known))
+    chosen = parser.parse_args().stage
+    if unknown := set(chosen) - {stage.name for stage in known}:
+        parser.error(f"there is no stage {sorted(unknown)[0]!r}; choose from {', '.join(s.name for s in known)}")
+    return run([stage for stage in known if not chosen or stage.name in chosen], TIMEOUT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
