@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -50,7 +50,11 @@ class Chance(Protocol):
 
     def random(self) -> float: ...
 
-    def normal(self, loc: float, scale: float, size: int | None = None) -> Any: ...
+    @overload
+    def normal(self, loc: float, scale: float) -> float: ...
+
+    @overload
+    def normal(self, loc: float, scale: float, size: int) -> Any: ...
 
     def pareto(self, a: float, size: int) -> Any: ...
 

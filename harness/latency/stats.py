@@ -58,7 +58,7 @@ def distribution(rounds: Sequence[Values]) -> Distribution:
     order = np.argsort(values, kind="stable")
     values, owner = values[order], owner[order]
     rng = np.random.default_rng(0)
-    count = int(owner.max()) + 1
+    count = int(np.max(owner)) + 1
     draws = np.empty((RESAMPLES, len(LEVELS)))
     for i in range(RESAMPLES):
         weights = np.bincount(rng.integers(0, count, count), minlength=count)[owner].cumsum()

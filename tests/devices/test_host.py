@@ -86,7 +86,7 @@ class TestWhatComesBack:
         graph.output(graph.op("LOGICAL_NOT", [flags], (2, 2)), "flags")
         graph.output(graph.binary("MUL", counts, graph.constant(i32([2]))), "counts")
         graph.output(graph.unary("NEG", scalar), "scalar")
-        inputs = {
+        inputs: dict[str, np.ndarray[Any, Any]] = {
             "wide": np.asarray([1, -5, 1 << 50], np.int64),
             "flags": np.asarray([[True, False], [False, False]]),
             "counts": i32([1, -2, 3, 1 << 29]),

@@ -58,7 +58,7 @@ def test_every_figure_is_what_numpy_says(seed: int) -> None:
         assert (got.max_abs, got.mean_abs, got.rms, got.reference_rms, got.cosine) == (0, 0, 0, 0, 0)
     for seen, values in ((got.range, a), (got.reference_range, r)):
         finite = values[np.isfinite(values)]
-        assert seen == ((finite.min(), finite.max()) if finite.size else (math.inf, -math.inf))
+        assert seen == ((np.min(finite), np.max(finite)) if finite.size else (math.inf, -math.inf))
     if fresh.any():
         place = int(np.argmax(fresh))
     elif both.any():

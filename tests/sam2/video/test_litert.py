@@ -158,8 +158,8 @@ def test_the_loop_is_the_same_with_any_graph_on_litert(
         for identity, decoded in one.objects.items():
             assert decoded.object_score == pytest.approx(other.objects[identity].object_score, abs=2e-3)
             got, exact = one.mask(identity), other.mask(identity)
-            union = (got | exact).sum()
-            assert union == 0 or (got & exact).sum() / union >= 0.995, (chosen, one.frame, identity)
+            union = int((got | exact).sum())
+            assert union == 0 or int((got & exact).sum()) / union >= 0.995, (chosen, one.frame, identity)
 
 
 def test_only_the_chosen_graphs_run_on_the_device(host: Device, models: VideoModels, onnx: OnnxStages) -> None:

@@ -103,8 +103,8 @@ def test_the_loop_follows_as_upstream_does(
             assert decoded.object_score == pytest.approx(scores[identity], abs=2e-3)
             wanted = upsample_mask(upsample_mask(masks[identity], (128, 128)), tracked.shape) > 0
             got = tracked.mask(identity)
-            union = (got | wanted).sum()
-            assert union == 0 or (got & wanted).sum() / union >= 0.995, (name, number, identity)
+            union = int((got | wanted).sum())
+            assert union == 0 or int((got & wanted).sum()) / union >= 0.995, (name, number, identity)
 
 
 def test_one_command_validates_occlusion_recovery_two_objects_and_a_second_click(video_source: Source) -> None:
