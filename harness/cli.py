@@ -34,6 +34,7 @@ from harness.request_options import (
     with_request,
 )
 from harness.results import list_runs, read_run, writing
+from harness.sam2.contract import CARD
 from harness.sam2_commands import LayerNormOption, WeightsOption
 
 app = typer.Typer(
@@ -262,13 +263,13 @@ def export_command(
 def demo_command(
     device: DeviceOption = "host",
     weights: WeightsOption = None,
-    layernorm: LayerNormOption = "safe",
+    layernorm: LayerNormOption = None,
     out: OutOption = Path("results"),
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """Find the ops that break the SAM 2.1 mask decoder: photo, tap, both masks, culprits, report."""
+    """The SAM 2.1 mask decoder as first published: ops that break it, the rule, the cures, the mask of each step."""
     with terminal.Stages() as progress:
-        story = demo.tell(device, weights, layernorm, out, timeout, progress)
+        story = demo.tell(device, weights, layernorm or CARD.layernorm, out, timeout, progress)
     demo.show(story)
 
 

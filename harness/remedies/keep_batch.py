@@ -1,8 +1,8 @@
-"""Constants with the batch dimension kept: where a constant of rank 2 or 3 meets a tensor, both get rank 4.
+"""Constants with the batch dimension kept: where a constant below rank 4 meets a tensor, both get ones in front.
 
 LiteRT's GPU delegates lay a tensor [a, b] out with a as the batch, and a constant [a, b] with a as the width; the
-constant is then broadcast over the batch, and every row gets its row 0 (docs/delegate.md). With ones in front, both are
-laid out alike.
+constant is then broadcast over the batch, and every row gets its row 0 (docs/delegate.md). In rank 4 both are laid out
+alike.
 
 One op by itself costs a RESHAPE before and after. So the whole chain around it goes along: all ops that mean the same
 with ones in front, up to those that reshape anyway, the model's inputs and outputs, and ops that need their rank.
@@ -19,19 +19,18 @@ from harness.remedies import rank_4
 
 # Ops that give the same values another shape: a chain ends there at no cost.
 _RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_LOW_RANKS = (2, 3)
 
 
 def keep_batch(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
     """The model with the chains around `ops` in rank 4. `peaks` is not used.
 
     Raises:
-        CannotRewrite: one of `ops` reads no constant of rank 2 or 3 with a leading dimension over 1.
+        CannotRewrite: one of `ops` reads no constant that is laid out otherwise than the tensor that it meets.
     """
     rebuild = Rebuild(model)
     for o in sorted(ops):
         if not _meets_constant(rebuild, rebuild.graph.ops[o]):
-            raise CannotRewrite("it reads no constant of rank 2 or 3 with a leading dimension over 1")
+            raise CannotRewrite("it reads no constant of its own rank, below 4, with a leading dimension over 1")
     chain = _Chain(rebuild, _around(rebuild, ops))
     for op in rebuild.graph.ops:
         chain.pass_on(op)
@@ -44,8 +43,9 @@ def _meets_constant(rebuild: Rebuild, op: Op) -> bool:
     if op.name not in rank_4.ELEMENTWISE or rank_4.is_rank_4(rebuild, op):
         return False
     constants = [t for t in op.inputs if t >= 0 and rebuild.values(t) is not None]
+    rank = max((len(rebuild.shape(t)) for t in op.inputs if t not in constants), default=4)
     shapes = [rebuild.shape(t) for t in constants]
-    return len(constants) < len(op.inputs) and any(len(s) in _LOW_RANKS and s[0] > 1 for s in shapes)
+    return any(len(s) > rank or (len(s) == rank and s[0] > 1) for s in shapes)
 
 
 def _around(rebuild: Rebuild, ops: frozenset[int]) -> frozenset[int]:

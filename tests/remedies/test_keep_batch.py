@@ -12,6 +12,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.inputs import random_inputs
+from harness.job import Array
 from harness.remedies.catalogue import KEEP_BATCH
 from tests.arrays import Evaluate
 
@@ -112,6 +113,23 @@ def test_a_tensor_of_rank_3_keeps_its_blocks_apart(evaluate: Evaluate) -> None:
 
 
 @pytest.mark.parametrize(
+    ("x", "constant", "lifted"),
+    [
+        ((16,), ROWS[0], ["RESHAPE [1, 1, 1, 16]", "MAXIMUM [1, 1, 1, 16]", "RESHAPE [16]"]),
+        ((8, 16), ROWS[None], ["RESHAPE [1, 1, 8, 16]", "MAXIMUM [1, 1, 8, 16]", "RESHAPE [1, 8, 16]"]),
+    ],
+)
+def test_vectors_and_tensors_of_lower_rank_than_their_constant_go_along_too(
+    x: tuple[int, ...], constant: Array, lifted: list[str], evaluate: Evaluate
+) -> None:
+    model = one_op(lambda g: g.binary("MAXIMUM", g.input("x", x), g.constant(constant)))
+    rewritten = KEEP_BATCH.apply(model, frozenset({0}), {})
+    assert lines(rewritten) == lifted
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_array_equal(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"])
+
+
+@pytest.mark.parametrize(
     "build",
     [
         lambda g: g.binary("ADD", g.input("x", (8, 16)), g.input("z", (8, 16))),
@@ -121,5 +139,5 @@ def test_a_tensor_of_rank_3_keeps_its_blocks_apart(evaluate: Evaluate) -> None:
     ],
 )
 def test_ops_without_such_a_constant_are_left_alone(build: Callable[[GraphBuilder], int]) -> None:
-    with pytest.raises(CannotRewrite, match="no constant of rank 2 or 3 with a leading dimension over 1"):
+    with pytest.raises(CannotRewrite, match="no constant of its own rank, below 4, with a leading dimension over 1"):
         KEEP_BATCH.apply(one_op(build), frozenset({0}), {})
