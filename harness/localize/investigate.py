@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Options
 from harness.localize.deduce import Findings, deduce
 from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.known import Known
-from harness.localize.misreading import misreadings
+from harness.localize.misreading import misreadings, mix_ups
 from harness.localize.neighbours import neighbourhoods
 from harness.localize.result import Culprit, Trial
 from harness.localize.signature import predicts, signature_of
@@ -181,11 +182,12 @@ class Investigator:
         return found.text
 
     def _misread(self, part: Part, worst: Seen) -> str | None:
-        """How a single op's operands were misread, if misreading them so gives the device's values."""
-        if len(part.places) != 1:
-            return None
-        (place,) = part.places.values()
-        for way in misreadings(part.specimen.model, place):
+        """How the part's operands were misread or mixed up, if doing so on the host gives the device's values."""
+        model, graph = part.specimen.model, self.known.case.graph
+        single = misreadings(model, next(iter(part.places.values()))) if len(part.places) == 1 else ()
+        called = {place: f"{graph.ops[op].name} #{op}" for op, place in part.places.items()}
+        names = {f"x{i}": graph.tensors[t].name for i, t in enumerate(part.feeds)}
+        for way in chain(single, mix_ups(model, called, names)):
             predicted = self.experiments.exactly(Specimen(way.model, part.specimen.inputs))[worst.name]
             if predicts(predicted, worst.actual, worst.exact):
                 return way.text

@@ -6,8 +6,9 @@ docs/delegate.md with where it comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -23,6 +24,7 @@ _FIRST = {
     3: "block 0 of the constant for every block",
 }
 """What an element-wise op reads of a constant of that rank: the sentence for people."""
+MOST_MIX_UPS = 48
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,29 @@ def misreadings(model: Model, at: int) -> Iterator[Misreading]:
             yield Misreading(text, rebuild.finish())
         except CannotRewrite:
             continue
+
+
+def mix_ups(model: Model, ops: Mapping[int, str], names: Mapping[str, str]) -> Iterator[Misreading]:
+    """The model once for each op of `ops` and input of the model that it could read in place of another of the same
+    shape, up to `MOST_MIX_UPS`. `ops` and `names` give what ops and inputs are called."""
+    graph = model.graph()
+    ports = {port.tensor: port.name for port in graph.inputs}
+    cases = (
+        (o, place, t, other)
+        for o in ops
+        for place, t in enumerate(graph.ops[o].inputs)
+        for other in ports
+        if t in ports and other != t and graph.tensors[other].shape == graph.tensors[t].shape
+    )
+    for o, place, t, other in islice(cases, MOST_MIX_UPS):
+        rebuild = Rebuild(model)
+        for op in rebuild.graph.ops:
+            feeds = list(op.inputs)
+            if op.index == o:
+                feeds[place] = other
+            rebuild.like(op, feeds, outputs=op.outputs)
+        text = f"{ops[o]} reads '{names[ports[other]]}' in place of '{names[ports[t]]}'"
+        yield Misreading(text, rebuild.finish())
 
 
 def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op], None]]]:

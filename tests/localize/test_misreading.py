@@ -18,7 +18,7 @@ from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.explain import explain
 from harness.localize.localize import localize
-from harness.localize.misreading import misreadings
+from harness.localize.misreading import misreadings, mix_ups
 from harness.localize.result import Localization
 from harness.results import RunFolder
 from tests.arrays import Evaluate
@@ -87,6 +87,21 @@ def test_nothing_is_offered_where_nothing_can_be_misread() -> None:
         one_op(lambda g: product(g, (3, 4, 5), (3, 4, 5), adj_x=False, adj_y=True)),  # transposed, and not square
     ]
     assert [list(misreadings(model, 0)) for model in models] == [[], [], []]
+
+
+def test_an_op_may_read_another_input_of_the_same_shape(evaluate: Evaluate) -> None:
+    """y - mean(x): the mean or the difference may take the other input."""
+    graph = GraphBuilder()
+    x, y = graph.input("x", (2, 8)), graph.input("y", (2, 8))
+    graph.output(graph.binary("SUB", y, graph.unary("TANH", x)), "d")
+    model = graph.build()
+    inputs = random_inputs(model.graph(), 0)
+    ways = mix_ups(model, {0: "TANH #5", 1: "SUB #6"}, {"x": "left", "y": "right"})
+    found = {way.text: evaluate(way.model, inputs)["d"] for way in ways}
+    assert list(found) == ["TANH #5 reads 'right' in place of 'left'", "SUB #6 reads 'left' in place of 'right'"]
+    wanted = (inputs["y"] - np.tanh(inputs["y"]), inputs["x"] - np.tanh(inputs["x"]))
+    for values, right in zip(found.values(), wanted, strict=True):
+        np.testing.assert_allclose(values, right, rtol=1e-5, atol=1e-6)
 
 
 def first_row(rebuild: Rebuild, op: Op) -> int | None:
