@@ -23,6 +23,7 @@ from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
 from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.numerics.metrics import finite_range
+from harness.numerics.verdict import Judgement
 from harness.results import to_json
 
 out = Console(highlight=False, soft_wrap=True)
@@ -183,10 +184,21 @@ def culprit_line(culprit: Culprit) -> str:
     local = record.local
     shape = "x".join(map(str, record.shape))
     why = f"{culprit.cause}" + (f", {culprit.signature}" if culprit.signature else "")
+    # A run of ops is not called by its last: which of them is wrong is not known.
+    what = f"{record.op} {ops}" if record.first == record.index else f"Ops {ops}, up to {record.op}"
     if local is None:
-        return f"{record.op} {ops} [{shape}]: {why}"
+        return f"{what} [{shape}]: {why}"
     times = f"{local.ratio:.0f}x what the arithmetic explains" if local.ratio < 1e30 else "not finite"
-    return f"{record.op} {ops} [{shape}]: {why}; local error {times}"
+    return f"{what} [{shape}]: {why}; local error {times}"
+
+
+def _off(judgement: Judgement) -> str:
+    """How far an output is off: as a share of its RMS, and in values that are NaN or infinite and should not be."""
+    actual = judgement.actual
+    lost = f"{actual.nonfinite:,} NaN or infinite value{'s' if actual.nonfinite > 1 else ''}"
+    if actual.nonfinite and not actual.relative_rms:
+        return lost
+    return f"{actual.relative_rms:.2%} of its RMS" + (f" and {lost}" if actual.nonfinite else "")
 
 
 def _milliseconds(value: float) -> str:
@@ -240,10 +252,9 @@ def show_localization(answer: Localization, folder: Path) -> None:
         for impact in answer.explained:
             seen = next(o for o in answer.outputs if o.name == impact.output)
             if not seen.ok:
-                mine, its = impact.judgement.actual, seen.judgement.actual
                 say(
-                    f"These local errors alone, injected into {impact.into}, put {escape(impact.output)} off by "
-                    f"{mine.relative_rms:.2%} of its RMS; the device is off by {its.relative_rms:.2%}."
+                    f"With only these ops' errors added to {impact.into}, {escape(impact.output)} is off by "
+                    f"{_off(impact.judgement)}; on the device by {_off(seen.judgement)}."
                 )
     for note in answer.notes:
         say(f"[dim]{escape(note)}[/]")

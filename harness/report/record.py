@@ -89,6 +89,11 @@ class CulpritFacts:
         """`#49`, or `#3–5` for a run of ops."""
         return f"#{self.last}" if self.first == self.last else f"#{self.first}–{self.last}"
 
+    @property
+    def kind(self) -> str:
+        """The op's kind; of a run of ops, that it is one: no single op of it is named."""
+        return self.op if self.first == self.last else f"ops up to {self.op}"
+
 
 @dataclass(frozen=True)
 class Residency:

@@ -83,7 +83,7 @@ def _culprits(run: Run, where: str) -> Verdict:
     for alike in group(run.culprits):
         if left:
             names = ", ".join(c.number for c in alike[:left])
-            named.append(f"{name(alike[0].op, 80)} {names} — {_why(alike)}")
+            named.append(f"{name(alike[0].kind, 80)} {names} — {_why(alike)}")
             left -= len(alike[:left])
     rest = len(run.culprits) - (_NAMED - left)
     sentence = (
@@ -106,7 +106,7 @@ def _certificate(run: Run) -> tuple[str, ...]:
     if run.certified:
         return (
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
-            "way of reading gave the same values at every culprit.",
+            "way of reading shows the same error at every culprit.",
         )
     if all(c.cause in ("crash", "hang") for c in run.culprits):
         return (
@@ -130,7 +130,7 @@ def _pass(run: Run, where: str) -> Verdict:
     measure = (
         "" if worst is None else f" (at worst {times(worst)} the error of an ideal device; {FACTOR:g}× is the limit)"
     )
-    support = ("Two runs of the untouched model gave identical outputs.",) if run.command == "localize" else ()
+    support = ("Two runs of the untouched model agree within rounding.",) if run.command == "localize" else ()
     return Verdict(
         "good", "Pass", f"This model is right {where}: {outputs} within what {storage(run)} explains{measure}.", support
     )

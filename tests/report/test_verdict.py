@@ -28,7 +28,7 @@ def test_three_culprits_that_account_for_a_wrong_mask(samples: Samples) -> None:
         "errors alone reproduce the failure: mask IoU 0.972 injected, 0.972 on the device.",
         (
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different way "
-            "of reading gave the same values at every culprit.",
+            "of reading shows the same error at every culprit.",
         ),
     )
 
@@ -81,7 +81,7 @@ def test_culprits_of_different_causes_are_named_apart(samples: Samples) -> None:
 
 def test_ops_that_could_only_be_judged_together_are_one_place(samples: Samples) -> None:
     result = samples.localization(culprits=[samples.culprit(5, ops=[3, 5], op="ADD")], explained=[])
-    assert judge(samples.record(result=result)).sentence.startswith(f"1 place breaks this model {ON}: ADD #3–5 — ")
+    assert judge(samples.record(result=result)).sentence.startswith(f"1 place breaks this model {ON}: ops up to ADD #3–5 — ")
 
 
 def test_of_many_culprits_the_first_twelve_are_named_and_the_rest_counted(samples: Samples) -> None:
@@ -107,7 +107,7 @@ def test_a_culprit_that_was_found_without_taps_stands_on_its_own_failure(samples
     window = samples.culprit(5, ops=[3, 5], op="ADD", cause="context", signature=None, isolated=True, certified=False)
     result = samples.localization(certified=False, culprits=[window | {"impact": []}])
     verdict = judge(samples.record(result=result))
-    assert verdict.sentence == f"1 place breaks this model {ON}: ADD #3–5 — wrong only together with its neighbours."
+    assert verdict.sentence == f"1 place breaks this model {ON}: ops up to ADD #3–5 — wrong only together with its neighbours."
     assert verdict.support == (
         "Not certified: reading intermediates disturbed the model, or what was read does not explain all of it. It was "
         "cut out, fed with the CPU's values, and failed by itself.",
@@ -140,7 +140,7 @@ def test_a_model_that_passes(samples: Samples) -> None:
         "Pass",
         f"This model is right {ON}: its output is within what float16 explains (at worst 2.68× the error of an ideal "
         "device; 16× is the limit).",
-        ("Two runs of the untouched model gave identical outputs.",),
+        ("Two runs of the untouched model agree within rounding.",),
     )
     two = samples.localization(outputs=[samples.output(ok=True, ratio=1.0), samples.output(ok=True, ratio=3.0)], **fine)
     assert "both outputs are within what float16 explains (at worst 3.00×" in judge(samples.record(result=two)).sentence
