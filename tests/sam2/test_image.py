@@ -15,6 +15,7 @@ from harness.sam2 import image
 from harness.sam2.decoder import build_decoder
 from harness.sam2.prompt import encode_points
 from harness.sam2.weights import prompt_constants
+from tests.sam2.identities import doubled
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -99,10 +100,18 @@ def test_photo_positions_scale_to_model_space_on_each_axis() -> None:
 @pytest.mark.parametrize("shape", [(600, 512), (90, 333), (32, 32), (7, 200)])
 def test_a_mask_is_brought_to_photo_size_as_upstream_does(shape: tuple[int, int]) -> None:
     logits = np.random.default_rng(2).normal(0, 10, (32, 32)).astype(np.float32)
-    wanted = F.interpolate(torch.from_numpy(logits)[None, None], shape, mode="bilinear", align_corners=False)
+    given = torch.from_numpy(logits)[None, None]
+    wanted, exact = (
+        F.interpolate(values, shape, mode="bilinear", align_corners=False)[0, 0].double().numpy()
+        for values in (given, given.double())
+    )
     got = image.upsample_mask(logits, (*shape, 3))
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, wanted[0, 0].numpy(), rtol=0, atol=1e-4)
+    # On each axis two weights, two products and their sum are rounded, each by 2^-24 of the largest value at most.
+    unit = 2.0**-24 * float(np.abs(logits).max())
+    assert np.abs(got - exact).max() <= 2 * 6 * unit
+    # Upstream's places are float32 too: three roundings of up to 32, times the difference of two neighbours.
+    assert np.abs(wanted - exact).max() <= 2 * (6 + 3 * 32 * 2) * unit
 
 
 def test_an_overlay_tints_the_mask_and_nothing_else(photo: NDArray[np.uint8]) -> None:
@@ -139,19 +148,20 @@ def test_photo_and_tap_through_the_parts_give_the_masks_of_the_whole_model(
     small_model: Sam2Model, photo: NDArray[np.uint8]
 ) -> None:
     tap = image.to_model_space(40, 50, photo.shape, 128)
-    features = image.image_features(small_model, photo)
-    sparse = encode_points([tap], [1], prompt_constants(small_model))
-    arrays = (features["image_embeddings"], sparse, features["feat_s1"], features["feat_s0"])
-    masks, scores = build_decoder(small_model)(*(torch.from_numpy(array) for array in arrays))
+    sparse = torch.from_numpy(encode_points([tap], [1], prompt_constants(small_model))).double()
+    # In float64, so that what differs is the prompt's one rounding to float32, and no CPU makes a difference.
+    model, pixels = doubled(small_model), torch.from_numpy(image.preprocess(photo, 128)).double()
     with torch.no_grad():
-        wanted = small_model(
-            pixel_values=torch.from_numpy(image.preprocess(photo, 128)),
-            input_points=torch.tensor([[[tap]]]),
+        feat_s0, feat_s1, embeddings = model.get_image_embeddings(pixels)
+        masks, scores = build_decoder(model)(embeddings, sparse, feat_s1, feat_s0)
+        wanted = model(
+            pixel_values=pixels,
+            input_points=torch.tensor([[[tap]]], dtype=torch.float64),
             input_labels=torch.tensor([[[1]]]),
         )
     scale = float(wanted.pred_masks.abs().max())
     torch.testing.assert_close(masks, wanted.pred_masks[:, 0], rtol=0, atol=1e-5 * scale)
-    torch.testing.assert_close(scores, wanted.iou_scores[:, 0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(scores, wanted.iou_scores[:, 0], rtol=0, atol=1e-5)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
