@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from device_tests.corpus.bug import EVERY, OLD, Bug
+from device_tests.corpus.bug import EVERY, OLD, OLDEST, Bug
 from device_tests.corpus.ops import concatenated, convolved, draw, padded_with, pooled, slices
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -123,7 +123,7 @@ FUSIONS = (
         ((6, "MUL", "context"),),
         EVERY,
         first=0,
-        pending={OLD: "MUL #2, context"},
+        pending=dict.fromkeys((OLDEST, OLD), "MUL #2, context"),
     ),
     Bug(
         "normalized_and_negated",
@@ -131,7 +131,7 @@ FUSIONS = (
         ((10, "MUL", "context"),),
         EVERY,
         first=1,
-        pending={OLD: "MUL #4, context"},
+        pending=dict.fromkeys((OLDEST, OLD), "MUL #4, context"),
     ),
     Bug("padded_max_pool", padded_pool("MAX_POOL_2D"), ((3, "MAX_POOL_2D", "context"),), EVERY, first=2),
     Bug("padded_average_pool", padded_pool("AVERAGE_POOL_2D"), ((3, "AVERAGE_POOL_2D", "context"),), EVERY, first=2),
