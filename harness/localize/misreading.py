@@ -18,7 +18,7 @@ from harness.remedies.rank_4 import ELEMENTWISE
 from harness.remedies.split_sum import joined
 
 ROW_0 = "row 0 of the constant for every row"
-_FIRST = {
+FIRST = {
     1: "element 0 of the constant for every element",
     2: ROW_0,
     3: "block 0 of the constant for every block",
@@ -77,8 +77,8 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
     for place, t in enumerate(op.inputs):
         if op.name in ELEMENTWISE and len(op.inputs) == 2 and rebuild.values(t) is not None:
             shape = rebuild.shape(t)
-            if len(shape) in _FIRST and shape[0] > 1:
-                yield _FIRST[len(shape)], _first_for_all(place)
+            if len(shape) in FIRST and shape[0] > 1:
+                yield FIRST[len(shape)], _first_for_all(place)
     if op.name == "BATCH_MATMUL":
         for place, side in enumerate(("left", "right")):
             if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):

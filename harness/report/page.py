@@ -131,6 +131,7 @@ def _environment() -> Environment:
     made = environment(TEMPLATES)
     made.globals |= {
         "causes": wording.CAUSES,
+        "rules": wording.RULES,
         "verdicts": wording.VERDICTS,
         "factor": FACTOR,
         "local_factor": LOCAL_FACTOR,

@@ -127,14 +127,21 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
 
 
 def _tried(run: Path, entry: Fields, reference: Mask) -> Panel:
-    """The mask that a remedy gave."""
+    """Where the mask that a remedy gave differs from the CPU's."""
     mask = np.asarray(_open(run, entry.text("mask")).convert("L")) > 127
     if mask.shape != reference.shape:
         raise _Unusable("The masks of this run differ in size, so they are not shown.")
-    iou, height, width = entry.number("iou"), *mask.shape
-    said = f"{np.count_nonzero(mask):,} px, IoU {mask_iou(mask, reference) if iou is None else iou:.4f}"
-    part = Part("gpu", f"{said}, {'right' if entry.flag('ok') else 'wrong'}")
-    return Panel(entry.text("title"), (part,), _overlay(mask, GPU_COLOUR), View(0, 0, width, height))
+    height, width = mask.shape
+    iou = entry.number("iou")
+    said = f"IoU {mask_iou(mask, reference) if iou is None else iou:.4f}, {'right' if entry.flag('ok') else 'wrong'}"
+    only_cpu, only_gpu = reference & ~mask, mask & ~reference
+    return Panel(
+        f"{entry.text('title')}: {said}",
+        (_part("cpu", only_cpu, " on the CPU alone"), _part("gpu", only_gpu, " on the device alone")),
+        _difference(only_cpu, only_gpu, reference & mask),
+        View(0, 0, width, height),
+        dimmed=True,
+    )
 
 
 def _part(side: Literal["cpu", "gpu"], mask: Mask, where: str = "") -> Part:

@@ -20,6 +20,23 @@ CAUSES = {
     "hang": "The op did not finish in time.",
 }
 
+_FIRST_FOR_ALL = (
+    "LiteRT's parser lays a computed tensor [a, b] out with a as the batch, and a constant [a, b] with a as the width. "
+    "The constant is then broadcast over the batch, whatever the precision. In rank 4, with ones in front, both are laid "
+    "out alike (docs/delegate.md)."
+)
+
+# By signature: where a fault's rule is known from the delegate's source.
+RULES = {
+    "element 0 of the constant for every element": _FIRST_FOR_ALL,
+    "row 0 of the constant for every row": _FIRST_FOR_ALL,
+    "block 0 of the constant for every block": _FIRST_FOR_ALL,
+    "zeros in place of the right side beyond its own batches": "LiteRT's parser does not compare the batches of a "
+    "BATCH_MATMUL's operands; the kernel reads beyond the smaller one (docs/delegate.md).",
+    "the right side not transposed": "LiteRT's parser makes a BATCH_MATMUL with a constant of rank 2 a fully connected "
+    "layer, and does not look at adj_y (docs/delegate.md).",
+}
+
 # After the dash in the verdict, when no signature says more. One culprit, several.
 CAUSES_IN_SHORT = {
     "kernel": ("its result has little to do with the exact one", "their results have little to do with the exact ones"),

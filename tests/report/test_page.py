@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from harness.errors import StorageError, UsageError
+from harness.localize.misreading import FIRST
 from harness.report.page import write_report
+from harness.report.wording import RULES
 
 if TYPE_CHECKING:
     from tests.pages import Node
@@ -295,3 +298,33 @@ def test_a_page_that_cannot_be_written_is_a_storage_error(make: Make) -> None:
     (folder / "report.part").mkdir()
     with pytest.raises(StorageError, match=r"report\.html cannot be written"):
         write_report(folder)
+
+
+def test_where_a_faults_rule_is_known_the_page_states_it_in_place_of_what_the_cause_means(
+    make: Make, read: Read, samples: Samples
+) -> None:
+    row_0 = FIRST[2]
+    assert set(FIRST.values()) < RULES.keys()
+    culprits = [samples.culprit(2, op="ADD", cause="kernel", signature=row_0)]
+    page = read(make(samples.record(result=samples.localization(culprits=culprits))))
+    assert [p.text for p in page.all("p", class_="because")] == [RULES[row_0]]
+
+
+def test_what_remedies_gave_stands_beside_the_masks_of_both_sides(make: Make, read: Read, samples: Samples) -> None:
+    folder = make(samples.record(scene=SCENE))
+    (folder / "scene").mkdir()
+    Image.new("RGB", (8, 6)).save(folder / "scene/photo.jpg")
+    for name, left in (("reference", 4), ("device", 2), ("0", 3)):
+        mask = Image.new("L", (8, 6))
+        mask.paste(255, (0, 0, left, 6))
+        mask.save(folder / f"scene/mask-{name}.png")
+    captions = [figure.one("figcaption").text for figure in read(folder).one("section", id="masks").all("figure")]
+    assert len(captions) == 4
+    assert captions[-1] == "GPU, mended: IoU 0.7500, wrong 6 px on the CPU alone0 px on the device alone"
+
+
+SCENE: dict[str, Any] = {
+    "photo": "scene/photo.jpg", "size": [8, 6], "tap": [2, 2], "candidate": 0, "iou": 0.5, "label": "a mask",
+    "masks": {"reference": "scene/mask-reference.png", "device": "scene/mask-device.png"},
+    "tried": [{"title": "GPU, mended", "mask": "scene/mask-0.png", "iou": 0.75, "ok": False}],
+}  # fmt: skip
