@@ -22,8 +22,8 @@ CAUSES = {
 
 _FIRST_FOR_ALL = (
     "LiteRT's parser lays a computed tensor [a, b] out with a as the batch, and a constant [a, b] with a as the width. "
-    "The constant is then broadcast over the batch, whatever the precision. In rank 4, with ones in front, both are laid "
-    "out alike (docs/delegate.md)."
+    "The constant is then broadcast over the batch, whatever the precision. In rank 4, with ones in front, both are "
+    "laid out alike (docs/delegate.md)."
 )
 
 # By signature: where a fault's rule is known from the delegate's source.
