@@ -3,7 +3,7 @@
 The interpreter gives a RESHAPE its operand's memory, and lets an op such as ADD write over an operand that nothing else
 reads. In a chain of these it counts the readers of the chain's first tensor and of the operand, not those of the
 tensors in between (`ArenaPlanner::IdentifyInPlaceTensors` in tflite/arena_planner.cc). So with q = a + b,
-s = reshape(q) + c, and q read again later, s is written over q. Releases 2.1.3 to 2.3.0 do this, with XNNPACK off.
+s = reshape(q) + c, and q read again later, s is written over q. Release 2.3.0 does this, with XNNPACK off.
 
 A tensor that is an output has memory of its own. Making the RESHAPE's result one keeps the reference right.
 """
