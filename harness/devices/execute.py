@@ -9,6 +9,7 @@ from typing import assert_never
 from harness.devices.base import Device, Sink
 from harness.errors import DeviceDied, DeviceError, UsageError
 from harness.graph.aliasing import with_memory_of_their_own
+from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
 from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 
@@ -58,13 +59,18 @@ def make_job(
     warmup: int = 0,
     iterations: int = 1,
     final: bool = False,
+    as_stored: bool = False,
 ) -> Job:
     """A job on the model's first signature; `wanted` names the outputs to bring back (None: all).
 
-    For the reference the model is written so that the interpreter overwrites nothing that it still needs.
+    The reference gets the model with real weights (`graph.hybrid`; not `as_stored`), written so that the interpreter
+    overwrites nothing that it still needs (`graph.aliasing`).
     """
     graph = model.graph()
-    data = (with_memory_of_their_own(model) if options.accelerator == "reference" else model).to_bytes()
+    given = model
+    if options.accelerator == "reference":
+        given = with_memory_of_their_own(model if as_stored else with_real_weights(model))
+    data = given.to_bytes()
     order = dict(zip((port.name for port in graph.inputs), _positions(model, graph, graph.inputs), strict=True))
     ports = [] if wanted == () else [p for p in output_ports(model) if wanted is None or p.name in wanted]
     return Job(

@@ -83,7 +83,7 @@ class ImpactProbe:
         for name, computed in values.items():
             exact = store.get(output_label(name), "reference")
             actual = own.get(name, computed)
-            judgement = case.judge(actual, self.ideal[name], exact, by_channel=True)
+            judgement = case.judge_output(name, actual, self.ideal[name], exact)
             share, left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
             impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left, held))
         return tuple(impacts)

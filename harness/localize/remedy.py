@@ -179,7 +179,7 @@ class Whole:
 
     def _judged(self, outputs: dict[str, Array]) -> list[Judgement]:
         return [
-            self._case.judge(outputs[name], self._truth.ideal[name], exact, by_channel=True)
+            self._case.judge_output(name, outputs[name], self._truth.ideal[name], exact)
             for name, exact in self._truth.exact.items()
         ]
 
