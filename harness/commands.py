@@ -300,7 +300,7 @@ def _localized(bench: Bench, case: Case) -> Localization:
     scratch = bench.run.path / SCRATCH
     try:
         answer = localize(bench, case)
-        unsteady = find_unsteady(bench, case, scratch) if answer.differs else None
+        unsteady = find_unsteady(bench, case, scratch) if answer.differs and not answer.culprits else None
         if unsteady is None or not unsteady.culprits:
             return answer
         return replace(unsteady, outputs=answer.outputs, notes=(*answer.notes, *unsteady.notes))

@@ -22,6 +22,7 @@ from harness.graph.audit import Audit
 from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
 from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
+from harness.localize.unsteady import rate
 from harness.numerics.metrics import finite_range
 from harness.numerics.verdict import Judgement
 from harness.results import to_json
@@ -153,7 +154,10 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
         f"{residency_text(done.residency)}, LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}."
     )
     if comparison.differs:
-        out.print(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
+        say(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
+    for verdict in comparison.outputs:
+        if verdict.runs:
+            say(f"Output '{escape(verdict.name)}' was {rate(*verdict.runs)}.")
     if not comparison.ok:
         out.print(f"Which op: harness localize {escape(shlex.quote(str(model)))}, with the same options.")
     out.print(f"[dim]{escape(str(folder))}[/]")

@@ -249,11 +249,19 @@ def judge_outputs(
     case: Case, outputs: dict[str, Array], ideal: dict[str, tuple[Array, ...]], store: TensorStore
 ) -> tuple[OutputVerdict, ...]:
     """Each of the model's own outputs against the stored reference. The device's values are stored beside it."""
+    for port in case.graph.outputs:
+        store.put(output_label(port.name), "device", outputs[port.name], port.name)
+    return judge_run(case, outputs, ideal, store)
+
+
+def judge_run(
+    case: Case, outputs: dict[str, Array], ideal: dict[str, tuple[Array, ...]], store: TensorStore
+) -> tuple[OutputVerdict, ...]:
+    """The same, of a run whose values are not kept."""
     verdicts = []
     for port in case.graph.outputs:
         name = port.name
         exact = store.get(output_label(name), "reference")
-        store.put(output_label(name), "device", outputs[name], name)
         judgement = case.judge_output(name, outputs[name], ideal[name], exact)
         verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact), exact.dtype.kind != "f"))
     return tuple(verdicts)

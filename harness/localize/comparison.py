@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness.devices.base import Device
 from harness.errors import UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
-from harness.localize.baseline import Case, judge_outputs, output_label, run_device, run_reference
+from harness.localize.baseline import Case, judge_outputs, judge_run, output_label, run_device, run_reference
 from harness.localize.result import OutputVerdict, residency_json
 from harness.localize.taps import Tapped
 from harness.numerics import fp16, fp32
@@ -23,6 +24,10 @@ from harness.results import RunFolder
 # Guesses for the time left, from a two-core machine with a software GPU: seconds for each op compiled and tapped.
 COMPILE_SECONDS = 0.07
 TAP_SECONDS = 0.05
+
+# Runs of a model of which two differed, as long as the further ones take no longer than this.
+UNSTEADY_RUNS = 8
+MOST_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Comparison:
     @property
     def ok(self) -> bool:
         """Whether every output is as right as the arithmetic allows, both times."""
-        return all(output.ok for output in self.outputs) and not self.differs
+        return all(output.ok and not (output.runs or (0,))[0] for output in self.outputs) and not self.differs
 
     def to_json(self) -> dict[str, Any]:
         """`compare --json`, schema 1."""
@@ -67,9 +72,10 @@ class Comparison:
         }
 
 
-def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison:
+def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2) -> Comparison:
     """Reference, ideal device, device twice: one that is right only the first time, or never the same, is not right.
-    With `keep` the reference's intermediates stay in the run folder.
+    Where two runs differ, some more tell how often it is wrong; `runs` asks for as many in any case. With `keep` the
+    reference's intermediates stay in the run folder.
 
     Raises:
         UsageError: an output has no elements. DeviceError: the reference or the untouched model does not complete.
@@ -100,7 +106,27 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False) -> Comparison
     bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
     again = run_device(bench.device, case)
     bench.run.samples(again.samples, "second")
-    return replace(found, differs=changed_output(bench, case, found, again.outputs))
+    return _asked_again(bench, case, found, again.outputs, runs)
+
+
+def _asked_again(bench: Bench, case: Case, found: Comparison, second: dict[str, Array], runs: int) -> Comparison:
+    """With what the second run says, and further ones."""
+    differs = changed_output(bench, case, found, second)
+    verdicts = [found.outputs, judge_run(case, second, found.ideal, bench.run.tensors)]
+    started = time.monotonic()
+    while len(verdicts) < max(runs, UNSTEADY_RUNS if differs else 0):
+        if len(verdicts) >= runs and time.monotonic() - started > MOST_SECONDS:
+            break
+        bench.progress.stage(f"run {len(verdicts) + 1} on {bench.device.name}", 1.0)
+        outputs = run_device(bench.device, case).outputs
+        differs = differs or changed_output(bench, case, found, outputs)
+        verdicts.append(judge_run(case, outputs, found.ideal, bench.run.tensors))
+    if len(verdicts) == 2 and not differs:
+        return found
+    wrong = [sum(not run[i].ok for run in verdicts) for i in range(len(found.outputs))]
+    counted = tuple(replace(o, runs=(k, len(verdicts))) for o, k in zip(found.outputs, wrong, strict=True))
+    bench.run.save(outputs=[output.to_json() for output in counted])
+    return replace(found, outputs=counted, differs=differs)
 
 
 def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[str, Array]) -> str:

@@ -68,6 +68,7 @@ class _Explainer:
         self.bench, self.case = bench, case
         self.graph = case.graph
         self.device = answer.device
+        self.unsteady = bool(answer.differs)
         self.culprits = list(answer.culprits)
         self.notes: list[str] = []
         self.run_ms: float | None = None
@@ -80,7 +81,7 @@ class _Explainer:
         known = Known.collect(host, self.case, self.bench.run.tensors, scratch)
         ideal = self.case.run_ideal(host, self.case.model, self.case.inputs, known.beyond, "running ideally")
         self.whole = Whole(self.bench, self.case, Truth(known.outputs(), ideal, known.peaks))
-        self.investigator = Investigator(self.experiments, known, tuple(self.culprits))
+        self.investigator = Investigator(self.experiments, known, tuple(self.culprits), self.unsteady)
         host.rest()
 
     def explain(self) -> None:

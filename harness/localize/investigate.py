@@ -68,6 +68,8 @@ class Investigator:
     experiments: Experiments
     known: Known
     culprits: Sequence[Culprit]
+    unsteady: bool = False
+    """Whether two runs of the untouched model differed."""
 
     def ops(self, culprit: Culprit) -> frozenset[int]:
         """The ops that a culprit consists of."""
@@ -76,7 +78,7 @@ class Investigator:
     def investigate(self, group: Group) -> None:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
         culprit, options = self.culprits[group.members[0]], self.known.case.options
-        runs = UNSTEADY_RUNS if culprit.cause == "nondeterministic" else 2
+        runs = UNSTEADY_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
         findings = Findings(culprit.record.op, options.half, culprit.cause, right_alone=False)
         own = self._alone(culprit)
         if own is not None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.localize import unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.cause import cause_of, reduction_length
@@ -30,19 +31,20 @@ from harness.numerics.verdict import FACTOR, Judgement
 MOST_TRIED = 32
 
 
-def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET) -> Localization:
-    """Find the ops whose errors their own arithmetic does not explain.
+def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET, runs: int = 2) -> Localization:
+    """Find the ops whose errors their own arithmetic does not explain. `runs`: how often the untouched model runs at
+    least, to see how often it is wrong.
 
     Raises:
         DeviceError: the reference or the untouched model does not complete. What goes wrong later is part of the
             answer.
     """
-    return _Localizer(bench, case, tap_budget).answer()
+    return _Localizer(bench, case, tap_budget, runs).answer()
 
 
 class _Localizer:
-    def __init__(self, bench: Bench, case: Case, tap_budget: int) -> None:
-        self.bench, self.case, self.tap_budget = bench, case, tap_budget
+    def __init__(self, bench: Bench, case: Case, tap_budget: int, runs: int) -> None:
+        self.bench, self.case, self.tap_budget, self.asked_runs = bench, case, tap_budget, runs
         self.graph = case.graph
         self.store = bench.run.tensors
         self.started = time.monotonic()
@@ -53,28 +55,40 @@ class _Localizer:
 
     def answer(self) -> Localization:
         bench, case = self.bench, self.case
-        first = compare_model(bench, case, keep=True)
-        if first.differs:
-            when = "right only the first time" if all(o.ok for o in first.outputs) else "nondeterministic"
-            self.notes.append(
-                f"Two runs of the untouched model gave different outputs: the device is {when}. "
-                f"It was output {first.differs}."
-            )
-            return self._finish("unresolved", False, first)
-        if first.ok:
+        first = compare_model(bench, case, keep=True, runs=self.asked_runs)
+        if not first.differs and first.ok:
             return self._finish("pass", True, first)
-        tapped = self._tap(choose(self.graph, self.tap_budget))
+        if first.differs:
+            self.notes += unsteady.notes(first)
+            wrong = unsteady.wrong_run(bench, case, first, lambda n: self._tap(choose(self.graph, self.tap_budget), n))
+            if wrong is None:
+                self.notes.append("No run whose intermediates were read was wrong.")
+                return self._finish("unresolved", False, first)
+            tapped, first, own = wrong.tapped, wrong.found, wrong.own
+            unchanged = True  # this very run is what is to be explained
+        else:
+            tapped = self._tap(choose(self.graph, self.tap_budget))
+            own, changed = outputs_under_taps(bench, case, first, tapped)
+            if changed:
+                self.notes.append(f"Tapping changed output {changed}.")
+            unchanged = not changed
         read = frozenset(tapped.read)
         readings = plan(self.graph, read)
-        own, changed = outputs_under_taps(bench, case, first, tapped)
-        if changed:
-            self.notes.append(f"Tapping changed output {changed}.")
-        unchanged = not changed
         local = LocalError(bench.host, case, self.store, first.beyond, own)
         records = self._judge(local, readings)
+        if first.differs and unsteady.wrong_all_over(records):
+            self.notes.append(
+                "Most results were wrong, or all of them zeros, in the run that was read: no op is named for it."
+            )
+            return self._finish("unresolved", False, first, records=records)
         bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
         doubtful = self._not_proven(local, records, readings)
         look = look_again(bench.device, local, records, doubtful, readings, read, budget=self.tap_budget)
+        for attempt in range(1, unsteady.MOST_ATTEMPTS if first.differs else 1):
+            if not look.doubts:
+                break  # the fault shows again, in a run that was a wrong one too
+            again = attempt % 2
+            look = look_again(bench.device, local, records, doubtful, readings, read, self.tap_budget, again)
         look = self._believed(local, look)
         culprits, explained, records = self._convict(local, look, first, unchanged)
         culprits, explained, alone = self._confirmed(local, look, first, culprits, explained)
@@ -86,6 +100,9 @@ class _Localizer:
             hidden = self._behind_nan(local, look, culprits)
             culprits, certified = sorted([*culprits, *hidden], key=lambda c: c.record.index), not hidden
             records = _corrected(records, culprits)
+        elif first.differs:
+            standing = unsteady.standing(culprits)
+            records, culprits = _corrected(records, standing), standing
         else:
             if not culprits:
                 self.notes.append(
@@ -247,7 +264,7 @@ class _Localizer:
         self.bench.host.rest()
         return impact
 
-    def _tap(self, taps: Sequence[int]) -> Tapped:
+    def _tap(self, taps: Sequence[int], warmup: int = 0) -> Tapped:
         size = sum(self.graph.tensors[t].nbytes for t in taps)
         self.bench.progress.stage(
             f"{len(taps)} tensors read on {self.bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 60e6
@@ -259,6 +276,7 @@ class _Localizer:
             taps,
             budget=self.tap_budget,
             advance=self.bench.progress.fraction,
+            warmup=warmup,
         )
         self.bench.device.rest()
         if tapped.unread:

@@ -24,12 +24,13 @@ class ModelFacts:
 @dataclass(frozen=True)
 class OutputVerdict:
     """One of the model's own outputs on the device, against the host's reference. `iou` is that of the masks
-    `values > 0`."""
+    `values > 0`; `runs`, where more than two were asked, in how many of how many runs it was wrong."""
 
     name: str
     judgement: Judgement
     iou: float
     integer: bool = False
+    runs: tuple[int, int] | None = None
 
     @property
     def ok(self) -> bool:
@@ -40,6 +41,7 @@ class OutputVerdict:
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
         actual, expected = self.judgement.actual, self.judgement.expected
+        runs = {} if self.runs is None else {"runs": {"wrong": self.runs[0], "of": self.runs[1]}}
         return {
             "name": self.name,
             "cosine": actual.cosine,
@@ -56,6 +58,7 @@ class OutputVerdict:
             "device_range": actual.range,
             "worst": actual.worst,
             "iou": self.iou,
+            **runs,
         }
 
 

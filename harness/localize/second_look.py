@@ -53,8 +53,10 @@ def look_again(
     readings: Sequence[Reading],
     read: frozenset[int],
     budget: int = TAP_BUDGET,
+    warmup: int = 0,
 ) -> SecondLook:
-    """Read suspects, which are some of the records, a second way, and judge hidden ops on their own."""
+    """Read suspects, which are some of the records, a second way, after `warmup` runs of each compiled model, and judge
+    hidden ops on their own."""
     graph = local.case.graph
     by_key = {(r.tensor, r.from_output is None): r for r in readings}
     chosen = {s: by_key[s.tensor, s.reading == "copy"] for s in suspects}
@@ -70,7 +72,7 @@ def look_again(
         for t in graph.ops[op].outputs
         if t in tappable and t not in read
     }
-    second = _Second(device, local, {r.tensor: r for r in chosen.values()})
+    second = _Second(device, local, {r.tensor: r for r in chosen.values()}, warmup)
     for direct, copies in _parts(local.case, sorted(resting), sorted(hidden), budget):
         second.read(direct, copies)
     final = list(records)
@@ -95,8 +97,8 @@ def _parts(case: Case, direct: list[int], copies: list[int], budget: int) -> Ite
 class _Second:
     """Direct readings held against the first ones as they arrive, and kept beside them for a while."""
 
-    def __init__(self, device: Device, local: LocalError, readings: Mapping[int, Reading]) -> None:
-        self._device, self._local, self._readings = device, local, readings
+    def __init__(self, device: Device, local: LocalError, readings: Mapping[int, Reading], warmup: int) -> None:
+        self._device, self._local, self._readings, self._warmup = device, local, readings, warmup
         self._case, self._store = local.case, local.store
         self._agrees: dict[int, bool] = {}
         self._compile: dict[int, int] = {}
@@ -128,7 +130,15 @@ class _Second:
             if name in own:
                 self._own[name] = values
 
-        job = make_job(model, case.inputs, case.options, timeout=case.timeout, wanted=tuple(by_name), final=True)
+        job = make_job(
+            model,
+            case.inputs,
+            case.options,
+            timeout=case.timeout,
+            wanted=tuple(by_name),
+            warmup=self._warmup,
+            final=True,
+        )
         outcome = self._device.run(job, sink)
         self._device.rest()
         if not isinstance(outcome, Completed):

@@ -77,16 +77,18 @@ def read_copies(
     *,
     budget: int = TAP_BUDGET,
     advance: Callable[[float], None] = lambda done: None,
+    warmup: int = 0,
 ) -> Tapped:
     """Read tensors through RESHAPE copies, in as few compiles as the budget allows.
 
     Where one is enough, it is of the whole model. Where it is not, each compile is a window of the model that reads the
     device's own values of what an earlier one read, so that the cost grows with the model and not with its square. A
     compile that the device refuses or does not survive is halved; a single tensor that still fails is left unread,
-    with the reason.
+    with the reason. After `warmup` runs of each compiled model: a device may be right the first time only.
     """
     result = Tapped()
-    reader = _Reader(device, case, store, advance, sum(case.graph.tensors[t].nbytes for t in tensors) or 1)
+    total = sum(case.graph.tensors[t].nbytes for t in tensors) or 1
+    reader = _Reader(device, case, store, advance, total, warmup)
     pending = list(budgeted(case.graph, tensors, budget))
     whole = len(pending) <= 1
     last = pending[-1][-1] if pending else -1
@@ -114,6 +116,7 @@ class _Reader:
     store: TensorStore
     advance: Callable[[float], None]
     total: int
+    warmup: int = 0
     done: int = 0
 
     def read(
@@ -151,7 +154,8 @@ class _Reader:
 
         # A fresh process each time: a delegate keeps much of what an earlier model took.
         self.device.rest()
-        job = make_job(model, inputs, self.case.options, timeout=self.case.timeout, final=True)
+        options, timeout = self.case.options, self.case.timeout
+        job = make_job(model, inputs, options, timeout=timeout, warmup=self.warmup, final=True)
         outcome = self.device.run(job, sink)
         self.device.rest()
         return outcome, arrived, own

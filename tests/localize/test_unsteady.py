@@ -1,0 +1,74 @@
+"""Devices that are wrong in some runs only: the op is named all the same, from a run in which it was wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.devices.base import Sink
+from harness.graph.model import Model
+from harness.job import Job, Outcome
+from harness.localize.unsteady import rate
+from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
+from tests.localize.planted import SCALED, SHIFTED, Fault, Half
+
+
+class Flickering(Half):
+    """The faults show in a share of all runs, each run for itself."""
+
+    def __init__(self, original: Model, faults: dict[int, Fault], share: float, seed: int) -> None:
+        super().__init__(original, faults, sees=lambda job: self.showing)
+        self.share, self.rng, self.showing = share, np.random.default_rng(seed), False
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        self.showing = bool(self.rng.random() < self.share)
+        return super().run(job, sink)
+
+
+class RightAtFirst(Half):
+    """The faults show from the second run of a compiled model on."""
+
+    def __init__(self, original: Model, faults: dict[int, Fault]) -> None:
+        super().__init__(original, faults, sees=lambda job: self.showing)
+        self.showing = False
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        self.showing = job.warmup > 0 or job.sha256 == self._compiled
+        return super().run(job, sink)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("culprit", [1, 4, 9])
+def test_an_op_that_is_wrong_in_three_of_ten_runs_is_named_or_nothing_is(
+    find: Localize, culprit: int, seed: int
+) -> None:
+    """Whether a wrong run was seen twice is chance; an op that is right in all runs is never blamed."""
+    answer = find(Flickering(ATTENTION, {RESULTS[culprit]: SHIFTED}, 0.3, seed), ATTENTION)
+    assert named(answer) in (exactly([culprit]), [])
+
+
+def test_most_of_them_are_named(find: Localize) -> None:
+    """Six tapped runs, and as many second looks, each wrong by 0.3: 1 - 0.7^6 = 0.88 for either, 0.78 for both."""
+    answers = [find(Flickering(ATTENTION, {RESULTS[4]: SCALED}, 0.3, seed), ATTENTION, runs=8) for seed in range(20)]
+    differing = [answer for answer in answers if answer.differs]
+    assert len(differing) >= 16
+    assert sum(named(answer) == exactly([4]) for answer in differing) >= 0.6 * len(differing)
+
+
+def test_an_op_that_is_right_only_the_first_time_is_named(find: Localize) -> None:
+    answer = find(RightAtFirst(ATTENTION, {RESULTS[6]: SHIFTED}), ATTENTION)
+    assert named(answer) == exactly([6])
+    assert any("right only the first time" in note for note in answer.notes)
+    (output, *_) = answer.outputs
+    assert output.runs == (7, 8)
+
+
+def test_the_rate_comes_with_an_interval() -> None:
+    """Wilson's score interval for 2 of 8."""
+    assert rate(2, 8) == "wrong in 2 of 8 runs (95 % interval 7% to 59%)"
+
+
+def test_more_runs_can_be_asked_for_and_are_counted(find: Localize) -> None:
+    answer = find(Half(ATTENTION, {RESULTS[4]: SHIFTED}), ATTENTION, runs=5)
+    assert {output.runs for output in answer.outputs} == {(5, 5)}
+    assert named(answer) == exactly([4])
