@@ -75,13 +75,7 @@ def flat_input() -> Model:
 
 KERNELS = (
     Bug("softmax_mask", softmax_mask, ((1, "SOFTMAX", "overflow"),), EVERY),
-    Bug(
-        "max_pool_low",
-        max_pool_low,
-        ((2, "MAX_POOL_2D", "kernel"),),
-        EVERY,
-        pending=dict.fromkeys(EVERY, "cause rounding"),
-    ),
+    Bug("max_pool_low", max_pool_low, ((2, "MAX_POOL_2D", "kernel"),), EVERY),
     Bug("reverse_channels", reverse_channels, ((0, "REVERSE_V2", "kernel"),), EVERY),
     Bug("space_to_depth_batch", space_to_depth_batch, ((0, "SPACE_TO_DEPTH", "kernel"),), EVERY, unwritten=True),
     Bug("depth_to_space_batch", depth_to_space_batch, ((0, "DEPTH_TO_SPACE", "kernel"),), EVERY, unwritten=True),
@@ -92,12 +86,6 @@ KERNELS = (
         EVERY,
         pending=dict.fromkeys(EVERY, "cause overflow"),
     ),
-    Bug(
-        "leaky_relu_steep",
-        leaky_relu_steep,
-        ((0, "LEAKY_RELU", "kernel"),),
-        EVERY,
-        pending=dict.fromkeys(EVERY, "cause rounding"),
-    ),
+    Bug("leaky_relu_steep", leaky_relu_steep, ((0, "LEAKY_RELU", "kernel"),), EVERY),
     Bug("flat_input", flat_input, ((0, "RESHAPE", "kernel"),), EVERY, unwritten=True),
 )

@@ -139,12 +139,6 @@ PARSING = (
     Bug("depthwise_pointwise", depthwise_pointwise, ((0, "DEPTHWISE_CONV_2D", "kernel"),), EVERY),
     Bug("transpose_conv_same", transpose_conv_same, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
     Bug("transpose_conv_relu", transpose_conv_relu, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
-    Bug(
-        "update_slice_rank_3",
-        update_slice_rank_3,
-        ((0, "DYNAMIC_UPDATE_SLICE", "kernel"),),
-        EVERY,
-        pending=dict.fromkeys(EVERY, "cause rounding"),
-    ),
-    Bug("top_two", top_two, ((0, "TOPK_V2", "kernel"),), EVERY, pending=dict.fromkeys(EVERY, "cause rounding")),
+    Bug("update_slice_rank_3", update_slice_rank_3, ((0, "DYNAMIC_UPDATE_SLICE", "kernel"),), EVERY),
+    Bug("top_two", top_two, ((0, "TOPK_V2", "kernel"),), EVERY),
 )

@@ -16,6 +16,20 @@ _PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", 
 _SUMS = ("MEAN", "SUM", "SOFTMAX", "L2_NORMALIZATION", "AVERAGE_POOL_2D", "CUMSUM")
 REDUCTIONS = frozenset((*_PRODUCTS, *_SUMS))
 
+# Ops that round at most once on the way to each of their results, by their definition, so that an error of many roundings
+# has another cause. Every result is an operand's value, its place, 0 or 1 …
+_CHOOSES = (
+    "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "CONCATENATION",
+    "PACK", "UNPACK", "TILE", "BROADCAST_TO", "PAD", "PADV2", "MIRROR_PAD", "GATHER", "GATHER_ND", "EMBEDDING_LOOKUP",
+    "ONE_HOT", "FILL", "REVERSE_V2", "REVERSE_SEQUENCE", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "SPACE_TO_BATCH_ND",
+    "BATCH_TO_SPACE_ND", "RESIZE_NEAREST_NEIGHBOR", "DYNAMIC_UPDATE_SLICE", "SELECT", "SELECT_V2", "TOPK_V2", "MAXIMUM",
+    "MINIMUM", "REDUCE_MAX", "REDUCE_MIN", "MAX_POOL_2D", "RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "ABS", "NEG",
+)  # fmt: skip
+# … or one sum, difference or product of two, which every float arithmetic rounds once. Not a quotient or a root, which
+# GPUs compute in steps.
+_COMPUTES_ONCE = ("ADD", "SUB", "MUL", "SQUARE", "LEAKY_RELU", "PRELU")
+ONE_ROUNDING = frozenset((*_CHOOSES, *_COMPUTES_ONCE))
+
 # Below this the result is not an imprecise version of the right one, but another one.
 _UNRELATED = 0.9
 
@@ -39,7 +53,8 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[st
     `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
     `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has little
     to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise beyond storage under
-    float16. `rounding`: any other imprecision.
+    float16. `rounding`: any other imprecision. An op that rounds once at most and is over its limit has lost more than
+    digits: `kernel`.
     """
     assert record.local is not None
     actual = record.local.actual
@@ -55,6 +70,8 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[st
             return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
         case "unrelated":
             return "kernel", "all zeros" if actual.range == (0.0, 0.0) else None
+    if not record.local.ok and record.first == record.index and record.op in ONE_ROUNDING:
+        return "kernel", None
     if half and record.op in REDUCTIONS:
         return "accumulation", None if reduction is None else f"float16 sum over {reduction} products"
     return "rounding", None

@@ -19,7 +19,8 @@ SINGLE_LOSS = 2.0**-10
 @dataclass(frozen=True)
 class Findings:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
-    `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so.
+    `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so,
+    `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong.
     """
 
     op: str
@@ -28,6 +29,7 @@ class Findings:
     failing: Observation | None = None
     alone: bool = False
     right_alone: bool = True
+    once: bool = False
     single: Observation | None = None
     long_sums: Observation | None = None
     cpu: Observation | None = None
@@ -50,7 +52,8 @@ def deduce(found: Findings) -> str:
     if not found.alone:
         return "context"
     if not found.half or _right(found.single) is False:
-        return "kernel" if _far_off(failing if not found.half else found.single) else "rounding"
+        far = found.once or _far_off(failing if not found.half else found.single)
+        return "kernel" if far else "rounding"
     return _of_half(found, failing)
 
 
@@ -71,7 +74,7 @@ def _of_half(found: Findings, failing: Observation) -> str:
         return "overflow"
     if _right(found.split):
         return "accumulation"  # the same terms, summed another way, are right
-    if kind == "unrelated":
+    if kind == "unrelated" or found.once:
         return "kernel"
     sums = found.op in REDUCTIONS and (_right(found.long_sums) or found.split is None)
     return "accumulation" if sums else "rounding"

@@ -8,6 +8,7 @@ from itertools import chain
 
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Options
+from harness.localize.cause import ONE_ROUNDING
 from harness.localize.deduce import Findings, deduce
 from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.known import Known
@@ -79,7 +80,9 @@ class Investigator:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
         culprit, options = self.culprits[group.members[0]], self.known.case.options
         runs = UNSTEADY_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
-        findings = Findings(culprit.record.op, options.half, culprit.cause, right_alone=False)
+        record = culprit.record
+        once = record.first == record.index and record.op in ONE_ROUNDING
+        findings = Findings(record.op, options.half, culprit.cause, right_alone=False, once=once)
         own = self._alone(culprit)
         if own is not None:
             seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=runs))

@@ -43,6 +43,10 @@ CASES = {
     ),
     "a sum that cannot be split": (replace(MATMUL, failing=IMPRECISE), "accumulation"),
     "an imprecise op that sums nothing": (replace(PAD, op="TANH", failing=IMPRECISE, single=RIGHT), "rounding"),
+    "an imprecise op that rounds once": (replace(PAD, op="MUL", failing=IMPRECISE, single=RIGHT, once=True), "kernel"),
+    "a few digits lost in float32 too, by an op that rounds once": (
+        replace(PAD, op="MUL", failing=IMPRECISE, single=DIGITS, once=True), "kernel",
+    ),
     "wrong in float32 too": (replace(PAD, failing=UNRELATED, single=UNRELATED), "kernel"),
     "wrong where float32 is refused": (replace(PAD, failing=UNRELATED, single=REFUSED), "kernel"),
     "a few digits lost in float32 too": (replace(MATMUL, failing=IMPRECISE, single=DIGITS), "rounding"),
