@@ -16,8 +16,8 @@ _PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", 
 _SUMS = ("MEAN", "SUM", "SOFTMAX", "L2_NORMALIZATION", "AVERAGE_POOL_2D", "CUMSUM")
 REDUCTIONS = frozenset((*_PRODUCTS, *_SUMS))
 
-# Ops that round at most once on the way to each of their results, by their definition, so that an error of many roundings
-# has another cause. Every result is an operand's value, its place, 0 or 1 …
+# Ops that by their definition round at most once on the way to each of their results, so that an error of many
+# roundings has another cause. Every result is an operand's value, its place, 0 or 1 …
 _CHOOSES = (
     "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "CONCATENATION",
     "PACK", "UNPACK", "TILE", "BROADCAST_TO", "PAD", "PADV2", "MIRROR_PAD", "GATHER", "GATHER_ND", "EMBEDDING_LOOKUP",

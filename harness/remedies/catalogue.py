@@ -12,11 +12,12 @@ from harness.remedies.rank_4 import with_rank_4
 from harness.remedies.rescale import rescale
 from harness.remedies.same_meaning import (
     apart,
-    by_simpler_ops,
+    on_stacked_rows,
     output_of_its_own,
     pad_by_concatenation,
     without_broadcast,
 )
+from harness.remedies.simpler import by_simpler_ops
 from harness.remedies.split_sum import split_sum
 
 # What a rewrite meets in ops of a form that no converter writes: options, operands or axes that are not there.
@@ -40,15 +41,21 @@ class Rewrite:
 
 
 def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int], Mapping[int, float]], Model]:
-    """A rewrite of single ops as one of a model."""
+    """A rewrite of single ops as one of a model. Of several ops, those that are not of its kind stay."""
 
     def apply(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
         rebuild = Rebuild(model)
+        refused = []
         for op in rebuild.graph.ops:
-            if op.index in ops:
-                how(rebuild, op)
-            else:
-                rebuild.keep(op)
+            try:
+                if op.index in ops:
+                    how(rebuild, op)
+                    continue
+            except CannotRewrite as error:
+                refused.append(error)
+            rebuild.keep(op)
+        if refused and len(refused) == len(ops):
+            raise refused[0]
         return rebuild.finish()
 
     return apply
@@ -59,12 +66,13 @@ RESCALE = Rewrite("scale by a power of two on the way", rescale)
 KEEP_BATCH = Rewrite("constants with the batch dimension kept", keep_batch)
 RANK_4 = Rewrite("the op in rank 4", each(with_rank_4))
 CONCATENATION = Rewrite("PAD as CONCATENATION", each(pad_by_concatenation))
+STACKED = Rewrite("the batches as rows of one product", each(on_stacked_rows))
 NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
 SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
 APART = Rewrite("copies between the op and its neighbours", each(apart))
 OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
 
-_MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
+_MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
 
 # The likeliest first. Every one is tried on the device before it is called a remedy.
 BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
@@ -73,7 +81,7 @@ BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
     "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
     "underflow": (RESCALE,),
     "kernel": _MEANING,
-    "context": (KEEP_BATCH, APART, OWN_OUTPUT, CONCATENATION, RANK_4, NO_BROADCAST, SIMPLER),
+    "context": (KEEP_BATCH, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
     "crash": (*_MEANING, SPLIT_SUM),
     "hang": (*_MEANING, SPLIT_SUM),
     "nondeterministic": (*_MEANING, SPLIT_SUM),

@@ -12,18 +12,22 @@ import numpy as np
 
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.split_sum import joined
 
 # Ops that work element by element, with broadcasting from the last axis; SOFTMAX works along the last axis alone.
 _UNARY = (
     "RELU", "RELU6", "TANH", "LOGISTIC", "GELU", "EXP", "LOG", "SQRT", "RSQRT", "ABS", "NEG", "SQUARE", "ELU",
     "HARD_SWISH", "LEAKY_RELU", "SIN", "COS", "FLOOR", "CEIL", "ROUND", "SOFTMAX", "LOG_SOFTMAX",
+    "CAST", "LOGICAL_NOT",
 )  # fmt: skip
 _BINARY = (
     "ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "FLOOR_DIV", "FLOOR_MOD", "ATAN2",
-    "PRELU", "EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL",
+    "PRELU", "EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "LOGICAL_AND", "LOGICAL_OR",
 )  # fmt: skip
 ELEMENTWISE = frozenset((*_UNARY, *_BINARY))
+_SELECTS = ("SELECT", "SELECT_V2")
 _PADS = ("PAD", "PADV2", "MIRROR_PAD")
+_OTHERS = ("BATCH_MATMUL", "TRANSPOSE", "SLICE", "CONCATENATION", "DYNAMIC_UPDATE_SLICE")
 _AXES = frozenset(("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"))
 
 View = Callable[[int], int]
@@ -34,16 +38,18 @@ def with_rank_4(rebuild: Rebuild, op: Op) -> None:
     """The op on rank-4 views of its operands. Raises CannotRewrite when all have rank 4 already."""
     if is_rank_4(rebuild, op):
         raise CannotRewrite("its operands have rank 4 or more already")
-    made = emit(rebuild, op, lambda t: view(rebuild, t))
-    rebuild.replace(op.outputs[0], rebuild.reshape(made, rebuild.shape(op.outputs[0])))
+    made, shape = emit(rebuild, op, lambda t: view(rebuild, t)), rebuild.shape(op.outputs[0])
+    rebuild.replace(op.outputs[0], made if rebuild.shape(made) == shape else rebuild.reshape(made, shape))
 
 
 def is_rank_4(rebuild: Rebuild, op: Op) -> bool:
-    """Whether no operand would change: all float tensors have rank 4, or one has more."""
+    """Whether no operand would change: all that is not a parameter, such as an axis, has rank 4, or one has more."""
     tensors = [t for t in (*op.inputs, *op.outputs) if t >= 0]
     if max((len(rebuild.shape(t)) for t in tensors), default=4) > 4:
         return True
-    return all(len(rebuild.shape(t)) == 4 for t in tensors if _is_float(rebuild, t) or t in op.outputs)
+    if op.name not in ELEMENTWISE | {*_SELECTS}:
+        tensors = [t for t in tensors if _is_float(rebuild, t) or t in op.outputs]
+    return all(len(rebuild.shape(t)) == 4 for t in tensors)
 
 
 def emit(rebuild: Rebuild, op: Op, at: View) -> int:
@@ -56,11 +62,13 @@ def emit(rebuild: Rebuild, op: Op, at: View) -> int:
     options, inputs, shape = rebuild.options(op), list(op.inputs), wide(rebuild.shape(op.outputs[0]))
     source = len(rebuild.shape(op.inputs[0]))
     added = 4 - source
-    if op.name in ELEMENTWISE or op.name == "BATCH_MATMUL":
+    if op.name in ELEMENTWISE | {*_SELECTS, "BATCH_MATMUL"}:
         viewed = [t if t < 0 else at(t) for t in inputs]
     elif op.name == "FULLY_CONNECTED":
         options.keepNumDims = True
         viewed = [at(inputs[0]), *inputs[1:]]
+    elif op.name == "DYNAMIC_UPDATE_SLICE":
+        viewed = [at(inputs[0]), at(inputs[1]), _from_zero(rebuild, inputs[2], added)]
     elif op.name in _PADS:
         widths = parameter(rebuild, inputs[1])
         viewed = [at(inputs[0]), _ints(rebuild, np.pad(widths, ((added, 0), (0, 0)))), *inputs[2:]]
@@ -89,7 +97,9 @@ def check(rebuild: Rebuild, op: Op) -> None:
         x, weights = rebuild.shape(op.inputs[0]), rebuild.shape(op.inputs[1])
         if len(x) != len(rebuild.shape(op.outputs[0])) or len(weights) != 2 or x[-1] != weights[-1]:
             raise CannotRewrite("it flattens its input")
-    elif op.name not in ELEMENTWISE | _AXES | {*_PADS, "BATCH_MATMUL", "TRANSPOSE", "SLICE", "CONCATENATION"}:
+    elif op.name == "SELECT" and len(rebuild.shape(op.inputs[0])) != len(rebuild.shape(op.inputs[1])):
+        raise CannotRewrite("its condition chooses rows")
+    elif op.name not in ELEMENTWISE | _AXES | {*_PADS, *_SELECTS, *_OTHERS}:
         raise CannotRewrite(f"{op.name} is not known to mean the same with another rank")
 
 
@@ -123,6 +133,14 @@ def parameter(rebuild: Rebuild, t: int) -> Any:
 
 def _is_float(rebuild: Rebuild, t: int) -> bool:
     return rebuild.graph.tensors[t].type == "FLOAT32"
+
+
+def _from_zero(rebuild: Rebuild, start: int, added: int) -> int:
+    """The place to start at, zeros in front; at run time too."""
+    values = rebuild.values(start)
+    if values is not None or not added:
+        return start if values is None else _ints(rebuild, np.pad(values, (added, 0)))
+    return joined(rebuild, [_ints(rebuild, np.zeros(added)), start], 0)
 
 
 def _ints(rebuild: Rebuild, values: Any) -> int:

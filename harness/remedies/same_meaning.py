@@ -1,4 +1,4 @@
-"""One op as others that mean the same: another rank, another op, another fusion.
+"""One op as others that mean the same: another op, another form of its operands, another fusion.
 
 Where a kernel is plainly wrong, the same thing asked differently often reaches another kernel that is not.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
@@ -53,6 +52,23 @@ def without_broadcast(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], rebuild.like(op, [_expanded(rebuild, t, shape) for t in op.inputs], shape=shape))
 
 
+def on_stacked_rows(rebuild: Rebuild, op: Op) -> None:
+    """A BATCH_MATMUL of many batches by one, as one product over the rows of all batches; no operand is repeated."""
+    if op.name != "BATCH_MATMUL":
+        raise CannotRewrite("it is no BATCH_MATMUL")
+    options, (x, y) = rebuild.options(op), map(rebuild.now, op.inputs)
+    *batch, rows, terms = rebuild.shape(x)
+    if options.adjX or math.prod(batch) == 1 or math.prod(rebuild.shape(y)[:-2]) != 1:
+        raise CannotRewrite("its right side has batches of its own, or its left side is transposed or has one batch")
+    many, last = math.prod(batch) * rows, rebuild.shape(y)[-2:]
+    columns = last[0 if options.adjY else 1]
+    values = rebuild.values(op.inputs[1])
+    right = rebuild.reshape(y, (1, *last)) if values is None else rebuild.constant(values.reshape(1, *last))
+    sides = [rebuild.reshape(x, (1, many, terms)), right]
+    made = rebuild.like(op, sides, shape=(1, many, columns), options=options)
+    rebuild.replace(op.outputs[0], rebuild.reshape(made, rebuild.shape(op.outputs[0])))
+
+
 def _equal_batches(rebuild: Rebuild, op: Op) -> None:
     shapes = [rebuild.shape(rebuild.now(t)) for t in op.inputs]
     batch = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
@@ -60,39 +76,6 @@ def _equal_batches(rebuild: Rebuild, op: Op) -> None:
         raise CannotRewrite("it broadcasts nothing")
     feeds = [_expanded(rebuild, t, (*batch, *s[-2:])) for t, s in zip(op.inputs, shapes, strict=True)]
     rebuild.replace(op.outputs[0], rebuild.like(op, feeds, shape=rebuild.shape(op.outputs[0])))
-
-
-def by_simpler_ops(rebuild: Rebuild, op: Op) -> None:
-    """An op as simpler ones: SQUARED_DIFFERENCE, DIV, SUB, MEAN, SOFTMAX; a FULLY_CONNECTED on rows, a BATCH_MATMUL
-    that transposes nothing; or any op without its fused activation."""
-    options, inputs = rebuild.options(op), [t if t < 0 else rebuild.now(t) for t in op.inputs]
-    fused = getattr(options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
-    shape = rebuild.shape(op.outputs[0])
-    if op.name == "SQUARED_DIFFERENCE":
-        difference = rebuild.binary("SUB", inputs[0], inputs[1])
-        made = rebuild.binary("MUL", difference, difference)
-    elif op.name == "DIV":
-        one = rebuild.constant(np.ones(1, np.float32))
-        made = rebuild.binary("MUL", inputs[0], rebuild.binary("DIV", one, inputs[1]))
-    elif op.name == "SUB":
-        made = rebuild.binary("ADD", inputs[0], rebuild.binary("MUL", inputs[1], rebuild.constant([-1.0])))
-    elif op.name in ("SUM", "MEAN"):
-        made = _by_product(rebuild, op, inputs[0])
-    elif op.name == "FULLY_CONNECTED" and len(rebuild.shape(inputs[0])) > 2:
-        made = _on_rows(rebuild, op, inputs[0])
-    elif op.name == "BATCH_MATMUL" and (options.adjX or options.adjY):
-        sides = zip(inputs, (options.adjX, options.adjY), strict=True)
-        made = rebuild.batch_matmul(*(_transposed(rebuild, t) if turned else t for t, turned in sides))
-    elif op.name == "SOFTMAX" and options.beta == 1.0:
-        last = len(shape) - 1
-        power = rebuild.unary("EXP", rebuild.binary("SUB", inputs[0], rebuild.reduce("REDUCE_MAX", inputs[0], last)))
-        made = rebuild.binary("DIV", power, rebuild.reduce("SUM", power, last))
-    elif fused != schema.ActivationFunctionType.NONE:
-        options.fusedActivationFunction = schema.ActivationFunctionType.NONE
-        made = rebuild.like(op, inputs, shape=shape, options=options)
-    else:
-        raise CannotRewrite(f"{op.name} has no simpler form")
-    rebuild.replace(op.outputs[0], rebuild.activated(made, rebuild.options(op)))
 
 
 def apart(rebuild: Rebuild, op: Op) -> None:
@@ -130,38 +113,6 @@ def _copied(rebuild: Rebuild, x: int) -> int:
         raise CannotRewrite("one of its tensors has a single element")
     half = shape[axis] // 2
     return joined(rebuild, [part(rebuild, x, axis, 0, half), part(rebuild, x, axis, half, shape[axis])], axis)
-
-
-def _on_rows(rebuild: Rebuild, op: Op, x: int) -> int:
-    """A FULLY_CONNECTED on its input as [rows, terms], without its activation."""
-    options, (units, terms) = rebuild.options(op), rebuild.shape(op.inputs[1])
-    options.fusedActivationFunction = schema.ActivationFunctionType.NONE
-    rows = math.prod(rebuild.shape(x)) // terms
-    flat = rebuild.reshape(x, (rows, terms))
-    made = rebuild.like(op, [flat, *op.inputs[1:]], shape=(rows, units), options=options)
-    return rebuild.reshape(made, rebuild.shape(op.outputs[0]))
-
-
-def _transposed(rebuild: Rebuild, t: int) -> int:
-    values = rebuild.values(t)
-    if values is not None:
-        return rebuild.constant(np.ascontiguousarray(np.swapaxes(values, -1, -2)))
-    rank = len(rebuild.shape(t))
-    return rebuild.transpose(t, [*range(rank - 2), rank - 1, rank - 2])
-
-
-def _by_product(rebuild: Rebuild, op: Op, x: int) -> int:
-    """A sum over the last axis as a product with a column of ones, or of 1/n for a mean."""
-    axes = parameter(rebuild, op.inputs[1]).reshape(-1) % len(rebuild.shape(x))
-    shape = rebuild.shape(x)
-    if axes.tolist() != [len(shape) - 1]:
-        order = [i for i in range(len(shape)) if i not in set(axes.tolist())] + sorted(axes.tolist())
-        x = rebuild.transpose(x, order)
-    terms = math.prod(shape[i] for i in axes)
-    column = np.full((1, terms), 1.0 / terms if op.name == "MEAN" else 1.0, np.float32)
-    rows = math.prod(shape) // terms
-    made = rebuild.fully_connected(rebuild.reshape(x, (rows, terms)), column)
-    return rebuild.reshape(made, rebuild.shape(op.outputs[0]))
 
 
 def _expanded(rebuild: Rebuild, t: int, shape: tuple[int, ...]) -> int:

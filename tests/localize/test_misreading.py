@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +23,11 @@ from harness.results import RunFolder
 from tests.arrays import Evaluate
 from tests.localize.broken import Broken
 from tests.localize.planted import InProcess
+from tests.remedies.small import one_op
 
 RNG = np.random.default_rng(3)
 TABLE = RNG.standard_normal((8, 16)).astype(np.float32)
 BLOCKS = RNG.standard_normal((2, 8, 16)).astype(np.float32)
-
-
-def one_op(build: Callable[[GraphBuilder], int]) -> Model:
-    graph = GraphBuilder()
-    graph.output(build(graph), "y")
-    return graph.build()
 
 
 def product(graph: GraphBuilder, left: tuple[int, ...], right: tuple[int, ...], *, adj_x: bool, adj_y: bool) -> int:

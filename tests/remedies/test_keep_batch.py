@@ -15,6 +15,7 @@ from harness.inputs import random_inputs
 from harness.job import Array
 from harness.remedies.catalogue import KEEP_BATCH
 from tests.arrays import Evaluate
+from tests.remedies.small import one_op
 
 ROWS = np.arange(8 * 16, dtype=np.float32).reshape(8, 16) / 64
 
@@ -22,12 +23,6 @@ ROWS = np.arange(8 * 16, dtype=np.float32).reshape(8, 16) / 64
 def lines(model: Model) -> list[str]:
     graph = model.graph()
     return [f"{op.name} {list(graph.tensors[op.outputs[0]].shape or ())}" for op in graph.ops]
-
-
-def one_op(build: Callable[[GraphBuilder], int]) -> Model:
-    graph = GraphBuilder()
-    graph.output(build(graph), "y")
-    return graph.build()
 
 
 def chain() -> Model:

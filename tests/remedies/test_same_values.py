@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from numpy.typing import NDArray
 
 from harness.graph import surgery
 from harness.graph.build import GraphBuilder
@@ -18,23 +17,7 @@ from harness.numerics.fp16 import peak
 from harness.remedies import catalogue
 from harness.remedies.catalogue import Rewrite
 from tests.arrays import Evaluate
-
-RNG = np.random.default_rng(4)
-
-
-def quarters(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiples of a quarter: float32 holds a sum of thousands of their products exactly, in whatever order."""
-    return np.round(4 * values) / np.float32(4)
-
-
-def weights(*shape: int) -> NDArray[np.float32]:
-    return quarters(RNG.standard_normal(shape).astype(np.float32)) / np.float32(16)
-
-
-def _one(build: Callable[[GraphBuilder], int]) -> Model:
-    graph = GraphBuilder()
-    graph.output(build(graph), "y")
-    return graph.build()
+from tests.remedies.small import one_op, quarters, weights
 
 
 def product(graph: GraphBuilder, *, adj_x: bool = False, adj_y: bool = False, terms: int = 96) -> int:
@@ -122,6 +105,13 @@ CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
     "broadcast of a constant written out": (
         catalogue.NO_BROADCAST, lambda g: g.binary("MUL", g.input("x", (2, 3, 4)), g.constant(weights(4))), 0,
     ),
+    "batches as rows": (
+        catalogue.STACKED, lambda g: g.batch_matmul(g.input("a", (2, 3, 5, 9)), g.input("b", (9, 7))), 0,
+    ),
+    "batches as rows, by a constant, transposed": (
+        catalogue.STACKED,
+        lambda g: g.batch_matmul(g.input("a", (4, 5, 9)), g.constant(weights(1, 7, 9)), adj_y=True), 0,
+    ),
     "apart from its neighbours": (catalogue.APART, divided, 1),
 }  # fmt: skip
 
@@ -129,7 +119,7 @@ CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_rewritten_op_means_the_same(name: str, evaluate: Evaluate) -> None:
     rewrite, build, op = CASES[name]
-    model = _one(build)
+    model = one_op(build)
     rewritten = rewrite.apply(model, frozenset({op}), {})
     assert rewritten.sha256 != model.sha256
     inputs = {name: quarters(values) for name, values in random_inputs(model.graph(), 0).items()}
@@ -138,7 +128,7 @@ def test_a_rewritten_op_means_the_same(name: str, evaluate: Evaluate) -> None:
 
 
 def test_a_split_sum_adds_no_more_terms_at_a_time_than_it_should() -> None:
-    model = catalogue.SPLIT_SUM.apply(_one(lambda g: product(g, terms=4096)), frozenset({0}), {})
+    model = catalogue.SPLIT_SUM.apply(one_op(lambda g: product(g, terms=4096)), frozenset({0}), {})
     graph = model.graph()
     (matmul,) = [op for op in graph.ops if op.name == "BATCH_MATMUL"]
     assert [graph.tensors[t].shape for t in matmul.inputs] == [(6, 64, 5, 64), (6, 64, 64, 7)]
@@ -184,14 +174,14 @@ def test_a_scale_lifts_what_float16_would_flush_until_a_logarithm_takes_it_out(e
 
 
 def test_an_output_that_float16_cannot_hold_is_said_to_need_its_own_scale(evaluate: Evaluate) -> None:
-    model = _one(lambda g: g.binary("MUL", g.input("x", (4,)), g.constant([1e6])))
+    model = one_op(lambda g: g.binary("MUL", g.input("x", (4,)), g.constant([1e6])))
     with pytest.raises(CannotRewrite, match="needed unscaled, and float16 does not hold it"):
         catalogue.RESCALE.apply(model, frozenset({0}), peaks_of(model, evaluate))
 
 
 @pytest.mark.parametrize("rewrite", [catalogue.SPLIT_SUM, catalogue.SIMPLER, catalogue.RANK_4])
 def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> None:
-    model = _one(lambda g: g.reduce("MEAN", g.input("x", (2, 3, 64)), 2))
+    model = one_op(lambda g: g.reduce("MEAN", g.input("x", (2, 3, 64)), 2))
     model.root.subgraphs[0].operators[0].inputs = np.asarray([0], np.int32)
     model.edited()
     with pytest.raises(CannotRewrite, match="odd form"):
@@ -206,6 +196,8 @@ def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> 
         (catalogue.CONCATENATION, lambda g: g.unary("TANH", g.input("x", (4,))), "it is no PAD"),
         (catalogue.RANK_4, lambda g: g.unary("TANH", g.input("x", (1, 2, 3, 4))), "rank 4 or more already"),
         (catalogue.NO_BROADCAST, lambda g: g.unary("TANH", g.input("x", (4,))), "broadcasts nothing"),
+        (catalogue.STACKED, lambda g: g.unary("TANH", g.input("x", (4,))), "it is no BATCH_MATMUL"),
+        (catalogue.STACKED, product, "batches of its own"),
         (catalogue.SIMPLER, lambda g: g.unary("TANH", g.input("x", (4,))), "no simpler form"),
         (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
         (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
@@ -213,4 +205,4 @@ def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> 
 )
 def test_what_a_rewrite_does_not_know_it_says(rewrite: Rewrite, build: Callable[[GraphBuilder], int], why: str) -> None:
     with pytest.raises(CannotRewrite, match=why):
-        rewrite.apply(_one(build), frozenset({0}), {})
+        rewrite.apply(one_op(build), frozenset({0}), {})
