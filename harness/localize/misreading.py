@@ -15,7 +15,7 @@ import numpy as np
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE
-from harness.remedies.split_sum import joined
+from harness.remedies.split_sum import joined, part
 
 ROW_0 = "row 0 of the constant for every row"
 FIRST = {
@@ -24,6 +24,8 @@ FIRST = {
     3: "block 0 of the constant for every block",
 }
 """What an element-wise op reads of a constant of that rank: the sentence for people."""
+# Columns of a product that a kernel works on at a time: one, two, four or eight slices of four.
+_BLOCKS = (4, 8, 16, 32)
 MOST_MIX_UPS = 48
 
 
@@ -83,6 +85,13 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
         for place, side in enumerate(("left", "right")):
             if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):
                 yield f"zeros in place of the {side} side beyond its own batches", _own_batches(place)
+        if _batches(rebuild, op.inputs[1]) == 1 and not rebuild.options(op).adjY:
+            for width in _BLOCKS:
+                if width < rebuild.shape(op.inputs[1])[-1]:
+                    yield (
+                        f"the right side's columns dealt out to the batches, {width} each, then zeros",
+                        _dealt_out(width),
+                    )
         for flag, side in (("adjX", "left"), ("adjY", "right")):
             if getattr(rebuild.options(op), flag):
                 yield f"the {side} side not transposed", _not_transposed(flag)
@@ -108,6 +117,25 @@ def _own_batches(place: int) -> Callable[[Rebuild, Op], None]:
         rest = rebuild.constant(np.zeros((batch[0] - shape[0], *shape[1:]), np.float32))
         feeds[place] = joined(rebuild, [feeds[place], rest], 0)
         rebuild.like(op, feeds, outputs=op.outputs)
+
+    return write
+
+
+def _dealt_out(width: int) -> Callable[[Rebuild, Op], None]:
+    def write(rebuild: Rebuild, op: Op) -> None:
+        left, right = (rebuild.now(t) for t in op.inputs)
+        *batch, _, _ = rebuild.shape(left)
+        *_, terms, columns = rebuild.shape(right)
+        if len(batch) != 1:
+            raise CannotRewrite("more than the leading dimension is broadcast")
+        whole = rebuild.reshape(right, (1, terms, columns))
+        sides = []
+        for start in range(0, batch[0] * width, width):
+            stop = min(start + width, columns)
+            mine = [part(rebuild, whole, 2, start, stop)] if start < stop else []
+            rest = columns - max(stop - start, 0)
+            sides.append(joined(rebuild, [*mine, rebuild.constant(np.zeros((1, terms, rest), np.float32))], 2))
+        rebuild.like(op, [left, joined(rebuild, sides, 0)], outputs=op.outputs)
 
     return write
 

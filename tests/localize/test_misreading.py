@@ -66,6 +66,19 @@ def test_a_product_with_fewer_batches_on_one_side_reads_zeros_beyond_them(evalua
     assert not values[1:].any()
 
 
+def test_a_product_by_one_batch_may_deal_its_columns_out_to_the_batches(evaluate: Evaluate) -> None:
+    model = one_op(lambda g: g.batch_matmul(g.input("a", (3, 4, 5)), g.input("b", (1, 5, 12))))
+    inputs = random_inputs(model.graph(), 0)
+    found = of(model, evaluate)
+    assert list(found)[1:] == [
+        "the right side's columns dealt out to the batches, 4 each, then zeros",
+        "the right side's columns dealt out to the batches, 8 each, then zeros",
+    ]
+    dealt = np.zeros((3, 5, 12), np.float32)
+    dealt[0, :, :8], dealt[1, :, :4] = inputs["b"][0, :, :8], inputs["b"][0, :, 8:]
+    np.testing.assert_allclose(list(found.values())[2], inputs["a"] @ dealt, rtol=1e-5, atol=1e-6)
+
+
 def test_a_square_side_may_be_read_untransposed(evaluate: Evaluate) -> None:
     model = one_op(lambda g: product(g, (3, 4, 4), (3, 4, 4), adj_x=True, adj_y=False))
     inputs = random_inputs(model.graph(), 0)
