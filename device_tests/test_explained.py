@@ -21,6 +21,7 @@ from tests.bare import bare_python, run_script
 # Cause, and the least that must be among the remedies that work. #8599 shows only while the result is read too.
 RIGHT_MEANING = {"PAD as CONCATENATION", "the op in rank 4"}
 IN_RANK_4 = {"the op in rank 4", "the broadcast written out"}
+KEPT, SIMPLER = "constants with the batch dimension kept", "the op as simpler ones"
 EXPLAINED: dict[str, tuple[str, set[str]]] = {
     "rank3_pad_9272": ("kernel", RIGHT_MEANING),
     "broadcast_add_8593": ("kernel", IN_RANK_4),
@@ -30,12 +31,37 @@ EXPLAINED: dict[str, tuple[str, set[str]]] = {
     "rank3_pad_beside_loud_channels": ("kernel", RIGHT_MEANING),
     "mask_out_of_range": ("kernel", RIGHT_MEANING),
     "harmful_underflow": ("underflow", {"scale by a power of two on the way", "float32 throughout"}),
+    "constant_add_rank_2": ("kernel", {KEPT}),
+    "constant_add_rank_3": ("kernel", {KEPT}),
+    "matmul_broadcast": ("kernel", {"the batches as rows of one product", "the broadcast written out"}),
+    "matmul_constant_transposed": ("kernel", {SIMPLER, "the op in rank 4"}),
+    "fully_connected_rank_4": ("kernel", {SIMPLER, "split the sum into pieces, added pairwise"}),
+    "fully_connected_runtime_weights": ("kernel", {SIMPLER}),
+    "cumsum_leading_axis": ("kernel", {SIMPLER}),
+    "select_by_row": ("kernel", {"the op in rank 4"}),
+    "int32_constant_first": ("kernel", {SIMPLER}),
+    "top_two": ("kernel", {SIMPLER}),
+    "max_pool_low": ("kernel", {SIMPLER}),
+    "normalized_by_another": ("kernel", {SIMPLER, "the op in rank 4"}),
+    "softmax_mask": ("overflow", {SIMPLER, "float32 throughout"}),
 }
+# What the wrong values are, where that is known of the bug.
+SIGNATURES = {
+    "constant_add_rank_2": "row 0 of the constant for every row",
+    "constant_add_rank_3": "block 0 of the constant for every block",
+    "matmul_broadcast": "the right side's columns dealt out to the batches, 8 each, then zeros",
+    "matmul_constant_transposed": "the right side not transposed",
+    "cumsum_leading_axis": "the operand 'x' returned as it is",
+    "max_pool_low": "-1e+04 everywhere",
+    "normalized_by_another": "SUB #1 reads 'x' in place of 'y'",
+}
+# Ops that a pattern needs to fail; else a reproducer has three at most.
+LARGER = {"normalized_by_another": 7}
 KNOWN = [bug for bug in CORPUS if bug.name in EXPLAINED]
 # Releases whose bugs are known; another device has a bug or has not.
 MEASURED = {name for bug in CORPUS for name in bug.broken}
-# One of each cause for `make test`; the others when asked for.
-QUICK = {"rank3_pad_9272", "layernorm_overflow", "harmful_underflow", "tapped_add_8599"}
+# One of each cause for `make test`, and one misread constant; the others when asked for.
+QUICK = {"rank3_pad_9272", "layernorm_overflow", "harmful_underflow", "tapped_add_8599", "constant_add_rank_2"}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +81,10 @@ def python(tmp_path_factory: pytest.TempPathFactory, device_name: str) -> Path:
     [pytest.param(bug, marks=() if bug.name in QUICK else pytest.mark.slow, id=bug.name) for bug in KNOWN],
 )
 def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itself(
-    on_device: OnDevice, bug: Bug, python: Path
+    on_device: OnDevice, bug: Bug, python: Path, request: pytest.FixtureRequest
 ) -> None:
+    if on_device.name in bug.pending:
+        request.applymarker(pytest.mark.xfail(reason=bug.pending[on_device.name]))
     if on_device.name not in bug.broken:
         right = on_device.compare(bug.build()).ok
         assert right or on_device.name not in MEASURED
@@ -66,12 +94,13 @@ def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itsel
     answer = on_device.localize(bug.build(), explain=True)
     assert [(c.record.index, c.record.op, c.cause) for c in answer.culprits] == [(*bug.culprits[0][:2], cause)]
     (culprit,) = answer.culprits
+    assert SIGNATURES.get(bug.name, culprit.signature) == culprit.signature
     works = {remedy.name: remedy for remedy in culprit.remedies if remedy.ok}
     assert remedies <= set(works)
     assert all(remedy.run_ms for remedy in works.values())
     _written_remedies_mean_the_same(bug, answer)
     folder = Path(culprit.reproducer or "")
-    assert len(Model.load(folder / "model.tflite").graph().ops) <= 3
+    assert len(Model.load(folder / "model.tflite").graph().ops) <= LARGER.get(bug.name, 3)
     assert len((folder / "reproduce.py").read_text().splitlines()) <= 30
     if on_device.name.split("@")[0] == "host":  # the script asks the GPU of the machine that it is on
         done = run_script(python, folder / "reproduce.py")
@@ -123,7 +152,8 @@ def test_the_parts_of_a_chain_run_by_themselves(on_device: OnDevice, python: Pat
 
 
 def test_every_reported_bug_is_explained_somewhere() -> None:
-    assert {bug.name for bug in REPORTED if bug.culprits and OLD in bug.broken} == set(EXPLAINED)
+    assert {bug.name for bug in REPORTED if bug.culprits and OLD in bug.broken} <= set(EXPLAINED)
+    assert set(SIGNATURES) | set(LARGER) <= set(EXPLAINED) == {bug.name for bug in KNOWN}
 
 
 def layernorm_with_its_mean() -> Model:
