@@ -17,8 +17,6 @@ from harness.commands import check_ports
 from harness.devices.android import PhoneOptions
 from harness.devices.registry import check_device, open_device
 from harness.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
-from harness.graph.model import Model
-from harness.graph.surgery import isolate
 from harness.inputs import load_inputs, random_inputs
 from harness.latency.bench import COOL_DOWN_SECONDS, Benched, Trial, bench
 from harness.latency.compare import read_baseline
@@ -28,7 +26,8 @@ from harness.latency.profile_record import Profile
 from harness.latency.profile_table import profile_line, profile_table
 from harness.latency.record import Verdict
 from harness.latency.table import against_line, bench_table, detail_line, flaw_lines, per_op_table
-from harness.request_options import JsonOption, OutOption, SignatureOption, TimeoutOption
+from harness.opening import open_model
+from harness.request_options import JsonOption, OutOption, ShapeOption, SignatureOption, TimeoutOption, shapes_of
 
 _FULL = Plan()
 
@@ -121,6 +120,7 @@ def bench_command(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="For random inputs, without --inputs.")] = 0,
     signature: SignatureOption = None,
+    shape: ShapeOption = None,
     apk: Annotated[Path | None, typer.Option("--apk", metavar="FILE", help="For a phone: a prebuilt app.")] = None,
     out: OutOption = Path("results"),
     timeout: TimeoutOption = 600.0,
@@ -144,7 +144,7 @@ def bench_command(
     )
     baselines = tuple(read_baseline(path) for path in against or ())
     trial = Trial(
-        subjects=subjects([_load(path, signature, inputs, seed) for path in models], choices),
+        subjects=subjects([_load(path, signature, inputs, seed, shapes_of(shape)) for path in models], choices),
         plan=replace(plan, rounds=max(plan.rounds, 2 * plan.replications)),
         out=out,
         inputs=f"random, seed {seed}" if inputs is None else str(inputs),
@@ -177,8 +177,13 @@ def exit_code(cells: Sequence[Benched], named: set[str]) -> int:
     return EXIT_OK
 
 
-def _load(path: Path, signature: str | None, inputs: Path | None, seed: int) -> Loaded:
-    model = isolate(Model.load(path), signature)
+def _load(
+    path: Path, signature: str | None, inputs: Path | None, seed: int, shapes: dict[str, tuple[int, ...]]
+) -> Loaded:
+    found = open_model(path, signature, shapes)
+    if found.assumed:
+        terminal.err.print(escape(f"{path}: {found.assumed}"))
+    model = found.model
     graph = model.graph()
     check_ports(graph)
     if not graph.outputs:

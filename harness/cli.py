@@ -29,8 +29,10 @@ from harness.request_options import (
     JsonOption,
     ModelArgument,
     OutOption,
+    ShapeOption,
     SignatureOption,
     TimeoutOption,
+    shapes_of,
     with_request,
 )
 from harness.results import list_runs, read_run, writing
@@ -154,10 +156,12 @@ def audit(
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
     signature: SignatureOption = None,
+    shape: ShapeOption = None,
 ) -> None:
     """Count ops and ranks, and list what the GPU refuses; exit 3 when it refuses something."""
     with terminal.Stages() as progress:
-        found = commands.audit_command(model, signature, None if static else device, timeout, progress)
+        asked = None if static else device
+        found = commands.audit_command(model, signature, asked, timeout, progress, shapes_of(shape))
     if as_json:
         terminal.print_json(found.to_json())
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Graph, Model
-from harness.graph.surgery import isolate
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Options, Rejected
 from harness.localize.baseline import Case, output_label
@@ -33,6 +32,7 @@ from harness.localize.localize import localize
 from harness.localize.result import Localization, Remedy, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.numerics.metrics import finite_range
+from harness.opening import as_in_the_file, open_model
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
 from harness.results import RunFolder, writing
@@ -43,7 +43,8 @@ MOST_NAME = 1000
 
 @dataclass(frozen=True)
 class Request:
-    """What the common options say. `given` replaces `inputs` and `seed` when the caller has arrays at hand."""
+    """What the common options say. `given` replaces `inputs` and `seed` when the caller has arrays; `shapes` are
+    those of inputs, by name, that shall not be run as the file has them."""
 
     model: Path
     device: str = "host"
@@ -56,6 +57,7 @@ class Request:
     given: dict[str, Array] | None = None
     provenance: str | None = None
     phone: PhoneOptions = field(default_factory=PhoneOptions)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Scene(Protocol):
@@ -71,9 +73,8 @@ def _session(
 ) -> Iterator[tuple[Bench, Case]]:
     """Check everything that can be checked without a device, then open the devices and the run folder. With `resume`
     the device's probes are journaled."""
-    whole = Model.load(request.model)
-    model = isolate(whole, request.signature)
-    model.path = request.model
+    found = open_model(request.model, request.signature, request.shapes)
+    model = found.model
     graph = model.graph()
     check_ports(graph)
     if request.given is not None:
@@ -82,6 +83,8 @@ def _session(
         inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
     else:
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
+    if found.assumed:
+        progress.stage(found.assumed, 0.1)
     case = Case(model, inputs, request.options, request.timeout, request.seed)
     with ExitStack() as stack:
         opened = open_device(request.device, lambda what: progress.stage(what, 20.0), request.phone)
@@ -102,7 +105,9 @@ def _session(
                 "inputs": origin,
                 "signature": request.signature,
                 "timeout_s": request.timeout,
+                "shapes": found.shapes,
             },
+            assumed=found.assumed,
             provenance=request.provenance,
         )
         stack.enter_context(_explained(run))
@@ -325,11 +330,25 @@ def _with_probes(bench: Bench, answer: Localization) -> Localization:
 
 
 def audit_command(
-    path: Path, signature: str | None, device_name: str | None, timeout: float, progress: Progress = SILENT
+    path: Path,
+    signature: str | None,
+    device_name: str | None,
+    timeout: float,
+    progress: Progress = SILENT,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Audit:
     """`harness audit`; with a device, what its GPU delegate itself refuses. Raises HarnessError."""
-    model = isolate(Model.load(path), signature)
-    found = replace(audit(model), signatures=Model.load(path).signatures)
+    whole = Model.load(path)
+    try:
+        opened = open_model(path, signature, shapes)
+    except UsageError:
+        if shapes:
+            raise
+        opened = as_in_the_file(path, signature)  # a graph without shapes has ops to count all the same
+    model = opened.model
+    if opened.assumed:
+        progress.stage(opened.assumed, 0.1)
+    found = replace(audit(model), signatures=whole.signatures)
     if device_name is None:
         return found
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)

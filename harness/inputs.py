@@ -107,7 +107,7 @@ def check_inputs(arrays: dict[str, Array], graph: Graph) -> dict[str, Array]:
         if tensor.shape is not None and tuple(array.shape) != tensor.shape:
             raise UsageError(
                 f"Input '{port.name}' has shape {list(array.shape)}, the model takes {list(tensor.shape)}.",
-                "Reshape it or export the model for this shape.",
+                "Reshape it, run the model at that shape with --shape, or export it for that shape.",
             )
         if array.dtype != tensor.dtype:
             raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from harness.commands import Request, audit_command, compare_command, localize_c
 from harness.devices.android import PhoneOptions
 from harness.graph.audit import Audit
 from harness.graph.model import Model
-from harness.graph.surgery import isolate
 from harness.inputs import check_inputs, random_inputs
 from harness.job import Array, Options
 from harness.latency.bench import Benched, Trial, bench
@@ -18,6 +17,9 @@ from harness.latency.measure import QUICK, Plan, Subject
 from harness.latency.record import Cell
 from harness.localize.comparison import Comparison
 from harness.localize.result import Localization
+from harness.opening import open_model
+
+Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,16 @@ class OnDevice:
     _models: dict[str, Path] = field(default_factory=dict)
 
     def compare(
-        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **options: str
+        self,
+        model: Model | Path | str,
+        inputs: Mapping[str, Array] | None = None,
+        *,
+        shapes: Shapes | None = None,
+        **options: str,
     ) -> Comparison:
-        """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`."""
-        return compare_command(self._request(model, inputs, options))[0]
+        """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`; `shapes` those of
+        inputs, by name, that shall not be run as the file has them."""
+        return compare_command(self._request(model, inputs, options, shapes))[0]
 
     def localize(
         self,
@@ -42,10 +50,11 @@ class OnDevice:
         inputs: Mapping[str, Array] | None = None,
         *,
         explain: bool = False,
+        shapes: Shapes | None = None,
         **options: str,
     ) -> Localization:
         """Which ops break the model; with `explain` also why, what shows it, and what mends it."""
-        return localize_command(self._request(model, inputs, options), explain=explain)[0]
+        return localize_command(self._request(model, inputs, options, shapes), explain=explain)[0]
 
     def bench(
         self,
@@ -53,6 +62,7 @@ class OnDevice:
         inputs: Mapping[str, Array] | None = None,
         *,
         plan: Plan = QUICK,
+        shapes: Shapes | None = None,
         **options: str,
     ) -> Benched:
         """The model's latency, judged and kept as `harness bench` keeps it. An invalid result is a result: ask it.
@@ -64,7 +74,7 @@ class OnDevice:
         from harness.devices.registry import open_device
 
         path = self._path(model)
-        loaded = isolate(Model.load(path))
+        loaded = open_model(path, shapes=shapes).model
         graph = loaded.graph()
         given = random_inputs(graph, 0) if inputs is None else check_inputs(dict(inputs), graph)
         chosen = Options(**options)  # type: ignore[arg-type]
@@ -76,17 +86,27 @@ class OnDevice:
         ((found,),) = bench(trial, lambda name: open_device(name, phone=self.phone))
         return found
 
-    def audit(self, model: Model | Path | str) -> Audit:
+    def audit(self, model: Model | Path | str, *, shapes: Shapes | None = None) -> Audit:
         """What is in the model, and what this device's GPU refuses of it."""
-        return audit_command(self._path(model), None, self.name, self.timeout)
+        return audit_command(self._path(model), None, self.name, self.timeout, shapes=shapes)
 
     def _request(
-        self, model: Model | Path | str, inputs: Mapping[str, Array] | None, options: dict[str, str]
+        self,
+        model: Model | Path | str,
+        inputs: Mapping[str, Array] | None,
+        options: dict[str, str],
+        shapes: Shapes | None,
     ) -> Request:
-        given = None if inputs is None else dict(inputs)
-        chosen = Options(**options)  # type: ignore[arg-type]
-        path = self._path(model)
-        return Request(path, self.name, chosen, given=given, out=self.out, timeout=self.timeout, phone=self.phone)
+        return Request(
+            self._path(model),
+            self.name,
+            Options(**options),  # type: ignore[arg-type]
+            given=None if inputs is None else dict(inputs),
+            out=self.out,
+            timeout=self.timeout,
+            phone=self.phone,
+            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+        )
 
     def _path(self, model: Model | Path | str) -> Path:
         if not isinstance(model, Model):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -12,6 +13,7 @@ import typer
 
 from harness.commands import Request
 from harness.devices.android import PhoneOptions
+from harness.errors import UsageError
 from harness.job import Options, Precision
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
@@ -19,6 +21,10 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, max=86400, help="Seconds until a job is killed.")]
 SignatureOption = Annotated[str | None, typer.Option("--signature", help="Which signature; default the first.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=1,224,224,3", help="An input's shape, where not the file's; repeatable."),
+]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
 
 
@@ -36,6 +42,7 @@ def _template(
     out: OutOption = Path("results"),
     timeout: TimeoutOption = 600.0,
     signature: SignatureOption = None,
+    shape: ShapeOption = None,
     apk: Annotated[
         Path | None, typer.Option("--apk", metavar="FILE", help="For a phone: a prebuilt app, instead of Gradle's.")
     ] = None,
@@ -46,7 +53,21 @@ def _template(
 ) -> Request:
     options = Options(accelerator, precision)
     phone = PhoneOptions(apk, cool_down)
-    return Request(model, device, options, inputs, seed, out, timeout, signature, phone=phone)
+    shapes = shapes_of(shape)
+    return Request(model, device, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)
+
+
+def shapes_of(words: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """`NAME=1,224,224,3` for each input named. Raises UsageError."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for word in words or ():
+        name, _, sizes = word.rpartition("=")
+        if not name or not re.fullmatch(r"\s*\d{1,9}(\s*[,x]\s*\d{1,9})*\s*", sizes):
+            raise UsageError(f"--shape {word!r} is no input with sizes.", "Write it as --shape NAME=1,224,224,3.")
+        if name in shapes:
+            raise UsageError(f"--shape names input '{name}' twice.", "Give one shape for each input.")
+        shapes[name] = tuple(int(size) for size in re.split("[,x]", sizes))
+    return shapes
 
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:

@@ -91,7 +91,7 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
             names[t] = present[t]
             continue
         target = t
-        name = _fresh(f"tap_{t}", taken)
+        name = fresh(f"tap_{t}", taken)
         if kind == "copy":
             target = _append_reshape(root, t, name, code)
         names[t] = name
@@ -243,7 +243,7 @@ class _Islands:
         for place in self._copied:
             port = self._outputs[place]
             code = _operator_code(self._root, "RESHAPE")
-            copied = _append_reshape(self._root, port.tensor, _fresh(f"copy_of_{port.name}", self._names), code)
+            copied = _append_reshape(self._root, port.tensor, fresh(f"copy_of_{port.name}", self._names), code)
             self._outputs[place] = Port(port.name, copied)
             self._origin += [-1] * (len(self._tensors) - len(self._origin))
         sub.inputs = np.asarray([port.tensor for port in self._inputs], np.int32)
@@ -267,7 +267,7 @@ class _Islands:
         self._origin.append(t)
         places[t] = len(self._tensors) - 1
         name = port_name(t)
-        table.name = _fresh(name, self._names)
+        table.name = fresh(name, self._names)
         return places[t]
 
 
@@ -372,7 +372,8 @@ def _renumbered(sub: Any, place: dict[int, int]) -> Any:
     return sub
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh(name: str, taken: set[str]) -> str:
+    """`name`, or with a number behind it where it is taken; it is taken then."""
     unique, n = name, 1
     while unique in taken:
         n += 1

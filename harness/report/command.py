@@ -42,6 +42,8 @@ def reproduction(run: Run) -> Reproduction | None:
         words += ["--inputs", _file(run.inputs)]
     if run.signature:
         words += ["--signature", run.signature]
+    for shape in run.shapes:
+        words += ["--shape", shape]
     if run.timeout is not None:
         words += ["--timeout", f"{run.timeout:g}"]
     return Reproduction(tuple(map(quote, words)), note)

@@ -140,6 +140,7 @@ class Run:
     scene: Fields | None
     explained_in: int | None
     untouched_ms: float | None
+    shapes: tuple[str, ...] = ()
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
@@ -204,7 +205,12 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         scene=top.child("scene") if top.values.get("scene") else None,
         explained_in=result.child("explanation").count("device_compiles"),
         untouched_ms=result.child("explanation").number("run_ms"),
+        shapes=tuple(f"{name}={_sizes(options.child('shapes'), name)}" for name in options.child("shapes").values),
     )
+
+
+def _sizes(shapes: Fields, name: str) -> str:
+    return ",".join(f"{size:.0f}" for size in shapes.numbers(name))
 
 
 def _choice(fields: Fields, key: str, kind: Any) -> Any:

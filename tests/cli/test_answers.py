@@ -273,3 +273,45 @@ class TestTheRest:
     def test_the_version_and_the_help(self, cli: Cli) -> None:
         assert cli("--version").out == "harness 0.1.0\n"
         assert "localize" in cli("--help").out
+
+
+class TestOpenShapes:
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 4))
+        y = graph.unary("RELU", x)
+        graph.output(y, "y")
+        root = graph.build().root
+        for tensor in (x, y):
+            root.subgraphs[0].tensors[tensor].shapeSignature = np.asarray([-1, 4], np.int32)
+        return saved(tmp_path, Model(root))
+
+    @pytest.mark.parametrize(("words", "shape"), [([], [1, 4]), (["--shape", "x=3,4"], [3, 4])])
+    def test_the_model_runs_at_the_stored_shape_or_at_the_one_asked_for(
+        self, cli: Cli, model: Path, words: list[str], shape: list[int]
+    ) -> None:
+        said = cli("run", model, "--json", *words)
+        assert said.code == EXIT_OK
+        assert said.json["outputs"][0]["shape"] == shape
+        origin = "as asked" if words else "as the file stores it"
+        assert f"input 'x' [-1, 4] is {shape}, {origin}" in said.err
+        record = read_run(model.parent / said.json["run"])
+        assert record["options"]["shapes"] == {"x": shape}
+        assert record["assumed"] == f"input 'x' [-1, 4] is {shape}, {origin}"
+
+    def test_localize_and_audit_take_it_too(self, cli: Cli, model: Path) -> None:
+        assert cli("localize", model, "--shape", "x=2,4").code == EXIT_OK
+        assert cli("audit", model, "--shape", "x=2,4").code == EXIT_OK
+
+    @pytest.mark.parametrize(
+        ("word", "why"),
+        [
+            ("x", "--shape 'x' is no input with sizes. Write it as --shape NAME=1,224,224,3."),
+            ("x=1,-4", "--shape 'x=1,-4' is no input with sizes. Write it as --shape NAME=1,224,224,3."),
+            ("z=1,4", "--shape names 'z', which is no input. The inputs are: x."),
+        ],
+    )
+    def test_a_shape_that_is_none_is_misuse(self, cli: Cli, model: Path, word: str, why: str) -> None:
+        said = cli("compare", model, "--shape", word)
+        assert (said.code, said.sentence) == (EXIT_MISUSE, why)

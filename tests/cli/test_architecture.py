@@ -21,6 +21,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"devices"}),
     frozenset({"localize", "latency", "report", "sam2"}),
     frozenset({"dashboard"}),
+    frozenset({"opening"}),
     frozenset({"commands", "doctor", "frames"}),
     frozenset({"bisect_runtime", "on_device", "terminal", "request_options"}),
     frozenset({"demo", "pytest_plugin"}),

@@ -1,0 +1,101 @@
+"""The shapes that the host's runtime computes for a model whose inputs have given ones; nothing is run for it.
+
+The runtime is asked in a process of its own, `python -m harness.devices.shapes MODEL`, since a file that is not what it
+says can end it. That reads `{"input tensor": [sizes], …}` on stdin and answers `{"shapes": [[sizes] or null, …]}`, null
+for a tensor whose shape depends on values, or `{"refused": reason}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import foreign_json
+from harness.devices.base import signal_name
+from harness.devices.scratch import Scratch
+from harness.errors import UsageError
+from harness.graph.model import Model
+
+Shape = tuple[int, ...]
+
+SECONDS = 120.0
+
+
+class Unanswered(Exception):
+    """The runtime does not prepare the model at these shapes; the text is its reason."""
+
+
+def shapes_at(model: Model, inputs: Mapping[int, Shape]) -> dict[int, Shape | None]:
+    """Tensor -> its shape when the input tensors named have the shapes given; None where only running tells. Of
+    subgraph 0, which holds the model's first signature.
+
+    Raises:
+        Unanswered: the runtime refuses the model at these shapes, or dies of it.
+    """
+    scratch = Scratch("harness-shapes-")
+    try:
+        path = scratch.path / "model.tflite"
+        path.write_bytes(model.to_bytes())
+        paths = os.pathsep.join(filter(None, (str(Path(harness.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.devices.shapes", str(path)],
+            input=json.dumps({str(t): list(shape) for t, shape in inputs.items()}).encode(),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+            env=dict(os.environ, PYTHONPATH=paths),
+        )
+    except OSError as error:
+        raise UsageError(f"The model cannot be prepared ({error.strerror}).", "Free space, or set TMPDIR.") from None
+    except subprocess.TimeoutExpired:
+        raise Unanswered(f"no answer within {SECONDS:g} s") from None
+    finally:
+        scratch.close()
+    if done.returncode:
+        ended = f"ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise Unanswered(f"its process was {ended}" if done.returncode < 0 else f"its process ended with {ended}")
+    answer = foreign_json.loads(done.stdout)
+    if "refused" in answer:
+        raise Unanswered(answer["refused"])
+    count = len(model.root.subgraphs[0].tensors or ())
+    known: list[Any] = answer["shapes"][:count]  # the runtime adds tensors of its own behind
+    return {t: None if shape is None else tuple(shape) for t, shape in enumerate(known)}
+
+
+def _prepared(path: str, inputs: dict[int, list[int]]) -> dict[str, Any]:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter = Interpreter(path, experimental_op_resolver_type=plain, num_threads=1)
+        for tensor, shape in inputs.items():
+            interpreter.resize_tensor_input(tensor, shape)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        return {"refused": " ".join(str(error).split())}
+    shapes: list[list[int] | None] = []
+    for detail in interpreter.get_tensor_details():
+        index = int(detail["index"])
+        shapes += [None] * (index + 1 - len(shapes))
+        try:
+            interpreter.tensor(index)()  # what is sized when it is computed has no memory yet
+        except ValueError:
+            continue
+        shapes[index] = [int(d) for d in detail["shape"]]
+    return {"shapes": shapes}
+
+
+def main() -> None:
+    """Answer for the model named on the command line."""
+    inputs = {int(tensor): shape for tensor, shape in json.load(sys.stdin).items()}
+    sys.stdout.write(json.dumps(_prepared(sys.argv[1], inputs)))
+
+
+if __name__ == "__main__":
+    main()

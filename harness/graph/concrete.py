@@ -1,0 +1,119 @@
+"""Static shapes for a model whose file leaves some open: which inputs are open, and the model with shapes written in.
+
+A converter writes an open dimension as -1 into `shape_signature` and a size that it may have, mostly 1, into `shape`:
+the size at which the runtime starts. Nothing here runs anything; who knows the shapes of the rest of the graph hands
+them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.graph.model import Graph, Model, Port, Tensor, indices
+
+Shape = tuple[int, ...]
+
+
+def stored_shape(model: Model, tensor: int) -> Shape | None:
+    """The shape that the file starts a tensor of the first signature at, or None where it gives none."""
+    raw = model.root.subgraphs[model.graph().subgraph].tensors[tensor]
+    shape = indices(raw.shape)
+    return None if raw.shape is None or any(d < 0 for d in shape) else shape
+
+
+def declared_shape(model: Model, tensor: int) -> list[int]:
+    """The shape as the file means it: -1 for an open dimension."""
+    raw = model.root.subgraphs[model.graph().subgraph].tensors[tensor]
+    return list(indices(raw.shape if raw.shapeSignature is None else raw.shapeSignature))
+
+
+def open_tensors(model: Model) -> tuple[int, ...]:
+    """Tensors of the first signature that some op or port uses and whose shape the file leaves open: by a negative
+    dimension, or by saying nothing of a result that an op makes."""
+    graph = model.graph()
+    raw = model.root.subgraphs[graph.subgraph].tensors
+    ports = {port.tensor for port in (*graph.inputs, *graph.outputs)}
+    made = {t for op in graph.ops for t in op.outputs}
+    used = ports | made | {t for op in graph.ops for t in op.inputs if t >= 0}
+    found = []
+    for tensor in graph.tensors:
+        if tensor.index not in used or tensor.constant:
+            continue
+        # A scalar says that it has a rank; files from before that field say so of no tensor.
+        silent = tensor.shape == () and not raw[tensor.index].hasRank and tensor.index in made
+        if tensor.shape is None or silent:
+            found.append(tensor.index)
+    return tuple(found)
+
+
+def starting_shapes(model: Model, asked: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+    """The shape of each input that is open or in `asked`: what is asked for, else what the file stores.
+
+    Raises:
+        UsageError: `asked` names no input, gives another rank than the file or a size below 1, or an open input has no
+            stored shape and none is asked for.
+    """
+    graph = model.graph()
+    known = {port.name: port for port in graph.inputs}
+    for name, shape in asked.items():
+        if name not in known:
+            raise UsageError(f"--shape names '{name}', which is no input.", f"The inputs are: {', '.join(known)}.")
+        _check_asked(known[name], tuple(shape), declared_shape(model, known[name].tensor))
+    unknown = set(open_tensors(model))
+    shapes: dict[str, Shape] = {}
+    for port in graph.inputs:
+        if port.name in asked:
+            shapes[port.name] = tuple(int(d) for d in asked[port.name])
+        elif port.tensor in unknown:
+            stored = stored_shape(model, port.tensor)
+            if stored is None:
+                declared = declared_shape(model, port.tensor)
+                raise UsageError(
+                    f"Input '{port.name}' has shape {declared or 'unknown'} in the file, which stores no size to run "
+                    "at.",
+                    f"Give one: --shape {port.name}={','.join(str(max(d, 1)) for d in declared) or '1,…'}.",
+                )
+            shapes[port.name] = stored
+    return shapes
+
+
+def _check_asked(port: Port, asked: Shape, declared: list[int]) -> None:
+    """A size that the file has fixed may be asked for anew: whether the graph follows, the runtime says."""
+    if declared and len(asked) != len(declared):
+        raise UsageError(
+            f"--shape gives input '{port.name}' {list(asked)}, the file has {declared}.",
+            f"Give {len(declared)} size(s).",
+        )
+    if min(asked, default=1) < 1:
+        raise UsageError(f"--shape gives input '{port.name}' {list(asked)}.", "Give sizes of 1 or more.")
+
+
+def startable(model: Model) -> Model:
+    """The model with 1 for each negative size that it stores, which the runtime would refuse before it can be told."""
+    tensors = model.root.subgraphs[model.graph().subgraph].tensors
+    stored = {t: indices(tensors[t].shape) for t in open_tensors(model)}
+    negative = {t: tuple(d if d >= 0 else 1 for d in shape) for t, shape in stored.items() if min(shape, default=0) < 0}
+    return with_shapes(model, negative) if negative else model
+
+
+def with_shapes(model: Model, shapes: Mapping[int, Shape]) -> Model:
+    """The model with the shapes of these tensors of the first signature written in, and no dimension open in them."""
+    graph = model.graph()
+    root = copy(model.root)
+    root.subgraphs = list(root.subgraphs)
+    root.subgraphs[graph.subgraph] = sub = copy(root.subgraphs[graph.subgraph])
+    sub.tensors = list(sub.tensors)
+    for t, shape in shapes.items():
+        sub.tensors[t] = table = copy(sub.tensors[t])
+        table.shape, table.shapeSignature, table.hasRank = np.asarray(shape, np.int32), None, True
+    return Model(root, model.path)
+
+
+def still_open(graph: Graph, shapes: Mapping[int, Shape | None], wanted: Sequence[int]) -> Tensor | None:
+    """The first of the `wanted` tensors that no shape was found for, in the graph's order."""
+    order = sorted(wanted, key=lambda t: graph.producer.get(t, -1))
+    return next((graph.tensors[t] for t in order if shapes.get(t) is None), None)
