@@ -29,6 +29,7 @@ from harness.request_options import (
     JsonOption,
     ModelArgument,
     OutOption,
+    RunsOption,
     ShapeOption,
     SignatureOption,
     TimeoutOption,
@@ -72,10 +73,10 @@ def run(
 
 @app.command()
 @with_request
-def compare(request: Request, as_json: JsonOption = False) -> None:
+def compare(request: Request, as_json: JsonOption = False, runs: RunsOption = 2) -> None:
     """Compare a model's outputs with the host CPU's; exit 1 when they are wrong."""
     with terminal.Stages() as progress:
-        found, folder = commands.compare_command(request, progress)
+        found, folder = commands.compare_command(request, progress, runs=runs)
     if as_json:
         terminal.print_json(found.to_json() | {"run": str(folder)})
     else:
@@ -109,6 +110,7 @@ def localize(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Go on to causes, reproducers and remedies.")
     ] = True,
+    runs: RunsOption = 2,
 ) -> None:
     """Name the ops that break a model, why, and what mends it; exit 1 with culprits, 4 when unresolved.
 
@@ -118,7 +120,7 @@ def localize(
         raise UsageError("--resume and --fresh contradict each other.", "Give one of them.")
     with terminal.Stages() as progress:
         answer, folder = commands.localize_command(
-            request, progress, resume=resume or ("never" if fresh else "auto"), explain=explain
+            request, progress, resume=resume or ("never" if fresh else "auto"), explain=explain, runs=runs
         )
     if as_json:
         terminal.print_json(answer.to_json() | {"run": str(folder)})

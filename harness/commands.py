@@ -255,10 +255,10 @@ def run_json(done: Completed) -> dict[str, Any]:
     }
 
 
-def compare_command(request: Request, progress: Progress = SILENT) -> tuple[Comparison, Path]:
-    """`harness compare`. Raises HarnessError."""
+def compare_command(request: Request, progress: Progress = SILENT, *, runs: int = 2) -> tuple[Comparison, Path]:
+    """`harness compare`; `runs` of the untouched model at least. Raises HarnessError."""
     with _session("compare", request, progress) as (bench, case):
-        found = compare_model(bench, case)
+        found = compare_model(bench, case, runs=runs)
         _close(bench, found.done, None, found.to_json())
         return found, bench.run.path
 
@@ -278,11 +278,12 @@ def localize_command(
     *,
     resume: Resume = "never",
     explain: bool = False,
+    runs: int = 2,
 ) -> tuple[Localization, Path]:
     """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run; `explain` goes on
-    to causes, reproducers and remedies. Raises HarnessError."""
+    to causes, reproducers and remedies; `runs` of the untouched model at least. Raises HarnessError."""
     with _session("localize", request, progress, resume) as (bench, case):
-        answer = _localized(bench, case)
+        answer = _localized(bench, case, runs)
         if explain:
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
@@ -300,11 +301,11 @@ def localize_command(
         return answer, bench.run.path
 
 
-def _localized(bench: Bench, case: Case) -> Localization:
+def _localized(bench: Bench, case: Case, runs: int) -> Localization:
     """The ops that make the model wrong, or those that end the process, or are never the same."""
     scratch = bench.run.path / SCRATCH
     try:
-        answer = localize(bench, case)
+        answer = localize(bench, case, runs=runs)
         unsteady = find_unsteady(bench, case, scratch) if answer.differs and not answer.culprits else None
         if unsteady is None or not unsteady.culprits:
             return answer

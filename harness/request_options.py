@@ -25,6 +25,9 @@ ShapeOption = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=1,224,224,3", help="An input's shape, where not the file's; repeatable."),
 ]
+RunsOption = Annotated[
+    int, typer.Option("--runs", min=2, max=1000, help="Runs of the untouched model, to see how often it is wrong.")
+]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A .tflite file.")]
 
 

@@ -61,6 +61,18 @@ def only_run(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return path, read_run(path)
 
 
+class TestRuns:
+    @pytest.mark.parametrize("command", ["compare", "localize"])
+    def test_runs_that_were_asked_for_are_counted(self, cli: Cli, tmp_path: Path, command: str) -> None:
+        said = cli(command, saved(tmp_path, healthy_mlp()), "--json", "--runs", 4)
+        assert said.code == EXIT_OK
+        assert [output["runs"] for output in said.json["outputs"]] == [{"wrong": 0, "of": 4}]
+
+    def test_two_runs_that_agree_say_nothing_of_a_rate(self, cli: Cli, tmp_path: Path) -> None:
+        said = cli("compare", saved(tmp_path, healthy_mlp()), "--json")
+        assert all("runs" not in output for output in said.json["outputs"])
+
+
 class TestRun:
     def test_the_answer_and_the_outputs(self, cli: Cli, tmp_path: Path) -> None:
         model = saved(tmp_path, healthy_mlp())
