@@ -7,22 +7,25 @@ caller gives, and the shapes behind it are those that the host's runtime compute
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.devices.refusal import first_words
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.errors import UsageError
 from harness.graph.concrete import (
     Shape,
     declared_shape,
     open_tensors,
+    settled_by_shapes,
     startable,
     starting_shapes,
     still_open,
     stored_shape,
     with_shapes,
 )
-from harness.graph.model import Model
+from harness.graph.model import Graph, Model
 from harness.graph.ports import with_named_ports
 from harness.graph.surgery import isolate
 
@@ -58,32 +61,41 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
     new = {name: shape for name, shape in chosen.items() if shape != stored_shape(model, ports[name])}
     if not unknown and not new:
         return Opened(model)
-    said = _said(model, chosen, ports, new)
+    said = "; ".join(
+        f"input '{name}' {declared_shape(model, ports[name])} is {list(shape)}, "
+        + ("as asked" if name in new else "as the file stores it")
+        for name, shape in chosen.items()
+    )
     try:
         found = shapes_at(startable(model), {ports[name]: shape for name, shape in chosen.items()})
     except Unanswered as error:
         found = _as_stored(model, unknown, new, error, said)
-    wanted = unknown if not new else [*ports.values(), *(t for op in model.graph().ops for t in op.outputs)]
-    bad = still_open(model.graph(), found, wanted)
+    graph = model.graph()
+    wanted = unknown if not new else [*ports.values(), *(t for op in graph.ops for t in op.outputs)]
+    # The runtime sizes this op's result as it runs, and until then shows what the file has, in the operand's memory.
+    unsure = {op.outputs[0] for op in graph.ops if op.name == "RESHAPE" and not _constant(graph, op.inputs[1:])}
+    found |= dict.fromkeys(unsure)
+    late = [t for t in {*wanted, *unsure} if found.get(t) is None]
+    if late and settled_by_shapes(graph, frozenset(t for t, shape in found.items() if shape is not None)).issuperset(
+        late
+    ):
+        with suppress(Unanswered):
+            found = shapes_at(startable(model), {ports[name]: shape for name, shape in chosen.items()}, run=True)
+    bad = still_open(graph, found, wanted)
     if bad is not None:
-        producer = model.graph().producer.get(bad.index)
-        maker = "" if producer is None else f", which {model.graph().ops[producer].name} #{producer} makes,"
+        producer = graph.producer.get(bad.index)
+        maker = "" if producer is None else f", which {graph.ops[producer].name} #{producer} makes,"
         raise UsageError(
             f"The shape of tensor '{bad.name}'{maker} depends on the values of the inputs.",
             "Only static shapes can be compared: export the model without that op.",
         )
-    every = {*unknown, *ports.values(), *(t for op in model.graph().ops for t in op.outputs)}
+    every = {*unknown, *ports.values(), *(t for op in graph.ops for t in op.outputs)}
+    said = said or "shapes that the file leaves out are those that the host's runtime computes"
     return Opened(with_shapes(model, {t: shape for t in every if (shape := found.get(t)) is not None}), chosen, said)
 
 
-def _said(model: Model, chosen: Mapping[str, Shape], ports: Mapping[str, int], new: Mapping[str, Shape]) -> str:
-    """One sentence: at which shapes, and where they are from."""
-    each = [
-        f"input '{name}' {declared_shape(model, ports[name])} is {list(shape)}"
-        + (", as asked" if name in new else ", as the file stores it")
-        for name, shape in chosen.items()
-    ]
-    return "; ".join(each) or "shapes that the file leaves out are those that the host's runtime computes"
+def _constant(graph: Graph, tensors: Sequence[int]) -> bool:
+    return all(graph.tensors[t].constant for t in tensors if t >= 0)
 
 
 def _as_stored(
@@ -96,6 +108,7 @@ def _as_stored(
     """
     lacks = any(op.custom is not None for op in model.graph().ops)
     if new or not lacks:
-        step = "Give shapes that the model takes with --shape, or export it with static ones."
-        raise UsageError(f"The runtime does not take the model with {said}: {str(error).rstrip('.')}.", step)
+        step = "Give shapes that the model takes with --shape, or export it anew."
+        where = f" where {said}" if said else ""
+        raise UsageError(f"The runtime does not prepare the model{where}: {first_words(str(error))}.", step)
     return {t: stored_shape(model, t) for t in unknown}

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
+from harness.devices.refusal import explain_refusal, last_words
 from harness.errors import DeviceError
 from harness.job import (
     Array,
@@ -315,32 +316,6 @@ def _seen(values: Array | None) -> str:
 
 _RESIDENT = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\).*?yielding (\d+) partitions")
 _ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$", re.M)
-
-
-def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
-    """The runtime's reason, sharpened by its log: (sentence, refused ops as `OP: why`)."""
-    start = log.rfind("ERROR: Following operations are not supported")
-    if start >= 0:
-        block = log[start:].splitlines()[1:]
-        ops = []
-        for line in (said.removeprefix("ERROR: ") for said in block):  # a phone's log has the level on each line
-            if re.match(r"^(\d+ operations|No operations)", line):
-                break
-            ops.append(line.strip())
-        return f"the GPU delegate refuses {len(ops)} kind(s) of op: {'; '.join(ops[:3])}", tuple(ops)
-    custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
-    if custom:
-        return f"the runtime has no custom op '{custom[1].strip()}'", (f"CUSTOM: {custom[1].strip()}",)
-    errors = re.findall(r"^ERROR: (?!\[)(.+)$", log, re.M)
-    return (f"{reason} ({errors[-1]})" if errors and errors[-1] not in reason else reason), ()
-
-
-def last_words(log: str) -> str:
-    """The last thing that sounds fatal in a log: a failed check, a fatal line or an error; empty when nothing does."""
-    fatal = re.findall(
-        r"^(?:F\d{4} .*?\] (.+)|(?:ERROR|FATAL): (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M
-    )
-    return next((text.strip() for text in fatal[-1] if text), "")[:200] if fatal else ""
 
 
 def residency_of(log: str, full: bool) -> Residency:

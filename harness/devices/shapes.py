@@ -1,8 +1,8 @@
-"""The shapes that the host's runtime computes for a model whose inputs have given ones; nothing is run for it.
+"""The shapes that the host's runtime computes for a model whose inputs have given ones.
 
 The runtime is asked in a process of its own, `python -m harness.devices.shapes MODEL`, since a file that is not what it
-says can end it. That reads `{"input tensor": [sizes], …}` on stdin and answers `{"shapes": [[sizes] or null, …]}`, null
-for a tensor whose shape depends on values, or `{"refused": reason}`.
+says can end it. That reads `{"run": bool, "inputs": {"tensor": [sizes], …}}` on stdin and answers `{"shapes": [[sizes]
+or null, …]}`, null for a tensor that gets its size only when it is computed, or `{"refused": reason}`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import harness
 from harness import foreign_json
@@ -31,9 +33,9 @@ class Unanswered(Exception):
     """The runtime does not prepare the model at these shapes; the text is its reason."""
 
 
-def shapes_at(model: Model, inputs: Mapping[int, Shape]) -> dict[int, Shape | None]:
-    """Tensor -> its shape when the input tensors named have the shapes given; None where only running tells. Of
-    subgraph 0, which holds the model's first signature.
+def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -> dict[int, Shape | None]:
+    """Tensor -> its shape when the input tensors named have the shapes given; None where only running tells. With
+    `run` the model is run, on zeros. Of subgraph 0, which holds the model's first signature.
 
     Raises:
         Unanswered: the runtime refuses the model at these shapes, or dies of it.
@@ -45,7 +47,7 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape]) -> dict[int, Shape | No
         paths = os.pathsep.join(filter(None, (str(Path(harness.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
         done = subprocess.run(
             [sys.executable, "-m", "harness.devices.shapes", str(path)],
-            input=json.dumps({str(t): list(shape) for t, shape in inputs.items()}).encode(),
+            input=json.dumps({"run": run, "inputs": {str(t): list(shape) for t, shape in inputs.items()}}).encode(),
             capture_output=True,
             timeout=SECONDS,
             check=False,
@@ -58,8 +60,10 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape]) -> dict[int, Shape | No
     finally:
         scratch.close()
     if done.returncode:
-        ended = f"ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
-        raise Unanswered(f"its process was {ended}" if done.returncode < 0 else f"its process ended with {ended}")
+        code = done.returncode
+        raise Unanswered(
+            f"its process was ended by {signal_name(-code)}" if code < 0 else f"its process ended with exit code {code}"
+        )
     answer = foreign_json.loads(done.stdout)
     if "refused" in answer:
         raise Unanswered(answer["refused"])
@@ -68,7 +72,7 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape]) -> dict[int, Shape | No
     return {t: None if shape is None else tuple(shape) for t, shape in enumerate(known)}
 
 
-def _prepared(path: str, inputs: dict[int, list[int]]) -> dict[str, Any]:
+def _prepared(path: str, inputs: dict[int, list[int]], run: bool) -> dict[str, Any]:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:
@@ -77,6 +81,10 @@ def _prepared(path: str, inputs: dict[int, list[int]]) -> dict[str, Any]:
         for tensor, shape in inputs.items():
             interpreter.resize_tensor_input(tensor, shape)
         interpreter.allocate_tensors()
+        if run:
+            for detail in interpreter.get_input_details():
+                interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+            interpreter.invoke()
     except (RuntimeError, ValueError) as error:
         return {"refused": " ".join(str(error).split())}
     shapes: list[list[int] | None] = []
@@ -93,8 +101,9 @@ def _prepared(path: str, inputs: dict[int, list[int]]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer for the model named on the command line."""
-    inputs = {int(tensor): shape for tensor, shape in json.load(sys.stdin).items()}
-    sys.stdout.write(json.dumps(_prepared(sys.argv[1], inputs)))
+    asked = json.load(sys.stdin)
+    inputs = {int(tensor): shape for tensor, shape in asked["inputs"].items()}
+    sys.stdout.write(json.dumps(_prepared(sys.argv[1], inputs, asked["run"])))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 
@@ -93,23 +94,35 @@ def _check_asked(port: Port, asked: Shape, declared: list[int]) -> None:
 
 
 def startable(model: Model) -> Model:
-    """The model with 1 for each negative size that it stores, which the runtime would refuse before it can be told."""
+    """The model with 1 for each negative size that it stores, which the runtime would refuse before it can be told; the
+    dimension stays open, for the runtime believes a size that is not."""
     tensors = model.root.subgraphs[model.graph().subgraph].tensors
-    stored = {t: indices(tensors[t].shape) for t in open_tensors(model)}
-    negative = {t: tuple(d if d >= 0 else 1 for d in shape) for t, shape in stored.items() if min(shape, default=0) < 0}
-    return with_shapes(model, negative) if negative else model
+    changed = {}
+    for t in open_tensors(model):
+        declared = indices(tensors[t].shape)
+        if min(declared, default=0) < 0:
+            changed[t] = table = copy(tensors[t])
+            table.shape = np.asarray([max(d, 1) for d in declared], np.int32)
+            table.shapeSignature = np.asarray(declared, np.int32)
+    return _with_tensors(model, changed) if changed else model
 
 
 def with_shapes(model: Model, shapes: Mapping[int, Shape]) -> Model:
     """The model with the shapes of these tensors of the first signature written in, and no dimension open in them."""
-    graph = model.graph()
+    tensors = model.root.subgraphs[model.graph().subgraph].tensors
+    changed = {}
+    for t, shape in shapes.items():
+        changed[t] = table = copy(tensors[t])
+        table.shape, table.shapeSignature, table.hasRank = np.asarray(shape, np.int32), None, True
+    return _with_tensors(model, changed)
+
+
+def _with_tensors(model: Model, changed: Mapping[int, Any]) -> Model:
     root = copy(model.root)
     root.subgraphs = list(root.subgraphs)
-    root.subgraphs[graph.subgraph] = sub = copy(root.subgraphs[graph.subgraph])
-    sub.tensors = list(sub.tensors)
-    for t, shape in shapes.items():
-        sub.tensors[t] = table = copy(sub.tensors[t])
-        table.shape, table.shapeSignature, table.hasRank = np.asarray(shape, np.int32), None, True
+    at = model.graph().subgraph
+    root.subgraphs[at] = sub = copy(root.subgraphs[at])
+    sub.tensors = [changed.get(t, table) for t, table in enumerate(sub.tensors)]
     return Model(root, model.path)
 
 
@@ -117,3 +130,41 @@ def still_open(graph: Graph, shapes: Mapping[int, Shape | None], wanted: Sequenc
     """The first of the `wanted` tensors that no shape was found for, in the graph's order."""
     order = sorted(wanted, key=lambda t: graph.producer.get(t, -1))
     return next((graph.tensors[t] for t in order if shapes.get(t) is None), None)
+
+
+# Operands whose values say how large an op's results are, by place. Results of ops that are not here, and not
+# unpredictable, are sized by the shapes of the operands.
+_SIZED_BY: dict[str, tuple[int, ...]] = {
+    "RESHAPE": (1,), "SLICE": (1, 2), "STRIDED_SLICE": (1, 2, 3), "PAD": (1,), "PADV2": (1,), "MIRROR_PAD": (1,),
+    "TILE": (1,), "BROADCAST_TO": (1,), "RESIZE_BILINEAR": (1,), "RESIZE_NEAREST_NEIGHBOR": (1,), "FILL": (0,),
+    "RANGE": (0, 1, 2), "TRANSPOSE": (1,), "EXPAND_DIMS": (1,), "SPLIT": (0,), "SPLIT_V": (1, 2),
+    "TRANSPOSE_CONV": (0,),
+    "CONV_3D_TRANSPOSE": (0,), "SUM": (1,), "MEAN": (1,), "REDUCE_MAX": (1,), "REDUCE_MIN": (1,), "REDUCE_PROD": (1,),
+    "REDUCE_ANY": (1,), "REDUCE_ALL": (1,), "ARG_MAX": (1,), "ARG_MIN": (1,), "TOPK_V2": (1,), "ONE_HOT": (1,),
+    "SPACE_TO_BATCH_ND": (1, 2), "BATCH_TO_SPACE_ND": (1, 2), "RFFT2D": (1,), "SPARSE_TO_DENSE": (1,),
+    "SCATTER_ND": (2,), "DYNAMIC_UPDATE_SLICE": (), "CUMSUM": (), "GATHER": (), "GATHER_ND": (),
+}  # fmt: skip
+_UNPREDICTABLE = frozenset(
+    ("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHILE", "IF", "CALL", "CALL_ONCE",
+     "CUSTOM", "STABLEHLO_COMPOSITE", "HASHTABLE_LOOKUP", "EMBEDDING_LOOKUP_SPARSE"),
+)  # fmt: skip
+_RANDOM = frozenset(("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE"))
+
+
+def settled_by_shapes(graph: Graph, sized: frozenset[int]) -> frozenset[int]:
+    """Tensors whose shape is the same whatever the values of the inputs are, given that those of `sized` have one."""
+    fixed = {tensor.index for tensor in graph.tensors if tensor.constant}  # the value itself does not depend on them
+    settled = fixed | sized
+    for op in graph.ops:
+        feeds = [t for t in op.inputs if t >= 0]
+        if all(t in fixed for t in feeds) and feeds and op.name not in _RANDOM:
+            fixed.update(op.outputs)
+            settled.update(op.outputs)
+            continue
+        sizes = [op.inputs[i] for i in _SIZED_BY.get(op.name, ()) if i < len(op.inputs)]
+        if op.name in _UNPREDICTABLE or not all(t in settled for t in feeds) or not all(t in fixed for t in sizes):
+            continue
+        settled.update(op.outputs)
+        if op.name in ("SHAPE", "RANK"):
+            fixed.update(op.outputs)
+    return frozenset(settled)

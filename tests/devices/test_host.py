@@ -211,7 +211,7 @@ class TestRefusals:
         outcome = host.run(make_job(graph.build(), {"x": np.ones((1, 8), np.float32)}, GPU, timeout=60))
         assert isinstance(outcome, Rejected)
         assert [op.split(":")[0] for op in outcome.ops] == ["ARG_MAX"]
-        assert outcome.reason.startswith("the GPU delegate refuses 1 kind(s) of op: ARG_MAX: ")
+        assert outcome.reason.startswith("the GPU delegate refuses ARG_MAX")
 
     @pytest.mark.gpu
     def test_rank_five_is_refused_and_never_run_on_the_cpu_instead(self, host: HostDevice, plus_one: Model) -> None:

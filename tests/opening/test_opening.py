@@ -103,7 +103,7 @@ def test_a_shape_that_cannot_be_is_refused(dense: Path, shapes: dict[str, tuple[
 
 def test_a_shape_that_the_graph_does_not_follow_is_refused_with_the_runtimes_reason(dense: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"The runtime does not take the model with input 'x' .* as asked: .*\w\. Give"
+        UsageError, match=r"The runtime does not prepare the model where input 'x' .* as asked: .*[^.]\. Give"
     ):
         open_model(dense, shapes={"x": (1, 5)})
 
@@ -148,3 +148,37 @@ def test_a_runtime_that_dies_is_told_as_that(monkeypatch: pytest.MonkeyPatch, de
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Unanswered, match="its process ended with exit code 1"):
         shapes_at(Model.load(dense), {0: (1, 4)})
+
+
+def reshaped_like_itself(by_values: bool) -> GraphBuilder:
+    """x [n, 4] made flat by a RESHAPE to a size that POW, which nothing folds, makes of its shape or its values."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 4))
+    shape_options = schema.ShapeOptionsT()
+    shape_options.outType = schema.TensorType.INT32
+    shape = graph.op("SHAPE", [x], (2,), shape_options, dtype=np.int32)
+    source = graph.op("CAST", [x], (1, 4), schema.CastOptionsT(), dtype=np.int32) if by_values else shape
+    axes = graph.constant(np.asarray([0, 1] if by_values else [0], np.int32))
+    product = graph.op("REDUCE_PROD", [source, axes], (), reducing())
+    power = graph.op("POW", [product, graph.constant(np.asarray(1, np.int32))], (), schema.PowOptionsT())
+    size = graph.reshape(power, (1,))
+    graph.output(graph.op("RESHAPE", [x, size], (-1,), schema.ReshapeOptionsT()), "y")
+    return graph
+
+
+def reducing() -> schema.ReducerOptionsT:
+    options = schema.ReducerOptionsT()
+    options.keepDims = False
+    return options
+
+
+def test_a_size_computed_of_shapes_alone_is_found_by_running_once(tmp_path: Path) -> None:
+    path = saved(tmp_path, reshaped_like_itself(by_values=False), {})
+    found = open_model(path, shapes={"x": (3, 4)})
+    assert shapes_of(found.model)["reshape_4"] == (12,)
+
+
+def test_a_size_computed_of_values_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, reshaped_like_itself(by_values=True), {})
+    with pytest.raises(UsageError, match="which RESHAPE #5 makes, depends on the values of the inputs"):
+        open_model(path)

@@ -1,0 +1,101 @@
+"""What a runtime says when it does not take a model: its reason and the ops, out of its words and its log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# A line of an absl logger with a status, `E0000 … file.cc:478] Failed to …: INVALID_ARGUMENT: why`.
+_STATUS = re.compile(r"^E\d{4} .*?\] .*?\b[A-Z]{3,}(?:_[A-Z]+)*: (.+)$", re.M)
+_DYNAMIC = re.compile(r"graph that has dynamic-sized tensors \(tensor#(-?\d+) is")
+# Errors that say where the runtime gave up, and not why.
+_NO_REASON = re.compile(r"Failed to (?:initialize|apply|create|modify|build|load)|Restored original execution plan")
+# What the log says of parts that are missing and not needed.
+_BESIDE = re.compile(r"plugin|accelerator|dlopen|shared library", re.I)
+
+_PLAIN_CAUSES = (
+    (re.compile(r"(?:Operation is not supported|Not supported op \w+)\.?"), ""),
+    (re.compile(r"Tensor dimensions must be less than 5"), "rank over 4"),
+    (re.compile(r"Tensor type\((\w+)\) is not supported"), r"type \1"),
+    (re.compile(r"OP is supported, but tensor type/shape isn't compatible\.?"), "its type or shape"),
+)
+
+
+def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
+    """The runtime's reason, sharpened by its log: (sentence without its full stop, refused ops as `OP: why`)."""
+    start = log.rfind("ERROR: Following operations are not supported")
+    if start >= 0:
+        block = log[start:].splitlines()[1:]
+        ops = []
+        for line in (said.removeprefix("ERROR: ") for said in block):  # a phone's log has the level on each line
+            if re.match(r"^(\d+ operations|No operations)", line):
+                break
+            ops.append(line.strip())
+        return f"the GPU delegate refuses {grouped(ops)}", tuple(ops)
+    custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
+    if custom:
+        return f"the runtime has no custom op '{custom[1].strip()}'", (f"CUSTOM: {custom[1].strip()}",)
+    why = _own_reason(log)
+    return (f"{reason} ({why})" if why and why not in reason else reason).rstrip("."), ()
+
+
+def grouped(lines: Sequence[str]) -> str:
+    """`RESHAPE (rank over 4, 8 tensors), SLICE, TRANSPOSE`: refused ops, each with its reasons once.
+
+    Lines are the delegate's, `OP: why` or `OP: why. tensor`; one op may be in several.
+    """
+    causes: dict[str, dict[str, int]] = {}
+    for line in lines:
+        op, _, text = line.partition(":")
+        cause, _, tensor = text.strip().partition(". ")
+        for pattern, words in _PLAIN_CAUSES:
+            if pattern.fullmatch(cause):
+                cause = pattern.sub(words, cause)
+                break
+        of_op = causes.setdefault(op.strip(), {})
+        of_op[cause.rstrip(".")] = of_op.get(cause.rstrip("."), 0) + bool(tensor)
+    return ", ".join(_with_causes(op, found) for op, found in causes.items())
+
+
+def _with_causes(op: str, causes: dict[str, int]) -> str:
+    told = [f"{cause}, {count} tensors" if count > 1 else cause for cause, count in causes.items() if cause]
+    return f"{op} ({'; '.join(told)})" if told else op
+
+
+def dynamic_tensor(log: str) -> int | None:
+    """The tensor because of which a delegate refused a graph with sizes that are known only when it runs; -1 where the
+    runtime names none; None when that was not it."""
+    found = _DYNAMIC.findall(log)
+    return int(found[-1]) if found else None
+
+
+def _own_reason(log: str) -> str:
+    """Why, in the runtime's own words, from the most telling line of its log; empty when none tells."""
+    status = _STATUS.findall(log)
+    if status:
+        return str(status[-1]).strip().rstrip(".")
+    if dynamic_tensor(log) is not None:
+        return "it has tensors whose size is known only when it runs"
+    errors = re.findall(r"^ERROR: (?!\[)(.+)$", log, re.M)
+    telling = [line for line in errors if not _NO_REASON.match(line)]
+    if telling:
+        node = len(telling) > 1 and telling[-1].startswith("Node number")  # the kernel's own words come before that
+        return " ".join(telling[-2:] if node else telling[-1:]).rstrip(".")
+    placed = [line for line in re.findall(r"^ERROR: \[[^\]]*\] (.+)$", log, re.M) if not _BESIDE.search(line)]
+    return str((placed or errors or [""])[-1]).rstrip(".")
+
+
+def last_words(log: str) -> str:
+    """The last thing that sounds fatal in a log: a failed check, a fatal line or an error; empty when nothing does."""
+    fatal = re.findall(
+        r"^(?:F\d{4} .*?\] (.+)|(?:ERROR|FATAL): (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M
+    )
+    return next((text.strip() for text in fatal[-1] if text), "")[:200] if fatal else ""
+
+
+def first_words(text: str) -> str:
+    """The first two sentences of what a runtime said, without the last full stop: a cause, and what it is about.
+    Runtimes join their sentences without a space."""
+    between = r"\n|(?<=\.)(?=[A-Z])|(?<=[a-z]{4}\.)(?=[a-z])(?!cc:|h:)"  # not within a source file's name
+    parts = [part.strip() for part in re.split(between, text) if part.strip()]
+    return " ".join(parts[:2])[:300].rstrip(". ")
