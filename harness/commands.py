@@ -16,12 +16,12 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import DeviceDied, DeviceError, HarnessError, StorageError, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Graph, Model
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Options, Rejected
-from harness.localize.baseline import Case, output_label
+from harness.localize.baseline import UNTOUCHED, Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
 from harness.localize.explain import SCRATCH
@@ -29,6 +29,7 @@ from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
+from harness.localize.refused import Refusing
 from harness.localize.result import Localization, Remedy, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.numerics.metrics import finite_range
@@ -113,7 +114,12 @@ def _session(
         stack.enter_context(_explained(run))
         if isinstance(device, Journaled):
             stack.enter_context(_resumable(device, run))
-        yield Bench(device, host, run, progress), case
+        try:
+            yield Bench(device, host, run, progress), case
+        except DeviceRefused as error:
+            if UNTOUCHED not in error.message:
+                raise
+            raise Refusing(device, model, request.options, request.timeout, progress).explained(error) from None
 
 
 def _run_of(
@@ -218,7 +224,7 @@ def run_command(
         job = make_job(
             case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations
         )
-        done = completed(bench.device, job, "running the model")
+        done = completed(bench.device, job, UNTOUCHED)
         for name, values in done.outputs.items():
             bench.run.tensors.put(output_label(name), "device", values, name)
         bench.run.log(done.log)
@@ -355,8 +361,9 @@ def audit_command(
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)
     with open_device(device_name) as device:
         outcome = device.run(make_job(model, {}, Options(), timeout=timeout, wanted=(), iterations=0))
-    if isinstance(outcome, Rejected):
-        return replace(found, unsupported=outcome.ops or (outcome.reason,), asked=f"{device_name}'s GPU")
+        if isinstance(outcome, Rejected):
+            refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
+            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
     if not isinstance(outcome, Completed):
         raise failure(device_name, outcome, "asking what its GPU refuses")
     return replace(found, unsupported=(), asked=f"{device_name}'s GPU")

@@ -42,6 +42,15 @@ class DeviceError(HarnessError):
         self.log = log
 
 
+class DeviceRefused(DeviceError):
+    """A device whose runtime did not take a model: its `reason`, and the `ops` that it names, if it names any."""
+
+    def __init__(self, message: str, next_step: str = "", log: str = "", *, reason: str, ops: tuple[str, ...]) -> None:
+        super().__init__(message, next_step, log)
+        self.reason = reason
+        self.ops = ops
+
+
 class DeviceDied(DeviceError):
     """The process on the device crashed, or gave no answer in time and was ended: a property of the model, maybe."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from harness.devices.base import Device, Sink
-from harness.errors import DeviceDied, DeviceError, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceRefused, UsageError
 from harness.graph.aliasing import with_memory_of_their_own
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
@@ -118,5 +118,8 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             said, step = f"was lost while {doing}: {outcome.reason}", "Run `harness doctor`."
         case _:
             assert_never(outcome)
+    message = f"{device} {said.rstrip('.')}."
+    if isinstance(outcome, Rejected):
+        return DeviceRefused(message, step, outcome.log, reason=outcome.reason, ops=outcome.ops)
     kind = DeviceDied if isinstance(outcome, Crashed | TimedOut) else DeviceError
-    return kind(f"{device} {said}.", step, outcome.log)
+    return kind(message, step, outcome.log)

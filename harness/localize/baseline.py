@@ -12,11 +12,12 @@ import numpy as np
 
 from harness.devices.base import Device, Sink
 from harness.devices.execute import completed, failure, make_job
+from harness.devices.loadable import check_loadable
 from harness.errors import UsageError
 from harness.graph import surgery
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model
-from harness.job import Array, Completed, Job, Lost, Options
+from harness.job import Array, Completed, Job, Lost, Options, Rejected
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, mask_iou
@@ -24,6 +25,9 @@ from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, channel_ra
 from harness.results import TensorStore
 
 REFERENCE = Options(accelerator="reference")
+
+# What is done when the untouched model runs, in messages.
+UNTOUCHED = "running the model"
 
 # Bytes of intermediates that one run of the reference holds.
 REFERENCE_BUDGET = 1 << 30
@@ -211,7 +215,7 @@ def _part_of_reference(
 
 def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], sink: Sink) -> None:
     """A job of the reference; `stated` has the tensor that each output is. Raises UsageError where the file states
-    another shape for one than the runtime computes."""
+    another shape for one than the runtime computes, or the runtime cannot load it."""
     outcome = host.run(job, sink)
     if isinstance(outcome, Lost) and outcome.output in stated:
         tensor = case.graph.tensors[stated[outcome.output]]
@@ -220,6 +224,8 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
             f"another ({outcome.reason}).",
             "Export the model anew, so that its shapes are those that it computes.",
         )
+    if isinstance(outcome, Rejected):
+        check_loadable(case.model)
     if not isinstance(outcome, Completed):
         raise failure(host.name, outcome, "running the reference")
 
@@ -242,7 +248,7 @@ def budgeted(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list
 def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int = 1) -> Completed:
     """The untouched model on the device. Raises DeviceError when it does not complete."""
     job = make_job(case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations)
-    return completed(device, job, "running the model")
+    return completed(device, job, UNTOUCHED)
 
 
 def judge_outputs(

@@ -45,10 +45,10 @@ def cut_out(model: Model, ops: Iterable[int], value: Values, results: Iterable[i
     given = {port.tensor for port in graph.outputs}
     made = [t for o in chosen for t in graph.ops[o].outputs]
     wanted = set(results) if results is not None else None
-    targets = [t for t in made if (t in wanted if wanted is not None else _leaves(graph, t, inside, given))]
+    targets = [t for t in made if (t in wanted if wanted is not None else leaves(graph, t, inside, given))]
     if not targets:
         return None
-    sources = _feeds(graph, chosen)
+    sources = feeds_of(graph, chosen)
     parts = surgery.extract(model, targets, sources)
     inputs: dict[str, Array] = {}
     for t in sources:
@@ -86,7 +86,7 @@ def fewer_ops(experiments: Experiments, specimen: Specimen, without: int) -> Spe
     if not rest:
         return None
     known = {port.tensor: specimen.inputs[port.name] for port in graph.inputs}
-    needed = [t for t in _feeds(graph, rest) if t not in known]
+    needed = [t for t in feeds_of(graph, rest) if t not in known]
     known |= experiments.values(specimen, needed) if needed else {}
     part = cut_out(specimen.model, rest, known.get)
     return part.specimen if part else None
@@ -104,11 +104,12 @@ def fewer_outputs(specimen: Specimen, without: str) -> Specimen | None:
     return part.specimen if part else None
 
 
-def _leaves(graph: Graph, t: int, inside: set[int], given: set[int]) -> bool:
+def leaves(graph: Graph, t: int, inside: set[int], given: set[int]) -> bool:
+    """Whether an op that is not `inside` reads a tensor, or it is one of those `given` out."""
     return t in given or any(c not in inside for c in graph.consumers.get(t, ()))
 
 
-def _feeds(graph: Graph, ops: Iterable[int]) -> tuple[int, ...]:
+def feeds_of(graph: Graph, ops: Iterable[int]) -> tuple[int, ...]:
     """Tensors that the ops read and none of them makes; constants and what is folded from them excepted."""
     inside = set(ops)
     ports = {port.tensor for port in graph.inputs}

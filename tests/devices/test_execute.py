@@ -94,8 +94,8 @@ def test_values_are_halves_on_accelerators_unless_told_otherwise(accelerator: An
     ("outcome", "sentence"),
     [
         (
-            Rejected("the GPU delegate refuses 1 kind(s) of op: X: no", ("X: no",)),
-            "phone rejected the model while warming up: the GPU delegate refuses 1 kind(s) of op: X: no. ",
+            Rejected("the GPU delegate refuses X (no).", ("X: no",)),
+            "phone rejected the model while warming up: the GPU delegate refuses X (no). ",
         ),
         (
             Rejected("the runtime has no custom op 'Mine'", ("CUSTOM: Mine",)),

@@ -1,0 +1,118 @@
+"""A model that a runtime does not take, without a word on the op: whose fault is it, and which op is it?
+
+A file that the host's plain CPU runtime does not prepare either is the file's fault. Otherwise parts of the model are
+compiled, nothing of them run, until the smallest that are refused for the same reason are found, by the search of
+`search` and in a bounded number of compiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.devices.base import Device
+from harness.devices.execute import make_job
+from harness.devices.loadable import check_loadable
+from harness.devices.refusal import dynamic_tensor
+from harness.errors import DeviceRefused, HarnessError, UsageError
+from harness.graph import surgery
+from harness.graph.model import Graph, Model
+from harness.job import Completed, Options, Rejected
+from harness.localize.search import Answer, Window, find_windows
+from harness.localize.specimen import feeds_of, leaves
+from harness.progress import SILENT, Progress
+
+MOST_COMPILES = 32
+# An op that is refused for reasons of its own is, as a rule, the only one of its kind; more are not listed.
+MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """Who refuses what: the device, the model, and how it is to be compiled."""
+
+    device: Device
+    model: Model
+    options: Options
+    timeout: float
+    progress: Progress = SILENT
+
+    def explained(self, error: DeviceRefused) -> HarnessError:
+        """The refusal of the whole model with the op to blame, or as the file's fault. One that names ops has said all.
+
+        Raises:
+            DeviceError: the device is lost on the way.
+        """
+        if error.ops:
+            return error
+        try:
+            blamed = self.ops(Rejected(error.reason, error.ops, error.log))
+        except UsageError as fault:
+            return fault
+        said = error.message.rstrip(".")
+        places = [line.removesuffix(f": {error.reason}") for line in blamed]
+        told = f"{said}; the op is {', '.join(places)}." if places != [error.reason] else f"{said}."
+        step = "Run what is refused on the CPU or re-author it; the runtime's own words are in log.txt."
+        return DeviceRefused(told, step, error.log, reason=error.reason, ops=error.ops)
+
+    def ops(self, outcome: Rejected) -> tuple[str, ...]:
+        """`OP: why` for each op that is refused: the runtime's own lines, or what it makes of parts of the model; the
+        reason alone where these do not tell.
+
+        Raises:
+            UsageError: the file is at fault. DeviceError: the device is lost on the way.
+        """
+        if outcome.ops:
+            return outcome.ops
+        check_loadable(self.model)
+        graph = self.model.graph()
+        tensor = dynamic_tensor(outcome.log)
+        maker = graph.producer.get(tensor) if tensor is not None else None
+        places = [[maker]] if maker is not None else self.smallest(outcome.reason)
+        if not places:
+            return (outcome.reason,)
+        return tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
+
+    def smallest(self, reason: str) -> list[list[int]]:
+        """The smallest stretches of ops that are refused for the same reason; none where the whole model alone is."""
+        graph = self.model.graph()
+        items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
+        compiles = 0
+
+        def ask(start: int, stop: int) -> Answer:
+            nonlocal compiles
+            ops = items[start:stop]
+            if len(ops) == len(items):
+                return "bad"
+            part = _part(self.model, graph, ops)
+            if part is None:
+                return "unresolved"
+            told = f"op {ops[0]}" if len(ops) == 1 else f"ops {ops[0]} to {ops[-1]}"
+            compiles += 1
+            self.progress.stage(f"which op is refused: {told} (compile {compiles} of {MOST_COMPILES} at most)", 3.0)
+            outcome = self.device.run(make_job(part, {}, self.options, timeout=self.timeout, wanted=(), iterations=0))
+            if isinstance(outcome, Rejected):
+                return "bad" if outcome.reason == reason else "unresolved"
+            return "good" if isinstance(outcome, Completed) else "unresolved"
+
+        found = find_windows(len(items), ask, limit=MOST_COMPILES)
+        smaller = [window for window in found.failing if window != Window(0, len(items)) or len(items) == 1]
+        return [items[window.start : window.stop] for window in smaller]
+
+
+def _part(model: Model, graph: Graph, ops: Sequence[int]) -> Model | None:
+    """Some ops by themselves; None where they give nothing, or what they would take has no static shape."""
+    inside, given = set(ops), {port.tensor for port in graph.outputs}
+    targets = [t for o in ops for t in graph.ops[o].outputs if leaves(graph, t, inside, given)]
+    sources = feeds_of(graph, ops)
+    if not targets or any(graph.tensors[t].shape is None for t in (*targets, *sources)):
+        return None
+    return surgery.extract(model, targets, sources).model
+
+
+def _named(graph: Graph, ops: Sequence[int]) -> str:
+    """`FULLY_CONNECTED #12`, or `ops #3 to #5 (ADD, MUL)`."""
+    kinds = list(dict.fromkeys(graph.ops[o].custom or graph.ops[o].name for o in ops))
+    if len(ops) == 1:
+        return f"{kinds[0]} #{ops[0]}"
+    return f"ops #{ops[0]} to #{ops[-1]} ({', '.join(kinds[:6])}{', …' if len(kinds) > 6 else ''})"

@@ -1,0 +1,163 @@
+"""Which op a runtime refuses that does not say so: asked of parts of the model, in few compiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.devices.base import Device
+from harness.devices.execute import failure
+from harness.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceRefused
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.job import Completed, Job, Options, Outcome, Rejected, Residency
+from harness.localize.refused import MOST_COMPILES, Refusing
+from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
+
+DONE = Completed({}, Residency(True), (), 0, True, "1", "", "")
+
+
+class Refuses:
+    """Refuses models that have an op of some kind, and says nothing of it."""
+
+    name = "phone"
+
+    def __init__(self, kind: str, reason: str = "Failed to build") -> None:
+        self.kind, self.reason, self.asked = kind, reason, 0
+
+    def run(self, job: Job, sink: Any = None) -> Outcome:
+        assert (job.iterations, job.outputs, job.inputs) == (0, (), {})
+        self.asked += 1
+        kinds = {op.name for op in Model.from_bytes(job.model).graph().ops}
+        return Rejected(self.reason) if self.kind in kinds else DONE
+
+
+def chain(*kinds: str) -> Model:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8))
+    for kind in kinds:
+        x = graph.unary(kind, x)
+    graph.output(x, "y")
+    return graph.build()
+
+
+def refusing(device: Refuses, model: Model) -> Refusing:
+    return Refusing(cast(Device, device), model, Options(), 10)
+
+
+def test_the_op_is_found_among_many_in_few_compiles() -> None:
+    device = Refuses("TANH")
+    model = chain(*["RELU"] * 40, "TANH", *["ABS"] * 60)
+    assert refusing(device, model).ops(Rejected(device.reason)) == ("TANH #40: Failed to build",)
+    assert device.asked <= 2 * 7 + 3
+
+
+def test_each_op_that_is_refused_is_found() -> None:
+    device = Refuses("TANH")
+    assert refusing(device, chain("RELU", "TANH", "ABS", "TANH")).ops(Rejected(device.reason)) == (
+        "TANH #1: Failed to build",
+        "TANH #3: Failed to build",
+    )
+
+
+def test_a_part_refused_for_another_reason_is_no_answer() -> None:
+    device = Refuses("TANH", "something about inputs")
+    assert refusing(device, chain("RELU", "TANH", "ABS")).ops(Rejected("Failed to build")) == ("Failed to build",)
+
+
+def test_the_compiles_are_bounded() -> None:
+    device = Refuses("TANH")
+    refusing(device, chain(*["RELU", "TANH"] * 50)).ops(Rejected(device.reason))
+    assert device.asked <= MOST_COMPILES
+
+
+def test_ops_that_the_runtime_named_are_not_asked_for() -> None:
+    device = Refuses("TANH")
+    outcome = Rejected("the GPU delegate refuses TANH", ("TANH: no",))
+    error = failure("phone", outcome, "running the model")
+    assert isinstance(error, DeviceRefused)
+    assert refusing(device, chain("TANH")).explained(error) is error
+    assert device.asked == 0
+
+
+def test_the_sentence_ends_with_the_op() -> None:
+    device = Refuses("TANH")
+    error = failure("phone", Rejected("Failed to build", (), "words"), "running the model")
+    assert isinstance(error, DeviceRefused)
+    told = refusing(device, chain("RELU", "TANH")).explained(error)
+    assert told.message == "phone rejected the model while running the model: Failed to build; the op is TANH #1."
+    assert (told.exit_code, cast(DeviceRefused, told).log) == (EXIT_DEVICE, "words")
+
+
+def test_where_the_log_has_the_tensor_of_unknown_size_its_op_is_named_without_asking() -> None:
+    model = chain("RELU", "TANH", "ABS")
+    device = Refuses("TANH")
+    (made,) = model.graph().ops[1].outputs
+    log = f"WARNING: … a graph that has dynamic-sized tensors (tensor#{made} is a dynamic-sized tensor).\n"
+    assert refusing(device, model).ops(Rejected("no", (), log)) == ("TANH #1: no",)
+    assert device.asked == 0
+
+
+def variable() -> Model:
+    """x + state, where state is a tensor that keeps its value between runs."""
+    graph = GraphBuilder()
+    x = graph.unary("RELU", graph.input("x", (1, 8)))
+    state = graph.tensor("state", (1, 8))
+    graph.output(graph.unary("ABS", graph.binary("ADD", x, state)), "y")
+    root = graph.build().root
+    root.subgraphs[0].tensors[state].isVariable = True
+    return Model(root)
+
+
+def badly_quantized() -> Model:
+    """A constant quantized along an axis that it does not have."""
+    graph = GraphBuilder()
+    weights = graph.constant(np.ones((2, 2), np.int8))
+    real = graph.op("DEQUANTIZE", [weights], (2, 2), schema.DequantizeOptionsT(), dtype=np.float32)
+    graph.output(graph.binary("ADD", graph.input("x", (2, 2)), real), "y")
+    root = graph.build().root
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = np.ones(2, np.float32), np.zeros(2, np.int64)
+    quantization.quantizedDimension = 3
+    root.subgraphs[0].tensors[weights].quantization = quantization
+    return Model(root)
+
+
+def saved(folder: Path, model: Model) -> Path:
+    path = folder / "model.tflite"
+    path.write_bytes(model.to_bytes())
+    return path
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_reason_that_is_only_in_the_log_is_told_with_the_op(cli: Cli, tmp_path: Path, command: str) -> None:  # noqa: F811
+    said = cli(command, saved(tmp_path, variable()))
+    assert said.code == EXIT_DEVICE
+    assert said.sentence.startswith(
+        "host rejected the model while running the model: Failed to load model from file (Variable tensors not yet "
+        "supported); the op is ADD #1. Run what is refused on the CPU"
+    )
+
+
+@pytest.mark.gpu
+def test_audit_says_the_same(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
+    said = cli("audit", saved(tmp_path, variable()), "--json")
+    assert said.code == EXIT_DEVICE
+    assert said.json["unsupported"] == ["ADD #1: Failed to load model from file (Variable tensors not yet supported)"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("command", ["run", "compare", "audit"])
+def test_a_file_that_the_runtime_cannot_load_is_the_files_fault(cli: Cli, tmp_path: Path, command: str) -> None:  # noqa: F811
+    said = cli(command, saved(tmp_path, badly_quantized()))
+    assert said.code == EXIT_MISUSE
+    assert said.sentence == (
+        "The runtime cannot load this file, on the CPU either: quantized_dimension must be in range [0, 2). Was 3. "
+        "Tensor 0 has invalid quantization parameters. "
+        "Export the model again, or with another release of the converter."
+    )
