@@ -8,45 +8,71 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.sam2.ablate import Ablation
+from harness.sam2.ablate import Ablated, Ablation
 from harness.sam2.accuracy import Accuracy
 from harness.sam2.click import Clicked
+from harness.sam2.contract import AXES, CARD, PRESETS, DecoderVariant
 from harness.sam2.fidelity import PUBLISHED_OPS, Fidelity
 
 RANDOM_NOTE = "[yellow]Random weights: the masks mean nothing; how far two runs of them differ does.[/]"
 
 
+def variant_name(variant: DecoderVariant) -> str:
+    """What `--variant` calls it, as short as that goes: its own name, or the words that the card's decoder lacks."""
+    known = next((name for name, preset in PRESETS.items() if preset == variant), None)
+    words = [word for axis in AXES if (word := getattr(variant, axis)) != getattr(CARD, axis)]
+    return known or "-".join(words)
+
+
 def ablation_table(found: Ablation) -> Table:
-    """The ways of writing the decoder."""
-    table = Table("LayerNorm", "attention", "sums", "else", box=None, header_style="dim", pad_edge=False)
-    for title in ("ops", "on GPU", "cosine", "mask IoU", "error / ideal", "worst op", "time / card's"):
+    """The ways of writing the decoder; 80 columns hold it."""
+    table = Table("decoder", box=None, header_style="dim", pad_edge=False)
+    for title in ("ops", "cosine", "best IoU", "least", "error", "time"):
         table.add_column(title, justify="right")
-    table.add_column("culprits")
     for row in found.rows:
-        culprits = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in row.culprits)
         table.add_row(
-            row.variant.layernorm,
-            row.variant.attention,
-            row.variant.reductions,
-            ", ".join(row.variant.further) or "as the card",
+            variant_name(row.variant),
             str(row.ops),
-            "all" if row.residency.full else "part",
             f"{row.accuracy.cosine:.6f}",
             f"{row.accuracy.best_iou:.4f}",
+            f"{row.accuracy.least_iou:.4f}",
             f"{row.accuracy.error_ratio:.1f}x",
-            f"{row.worst_op} {row.worst_ratio:.0f}x",
             f"{row.millis / found.card_millis:.2f}",
-            escape(culprits) if culprits else ("[green]none[/]" if row.status == "pass" else "[yellow]unresolved[/]"),
         )
     return table
 
 
+def _blamed(row: Ablated) -> str:
+    """The culprits, those of one op and cause together: `3 BATCH_MATMUL #49, #171, #259 (accumulation)`."""
+    if not row.culprits:
+        return "[green]none[/]" if row.status == "pass" else "[yellow]unresolved[/]"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for culprit in row.culprits:
+        alike.setdefault((culprit.record.op, culprit.cause), []).append(f"#{culprit.record.index}")
+    kinds = (f"{len(ops)} {op} {', '.join(ops)} ({cause})" for (op, cause), ops in alike.items())
+    return escape("; ".join(kinds)) + ("" if row.certified else "; [yellow]not certified[/]")
+
+
 def show_ablation(found: Ablation, out: Console) -> None:
     """The end of an ablation."""
+
+    def say(sentence: str) -> None:
+        out.print(sentence, soft_wrap=not out.is_terminal)
+
     out.print(ablation_table(found))
-    out.print(f"\n{escape(found.scene)}, {escape(found.provenance)}; {escape(found.device.get('gpu', ''))}.")
+    say(
+        "\nIoU with the CPU's masks: the one that the CPU's scores prefer, and the least of the candidates. Error: the "
+        "largest of a logit, over that of ideal float16 storage. Time: over the card's, or the first's without it.\n"
+    )
+    for row in found.rows:
+        say(f"[bold]{variant_name(row.variant)}[/]: {_blamed(row)}")
+        if row.worst_op:
+            say(f"  worst op {row.worst_op}, {row.worst_ratio:.3g}x what its arithmetic explains")
+        if not row.residency.full:
+            say("  [yellow]the GPU took only a part[/]")
+    say(f"\n{escape(found.scene)}, {escape(found.provenance)}; {escape(found.device.get('gpu', ''))}.")
     if found.is_random:
-        out.print(RANDOM_NOTE)
+        say(RANDOM_NOTE)
 
 
 def show_accuracy(found: Accuracy, out: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.graph.audit import Audit
 from harness.job import Residency
+from harness.localize.result import Culprit, OpRecord
 from harness.sam2.ablate import Ablated, Ablation, ablate
 from harness.sam2.accuracy import Accuracy, SceneAccuracy
-from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS
+from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
 from harness.sam2.fidelity import Fidelity, Figure, FileFacts, Scores, fidelity
 from harness.sam2.scenes import Scene
-from harness.sam2.show import show_ablation, show_accuracy, show_fidelity
+from harness.sam2.show import show_ablation, show_accuracy, show_fidelity, variant_name
 from harness.sam2.taps import Tap
 
 # The slow one converts four models.
@@ -124,13 +126,53 @@ def test_the_table_fails_with_any_goal_any_refused_op_or_another_histogram() -> 
     assert table(files=(FileFacts("decoder float32", 9, more),), variant=RECOMMENDED).histogram_ok is None
 
 
-def test_the_ablations_table_names_what_else_differs() -> None:
+def culprit(op: str, index: int, cause: str) -> Culprit:
+    return Culprit(OpRecord(index, op, index, "t", index, (8, 8, 16), "float32", "culprit"), cause, None, True)
+
+
+def shown(*rows: Ablated, width: int = 80) -> list[str]:
     written = io.StringIO()
-    (row,) = (replace(row, variant=PUBLISHED_V1) for row in ablation().rows[:1])
-    show_ablation(replace(ablation(), rows=(*ablation().rows[:1], row)), Console(file=written, width=250))
-    _, card, published = written.getvalue().splitlines()[:3]
-    assert card.split()[:6] == ["safe", "rank3", "whole", "as", "the", "card"]
-    assert published.split()[:6] == ["scaled", "rank3", "whole", "dropped,", "resize,", "image"]
+    show_ablation(
+        replace(ablation(), rows=rows), Console(file=written, width=width, force_terminal=True, no_color=True)
+    )
+    return re.sub(r"\x1b\[[0-9;]*m", "", written.getvalue()).splitlines()
+
+
+def test_an_ablation_fits_80_columns_whatever_is_compared() -> None:
+    blamed = tuple(culprit("BATCH_MATMUL", 1000 + i, "accumulation") for i in range(2))
+    (first,) = ablation().rows[:1]
+    far_off = replace(SCENE, max_error=99.9, ideal_max_error=0.1)
+    worst = replace(first, ops=1250, accuracy=far_off, culprits=blamed, status="culprits", millis=1234.0)
+    rows = [replace(worst, variant=variant) for variant in (*VARIANTS, PUBLISHED_V1)]
+    lines = shown(*rows)
+    assert max(map(len, lines)) <= 80
+    names = [variant_name(row.variant) for row in rows]
+    assert [line.split() for line in lines[1 : 1 + len(rows)]] == [
+        [name, "1250", "0.999990", "0.9960", "0.9900", "999.0x", "1.00"] for name in names
+    ]
+
+
+def test_an_ablation_puts_culprits_of_one_kind_together_and_says_what_is_in_doubt() -> None:
+    (row,) = ablation().rows[:1]
+    found = (culprit("ADD", 3, "kernel"), culprit("BATCH_MATMUL", 50, "accumulation"), culprit("ADD", 37, "kernel"))
+    blamed = replace(row, variant=PUBLISHED_V1, culprits=found, status="culprits", certified=False)
+    part = replace(row, variant=RECOMMENDED, status="unresolved", residency=Residency(False))
+    lines = shown(row, blamed, part, width=100)
+    first = lines.index("card: none")
+    assert lines[first : first + 7] == [
+        "card: none",
+        "  worst op CONV_2D #7, 9x what its arithmetic explains",
+        "published-v1: 2 ADD #3, #37 (kernel); 1 BATCH_MATMUL #50 (accumulation); not certified",
+        "  worst op CONV_2D #7, 9x what its arithmetic explains",
+        "recommended: unresolved",
+        "  worst op CONV_2D #7, 9x what its arithmetic explains",
+        "  the GPU took only a part",
+    ]
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, PUBLISHED_V1])
+def test_a_variant_is_shown_by_a_name_that_the_command_takes(variant: DecoderVariant) -> None:
+    assert DecoderVariant.named(variant_name(variant)) == variant
 
 
 def test_every_table_says_that_weights_are_random() -> None:
