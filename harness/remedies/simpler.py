@@ -183,7 +183,8 @@ def _softmax(rebuild: Rebuild, op: Op) -> int:
 
 
 def _scaled_maximum(rebuild: Rebuild, op: Op) -> int:
-    """A MAX_POOL_2D between a division and a multiplication by a power of two, which round nothing."""
+    """A MAX_POOL_2D between a division and a multiplication by a power of two, which round nothing; but in float16,
+    values below 2^-10 may come out nearer to zero."""
     _floats(rebuild, op)
     small = rebuild.binary("MUL", op.inputs[0], rebuild.constant([SHARE]))
     pooled = rebuild.like(op, [small], shape=rebuild.shape(op.outputs[0]), options=plain(rebuild, op))
