@@ -9,7 +9,7 @@ from typing import Any
 from harness.commands import Request, compare_command
 from harness.devices.host import release_environment
 from harness.devices.releases import available_releases, between
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
 from harness.localize.bisect import Bisection, State, bisect
 from harness.localize.comparison import Comparison
@@ -101,7 +101,7 @@ def bisect_runtime_command(
             run.save(releases=[each.to_json() for each in tested.values()])
             return tested[release].state
 
-        found = bisect(releases, ask, every=every)
+        found = bisect(releases, ask, every=every, why=lambda release: tested[release].why)
         answer = RuntimeBisection(about, tuple(tested[release] for release in found.states), found)
         run.save(status="done", result=answer.to_json(), device=DEVICE | {"runtime": answer.tested[-1].release})
         write_report(run.path)
@@ -123,8 +123,9 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
             if not error.message.startswith((f"{device} ", f"Device '{device}' ")):
                 raise  # the reference's, which is the same for all
             why = error.message
-            # What ended before the model was asked, or outside of it, says nothing of the release and the model.
-            state = "untestable" if why.startswith((f"Device '{device}' ", f"{device} was lost ")) else "fails"
+            # What ended before the model was asked, outside of it or at a limit of time says nothing of the release.
+            beside = why.startswith((f"Device '{device}' ", f"{device} was lost "))
+            state = "unknown" if isinstance(error, DeviceSilent) or beside else "fails"
         else:
             return Tested(release, "right" if found.ok else "wrong", "", found, folder)
     return Tested(release, state, why)

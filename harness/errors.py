@@ -55,6 +55,10 @@ class DeviceDied(DeviceError):
     """The process on the device crashed, or gave no answer in time and was ended: a property of the model, maybe."""
 
 
+class DeviceSilent(DeviceDied):
+    """The process gave no answer in time and was ended: it may have been slow."""
+
+
 class UnresolvedError(HarnessError):
     """The question could not be answered with what the device gave (exit code 4)."""
 

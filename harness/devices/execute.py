@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from harness.devices.base import Device, Sink
-from harness.errors import DeviceDied, DeviceError, DeviceRefused, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
 from harness.graph.aliasing import with_memory_of_their_own
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
@@ -121,5 +121,5 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     message = f"{device} {said.rstrip('.')}."
     if isinstance(outcome, Rejected):
         return DeviceRefused(message, step, outcome.log, reason=outcome.reason, ops=outcome.ops)
-    kind = DeviceDied if isinstance(outcome, Crashed | TimedOut) else DeviceError
+    kind = {TimedOut: DeviceSilent, Crashed: DeviceDied}.get(type(outcome), DeviceError)
     return kind(message, step, outcome.log)

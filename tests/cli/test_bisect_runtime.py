@@ -12,10 +12,10 @@ import pytest
 from device_tests.corpus import broadcast_add_8593, healthy_mlp, rank3_pad_9272
 from harness import bisect_runtime
 from harness.bisect_runtime import bisect_runtime_command
-from harness.commands import Request
+from harness.commands import Request, compare_command
 from harness.devices import releases
 from harness.devices.host import release_environment
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
 from harness.job import Options
 from harness.results import read_run
@@ -127,9 +127,39 @@ def test_a_release_whose_worker_does_not_start_says_nothing_of_the_model(
     )
     request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
     answer, _ = bisect_runtime_command(request, "2.1.5", "2.3.0", every=True)
-    assert [t.state for t in answer.tested] == ["right", "untestable", "right"]
+    assert [t.state for t in answer.tested] == ["right", "unknown", "right"]
     assert "'host@2.2.0' did not start" in answer.tested[1].why
     assert answer.bisection.changes == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            DeviceSilent("host@2.2.0 gave no answer within 9 s while running the model and was killed."),
+            "no answer within 9 s",
+        ),
+        (DeviceError("host@2.2.0 was lost while running the model: it closed the connection."), "was lost"),
+    ],
+)
+def test_a_release_that_gave_no_answer_is_not_told_to_have_broken_the_model(
+    tmp_path: Path, scripted: dict[str, str], monkeypatch: pytest.MonkeyPatch, error: DeviceError, told: str
+) -> None:
+
+    def compare(request: Request, progress: Any) -> Any:
+        if request.device == "host@2.2.0":
+            raise error
+        return compare_command(request, progress)
+
+    monkeypatch.setattr(bisect_runtime, "compare_command", compare)
+    request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
+    answer, _ = bisect_runtime_command(request, "2.1.5", "2.3.0", every=True)
+    assert [t.state for t in answer.tested] == ["right", "unknown", "right"]
+    assert answer.bisection.changes == ()
+    (first, second) = answer.bisection.sentences()
+    assert first == "Right on every release that was tested: 2.1.5, 2.3.0."
+    assert second.startswith("Not known of 2.2.0: host@2.2.0 ")
+    assert told in second
 
 
 def test_a_release_that_refuses_the_model_is_told_apart_from_a_wrong_one(

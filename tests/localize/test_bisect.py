@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from harness.errors import UnresolvedError
-from harness.localize.bisect import Bisection, Change, State, bisect
+from harness.localize.bisect import NO_ANSWER, Bisection, Change, State, bisect
 
 SOME: tuple[State, ...] = ("right", "wrong")
 
@@ -44,8 +44,8 @@ def test_one_change_is_found_at_every_place_in_few_questions() -> None:
 
 def test_every_change_that_is_told_is_true_and_none_between_asked_releases_is_passed_over() -> None:
     for states in lines(get_args(State), 5):
-        if "untestable" in (states[0], states[-1]):
-            with pytest.raises(UnresolvedError, match="cannot be tested here"):
+        if states[0] in NO_ANSWER or states[-1] in NO_ANSWER:
+            with pytest.raises(UnresolvedError, match="is not known"):
                 line(states)
             continue
         found, asked = line(states)
@@ -55,9 +55,9 @@ def test_every_change_that_is_told_is_true_and_none_between_asked_releases_is_pa
             last, first = int(change.last[1:]), int(change.first[1:])
             assert (states[last], states[first]) == (change.was, change.became)
             assert change.was != change.became
-            assert all(states[i] == "untestable" for i in range(last + 1, first))
+            assert all(states[i] in NO_ANSWER for i in range(last + 1, first))
             assert change.between == tuple(f"r{i}" for i in range(last + 1, first))
-        steps = [found.states[r] for r in found.states if found.states[r] != "untestable"]
+        steps = [found.states[r] for r in found.states if found.states[r] not in NO_ANSWER]
         assert len(found.changes) == sum(a != b for a, b in pairwise(steps))
 
 
@@ -87,7 +87,28 @@ def test_what_was_not_tested_is_said() -> None:
 def test_an_untestable_release_is_passed_over_and_owned_up_to() -> None:
     found, _ = line(("wrong", "untestable", "untestable", "right"))
     assert found.changes == (Change("r0", "wrong", "r3", "right", ("r1", "r2")),)
-    assert found.sentences() == ["r3 mended it (r0: wrong; r1, r2 could not be tested, and may have been the one)."]
+    assert found.sentences() == [
+        "r3 mended it (r0: wrong; not known of r1, r2, which may have been the one).",
+        "Not known of r1: it cannot be tested here.",
+        "Not known of r2: it cannot be tested here.",
+    ]
+
+
+def test_a_release_that_gave_no_answer_broke_nothing() -> None:
+    states: dict[str, State] = {"r0": "right", "r1": "unknown", "r2": "right"}
+    found = bisect(list(states), states.__getitem__, why=lambda release: f"no answer from {release} within 9 s.")
+    assert found.changes == ()
+    assert found.sentences() == [
+        "Right on every release that was tested: r0, r2.",
+        "Not known of r1: no answer from r1 within 9 s.",
+    ]
+    states["r2"] = "unknown"
+    with pytest.raises(UnresolvedError) as caught:
+        bisect(list(states), states.__getitem__, why=lambda release: f"no answer from {release} within 9 s.")
+    assert str(caught.value) == (
+        "What release r2 makes of it is not known: no answer from r2 within 9 s. "
+        "Choose another end with --from or --to or raise --timeout."
+    )
 
 
 def test_a_release_on_which_the_model_does_not_run_is_neither_right_nor_wrong() -> None:
