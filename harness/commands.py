@@ -15,12 +15,13 @@ from harness.devices.android import PhoneOptions
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
+from harness.devices.loadable import check_loadable
 from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Graph, Model
 from harness.inputs import check_inputs, load_inputs, random_inputs
-from harness.job import Array, Completed, Options, Rejected
+from harness.job import Array, Completed, Crashed, Options, Rejected
 from harness.localize.baseline import UNTOUCHED, Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
@@ -364,6 +365,10 @@ def audit_command(
         if isinstance(outcome, Rejected):
             refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
             return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
+    if isinstance(outcome, Crashed):
+        check_loadable(model)
     if not isinstance(outcome, Completed):
-        raise failure(device_name, outcome, "asking what its GPU refuses")
+        error = failure(device_name, outcome, "asking what its GPU refuses")
+        error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."
+        raise error
     return replace(found, unsupported=(), asked=f"{device_name}'s GPU")

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from harness.devices.refusal import grouped
 from harness.graph.audit import Audit
 from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
@@ -291,7 +292,7 @@ def show_audit(found: Audit, path: Path) -> None:
         out.print(f"[green]{escape(said)}[/]")
         return
     out.print(f"[red]{escape(asked)}[/]:")
-    for line in found.unsupported:
+    for line in grouped(found.unsupported):
         out.print(f"  {escape(line)}")
 
 

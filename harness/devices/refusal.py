@@ -18,6 +18,8 @@ _PLAIN_CAUSES = (
     (re.compile(r"Tensor dimensions must be less than 5"), "rank over 4"),
     (re.compile(r"Tensor type\((\w+)\) is not supported"), r"type \1"),
     (re.compile(r"OP is supported, but tensor type/shape isn't compatible\.?"), "its type or shape"),
+    (re.compile(r"tensor '(?P<tensor>.*)' has rank (\d+), over \d+", re.S), r"rank \2"),
+    (re.compile(r"tensor '(?P<tensor>.*)' has (type \w+|no static shape)", re.S), r"\2"),
 )
 
 
@@ -31,30 +33,33 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
             if re.match(r"^(\d+ operations|No operations)", line):
                 break
             ops.append(line.strip())
-        return f"the GPU delegate refuses {grouped(ops)}", tuple(ops)
+        return f"the GPU delegate refuses {', '.join(grouped(ops))}", tuple(ops)
     custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
     if custom:
-        return f"the runtime has no custom op '{custom[1].strip()}'", (f"CUSTOM: {custom[1].strip()}",)
+        reason = f"the runtime has no custom op '{custom[1].strip()}'"
+        return reason, (f"CUSTOM: {reason}",)
     why = _own_reason(log)
     return (f"{reason} ({why})" if why and why not in reason else reason).rstrip("."), ()
 
 
-def grouped(lines: Sequence[str]) -> str:
-    """`RESHAPE (rank over 4, 8 tensors), SLICE, TRANSPOSE`: refused ops, each with its reasons once.
+def grouped(lines: Sequence[str]) -> list[str]:
+    """`RESHAPE (rank over 4, 8 tensors)`, `SLICE`, …: refused ops, each with its reasons once.
 
-    Lines are the delegate's, `OP: why` or `OP: why. tensor`; one op may be in several.
+    Lines are the delegate's or an audit's, `OP: why` or `OP: why. tensor` or with the tensor in quotes; one op may be
+    in several.
     """
     causes: dict[str, dict[str, int]] = {}
     for line in lines:
         op, _, text = line.partition(":")
         cause, _, tensor = text.strip().partition(". ")
         for pattern, words in _PLAIN_CAUSES:
-            if pattern.fullmatch(cause):
+            if matched := pattern.fullmatch(cause):
+                tensor = tensor or matched.groupdict().get("tensor", "")
                 cause = pattern.sub(words, cause)
                 break
         of_op = causes.setdefault(op.strip(), {})
         of_op[cause.rstrip(".")] = of_op.get(cause.rstrip("."), 0) + bool(tensor)
-    return ", ".join(_with_causes(op, found) for op, found in causes.items())
+    return [_with_causes(op, found) for op, found in causes.items()]
 
 
 def _with_causes(op: str, causes: dict[str, int]) -> str:

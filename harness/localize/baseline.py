@@ -13,11 +13,11 @@ import numpy as np
 from harness.devices.base import Device, Sink
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.loadable import check_loadable
-from harness.errors import UsageError
+from harness.errors import DeviceError, UsageError
 from harness.graph import surgery
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model
-from harness.job import Array, Completed, Job, Lost, Options, Rejected
+from harness.job import Array, Completed, Crashed, Job, Lost, Options, Rejected
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, mask_iou
@@ -224,7 +224,14 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
             f"another ({outcome.reason}).",
             "Export the model anew, so that its shapes are those that it computes.",
         )
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Rejected) and outcome.ops:
+        raise DeviceError(
+            f"The CPU reference cannot be run: {outcome.reason}, so nothing can be compared with it.",
+            "Replace that op by builtin ones, or end the model before it, when exporting; `harness run` asks the "
+            "device alone.",
+            outcome.log,
+        )
+    if isinstance(outcome, Rejected | Crashed):
         check_loadable(case.model)
     if not isinstance(outcome, Completed):
         raise failure(host.name, outcome, "running the reference")

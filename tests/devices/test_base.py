@@ -292,7 +292,10 @@ class TestTheRuntimesWords:
 
     def test_an_unresolved_custom_op_is_named(self) -> None:
         log = "ERROR: Encountered unresolved custom op: MyOwnOp.\nSee instructions: https://example.com\n"
-        assert explain_refusal("x", log) == ("the runtime has no custom op 'MyOwnOp'", ("CUSTOM: MyOwnOp",))
+        assert explain_refusal("x", log) == (
+            "the runtime has no custom op 'MyOwnOp'",
+            ("CUSTOM: the runtime has no custom op 'MyOwnOp'",),
+        )
 
     def test_the_last_error_is_added_unless_it_is_said_already(self) -> None:
         assert explain_refusal("failed", "ERROR: [a.cc:1] noise\nERROR: out of memory\n") == (

@@ -234,7 +234,7 @@ class TestRefusals:
         outcome = host.run(make_job(graph.build(), {"x": ONES}, Options(accelerator), timeout=60))
         assert isinstance(outcome, Rejected)
         assert outcome.reason == "the runtime has no custom op 'MyOwnOp'"
-        assert outcome.ops == ("CUSTOM: MyOwnOp",)
+        assert outcome.ops == ("CUSTOM: the runtime has no custom op 'MyOwnOp'",)
 
     def test_an_op_that_fails_while_running_is_a_refusal_with_the_runtimes_reason(self, host: HostDevice) -> None:
         graph = GraphBuilder()

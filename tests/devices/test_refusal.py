@@ -54,10 +54,28 @@ def test_refused_ops_are_grouped_with_each_reason_once() -> None:
         "TRANSPOSE: Permutation for transpose is invalid.",
         "DEQUANTIZE:",
     ]
-    assert grouped(lines) == (
-        "RESHAPE (rank over 4, 2 tensors; type INT16), SLICE, CONV_2D (type INT16), "
-        "TRANSPOSE (Permutation for transpose is invalid), DEQUANTIZE"
-    )
+    assert grouped(lines) == [
+        "RESHAPE (rank over 4, 2 tensors; type INT16)",
+        "SLICE",
+        "CONV_2D (type INT16)",
+        "TRANSPOSE (Permutation for transpose is invalid)",
+        "DEQUANTIZE",
+    ]
+
+
+def test_what_the_file_shows_is_grouped_likewise() -> None:
+    lines = [
+        "RESHAPE: tensor 'a' has rank 5, over 4",
+        "RESHAPE: tensor 'b' has rank 5, over 4",
+        "RESHAPE: tensor 'c' has type INT64",
+        "CUSTOM: no delegate knows custom op 'Mine'",
+        "IF: control flow stays on the CPU",
+    ]
+    assert grouped(lines) == [
+        "RESHAPE (rank 5, 2 tensors; type INT64)",
+        "CUSTOM (no delegate knows custom op 'Mine')",
+        "IF (control flow stays on the CPU)",
+    ]
 
 
 def test_the_tensor_of_unknown_size_is_the_last_that_was_told() -> None:
