@@ -18,6 +18,8 @@ class HarnessError(Exception):
     exit_code = EXIT_MISUSE
 
     def __init__(self, message: str, next_step: str = "") -> None:
+        if message.endswith("..") and not message.endswith("..."):
+            message = message[:-1]  # the words of a runtime that it quotes had a full stop of their own
         super().__init__(message if not next_step else f"{message} {next_step}")
         self.message = message
         self.next_step = next_step

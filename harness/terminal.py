@@ -24,7 +24,7 @@ from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
 from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.unsteady import rate
-from harness.numerics.metrics import finite_range
+from harness.numerics.metrics import finite_range, share_of_rms
 from harness.numerics.verdict import Judgement
 from harness.results import to_json
 
@@ -203,7 +203,7 @@ def _off(judgement: Judgement) -> str:
     lost = f"{actual.nonfinite:,} NaN or infinite value{'s' if actual.nonfinite > 1 else ''}"
     if actual.nonfinite and not actual.relative_rms:
         return lost
-    return f"{actual.relative_rms:.2%} of its RMS" + (f" and {lost}" if actual.nonfinite else "")
+    return share_of_rms(actual.relative_rms) + (f" and {lost}" if actual.nonfinite else "")
 
 
 def _milliseconds(value: float) -> str:

@@ -76,7 +76,8 @@ class _Search:
 
         found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
         culprits = [self._culprit(items, window, endings[window], whole[1]) for window in found.failing]
-        notes = [f"The untouched model {_SAID[whole[0]]}{f': {whole[1]}' if whole[1] else ''}."]
+        why = f": {whole[1].rstrip('.')}" if whole[1] else ""
+        notes = [f"The untouched model {_SAID[whole[0]]}{why}."]
         if found.unresolved:
             notes.append(f"{len(found.unresolved)} stretch(es) of ops could not be resolved on the device.")
         facts = bench.device.facts()

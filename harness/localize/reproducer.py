@@ -158,7 +158,8 @@ def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
 
 def _summary(seen: Observation, about: Circumstances) -> str:
     if seen.worst is None:
-        return f"The model below {'crashes' if seen.ending == 'crash' else 'hangs'} the runtime: {_cell(seen.reason)}."
+        does = "crashes" if seen.ending == "crash" else "hangs"
+        return f"The model below {does} the runtime: {_cell(seen.reason).rstrip('.')}."
     actual = seen.worst.judgement.actual
     if actual.nonfinite:
         return f"{actual.nonfinite} of {actual.count} values are NaN or infinite where the CPU's are finite."

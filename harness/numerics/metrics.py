@@ -11,6 +11,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 CHUNK = 1 << 18
+# An error of more times the reference's RMS is told as that: how many times more says nothing further.
+MOST_SHARE = 10.0
 
 
 @dataclass(frozen=True)
@@ -233,3 +235,9 @@ def _real(values: Array) -> Array:
 def _widen(bounds: list[float], values: Array) -> None:
     bounds[0] = min(bounds[0], float(values.min()))
     bounds[1] = max(bounds[1], float(values.max()))
+
+
+def share_of_rms(relative: float) -> str:
+    """`8.49% of its RMS`, in words that stay readable however far a value is off: an injected error has no bound, where
+    the device's is bounded by its type."""
+    return f"{relative:.2%} of its RMS" if not relative > MOST_SHARE else f"more than {MOST_SHARE:.0f} times its RMS"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.numerics.metrics import MOST_SHARE
 from harness.numerics.verdict import FACTOR
 from harness.report.figures import count, figure, name, shares, times
 from harness.report.record import CulpritFacts, Figures, Run
@@ -201,7 +202,9 @@ def _injected(run: Run) -> str:
             f"{count(injected.nonfinite)} elements NaN or infinite injected, {count(observed.nonfinite)} on the device"
         )
     if observed.relative_rms is not None and injected.relative_rms is not None:
-        return f"relative error {figure(injected.relative_rms)} injected, {figure(observed.relative_rms)} on the device"
+        each = (injected.relative_rms, observed.relative_rms)
+        a, b = (f"over {MOST_SHARE:.0f}" if r > MOST_SHARE else figure(r) for r in each)
+        return f"relative error {a} injected, {b} on the device"
     if observed.cosine is not None and injected.cosine is not None:
         a, b = shares(injected.cosine, observed.cosine)
         return f"cosine {a} injected, {b} on the device"

@@ -102,6 +102,8 @@ def test_values_are_halves_on_accelerators_unless_told_otherwise(accelerator: An
             "phone rejected the model while warming up: the runtime has no custom op 'Mine'. "
             "Replace that op by builtin ones when exporting the model.",
         ),
+        (Rejected("no shaders."), "phone rejected the model while warming up: no shaders. "),
+        (Crashed("the app ended."), "phone crashed while warming up: the app ended. "),
         (TimedOut(2.5), "phone gave no answer within 2.5 s while warming up and was killed. "),
         (
             Crashed("the worker was ended by SIGSEGV", "SIGSEGV"),

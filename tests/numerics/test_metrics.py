@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.numerics import metrics
-from harness.numerics.metrics import METRICS, Comparator, compare, finite_range, mask_iou
+from harness.numerics.metrics import METRICS, Comparator, compare, finite_range, mask_iou, share_of_rms
 from tests.arrays import f32, i32, normal
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -191,3 +191,17 @@ def test_every_figure_knows_its_unit_and_direction() -> None:
         assert metric.better in ("lower", "higher")
         assert metric.unit and metric.meaning
         assert name == "iou" or isinstance(getattr(got, name), (int, float))
+
+
+@pytest.mark.parametrize(
+    ("relative", "words"),
+    [
+        (0.0849, "8.49% of its RMS"),
+        (10.0, "1000.00% of its RMS"),
+        (10.01, "more than 10 times its RMS"),
+        (5e38, "more than 10 times its RMS"),
+        (math.inf, "more than 10 times its RMS"),
+    ],
+)
+def test_a_share_without_bound_is_told_as_that(relative: float, words: str) -> None:
+    assert share_of_rms(relative) == words

@@ -67,6 +67,8 @@ def test_relative_errors_are_compared_and_quoted_where_they_were_recorded(sample
     assert judge(samples.record(result=result)).sentence.endswith(
         "Its local error alone reproduces the failure: relative error 1.00 injected, 1.00 on the device."
     )
+    result["explained"] = [samples.impact("mul_7", cosine=0.99918, relative_rms=5e38)]
+    assert "relative error over 10 injected, 1.00 on the device" in judge(samples.record(result=result)).sentence
 
 
 def test_culprits_of_different_causes_are_named_apart(samples: Samples) -> None:
