@@ -31,7 +31,7 @@ from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
 from harness.localize.refused import Refusing
-from harness.localize.result import Localization, Remedy, residency_json
+from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.numerics.metrics import finite_range
 from harness.opening import as_in_the_file, open_model
@@ -65,7 +65,7 @@ class Request:
 class Scene(Protocol):
     """Pictures for a report, drawn once the device's outputs are there, the remedies' among them."""
 
-    def draw(self, run: RunFolder, remedies: Sequence[Remedy]) -> dict[str, Any]:
+    def draw(self, run: RunFolder, answer: Localization) -> dict[str, Any]:
         """Write the pictures into the run folder and describe them."""
 
 
@@ -295,8 +295,7 @@ def localize_command(
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
         if scene is not None:
-            remedies = answer.culprits[0].remedies if answer.culprits else ()
-            bench.run.save(scene=scene.draw(bench.run, remedies))
+            bench.run.save(scene=scene.draw(bench.run, answer))
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.
         resumable = isinstance(bench.device, Journaled)
         told = answer.to_json()

@@ -7,7 +7,6 @@ besides, and shows the mask of each step beside the CPU's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ class TapScene:
         self._workload = workload
         self.steps: list[Step] = []
 
-    def draw(self, run: RunFolder, remedies: Sequence[Remedy]) -> dict[str, Any]:
+    def draw(self, run: RunFolder, answer: Localization) -> dict[str, Any]:
         """Write the photo and the masks under `scene/`."""
         from PIL import Image
 
@@ -89,9 +88,10 @@ class TapScene:
         with writing(folder):
             folder.mkdir(exist_ok=True)
             Image.fromarray(photo).save(folder / "photo.jpg", quality=90)
-        self.steps = [Step("CPU, float32", 1.0, 1.0, True), Step("GPU, float16", iou, _least_iou(actual, exact), False)]
+        right = all(output.ok for output in answer.outputs)
+        self.steps = [Step("CPU, float32", 1.0, 1.0, True), Step("GPU, float16", iou, _least_iou(actual, exact), right)]
         tried = []
-        for place, (title, remedy) in enumerate(told(remedies)):
+        for place, (title, remedy) in enumerate(told(answer)):
             logits = tensors.get(remedy_label(remedy.name, "pred_masks"), "device")
             mask, name = self._mask(logits, candidate), f"scene/mask-{place}.png"
             step = Step(title, mask_iou(mask, reference), _least_iou(logits, exact), remedy.ok)
@@ -124,16 +124,18 @@ class TapScene:
         return mask
 
 
-def told(remedies: Sequence[Remedy]) -> list[tuple[str, Remedy]]:
+def told(answer: Localization) -> list[tuple[str, Remedy]]:
     """The remedies that tell the story, those that ran, in its order, with their titles."""
-    both = f"{KEEP_BATCH.name}; {SPLIT_SUM.name}"
-    titles = {
-        FP32: "GPU, float32: no matter of precision",
-        KEEP_BATCH.name: "GPU, float16, batch dimension kept",
-        both: "GPU, float16, kept and long sums split",
+    remedies = answer.culprits[0].remedies if answer.culprits else ()
+    by_parts = {frozenset(r.name.split("; ")): r for r in remedies if r.run_ms is not None}
+    single = by_parts.get(frozenset({FP32}))
+    precision = "GPU, float32" if single is None or single.ok else "GPU, float32: no matter of precision"
+    told = {
+        precision: single,
+        "GPU, float16, batch dimension kept": by_parts.get(frozenset({KEEP_BATCH.name})),
+        "GPU, float16, kept and long sums split": by_parts.get(frozenset({KEEP_BATCH.name, SPLIT_SUM.name})),
     }
-    ran = {remedy.name: remedy for remedy in remedies if remedy.run_ms is not None}
-    return [(title, ran[name]) for name, title in titles.items() if name in ran]
+    return [(title, remedy) for title, remedy in told.items() if remedy is not None]
 
 
 def _least_iou(logits: Array, exact: Array) -> float:

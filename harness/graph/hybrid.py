@@ -38,20 +38,21 @@ def hybrid_ops(graph: Graph) -> tuple[int, ...]:
 
 def with_real_weights(model: Model) -> Model:
     """The model with the weights of its hybrid ops as the float32 numbers that they stand for; itself where it has
-    none. Weights quantized by blocks, or in a form that is not known, stay."""
+    none. Weights quantized by blocks, in a form that is not known, or beyond `MOST_BYTES` of them stay."""
     graph = model.graph()
     hybrid = hybrid_ops(graph)
-    elements = sum(graph.tensors[graph.ops[o].inputs[1]].elements for o in hybrid)
-    if not hybrid or 4 * elements > MOST_BYTES:
+    if not hybrid:
         return model
     root = copy(model.root)
     root.buffers, root.subgraphs = list(root.buffers), list(root.subgraphs)
     root.subgraphs[graph.subgraph] = sub = copy(root.subgraphs[graph.subgraph])
     sub.tensors, sub.operators = list(sub.tensors), list(sub.operators)
     made: dict[int, int] = {}
+    left = MOST_BYTES
     for o in hybrid:
         t = graph.ops[o].inputs[1]
-        values = None if t in made else real_values(model, graph, t)
+        size = 4 * graph.tensors[t].elements
+        values = None if t in made or size > left else real_values(model, graph, t)
         if values is not None:
             root.buffers.append(AlignedBuffer(np.ascontiguousarray(values).view(np.uint8).reshape(-1)))
             table = copy(sub.tensors[t])
@@ -59,6 +60,7 @@ def with_real_weights(model: Model) -> Model:
             table.buffer, table.quantization = len(root.buffers) - 1, None
             sub.tensors.append(table)
             made[t] = len(sub.tensors) - 1
+            left -= size
         if t in made:
             sub.operators[o] = op = copy(sub.operators[o])
             op.inputs = np.asarray([made[t] if i == 1 else x for i, x in enumerate(graph.ops[o].inputs)], np.int32)

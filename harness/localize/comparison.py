@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,13 +44,15 @@ class Bench:
 class Comparison:
     """The model's outputs judged. `ideal` holds an ideal device's outputs, `beyond` the tensors whose exact values
     leave float16's range (in float32: that cannot be rounded). `differs` tells in a clause by which output a second run
-    of the same differed from the first by more than rounding; it is empty when none did."""
+    of the same differed from the first by more than rounding; it is empty when none did. Where one did, `wrong_runs`
+    has the outputs of the runs that were wrong."""
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
     ideal: dict[str, tuple[Array, ...]]
     beyond: frozenset[int]
     differs: str = ""
+    wrong_runs: tuple[dict[str, Array], ...] = ()
 
     def __repr__(self) -> str:
         words = ", ".join(f"{o.name} {'right' if o.ok else 'wrong'} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
@@ -111,22 +113,37 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
 
 def _asked_again(bench: Bench, case: Case, found: Comparison, second: dict[str, Array], runs: int) -> Comparison:
     """With what the second run says, and further ones."""
-    differs = changed_output(bench, case, found, second)
-    verdicts = [found.outputs, judge_run(case, second, found.ideal, bench.run.tensors)]
-    started = time.monotonic()
-    while len(verdicts) < max(runs, UNSTEADY_RUNS if differs else 0):
-        if len(verdicts) >= runs and time.monotonic() - started > MOST_SECONDS:
+    sample = found.done.samples[0]
+    # By the first run's time as it was recorded, so that a continued run asks as many.
+    affordable = 2 + int(MOST_SECONDS / max((sample.write_ns + sample.run_ns + sample.read_ns) / 1e9, 1e-3))
+    verdicts, wrong_runs, differs = [found.outputs], [], ""
+    if not all(o.ok for o in found.outputs):
+        wrong_runs.append(found.done.outputs)
+    outputs = second
+    while True:
+        verdict = judge_run(case, outputs, found.ideal, bench.run.tensors)
+        verdicts.append(verdict)
+        if not all(o.ok for o in verdict):
+            wrong_runs.append(outputs)
+        differs = differs or changed_output(bench, case, found, outputs) or _other_verdict(found.outputs, verdict)
+        if len(verdicts) >= max(runs, min(UNSTEADY_RUNS, affordable) if differs else 2):
             break
         bench.progress.stage(f"run {len(verdicts) + 1} on {bench.device.name}", 1.0)
         outputs = run_device(bench.device, case).outputs
-        differs = differs or changed_output(bench, case, found, outputs)
-        verdicts.append(judge_run(case, outputs, found.ideal, bench.run.tensors))
     if len(verdicts) == 2 and not differs:
         return found
     wrong = [sum(not run[i].ok for run in verdicts) for i in range(len(found.outputs))]
     counted = tuple(replace(o, runs=(k, len(verdicts))) for o, k in zip(found.outputs, wrong, strict=True))
     bench.run.save(outputs=[output.to_json() for output in counted])
-    return replace(found, outputs=counted, differs=differs)
+    return replace(found, outputs=counted, differs=differs, wrong_runs=tuple(wrong_runs) if differs else ())
+
+
+def _other_verdict(first: Sequence[OutputVerdict], again: Sequence[OutputVerdict]) -> str:
+    """Which output was right in one run and wrong in the other, in a clause."""
+    for one, other in zip(first, again, strict=True):
+        if one.ok != other.ok:
+            return f"'{one.name}' (right in one run, wrong in another)"
+    return ""
 
 
 def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[str, Array]) -> str:
@@ -155,7 +172,7 @@ def outputs_under_taps(bench: Bench, case: Case, first: Comparison, tapped: Tapp
         changed = changed_output(bench, case, first, own)
         if changed:
             return {}, changed
-    return (tapped.own_outputs[-1] if tapped.own_outputs else {}), ""
+    return tapped.own, ""
 
 
 def _check_reference(bench: Bench, case: Case) -> None:

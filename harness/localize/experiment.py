@@ -106,7 +106,7 @@ class Experiments:
     timeout: float
     seed: int = 0
     questions: int = 0
-    _known: dict[tuple[str, int, bool], tuple[dict[str, Array], dict[str, tuple[Array, ...]]]] = field(
+    _known: dict[tuple[str, int, bool, bool], tuple[dict[str, Array], dict[str, tuple[Array, ...]]]] = field(
         default_factory=dict
     )
 
@@ -152,7 +152,7 @@ class Experiments:
 
     def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]]]:
         """(exact outputs, what ideal devices would give). Raises DeviceError or UsageError when there are none."""
-        key = (specimen.model.sha256, _digest(specimen.inputs), options.half)
+        key = (specimen.model.sha256, _digest(specimen.inputs), options.half, options.accelerator == "cpu")
         if key not in self._known:
             case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
             exact, beyond = self._exact(specimen, half=options.half)

@@ -191,7 +191,8 @@ class _Explainer:
         tried: list[Remedy] = []
         for plan in self._plans(groups):
             stage(f"remedy: {plan.name}", guess)
-            tried.append(self.whole.rewritten(plan))
+            if (remedy := self.whole.rewritten(plan)) is not None:
+                tried.append(remedy)
         if options.half:
             stage(f"remedy: {FP32}", guess)
             tried.append(self.whole.with_precision(FP32, replace(options, precision="fp32")))

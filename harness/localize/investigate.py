@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
+from harness.errors import DeviceError, UsageError
 from harness.graph.rebuild import CannotRewrite
 from harness.job import Array, Options
 from harness.localize.cause import ONE_ROUNDING
@@ -193,7 +194,10 @@ class Investigator:
         called = {place: f"{graph.ops[op].name} #{op}" for op, place in part.places.items()}
         names = {f"x{i}": graph.tensors[t].name for i, t in enumerate(part.feeds)}
         for way in chain(single, mix_ups(model, called, names)):
-            predicted = self.experiments.exactly(Specimen(way.model, part.specimen.inputs))[worst.name]
+            try:
+                predicted = self.experiments.exactly(Specimen(way.model, part.specimen.inputs))[worst.name]
+            except (DeviceError, UsageError):  # misread so, the host would not run it either
+                continue
             if predicts(predicted, worst.actual, worst.exact):
                 return way.text
         return None

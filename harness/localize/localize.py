@@ -65,7 +65,9 @@ class _Localizer:
                 self.notes.append("No run whose intermediates were read was wrong.")
                 return self._finish("unresolved", False, first)
             tapped, first, own = wrong.tapped, wrong.found, wrong.own
-            unchanged = True  # this very run is what is to be explained
+            unchanged = wrong.seen
+            if not unchanged:
+                self.notes.append("The run that was read was wrong in another way than those of the untouched model.")
         else:
             tapped = self._tap(choose(self.graph, self.tap_budget))
             own, changed = outputs_under_taps(bench, case, first, tapped)
@@ -102,6 +104,8 @@ class _Localizer:
             records = _corrected(records, culprits)
         elif first.differs:
             standing = unsteady.standing(culprits)
+            if len(standing) < len(culprits):
+                explained = self._of_those_left(local, look, first, standing)
             records, culprits = _corrected(records, standing), standing
         else:
             if not culprits:

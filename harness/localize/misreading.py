@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from harness.graph.model import Model, Op
+from harness.graph.model import Graph, Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE
 from harness.remedies.split_sum import joined, part
@@ -62,7 +62,7 @@ def mix_ups(model: Model, ops: Mapping[int, str], names: Mapping[str, str]) -> I
         for o in ops
         for place, t in enumerate(graph.ops[o].inputs)
         for other in ports
-        if t in ports and other != t and graph.tensors[other].shape == graph.tensors[t].shape
+        if t in ports and other != t and _alike(graph, t, other)
     )
     for o, place, t, other in islice(cases, MOST_MIX_UPS):
         rebuild = Rebuild(model)
@@ -73,6 +73,12 @@ def mix_ups(model: Model, ops: Mapping[int, str], names: Mapping[str, str]) -> I
             rebuild.like(op, feeds, outputs=op.outputs)
         text = f"{ops[o]} reads '{names[ports[other]]}' in place of '{names[ports[t]]}'"
         yield Misreading(text, rebuild.finish())
+
+
+def _alike(graph: Graph, t: int, other: int) -> bool:
+    """Whether one could be read in place of the other; integers say where, and are left alone."""
+    one, two = graph.tensors[t], graph.tensors[other]
+    return one.shape == two.shape and one.type == two.type == "FLOAT32"
 
 
 def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op], None]]]:

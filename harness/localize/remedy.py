@@ -76,15 +76,17 @@ class Whole:
     def __init__(self, bench: Bench, case: Case, truth: Truth) -> None:
         self._bench, self._case, self._truth = bench, case, truth
         self._folder = bench.run.path / "remedies"
+        self._tried: set[str] = set()
 
     def untouched(self) -> float | None:
         """Median run of the model as it is, in ms; None when it does not complete."""
         found = self._timed(self._case.model, self._case.inputs, self._case.options)
         return found.run_ms if isinstance(found, _Timed) else None
 
-    def rewritten(self, plan: Plan) -> Remedy:
-        """The model with ops written anew. Each rewrite is checked on the host first, with those before it; one that
-        cannot be written, or changes what the model means, is left out, and the note says so."""
+    def rewritten(self, plan: Plan) -> Remedy | None:
+        """The model with ops written anew; None where that is a model that was tried already. Each rewrite is checked
+        on the host first, with those before it; one that cannot be written, or changes what the model means, is left
+        out, and the note says so."""
         kept, left_out = Plan(()), []
         model = self._case.model
         for step in plan.steps:
@@ -96,6 +98,9 @@ class Whole:
                 kept, model = candidate, written
         if not kept.steps:
             return _failed(plan.name, " ".join(left_out) if len(left_out) > 1 else left_out[0].split(": ", 1)[1])
+        if model.sha256 in self._tried:
+            return None
+        self._tried.add(model.sha256)
         found = self._timed(model, self._case.inputs, self._case.options)
         if not isinstance(found, _Timed):
             return _failed(kept.name, " ".join((found, *left_out)))

@@ -9,27 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from scipy.stats import binomtest
 
 from harness.job import Array
-from harness.localize.baseline import Case, judge_outputs, judge_run
+from harness.localize.baseline import Case, judge_outputs, judge_run, output_label
 from harness.localize.comparison import Bench, Comparison
 from harness.localize.result import Culprit, OpRecord
+from harness.localize.second_look import one_error
 from harness.localize.taps import Tapped
 
 # Tapped runs until one is wrong.
 MOST_ATTEMPTS = 6
+# From so many runs on, one right one before all others says something.
+LEAST_RUNS = 4
 # With so few results, most of them may be wrong.
 LEAST_RECORDS = 4
 
 
 @dataclass(frozen=True)
 class WrongRun:
-    """What was read of a run in which an output is wrong; `found` has that run's outputs, `own` their values."""
+    """What was read of a run in which an output is wrong; `found` has that run's outputs, `own` their values. `seen`:
+    the untouched model was wrong in the same way in one of its runs; else it may be the reading that made it wrong."""
 
     tapped: Tapped
     found: Comparison
     own: dict[str, Array]
+    seen: bool
 
 
 def wrong_run(bench: Bench, case: Case, first: Comparison, tap: Callable[[int], Tapped]) -> WrongRun | None:
@@ -38,21 +44,34 @@ def wrong_run(bench: Bench, case: Case, first: Comparison, tap: Callable[[int], 
     only."""
     for attempt in range(MOST_ATTEMPTS):
         tapped = tap(attempt % 2)
-        own = dict(tapped.own_outputs[-1]) if tapped.own_outputs else {}
+        own = tapped.own
         if own.keys() != {port.name for port in case.graph.outputs}:
-            continue
+            return None  # some could not be read, and will not be the next time
         if all(o.ok for o in judge_run(case, own, first.ideal, bench.run.tensors)):
             continue
         judged = zip(judge_outputs(case, own, first.ideal, bench.run.tensors), first.outputs, strict=True)
         outputs = tuple(replace(now, runs=before.runs) for now, before in judged)
-        return WrongRun(tapped, replace(first, outputs=outputs), own)
+        seen = any(_wrong_alike(bench, own, run) for run in first.wrong_runs)
+        return WrongRun(tapped, replace(first, outputs=outputs), own, seen)
     return None
+
+
+def _wrong_alike(bench: Bench, own: dict[str, Array], run: dict[str, Array]) -> bool:
+    """Whether two runs have the same errors in every output."""
+    exact = {name: bench.run.tensors.get(output_label(name), "reference") for name in own}
+    with np.errstate(invalid="ignore", over="ignore"):
+        return all(
+            np.array_equal(own[name], run[name], equal_nan=own[name].dtype.kind == "f")
+            or one_error(own[name] - exact[name], run[name] - exact[name])
+            for name in own
+        )
 
 
 def notes(first: Comparison) -> list[str]:
     """How the runs differ, and how often each output is wrong."""
     counted = [(o.name, *o.runs) for o in first.outputs if o.runs]
-    once = all(o.ok for o in first.outputs) and any(wrong == runs - 1 for _, wrong, runs in counted)
+    failing = [(wrong, runs) for _, wrong, runs in counted if wrong]
+    once = all(o.ok for o in first.outputs) and all(runs >= LEAST_RUNS and wrong == runs - 1 for wrong, runs in failing)
     when = "right only the first time" if once else "nondeterministic"
     return [
         f"Two runs of the untouched model gave different outputs: the device is {when}. It was output {first.differs}.",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.numerics.metrics import MOST_SHARE
-from harness.numerics.verdict import FACTOR
 from harness.report.figures import count, figure, name, shares, times
 from harness.report.record import CulpritFacts, Figures, Run
 from harness.report.wording import CAUSES_IN_SHORT, place, precision, storage
@@ -128,9 +127,7 @@ def _certificate(run: Run) -> tuple[str, ...]:
 def _pass(run: Run, where: str) -> Verdict:
     worst = max((o.ratio for o in run.outputs if o.ratio is not None), default=None)
     outputs = _all(run.outputs)
-    measure = (
-        "" if worst is None else f" (at worst {times(worst)} the error of an ideal device; {FACTOR:g}× is the limit)"
-    )
+    measure = "" if worst is None else f" (at worst {times(worst)} the error of an ideal device)"
     support = ("Two runs of the untouched model agree within rounding.",) if run.command == "localize" else ()
     return Verdict(
         "good", "Pass", f"This model is right {where}: {outputs} within what {storage(run)} explains{measure}.", support

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.report.record import Run
 
 CAUSES = {
-    "kernel": "The result has little to do with the exact one: the kernel computes something else, "
-    "and no rounding explains it.",
+    "kernel": "The kernel computes something else, and no rounding explains it: the result has little to do with the "
+    "exact one, or is further off than the single rounding of such an op.",
     "accumulation": "The sum itself is kept in float16. Once it is large against the next product, that product is "
     "rounded away, so a long reduction loses far more than storing its result in float16 would.",
     "overflow": "A value beyond 65504, the largest float16, became infinity; what is computed from it is infinite, "
@@ -39,7 +39,7 @@ RULES = {
 
 # After the dash in the verdict, when no signature says more. One culprit, several.
 CAUSES_IN_SHORT = {
-    "kernel": ("its result has little to do with the exact one", "their results have little to do with the exact ones"),
+    "kernel": ("it computes something else", "they compute something else"),
     "accumulation": ("its sum is kept in float16", "their sums are kept in float16"),
     "overflow": ("its values leave float16's range", "their values leave float16's range"),
     "underflow": ("its values vanish below float16's range", "their values vanish below float16's range"),

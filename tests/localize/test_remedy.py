@@ -15,6 +15,7 @@ from harness.job import Options
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.remedy import Plan, Truth, Whole
+from harness.localize.result import Remedy
 from harness.remedies.catalogue import CONCATENATION, Rewrite, each
 from harness.results import RunFolder
 from tests.localize.broken import Broken, in_rank, rolled
@@ -53,14 +54,20 @@ def whole(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Whole]:
         yield Whole(Bench(device, host, folder), case, Truth({"y": right}, ideal, peaks))
 
 
+def tried(whole: Whole, plan: Plan) -> Remedy:
+    remedy = whole.rewritten(plan)
+    assert remedy is not None
+    return remedy
+
+
 def test_a_rewrite_that_changes_the_meaning_is_no_remedy(whole: Whole) -> None:
-    remedy = whole.rewritten(Plan(((OFF, made_of(2)),)))
+    remedy = tried(whole, Plan(((OFF, made_of(2)),)))
     assert (remedy.name, remedy.ok, remedy.run_ms) == ("a little more", False, None)
     assert remedy.note == "Written so, the model means something else."
 
 
 def test_the_others_go_on_without_it_and_the_note_says_so(whole: Whole) -> None:
-    remedy = whole.rewritten(Plan(((OFF, made_of(2)), (CONCATENATION, made_of(1)))))
+    remedy = tried(whole, Plan(((OFF, made_of(2)), (CONCATENATION, made_of(1)))))
     assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
     assert remedy.note == (
         "Takes the place of the model. Without 'a little more': Written so, the model means something else."
@@ -68,13 +75,19 @@ def test_the_others_go_on_without_it_and_the_note_says_so(whole: Whole) -> None:
 
 
 def test_a_rewrite_that_does_not_know_the_op_is_left_out_likewise(whole: Whole) -> None:
-    remedy = whole.rewritten(Plan(((CONCATENATION, made_of(1)), (CONCATENATION, made_of(2)))))
+    remedy = tried(whole, Plan(((CONCATENATION, made_of(1)), (CONCATENATION, made_of(2)))))
     assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
     assert remedy.note.endswith("Without 'PAD as CONCATENATION': It cannot be written so: it is no PAD.")
 
 
 def test_where_nothing_can_be_written_every_reason_is_given(whole: Whole) -> None:
-    remedy = whole.rewritten(Plan(((OFF, made_of(2)), (CONCATENATION, made_of(2)))))
+    remedy = tried(whole, Plan(((OFF, made_of(2)), (CONCATENATION, made_of(2)))))
     assert (remedy.name, remedy.ok) == ("a little more; PAD as CONCATENATION", False)
     assert "'a little more': Written so, the model means something else." in remedy.note
     assert "'PAD as CONCATENATION': It cannot be written so: it is no PAD." in remedy.note
+
+
+def test_a_plan_that_comes_to_a_model_that_was_tried_is_not_tried_again(whole: Whole) -> None:
+    """Without its second part, a combination is the first part alone."""
+    assert tried(whole, Plan(((CONCATENATION, made_of(1)), (OFF, made_of(2))))).ok
+    assert whole.rewritten(Plan(((CONCATENATION, made_of(1)),))) is None
