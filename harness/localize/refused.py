@@ -14,6 +14,7 @@ from harness.devices.base import Device
 from harness.devices.execute import make_job
 from harness.devices.loadable import check_loadable
 from harness.devices.refusal import dynamic_tensor
+from harness.devices.shapes import Unanswered, shapes_at
 from harness.errors import DeviceRefused, HarnessError, UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
@@ -53,6 +54,8 @@ class Refusing:
         places = [line.removesuffix(f": {error.reason}") for line in blamed]
         told = f"{said}; the op is {', '.join(places)}." if places != [error.reason] else f"{said}."
         step = "Run what is refused on the CPU or re-author it; the runtime's own words are in log.txt."
+        if dynamic_tensor(error.log) is not None:
+            step = "Export the model with fixed input shapes, so that sizes it computes of them become constants."
         return DeviceRefused(told, step, error.log, reason=error.reason, ops=error.ops)
 
     def ops(self, outcome: Rejected) -> tuple[str, ...]:
@@ -67,7 +70,9 @@ class Refusing:
         check_loadable(self.model)
         graph = self.model.graph()
         tensor = dynamic_tensor(outcome.log)
-        maker = graph.producer.get(tensor) if tensor is not None else None
+        maker = None
+        if tensor is not None:
+            maker = graph.producer[tensor] if tensor in graph.producer else _sized_late(self.model, graph)
         places = [[maker]] if maker is not None else self.smallest(outcome.reason)
         if not places:
             return (outcome.reason,)
@@ -98,6 +103,21 @@ class Refusing:
         found = find_windows(len(items), ask, limit=MOST_COMPILES)
         smaller = [window for window in found.failing if window != Window(0, len(items)) or len(items) == 1]
         return [items[window.start : window.stop] for window in smaller]
+
+
+def _sized_late(model: Model, graph: Graph) -> int | None:
+    """The first op whose result the runtime sizes only when it runs, where it can be told."""
+    try:
+        shapes = shapes_at(model, {})
+    except Unanswered:
+        return None
+    late = [op.index for op in graph.ops if any(shapes.get(t) is None for t in op.outputs)]
+    if not late:
+        return None
+    # A RESHAPE to a computed size shows the file's shape until it runs, and the runtime prepares nothing behind it.
+    before = graph.ops[late[0] - 1] if late[0] else None
+    computed = before is not None and before.name == "RESHAPE" and any(t in graph.producer for t in before.inputs[1:])
+    return late[0] - 1 if computed else late[0]
 
 
 def _part(model: Model, graph: Graph, ops: Sequence[int]) -> Model | None:

@@ -102,6 +102,25 @@ def test_where_the_log_has_the_tensor_of_unknown_size_its_op_is_named_without_as
     assert device.asked == 0
 
 
+def test_where_the_log_names_no_tensor_the_runtime_is_asked_which_it_sizes_late() -> None:
+    graph = GraphBuilder()
+    x = graph.unary("RELU", graph.input("x", (2, 4)))
+    size = graph.unary("ABS", graph.input("size", (1,), np.int32))
+    flat = graph.op("RESHAPE", [x, size], (8,), schema.ReshapeOptionsT())
+    graph.output(graph.unary("TANH", flat), "y")
+    device = Refuses("TANH")
+    log = "WARNING: … a graph that has dynamic-sized tensors (tensor#-1 is a dynamic-sized tensor).\n"
+    refused = refusing(device, graph.build())
+    assert refused.ops(Rejected("no", (), log)) == ("RESHAPE #2: no",)
+    assert device.asked == 0
+    error = failure("phone", Rejected("no", (), log), "running the model")
+    assert isinstance(error, DeviceRefused)
+    assert str(refused.explained(error)) == (
+        "phone rejected the model while running the model: no; the op is RESHAPE #2. "
+        "Export the model with fixed input shapes, so that sizes it computes of them become constants."
+    )
+
+
 def variable() -> Model:
     """x + state, where state is a tensor that keeps its value between runs."""
     graph = GraphBuilder()
