@@ -294,6 +294,8 @@ def localize_command(
         if explain:
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
+        if assumed := bench.run.record.get("assumed"):
+            answer = replace(answer, notes=(*answer.notes, f"Shapes that the file leaves open: {assumed}."))
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run, answer))
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.

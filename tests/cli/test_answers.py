@@ -313,7 +313,9 @@ class TestOpenShapes:
         assert record["assumed"] == f"input 'x' [-1, 4] is {shape}, {origin}"
 
     def test_localize_and_audit_take_it_too(self, cli: Cli, model: Path) -> None:
-        assert cli("localize", model, "--shape", "x=2,4").code == EXIT_OK
+        said = cli("localize", model, "--shape", "x=2,4", "--json")
+        assert said.code == EXIT_OK
+        assert said.json["notes"] == ["Shapes that the file leaves open: input 'x' [-1, 4] is [2, 4], as asked."]
         assert cli("audit", model, "--shape", "x=2,4").code == EXIT_OK
 
     @pytest.mark.parametrize(
