@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -76,9 +77,11 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
                 f"Input '{port.name}' has type {tensor.type}, shape {tensor.shape or 'dynamic'}: it cannot be drawn.",
                 "Give the inputs with --inputs FILE.npz, or export the model with static shapes.",
             )
-        if tensor.nbytes > MAX_DRAWN_BYTES:
+        # An array without elements has limits too: numpy counts its other sizes.
+        if max(tensor.nbytes, math.prod(d for d in tensor.shape if d)) > MAX_DRAWN_BYTES:
             raise UsageError(
-                f"Input '{port.name}' has shape {list(tensor.shape)}, {tensor.nbytes / 1e9:.3g} GB.",
+                f"Input '{port.name}' has shape {list(tensor.shape)}, "
+                + (f"{tensor.nbytes / 1e9:.3g} GB." if tensor.nbytes else "which no array can have."),
                 "Give the inputs with --inputs FILE.npz, if that is meant.",
             )
         if tensor.dtype.kind == "f":

@@ -25,7 +25,7 @@ from harness.graph.concrete import (
     stored_shape,
     with_shapes,
 )
-from harness.graph.model import Graph, Model
+from harness.graph.model import Graph, Model, indices
 from harness.graph.ports import with_named_ports
 from harness.graph.surgery import isolate
 
@@ -41,8 +41,21 @@ class Opened:
 
 
 def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
-    """Read a model with its shapes left as open as they are. Raises UsageError as `Model.load` and `Model.graph`."""
-    model = with_named_ports(isolate(Model.load(path), signature))
+    """Read a model with its shapes left as open as they are.
+
+    Raises:
+        UsageError: as `Model.load` and `Model.graph`, and where the signature names a tensor that its graph does not
+            take or give: runtimes find ports by their place there.
+    """
+    isolated = isolate(Model.load(path), signature)
+    graph, sub = isolated.graph(), isolated.root.subgraphs[0]
+    for kind, ports, listed in (("input", graph.inputs, sub.inputs), ("output", graph.outputs, sub.outputs)):
+        for port in ports:
+            if port.tensor not in indices(listed):
+                raise UsageError(
+                    f"The signature's {kind} {port.name[:80]!r} is no {kind} of its graph.", "Export the model again."
+                )
+    model = with_named_ports(isolated)
     model.path = path
     return Opened(model)
 

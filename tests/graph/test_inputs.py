@@ -199,6 +199,7 @@ class TestDrawn:
             ((2, 3), schema.TensorType.STRING, "has type STRING, shape (2, 3): it cannot be drawn"),
             ((1 << 20, 1 << 20), schema.TensorType.FLOAT32, "has shape [1048576, 1048576], 4.4e+03 GB"),
             ((2**31 - 1,) * 9, schema.TensorType.INT8, "GB"),
+            ((0, 2**31 - 1, 2**31 - 1), schema.TensorType.FLOAT32, "has shape [0, 2147483647, 2147483647], which no"),
         ],
     )
     def test_what_cannot_be_drawn_is_misuse(self, shape: tuple[int, ...], kind: int, why: str) -> None:

@@ -182,3 +182,23 @@ def test_a_size_computed_of_values_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, reshaped_like_itself(by_values=True), {})
     with pytest.raises(UsageError, match="which RESHAPE #5 makes, depends on the values of the inputs"):
         open_model(path)
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_a_signature_that_names_a_tensor_in_the_middle_is_refused(tmp_path: Path, kind: str) -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 4))
+    middle = graph.unary("RELU", x)
+    graph.output(graph.unary("ABS", middle), "y")
+    root = graph.build().root
+    keyed = root.signatureDefs[0]
+    if kind == "input":
+        root.subgraphs[0].inputs = np.asarray([], np.int32)
+    else:
+        keyed.outputs[0].tensorIndex = middle
+    path = tmp_path / "m.tflite"
+    path.write_bytes(Model(root).to_bytes())
+    with pytest.raises(UsageError) as caught:
+        open_model(path)
+    name = "x" if kind == "input" else "y"
+    assert str(caught.value) == f"The signature's {kind} '{name}' is no {kind} of its graph. Export the model again."
