@@ -19,6 +19,7 @@ from harness.devices.loadable import check_loadable
 from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
+from harness.graph.concrete import stored_shape
 from harness.graph.model import Graph, Model
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Crashed, Options, Rejected
@@ -351,9 +352,10 @@ def audit_command(
     try:
         opened = open_model(path, signature, shapes)
     except UsageError:
-        if shapes:
-            raise
         opened = as_in_the_file(path, signature)  # a graph without shapes has ops to count all the same
+        sizes = [stored_shape(opened.model, port.tensor) for port in opened.model.graph().inputs]
+        if shapes or (device_name is not None and None in sizes):
+            raise
     model = opened.model
     if opened.assumed:
         progress.stage(opened.assumed, 0.1)

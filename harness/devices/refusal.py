@@ -101,6 +101,6 @@ def last_words(log: str) -> str:
 def first_words(text: str) -> str:
     """The first two sentences of what a runtime said, without the last full stop: a cause, and what it is about.
     Runtimes join their sentences without a space."""
-    between = r"\n|(?<=\.)(?=[A-Z])|(?<=[a-z]{4}\.)(?=[a-z])(?!cc:|h:)"  # not within a source file's name
+    between = r"\n|(?<=\.)(?=[A-Z])|(?<=[a-z]{4}\.)(?=[a-z])(?!(?:cc|h)\b)"  # not within a source file's name
     parts = [part.strip() for part in re.split(between, text) if part.strip()]
     return " ".join(parts[:2])[:300].rstrip(". ")

@@ -188,7 +188,12 @@ class TestAudit:
             "RELU: tensor 'x' has no static shape",
             "RELU: tensor 'relu_0' has no static shape",
         ]
-        assert cli("audit", model, "--json").code == EXIT_DEVICE
+        said = cli("audit", model)
+        assert (said.code, said.sentence) == (
+            EXIT_MISUSE,
+            "Input 'x' has shape [-1, 4] in the file, which stores no size to run at. Give one: --shape x=1,4.",
+        )
+        assert cli("audit", model, "--shape", "x=1,4").code == EXIT_OK
 
 
 class TestLocalize:

@@ -87,6 +87,9 @@ def test_the_tensor_of_unknown_size_is_the_last_that_was_told() -> None:
 def test_of_what_a_runtime_said_the_first_two_sentences_are_kept() -> None:
     said = "range is [0, 1). Was 3.Tensor 33 has invalid parameters.range is [0, 1). Was 3.Tensor 36 has them too."
     assert first_words(said) == "range is [0, 1). Was 3. Tensor 33 has invalid parameters"
+    assert first_words("tflite/util.cc Bytes overflowed.Tensor 0 is invalid.") == (
+        "tflite/util.cc Bytes overflowed. Tensor 0 is invalid"
+    )
     assert first_words("kernels/squeeze.cc:70 a was not true.Node number 0 (SQUEEZE) failed to prepare.") == (
         "kernels/squeeze.cc:70 a was not true. Node number 0 (SQUEEZE) failed to prepare"
     )
