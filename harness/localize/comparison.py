@@ -146,10 +146,13 @@ def _other_verdict(first: Sequence[OutputVerdict], again: Sequence[OutputVerdict
     return ""
 
 
-def changed_output(bench: Bench, case: Case, first: Comparison, outputs: dict[str, Array]) -> str:
-    """Which output differs from the untouched model's first run by more than rounding, in a clause; empty when none."""
+def changed_output(
+    bench: Bench, case: Case, first: Comparison, outputs: dict[str, Array], against: dict[str, Array] | None = None
+) -> str:
+    """Which output differs by more than rounding from the untouched model's first run, or from the run `against`, in a
+    clause; empty when none."""
     for name, values in outputs.items():
-        before = first.done.outputs[name]
+        before = (against or first.done.outputs)[name]
         seen = compare(values, before)
         if seen.identical:
             continue

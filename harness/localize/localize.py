@@ -19,7 +19,8 @@ from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_
 from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
 from harness.localize.local_error import LocalError, Reading, plan
-from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, OpVerdict, Status
+from harness.localize.records import corrected, unread
+from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
 from harness.localize.uncertified import accounts_for, explains, resolve
@@ -94,26 +95,26 @@ class _Localizer:
         look = self._believed(local, look)
         culprits, explained, records = self._convict(local, look, first, unchanged)
         culprits, explained, alone = self._confirmed(local, look, first, culprits, explained)
-        records = [*_corrected(records, culprits, "inherited"), *self._unread(readings)]
+        records = [*corrected(records, culprits, "inherited"), *unread(self.graph, readings)]
         accounted = bool(culprits) and accounts_for(explained, first.outputs)
         certified = accounted and unchanged and all(c.certified for c in culprits)
         certified = certified and (explains(explained, first.outputs) or all(c.isolated for c in culprits))
         if certified:
             hidden = self._behind_nan(local, look, culprits)
             culprits, certified = sorted([*culprits, *hidden], key=lambda c: c.record.index), not hidden
-            records = _corrected(records, culprits)
+            records = corrected(records, culprits)
         elif first.differs:
             standing = unsteady.standing(culprits)
             if len(standing) < len(culprits):
                 explained = self._of_those_left(local, look, first, standing)
-            records, culprits = _corrected(records, standing), standing
+            records, culprits = corrected(records, standing), standing
         else:
             if not culprits:
                 self.notes.append(
                     "The outputs are wrong, but no op that could be read is: the fault hides from the taps."
                 )
             standing = self._without_taps(first, local, look, culprits, alone, accounted)
-            records = _corrected(records, standing)
+            records = corrected(records, standing)
             if {c.record for c in standing} != {c.record for c in culprits}:
                 explained = self._of_those_left(local, look, first, standing)
             culprits = standing
@@ -348,17 +349,6 @@ class _Localizer:
         record = replace(suspect, verdict="culprit")
         return Culprit(record, cause, signature, unchanged and not doubt, note=doubt, impact=impact)
 
-    def _unread(self, readings: Sequence[Reading]) -> list[OpRecord]:
-        judged = {op for r in readings for op in r.ops} | self.graph.constant_ops
-        records = []
-        for op in self.graph.ops:
-            if op.index not in judged and op.outputs:
-                tensor = self.graph.tensors[op.outputs[0]]
-                shape, dtype = tensor.shape or (), tensor.type.lower()
-                name = op.custom or op.name
-                records.append(OpRecord(op.index, name, op.index, tensor.name, tensor.index, shape, dtype, "unread"))
-        return records
-
     def _finish(
         self,
         status: Status,
@@ -401,16 +391,3 @@ class _Localizer:
             tensors = (*self.graph.ops[culprit.record.index].inputs, culprit.record.tensor)
             kept += [label_of(self.graph, t) for t in tensors if t in self.graph.producer]
         return kept
-
-
-def _corrected(
-    records: Sequence[OpRecord], standing: Sequence[Culprit], fallen: OpVerdict = "unread"
-) -> list[OpRecord]:
-    """Records without the suspects that did not stand, and with what else was found."""
-    convicted = {culprit.record for culprit in standing}
-    known = set(records)
-    tensors = {record.tensor for record in convicted}
-    kept = [replace(r, verdict=fallen) if r.verdict == "culprit" and r.tensor not in tensors else r for r in records]
-    replaced = {(c.tensor, c.reading) for c in convicted - known}
-    kept = [r for r in kept if (r.tensor, r.reading) not in replaced]
-    return [*kept, *(record for record in convicted if record not in known)]

@@ -173,7 +173,7 @@ class _Second:
         if any(self._agrees.get(t) is False and t not in self._drifted for t in needed):
             return False
         first = self._local.error(self._readings[reading.tensor])
-        return one_error(first, self.own_values.error(reading))
+        return _one_error(first, self.own_values.error(reading))
 
     def _agree(self, tensor: int, direct: Array) -> bool:
         graph, store = self._case.graph, self._store
@@ -190,7 +190,7 @@ class _Second:
         if store.has(label, "reference"):
             exact = store.get(label, "reference")
             with np.errstate(invalid="ignore", over="ignore"):
-                if one_error(before - exact, direct - exact):
+                if _one_error(before - exact, direct - exact):
                     self._drifted.add(tensor)
         return compared.nonfinite == 0 and compared.odd == 0 and compared.max_abs <= allowed
 
@@ -209,7 +209,7 @@ class _SecondRun(TensorStore):
         return super().get(second if side == "device" and self.has(second, side) else label, side)
 
 
-def one_error(first: Array, second: Array) -> bool:
+def _one_error(first: Array, second: Array) -> bool:
     """Whether two errors of one tensor are the same, up to what `ONE_FAULT` allows; both finite."""
     if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False

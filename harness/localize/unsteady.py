@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from scipy.stats import binomtest
 
 from harness.job import Array
-from harness.localize.baseline import Case, judge_outputs, judge_run, output_label
-from harness.localize.comparison import Bench, Comparison
+from harness.localize.baseline import Case, judge_outputs, judge_run
+from harness.localize.comparison import Bench, Comparison, changed_output
 from harness.localize.result import Culprit, OpRecord
-from harness.localize.second_look import one_error
 from harness.localize.taps import Tapped
 
 # Tapped runs until one is wrong.
@@ -51,20 +49,9 @@ def wrong_run(bench: Bench, case: Case, first: Comparison, tap: Callable[[int], 
             continue
         judged = zip(judge_outputs(case, own, first.ideal, bench.run.tensors), first.outputs, strict=True)
         outputs = tuple(replace(now, runs=before.runs) for now, before in judged)
-        seen = any(_wrong_alike(bench, own, run) for run in first.wrong_runs)
+        seen = any(not changed_output(bench, case, first, own, run) for run in first.wrong_runs)
         return WrongRun(tapped, replace(first, outputs=outputs), own, seen)
     return None
-
-
-def _wrong_alike(bench: Bench, own: dict[str, Array], run: dict[str, Array]) -> bool:
-    """Whether two runs have the same errors in every output."""
-    exact = {name: bench.run.tensors.get(output_label(name), "reference") for name in own}
-    with np.errstate(invalid="ignore", over="ignore"):
-        return all(
-            np.array_equal(own[name], run[name], equal_nan=own[name].dtype.kind == "f")
-            or one_error(own[name] - exact[name], run[name] - exact[name])
-            for name in own
-        )
 
 
 def notes(first: Comparison) -> list[str]:

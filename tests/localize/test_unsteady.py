@@ -10,7 +10,7 @@ from harness.graph.model import Model
 from harness.job import Job, Outcome
 from harness.localize.unsteady import rate
 from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
-from tests.localize.planted import SCALED, SHIFTED, Fault, Half
+from tests.localize.planted import SCALED, SHIFTED, Fault, Half, is_tapped
 
 
 class Flickering(Half):
@@ -61,6 +61,28 @@ def test_an_op_that_is_right_only_the_first_time_is_named(find: Localize) -> Non
     assert any("right only the first time" in note for note in answer.notes)
     (output, *_) = answer.outputs
     assert output.runs == (7, 8)
+
+
+class BrokenByTaps(Flickering):
+    """One op is wrong in some runs of the untouched model, and another wherever intermediates are read."""
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        tapped = is_tapped(self.model)(job)
+        self.faults = {RESULTS[1]: SHIFTED} if tapped else {RESULTS[9]: SHIFTED}
+        self.share = 1.0 if tapped else 0.5
+        return super().run(job, sink)
+
+    def __init__(self, model: Model, seed: int) -> None:
+        super().__init__(model, {}, 0.5, seed)
+        self.model = model
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_that_only_reading_made_wrong_certifies_nothing(find: Localize, seed: int) -> None:
+    answer = find(BrokenByTaps(ATTENTION, seed), ATTENTION, runs=8)
+    assert answer.differs
+    assert not answer.certified
+    assert exactly([1])[0] not in named(answer)
 
 
 def test_the_rate_comes_with_an_interval() -> None:

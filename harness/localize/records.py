@@ -1,0 +1,34 @@
+"""What became of each op: records of what could not be read, and of suspects that did not stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.graph.model import Graph
+from harness.localize.local_error import Reading
+from harness.localize.result import Culprit, OpRecord, OpVerdict
+
+
+def unread(graph: Graph, readings: Sequence[Reading]) -> list[OpRecord]:
+    """Records of the ops that no reading covers."""
+    judged = {op for r in readings for op in r.ops} | graph.constant_ops
+    records = []
+    for op in graph.ops:
+        if op.index not in judged and op.outputs:
+            tensor = graph.tensors[op.outputs[0]]
+            shape, dtype = tensor.shape or (), tensor.type.lower()
+            name = op.custom or op.name
+            records.append(OpRecord(op.index, name, op.index, tensor.name, tensor.index, shape, dtype, "unread"))
+    return records
+
+
+def corrected(records: Sequence[OpRecord], standing: Sequence[Culprit], fallen: OpVerdict = "unread") -> list[OpRecord]:
+    """Records without the suspects that did not stand, and with what else was found."""
+    convicted = {culprit.record for culprit in standing}
+    known = set(records)
+    tensors = {record.tensor for record in convicted}
+    kept = [replace(r, verdict=fallen) if r.verdict == "culprit" and r.tensor not in tensors else r for r in records]
+    replaced = {(c.tensor, c.reading) for c in convicted - known}
+    kept = [r for r in kept if (r.tensor, r.reading) not in replaced]
+    return [*kept, *(record for record in convicted if record not in known)]
