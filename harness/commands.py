@@ -119,7 +119,7 @@ def _session(
         try:
             yield Bench(device, host, run, progress), case
         except DeviceRefused as error:
-            if UNTOUCHED not in error.message:
+            if error.doing != UNTOUCHED:
                 raise
             raise Refusing(device, model, request.options, request.timeout, progress).explained(error) from None
 

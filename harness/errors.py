@@ -45,12 +45,23 @@ class DeviceError(HarnessError):
 
 
 class DeviceRefused(DeviceError):
-    """A device whose runtime did not take a model: its `reason`, and the `ops` that it names, if it names any."""
+    """A device whose runtime did not take a model: what was being done, its `reason`, and the `ops` that it names, if
+    it names any."""
 
-    def __init__(self, message: str, next_step: str = "", log: str = "", *, reason: str, ops: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        message: str,
+        next_step: str = "",
+        log: str = "",
+        *,
+        reason: str,
+        ops: tuple[str, ...],
+        doing: str = "",
+    ) -> None:
         super().__init__(message, next_step, log)
         self.reason = reason
         self.ops = ops
+        self.doing = doing
 
 
 class DeviceDied(DeviceError):

@@ -38,11 +38,12 @@ class OnDevice:
         inputs: Mapping[str, Array] | None = None,
         *,
         shapes: Shapes | None = None,
+        runs: int = 2,
         **options: str,
     ) -> Comparison:
         """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`; `shapes` those of
         inputs, by name, that shall not be run as the file has them."""
-        return compare_command(self._request(model, inputs, options, shapes))[0]
+        return compare_command(self._request(model, inputs, options, shapes), runs=runs)[0]
 
     def localize(
         self,
@@ -51,10 +52,11 @@ class OnDevice:
         *,
         explain: bool = False,
         shapes: Shapes | None = None,
+        runs: int = 2,
         **options: str,
     ) -> Localization:
         """Which ops break the model; with `explain` also why, what shows it, and what mends it."""
-        return localize_command(self._request(model, inputs, options, shapes), explain=explain)[0]
+        return localize_command(self._request(model, inputs, options, shapes), explain=explain, runs=runs)[0]
 
     def bench(
         self,

@@ -120,6 +120,6 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             assert_never(outcome)
     message = f"{device} {said.rstrip('.')}."
     if isinstance(outcome, Rejected):
-        return DeviceRefused(message, step, outcome.log, reason=outcome.reason, ops=outcome.ops)
+        return DeviceRefused(message, step, outcome.log, reason=outcome.reason, ops=outcome.ops, doing=doing)
     kind = {TimedOut: DeviceSilent, Crashed: DeviceDied}.get(type(outcome), DeviceError)
     return kind(message, step, outcome.log)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -33,12 +34,16 @@ class Unanswered(Exception):
     """The runtime does not prepare the model at these shapes; the text is its reason."""
 
 
+class Undecided(Unanswered):
+    """It gave no answer in time, or the system ended it: that says nothing of the model."""
+
+
 def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -> dict[int, Shape | None]:
     """Tensor -> its shape when the input tensors named have the shapes given; None where only running tells. With
     `run` the model is run, on zeros. Of subgraph 0, which holds the model's first signature.
 
     Raises:
-        Unanswered: the runtime refuses the model at these shapes, or dies of it.
+        Unanswered: the runtime refuses the model at these shapes, or dies of it. Undecided: it gave no answer.
     """
     scratch = Scratch("harness-shapes-")
     try:
@@ -56,12 +61,12 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -
     except OSError as error:
         raise UsageError(f"The model cannot be prepared ({error.strerror}).", "Free space, or set TMPDIR.") from None
     except subprocess.TimeoutExpired:
-        raise Unanswered(f"no answer within {SECONDS:g} s") from None
+        raise Undecided(f"no answer within {SECONDS:g} s") from None
     finally:
         scratch.close()
     if done.returncode:
         code = done.returncode
-        raise Unanswered(
+        raise (Undecided if code == -signal.SIGKILL else Unanswered)(
             f"its process was ended by {signal_name(-code)}" if code < 0 else f"its process ended with exit code {code}"
         )
     answer = foreign_json.loads(done.stdout)
@@ -85,8 +90,8 @@ def _prepared(path: str, inputs: dict[int, list[int]], run: bool) -> dict[str, A
             for detail in interpreter.get_input_details():
                 interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
             interpreter.invoke()
-    except (RuntimeError, ValueError) as error:
-        return {"refused": " ".join(str(error).split())}
+    except (RuntimeError, ValueError, MemoryError) as error:
+        return {"refused": " ".join(str(error).split()) or type(error).__name__}
     shapes: list[list[int] | None] = []
     for detail in interpreter.get_tensor_details():
         index = int(detail["index"])

@@ -128,9 +128,6 @@ class _Explainer:
     def _ratio(culprit: Culprit) -> float:
         return culprit.record.local.ratio if culprit.record.local else 0.0
 
-    def _ops(self, culprit: Culprit) -> frozenset[int]:
-        return frozenset(range(culprit.record.first, culprit.record.index + 1)) - self.graph.constant_ops
-
     # The reproducer.
 
     def _reproduce(self, group: Group) -> None:

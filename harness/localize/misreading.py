@@ -17,6 +17,8 @@ from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE
 from harness.remedies.split_sum import joined, part
 
+BEYOND = {side: f"zeros in place of the {side} side beyond its own batches" for side in ("left", "right")}
+UNTURNED = {side: f"the {side} side not transposed" for side in ("left", "right")}
 ROW_0 = "row 0 of the constant for every row"
 FIRST = {
     1: "element 0 of the constant for every element",
@@ -90,7 +92,7 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
     if op.name == "BATCH_MATMUL":
         for place, side in enumerate(("left", "right")):
             if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):
-                yield f"zeros in place of the {side} side beyond its own batches", _own_batches(place)
+                yield BEYOND[side], _own_batches(place)
         if _batches(rebuild, op.inputs[1]) == 1 and not rebuild.options(op).adjY:
             for width in _BLOCKS:
                 if width < rebuild.shape(op.inputs[1])[-1]:
@@ -100,7 +102,7 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
                     )
         for flag, side in (("adjX", "left"), ("adjY", "right")):
             if getattr(rebuild.options(op), flag):
-                yield f"the {side} side not transposed", _not_transposed(flag)
+                yield UNTURNED[side], _not_transposed(flag)
 
 
 def _first_for_all(place: int) -> Callable[[Rebuild, Op], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.localize.misreading import BEYOND, FIRST, UNTURNED
 from harness.report.record import Run
 
 CAUSES = {
@@ -27,13 +28,14 @@ _FIRST_FOR_ALL = (
 )
 
 # By signature: where a fault's rule is known from the delegate's source.
-RULES = {
-    "element 0 of the constant for every element": _FIRST_FOR_ALL,
-    "row 0 of the constant for every row": _FIRST_FOR_ALL,
-    "block 0 of the constant for every block": _FIRST_FOR_ALL,
-    "zeros in place of the right side beyond its own batches": "LiteRT's parser does not compare the batches of a "
-    "BATCH_MATMUL's operands; the kernel reads beyond the smaller one (docs/delegate.md).",
-    "the right side not transposed": "LiteRT's parser makes a BATCH_MATMUL with a constant of rank 2 a fully connected "
+RULES = dict.fromkeys(FIRST.values(), _FIRST_FOR_ALL) | {
+    BEYOND[
+        "right"
+    ]: "LiteRT's parser does not compare the batches of a BATCH_MATMUL's operands; the kernel reads beyond "
+    "the smaller one (docs/delegate.md).",
+    UNTURNED[
+        "right"
+    ]: "LiteRT's parser makes a BATCH_MATMUL whose right side is a constant of rank 2 a fully connected "
     "layer, and does not look at adj_y (docs/delegate.md).",
 }
 
