@@ -42,7 +42,8 @@ class OnDevice:
         **options: str,
     ) -> Comparison:
         """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`; `shapes` those of
-        inputs, by name, that shall not be run as the file has them."""
+        inputs, by name, that shall not be run as the file has them; `runs` how often the untouched model runs at
+        least."""
         return compare_command(self._request(model, inputs, options, shapes), runs=runs)[0]
 
     def localize(
