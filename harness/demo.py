@@ -68,8 +68,7 @@ class Step:
 
 
 class TapScene:
-    """The photo with the mask of either side and of each remedy that tells the story, at the candidate that the host's
-    own score prefers."""
+    """The photo with the mask of either side and of each remedy that tells the story, at one candidate."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
@@ -130,12 +129,12 @@ def told(answer: Localization) -> list[tuple[str, Remedy]]:
     by_parts = {frozenset(r.name.split("; ")): r for r in remedies if r.run_ms is not None}
     single = by_parts.get(frozenset({FP32}))
     precision = "GPU, float32" if single is None or single.ok else "GPU, float32: no matter of precision"
-    told = {
+    steps = {
         precision: single,
         "GPU, float16, batch dimension kept": by_parts.get(frozenset({KEEP_BATCH.name})),
         "GPU, float16, kept and long sums split": by_parts.get(frozenset({KEEP_BATCH.name, SPLIT_SUM.name})),
     }
-    return [(title, remedy) for title, remedy in told.items() if remedy is not None]
+    return [(title, remedy) for title, remedy in steps.items() if remedy is not None]
 
 
 def _least_iou(logits: Array, exact: Array) -> float:

@@ -87,17 +87,18 @@ class Whole:
         """The model with ops written anew; None where that is a model that was tried already. Each rewrite is checked
         on the host first, with those before it; one that cannot be written, or changes what the model means, is left
         out, and the note says so."""
-        kept, left_out = Plan(()), []
+        kept, why_not = Plan(()), {}
         model = self._case.model
         for step in plan.steps:
             candidate = Plan((*kept.steps, step))
             written = self._written(candidate)
             if isinstance(written, str):
-                left_out.append(f"Without '{step[0].name}': {written}")
+                why_not[step] = written
             else:
                 kept, model = candidate, written
+        left_out = [f"Without '{rewrite.name}': {why}" for (rewrite, _), why in why_not.items()]
         if not kept.steps:
-            return _failed(plan.name, " ".join(left_out) if len(left_out) > 1 else left_out[0].split(": ", 1)[1])
+            return _failed(plan.name, " ".join(left_out if len(left_out) > 1 else why_not.values()))
         if model.sha256 in self._tried:
             return None
         self._tried.add(model.sha256)
