@@ -17,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import signature_def, type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
 
-TapKind = Literal["copy", "direct"]
+TapKind = Literal["copy", "direct", "negated"]
 Array = np.ndarray[Any, Any]
 
 # Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
@@ -74,9 +74,9 @@ def isolate(model: Model, signature: str | None = None) -> Model:
 def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[Model, dict[int, str]]:
     """Expose intermediate tensors as extra outputs: (model, tensor -> name of its output).
 
-    `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, which leaves the
-    tensor an intermediate for the compiler. The names are `tap_<tensor>`, or the output's own name for a tensor that is
-    one already under `direct`.
+    `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, `negated` through
+    a NEG (exact in every float format; the reader has to undo it): both leave the tensor an intermediate for the
+    compiler. The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`.
     """
     graph = model.graph()
     root = _shallow(model)
@@ -85,15 +85,15 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     present = {port.tensor: port.name for port in outputs}
     taken = {port.name for port in outputs} | {tensor.name for tensor in graph.tensors}
     names: dict[int, str] = {}
-    code = _operator_code(root, "RESHAPE") if kind == "copy" else -1
+    code = _operator_code(root, {"copy": "RESHAPE", "negated": "NEG"}[kind]) if kind != "direct" else -1
     for t in tensors:
         if kind == "direct" and t in present:
             names[t] = present[t]
             continue
         target = t
         name = fresh(f"tap_{t}", taken)
-        if kind == "copy":
-            target = _append_reshape(root, t, name, code)
+        if kind != "direct":
+            target = (_append_reshape if kind == "copy" else _append_negation)(root, t, name, code)
         names[t] = name
         outputs.append(Port(name, target))
     sub.outputs = np.asarray([port.tensor for port in outputs], np.int32)
@@ -310,19 +310,28 @@ def _operator_code(root: Any, kind: str) -> int:
 
 
 def _append_reshape(root: Any, tensor: int, name: str, code: int) -> int:
+    options = schema.ReshapeOptionsT()
+    options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape), np.int32)
+    inputs = [tensor, _append_constant(root, f"{name}/shape", options.newShape)]
+    return _append_like(root, tensor, name, code, inputs, options)
+
+
+def _append_negation(root: Any, tensor: int, name: str, code: int) -> int:
+    return _append_like(root, tensor, name, code, [tensor], schema.NegOptionsT())
+
+
+def _append_like(root: Any, tensor: int, name: str, code: int, inputs: list[int], options: Any) -> int:
+    """Append an op whose result has the type and shape of `tensor`; the index of its result."""
     sub = root.subgraphs[0]
     table = copy(sub.tensors[tensor])
     table.name = name
-    shape = np.asarray(indices(table.shape), np.int32)
     sub.tensors.append(table)
     result = len(sub.tensors) - 1
-    options = schema.ReshapeOptionsT()
-    options.newShape = shape
     op = schema.OperatorT()
     op.opcodeIndex = code
-    op.inputs = np.asarray([tensor, _append_constant(root, f"{name}/shape", shape)], np.int32)
-    op.outputs = np.asarray([result], np.int32)
-    op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.ReshapeOptions, options
+    op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([result], np.int32)
+    op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+    op.builtinOptions = options
     sub.operators.append(op)
     return result
 

@@ -21,7 +21,7 @@ from harness.localize.impact import ImpactProbe
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.records import corrected, unread
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
-from harness.localize.second_look import SecondLook, look_again
+from harness.localize.second_look import SecondLook, look_again, second_kind
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
 from harness.localize.uncertified import accounts_for, explains, resolve
 from harness.localize.windows import WindowProbe
@@ -86,12 +86,13 @@ class _Localizer:
             return self._finish("unresolved", False, first, records=records)
         bench.progress.stage("suspects read a second way", 3 + len(self.graph.ops) * 0.03)
         doubtful = self._not_proven(local, records, readings)
-        look = look_again(bench.device, local, records, doubtful, readings, read, budget=self.tap_budget)
+        kind = second_kind(first.done.runtime)
+        look = look_again(bench.device, local, records, doubtful, readings, read, self.tap_budget, kind=kind)
         for attempt in range(1, unsteady.MOST_ATTEMPTS if first.differs else 1):
             if not look.doubts:
                 break  # the fault shows again, in a run that was a wrong one too
             again = attempt % 2
-            look = look_again(bench.device, local, records, doubtful, readings, read, self.tap_budget, again)
+            look = look_again(bench.device, local, records, doubtful, readings, read, self.tap_budget, again, kind)
         look = self._believed(local, look)
         culprits, explained, records = self._convict(local, look, first, unchanged)
         culprits, explained, alone = self._confirmed(local, look, first, culprits, explained)

@@ -2,7 +2,8 @@
 
 One compile, or as many as the byte budget asks for, exposes each suspect's result and operands as outputs themselves (a
 *direct* tap, which the runtime treats differently from a copy), and reads through copies what lay hidden inside a
-suspect run of ops. A suspect is certified when both readings of everything its verdict rests on agree.
+suspect run of ops. A suspect is certified when both readings of everything its verdict rests on agree. Releases whose
+delegate forgets that what it fuses is an output too are asked through a NEG instead, which is exact.
 
 Two compiles may fuse otherwise, and so round otherwise from the first op on. A sum that loses digits makes much of
 that, and what comes behind it differs by more than rounding. All values of one run belong together, though: where the
@@ -16,23 +17,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from packaging.version import InvalidVersion, Version
 
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
 from harness.graph import surgery
+from harness.graph.surgery import TapKind
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, budgeted, label_of, output_label
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.result import OpRecord
 from harness.localize.taps import TAP_BUDGET
-from harness.numerics.metrics import compare
+from harness.numerics.metrics import compare, one_error
 from harness.results import Side, TensorStore
 
 # Two compiles may fuse differently, and then round differently: agreement is asked to this many roundings.
 AGREEMENT = 16
-# Two errors are one where they differ by no more than this share of the smaller (RMS): then three quarters of either's
-# power is common to both, while unrelated errors differ by more than either.
-ONE_FAULT = 0.5
+# Since this release the delegate asks, before it fuses an op with what reads it, whether its result is an output
+# (google-ai-edge/LiteRT #8599). Before it, an output of its own may come back unwritten.
+OUTPUTS_KEPT = Version("2.1.6")
+
+
+def second_kind(runtime: str) -> TapKind:
+    """The kind of tap that is held against copies on a release of the runtime, `2.3.0`."""
+    try:
+        return "direct" if Version(runtime) >= OUTPUTS_KEPT else "negated"
+    except InvalidVersion:
+        return "direct"
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ def look_again(
     read: frozenset[int],
     budget: int = TAP_BUDGET,
     warmup: int = 0,
+    kind: TapKind = "direct",
 ) -> SecondLook:
     """Read suspects, which are some of the records, a second way, after `warmup` runs of each compiled model, and judge
     hidden ops on their own."""
@@ -72,7 +84,7 @@ def look_again(
         for t in graph.ops[op].outputs
         if t in tappable and t not in read
     }
-    second = _Second(device, local, {r.tensor: r for r in chosen.values()}, warmup)
+    second = _Second(device, local, {r.tensor: r for r in chosen.values()}, warmup, kind)
     for direct, copies in _parts(local.case, sorted(resting), sorted(hidden), budget):
         second.read(direct, copies)
     final = list(records)
@@ -95,10 +107,12 @@ def _parts(case: Case, direct: list[int], copies: list[int], budget: int) -> Ite
 
 
 class _Second:
-    """Direct readings held against the first ones as they arrive, and kept beside them for a while."""
+    """Second readings held against the first ones as they arrive, and kept beside them for a while."""
 
-    def __init__(self, device: Device, local: LocalError, readings: Mapping[int, Reading], warmup: int) -> None:
-        self._device, self._local, self._readings, self._warmup = device, local, readings, warmup
+    def __init__(
+        self, device: Device, local: LocalError, readings: Mapping[int, Reading], warmup: int, kind: TapKind
+    ) -> None:
+        self._device, self._local, self._readings, self._warmup, self._kind = device, local, readings, warmup, kind
         self._case, self._store = local.case, local.store
         self._agrees: dict[int, bool] = {}
         self._compile: dict[int, int] = {}
@@ -108,11 +122,15 @@ class _Second:
         self.copied: set[int] = set()
 
     def read(self, direct: Sequence[int], copies: Sequence[int]) -> None:
-        """One compile: some tensors as outputs themselves, some through copies. One that fails gives nothing: there is
-        no second opinion then."""
+        """One compile: some tensors read a second way, some through copies. One that fails gives nothing: there is no
+        second opinion then."""
         case, graph = self._case, self._case.graph
+        outputs = {port.tensor for port in graph.outputs}
+        negated = [t for t in direct if t not in outputs] if self._kind == "negated" else []
         model, copied = surgery.tap(case.model, copies, "copy")
-        model, exposed = surgery.tap(model, direct, "direct")
+        model, turned = surgery.tap(model, negated, "negated")
+        model, exposed = surgery.tap(model, [t for t in direct if t not in turned], "direct")
+        exposed |= turned
         by_name = {name: t for t, name in (copied | exposed).items()}
         own = {port.name for port in graph.outputs}
         number = 1 + max(self._compile.values(), default=0)
@@ -125,6 +143,8 @@ class _Second:
                 self._store.put(label, "device", values, graph.tensors[t].name)
                 self.copied.add(t)
                 return
+            if t in turned:
+                values = -values
             self._agrees[t] = self._agree(t, values)
             if not self._agrees[t] and t not in self._drifted:
                 return  # one of the two readings lies, and nothing is to rest on this one
@@ -152,7 +172,7 @@ class _Second:
         name = {t: self._case.graph.tensors[t].name for t in tensors}
         unlike = [name[t] for t in tensors if self._agrees.get(t) is False]
         if unlike:
-            return f"A direct tap of {', '.join(unlike[:3])} reads differently from the copy tap."
+            return f"A {self._kind} tap of {', '.join(unlike[:3])} reads differently from the copy tap."
         missing = [t for t in tensors if t not in self._agrees]
         if missing:
             why = self._failed.get(missing[0], "The device did not give it.")
@@ -175,9 +195,9 @@ class _Second:
         if any(self._agrees.get(t) is False and t not in self._drifted for t in needed):
             return False
         first = self._local.error(self._readings[reading.tensor])
-        return _one_error(first, self.own_values.error(reading))
+        return one_error(first, self.own_values.error(reading))
 
-    def _agree(self, tensor: int, direct: Array) -> bool:
+    def _agree(self, tensor: int, second: Array) -> bool:
         graph, store = self._case.graph, self._store
         label = label_of(graph, tensor)
         if tensor in self._readings:
@@ -187,12 +207,12 @@ class _Second:
         else:  # an own output, read from the untouched model
             label = next(output_label(port.name) for port in graph.outputs if port.tensor == tensor)
             before = store.get(label, "device")
-        compared = compare(direct, before)
+        compared = compare(second, before)
         allowed = AGREEMENT * self._case.roundoff * max(map(abs, compared.reference_range), default=0.0)
         if store.has(label, "reference"):
             exact = store.get(label, "reference")
             with np.errstate(invalid="ignore", over="ignore"):
-                if _one_error(before - exact, direct - exact):
+                if one_error(before - exact, second - exact):
                     self._drifted.add(tensor)
         return compared.nonfinite == 0 and compared.odd == 0 and compared.max_abs <= allowed
 
@@ -209,15 +229,6 @@ class _SecondRun(TensorStore):
         """The second run's value, else the first's."""
         second = self.label(label)
         return super().get(second if side == "device" and self.has(second, side) else label, side)
-
-
-def _one_error(first: Array, second: Array) -> bool:
-    """Whether two errors of one tensor are the same, up to what `ONE_FAULT` allows; both finite."""
-    if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
-        return False
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    common = np.sqrt(np.mean(np.square(first - second)))
-    return bool(common <= ONE_FAULT * min(np.sqrt(np.mean(np.square(e))) for e in (first, second)))
 
 
 def _taken_apart(

@@ -13,6 +13,9 @@ Array = np.ndarray[Any, Any]
 CHUNK = 1 << 18
 # An error of more times the reference's RMS is told as that: how many times more says nothing further.
 MOST_SHARE = 10.0
+# Two errors are one where they differ by no more than this share of the smaller (RMS): then three quarters of either's
+# power is common to both, while unrelated errors differ by more than either.
+ONE_FAULT = 0.5
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,15 @@ def compare(actual: Array, reference: Array, smallest: float = 0.0) -> Compariso
     for start in range(0, a.size, CHUNK):
         comparator.update(a[start : start + CHUNK], r[start : start + CHUNK])
     return comparator.result()
+
+
+def one_error(first: Array, second: Array) -> bool:
+    """Whether two errors of one tensor are the same, up to what `ONE_FAULT` allows; both finite."""
+    if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        return False
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    common = np.sqrt(np.mean(np.square(first - second)))
+    return bool(common <= ONE_FAULT * min(np.sqrt(np.mean(np.square(e))) for e in (first, second)))
 
 
 def slice_rms(error: Array, axis: int) -> Array:

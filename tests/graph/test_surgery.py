@@ -66,7 +66,7 @@ def named(model: Model, *names: str) -> tuple[int, ...]:
 
 
 class TestTaps:
-    @pytest.mark.parametrize("kind", ["copy", "direct"])
+    @pytest.mark.parametrize("kind", ["copy", "direct", "negated"])
     def test_every_intermediate_is_read_as_it_is(
         self, kind: Any, block: Model, inputs: Values, real: dict[int, NDArray[Any]], evaluate: Evaluate
     ) -> None:
@@ -76,7 +76,8 @@ class TestTaps:
         got = evaluate(Model.from_bytes(model.to_bytes()), inputs)
         assert set(got) == {"shifted", "y", "back", *names.values()}
         for t, name in names.items():
-            assert np.array_equal(got[name], real[t]), block.graph().tensors[t].name
+            values = -got[name] if kind == "negated" else got[name]
+            assert np.array_equal(values, real[t]), block.graph().tensors[t].name
         own = evaluate(block, inputs)
         assert all(np.array_equal(got[name], own[name]) for name in own)
 
@@ -90,6 +91,15 @@ class TestTaps:
         assert graph.ops[graph.producer[port.tensor]].name == "RESHAPE"
         assert graph.ops[graph.producer[port.tensor]].inputs[0] == scores
         assert graph.tensors[port.tensor].shape == graph.tensors[scores].shape
+
+    def test_a_negated_tap_is_one_negation_behind_the_tensor(self, block: Model) -> None:
+        (scores,) = named(block, "scores")
+        model, names = tap(block, [scores], "negated")
+        graph = model.graph()
+        (port,) = (p for p in graph.outputs if p.name == names[scores])
+        made = graph.ops[graph.producer[port.tensor]]
+        assert (made.name, made.inputs) == ("NEG", (scores,))
+        assert len(graph.ops) == len(block.graph().ops) + 1
 
     def test_a_direct_tap_makes_the_tensor_an_output(self, block: Model) -> None:
         (scores,) = named(block, "scores")

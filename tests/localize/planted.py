@@ -59,7 +59,7 @@ class InProcess(Device):
         self._compiled = ""
 
     def facts(self) -> DeviceFacts:
-        return DeviceFacts(self.name, self.kind, "0.0.0", "in process", "")
+        return DeviceFacts(self.name, self.kind, "2.3.0", "in process", "")
 
     def prepared(self, job: Job) -> bytes:
         """The model as this device computes it."""
@@ -81,7 +81,7 @@ class InProcess(Device):
         self.compiles += compiled
         self.runs += job.warmup + job.iterations
         samples = (Sample(1, 1, 1),) * job.iterations
-        return Completed(outputs, Residency(True), samples, 1, compiled, "0.0.0", "in process", "")
+        return Completed(outputs, Residency(True), samples, 1, compiled, "2.3.0", "in process", "")
 
 
 def evaluated(model: Model | bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -123,7 +123,7 @@ class Remembering(InProcess):
             for name, values in outputs.items():
                 sink(name, values)
         samples = (Sample(1, 1, 1),) * job.iterations
-        return Completed({} if sink else outputs, Residency(True), samples, 1, True, "0.0.0", "in process", "")
+        return Completed({} if sink else outputs, Residency(True), samples, 1, True, "2.3.0", "in process", "")
 
     @staticmethod
     def _key(job: Job) -> tuple[str, str]:

@@ -39,22 +39,23 @@ def placed(*, steps: int = STEPS) -> Model:
 
 class Drifting(Broken):
     """Reads row 0 of a table for all rows where it is `misplaced`; its products over 256 terms lose digits; and where
-    tensors are outputs themselves, RELU is off by `drift` of itself."""
+    tensors are read in one of the `ways`, RELU is off by `drift` of itself."""
 
-    def __init__(self, drift: float, *, misplaced: bool = True) -> None:
+    def __init__(self, drift: float, *, misplaced: bool = True, ways: tuple[str, ...] = ("direct",)) -> None:
         super().__init__(self._fault)
-        self.drift, self.misplaced, self.direct = drift, misplaced, False
+        self.drift, self.misplaced, self.ways, self.drifts = drift, misplaced, ways, False
 
     def prepared(self, job: Job) -> bytes:
         graph = Model.from_bytes(job.model).graph()
         makers = {graph.ops[graph.producer[p.tensor]].name for p in graph.outputs if p.name.startswith("tap_")}
-        self.direct = bool(makers - {"RESHAPE"})
+        seen = {"copy": "RESHAPE" in makers, "direct": bool(makers - {"RESHAPE"})}
+        self.drifts = any(seen[way] for way in self.ways)
         return super().prepared(job)
 
     def _fault(self, rebuild: Rebuild, op: Op) -> int | None:
         if op.name == "ADD" and self.misplaced and rebuild.graph.tensors[op.inputs[1]].constant:
             return rebuild.binary("ADD", op.inputs[0], rebuild.constant(TABLE[None, :1]))
-        if op.name == "RELU" and self.direct and self.drift:
+        if op.name == "RELU" and self.drifts and self.drift:
             return rebuild.binary("MUL", op.outputs[0], rebuild.constant([1 + self.drift]))
         if op.name == "BATCH_MATMUL":
             noise = 1 + 0.2 * np.random.default_rng(3).uniform(-1, 1, rebuild.shape(op.outputs[0]))
@@ -77,6 +78,19 @@ def test_a_fault_that_shows_likewise_in_a_run_that_rounds_otherwise_is_certified
         ("BATCH_MATMUL", True, ""),
     ]
     assert answer.certified
+
+
+def test_an_output_that_tapping_moves_by_a_part_of_its_own_error_is_still_the_untouched_models(tmp_path: Path) -> None:
+    answer = found(Drifting(0.003, ways=("copy",)), tmp_path)
+    assert [c.record.op for c in answer.culprits] == ["ADD", "BATCH_MATMUL"]
+    assert answer.certified
+    assert not [note for note in answer.notes if "Tapping changed" in note]
+
+
+def test_an_output_that_tapping_makes_wrong_in_another_way_is_not(tmp_path: Path) -> None:
+    answer = found(Drifting(0.5, ways=("copy",)), tmp_path)
+    assert not answer.certified
+    assert [note for note in answer.notes if "Tapping changed output 'y'" in note]
 
 
 def test_where_the_first_reading_is_right_the_second_is_no_drift_of_it(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_the_page_says_what_an_issue_needs(explained: Explain) -> None:
     page = (Path(only(explained(Broken(rolled("PAD")), padded())).reproducer or "") / "ISSUE.md").read_text()
     assert page.startswith("# PAD gives wrong results on the GPU (in process)")
     for wanted in (
-        "ai-edge-litert 0.0.0",
+        "ai-edge-litert 2.3.0",
         "| y0 |",
         "python reproduce.py",
         "PAD(x0[",

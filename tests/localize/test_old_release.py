@@ -1,8 +1,9 @@
-"""ai-edge-litert 2.1.5 for real: a direct tap reads garbage where a copy tap is right; the answer rests on neither."""
+"""ai-edge-litert 2.1.5 for real: a direct tap reads garbage where a copy tap is right; a negated one stands in."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from harness.on_device import OnDevice
 
 
 @pytest.mark.gpu
-def test_a_direct_tap_lies_on_2_1_5_and_the_answer_does_not_depend_on_it(tmp_path: Path) -> None:
+def test_a_direct_tap_lies_on_2_1_5_and_the_answer_does_not_rest_on_it(tmp_path: Path) -> None:
     model = broadcast_add_8593()
     graph = model.graph()
     inputs = random_inputs(graph, 0)
@@ -26,13 +27,14 @@ def test_a_direct_tap_lies_on_2_1_5_and_the_answer_does_not_depend_on_it(tmp_pat
     exact = inputs["q"] @ np.swapaxes(inputs["k"], 1, 2)
     seen = {}
     with HostDevice(OLD) as device:
-        for kind in ("direct", "copy"):
+        for kind in get_args(surgery.TapKind):
             tapped, names = surgery.tap(model, [product], kind)
             outputs = completed(device, make_job(tapped, inputs, Options(), timeout=120), "tapping").outputs
-            seen[kind] = compare(outputs[names[product]], exact)
+            values = outputs[names[product]]
+            seen[kind] = compare(-values if kind == "negated" else values, exact)
     assert seen["direct"].nonfinite or seen["direct"].cosine < 0.5
     assert seen["copy"].cosine > 0.9999
+    assert seen["negated"].cosine > 0.9999
     answer = OnDevice(OLD, tmp_path, 120).localize(model)
     assert [(c.record.first, c.record.index, c.record.op) for c in answer.culprits] == [(1, 1, "ADD")]
-    assert not answer.certified
-    assert all(c.isolated for c in answer.culprits)
+    assert answer.certified
