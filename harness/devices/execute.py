@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from harness.devices.base import Device, Sink
+from harness.devices.worker import NO_READING
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
 from harness.graph.aliasing import with_memory_of_their_own
 from harness.graph.hybrid import with_real_weights
@@ -102,7 +103,11 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     """The sentence for an outcome that is not `Completed`."""
     words = f"The runtime's {'last' if isinstance(outcome, Crashed) else 'own'} words are in log.txt."
     step = words if outcome.log else "Run `harness doctor`."
+    silent = isinstance(outcome, Rejected) and outcome.reason.startswith(NO_READING)
     match outcome:
+        case Rejected() if silent:
+            said = f"gave no answer while {doing}: {outcome.reason}"
+            step = "Run it again while the machine does nothing else: shaders it has compiled by now are kept."
         case Rejected():
             said = f"rejected the model while {doing}: {outcome.reason}"
             if any(op.startswith("CUSTOM: ") for op in outcome.ops):
@@ -119,7 +124,7 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
         case _:
             assert_never(outcome)
     message = f"{device} {said.rstrip('.')}."
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, Rejected) and not silent:
         return DeviceRefused(message, step, outcome.log, reason=outcome.reason, ops=outcome.ops, doing=doing)
-    kind = {TimedOut: DeviceSilent, Crashed: DeviceDied}.get(type(outcome), DeviceError)
+    kind = {TimedOut: DeviceSilent, Rejected: DeviceSilent, Crashed: DeviceDied}.get(type(outcome), DeviceError)
     return kind(message, step, outcome.log)

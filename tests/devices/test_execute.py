@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job, output_ports
-from harness.errors import EXIT_DEVICE, UsageError
+from harness.errors import EXIT_DEVICE, DeviceRefused, DeviceSilent, UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
@@ -102,6 +102,10 @@ def test_values_are_halves_on_accelerators_unless_told_otherwise(accelerator: An
             "phone rejected the model while warming up: the runtime has no custom op 'Mine'. "
             "Replace that op by builtin ones when exporting the model.",
         ),
+        (
+            Rejected("the runtime gave up waiting for an output (code=3)"),
+            "phone gave no answer while warming up: the runtime gave up waiting for an output (code=3). Run it again",
+        ),
         (Rejected("no shaders."), "phone rejected the model while warming up: no shaders. "),
         (Crashed("the app ended."), "phone crashed while warming up: the app ended. "),
         (TimedOut(2.5), "phone gave no answer within 2.5 s while warming up and was killed. "),
@@ -118,6 +122,13 @@ def test_every_failure_is_one_sentence_and_a_next_step(outcome: Any, sentence: s
     assert str(error).startswith(sentence)
     assert error.next_step.endswith(".")
     assert ".." not in str(error)
+
+
+def test_a_runtime_that_gives_up_waiting_is_slow_and_refuses_nothing() -> None:
+    """Else the search for a refused op would begin."""
+    outcome = Rejected("the runtime gave up waiting for an output (code=3)")
+    assert type(failure("phone", outcome, "running")) is DeviceSilent
+    assert type(failure("phone", Rejected("no"), "running")) is DeviceRefused
 
 
 def test_a_job_that_must_complete_raises_with_the_devices_name(
