@@ -98,6 +98,15 @@ class Rebuild(GraphBuilder):
         if by != tensor:
             self._instead[tensor] = by
 
+    def take_in(self, tensor: int, shape: Sequence[int]) -> int:
+        """Declare an input of the model in another shape of as many elements; what stands for it then is up to the
+        caller."""
+        place = next(i for i, (_, t) in enumerate(self._inputs) if t == tensor)
+        name = self._inputs[place][0]
+        declared = self.tensor(self.graph.tensors[tensor].name, shape, self._dtype(tensor))
+        self._inputs[place] = name, declared
+        return declared
+
     def give_out(self, tensor: int, by: int) -> None:
         """Where a tensor of the model is an output, give `by` out instead; its readers are left alone."""
         self._given[tensor] = by

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.graph import fold
 from harness.graph.build import signature_def, type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
 
-TapKind = Literal["copy", "direct", "negated"]
+TapKind = Literal["copy", "direct", "negated", "turned"]
 Array = np.ndarray[Any, Any]
 
 # Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
@@ -76,7 +77,8 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
 
     `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, `negated` through
     a NEG (exact in every float format; the reader has to undo it): both leave the tensor an intermediate for the
-    compiler. The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`.
+    compiler. What is too long for an output of a GPU `copy` reads in two dimensions, `turned` with rows and columns
+    exchanged. The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`.
     """
     graph = model.graph()
     root = _shallow(model)
@@ -85,7 +87,7 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     present = {port.tensor: port.name for port in outputs}
     taken = {port.name for port in outputs} | {tensor.name for tensor in graph.tensors}
     names: dict[int, str] = {}
-    code = _operator_code(root, {"copy": "RESHAPE", "negated": "NEG"}[kind]) if kind != "direct" else -1
+    code = -1 if kind == "direct" else _operator_code(root, "NEG" if kind == "negated" else "RESHAPE")
     for t in tensors:
         if kind == "direct" and t in present:
             names[t] = present[t]
@@ -93,7 +95,11 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
         target = t
         name = fresh(f"tap_{t}", taken)
         if kind != "direct":
-            target = (_append_reshape if kind == "copy" else _append_negation)(root, t, name, code)
+            target = (
+                _append_negation(root, t, name, code)
+                if kind == "negated"
+                else _append_reshape(root, t, name, code, fold.of_copy(graph.tensors[t].shape or (), kind == "turned"))
+            )
         names[t] = name
         outputs.append(Port(name, target))
     sub.outputs = np.asarray([port.tensor for port in outputs], np.int32)
@@ -309,11 +315,13 @@ def _operator_code(root: Any, kind: str) -> int:
     return len(root.operatorCodes) - 1
 
 
-def _append_reshape(root: Any, tensor: int, name: str, code: int) -> int:
+def _append_reshape(root: Any, tensor: int, name: str, code: int, to: Sequence[int] | None = None) -> int:
     options = schema.ReshapeOptionsT()
-    options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape), np.int32)
+    options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape) if to is None else to, np.int32)
     inputs = [tensor, _append_constant(root, f"{name}/shape", options.newShape)]
-    return _append_like(root, tensor, name, code, inputs, options)
+    result = _append_like(root, tensor, name, code, inputs, options)
+    root.subgraphs[0].tensors[result].shape = options.newShape
+    return result
 
 
 def _append_negation(root: Any, tensor: int, name: str, code: int) -> int:

@@ -16,6 +16,7 @@ from harness.devices.base import Device
 from harness.devices.execute import make_job
 from harness.graph import surgery
 from harness.graph.model import Graph
+from harness.graph.short_ports import as_declared, with_short_ports
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.local_error import LocalError, Reading, batches
@@ -41,6 +42,11 @@ def reference_values(case: Case, store: TensorStore, tensor: int) -> Array | Non
             if port.tensor == tensor and tensor in graph.producer:
                 values = store.get(output_label(port.name), "reference")
     return fp16.rounded(values) if values is not None and case.options.half else values
+
+
+def own_ports(graph: Graph) -> frozenset[str]:
+    """How parts of the model name what is an input or an output of the whole."""
+    return frozenset(surgery.port_name(port.tensor) for port in (*graph.inputs, *graph.outputs))
 
 
 def fails_likewise(suspect: OpRecord, by_itself: Judgement) -> bool:
@@ -87,7 +93,8 @@ class Alone:
                 return None
             feeds[surgery.port_name(t)] = values
         parts = local.islands(batch)
-        job = make_job(parts.model, feeds, case.options, timeout=case.timeout, final=True)
+        model = with_short_ports(parts.model, own_ports(case.graph))
+        job = make_job(model, as_declared(model, feeds), case.options, timeout=case.timeout, final=True)
         outcome = self.device.run(job)
         self.device.rest()
         if not isinstance(outcome, Completed):
@@ -95,7 +102,8 @@ class Alone:
         exact, ideals = local.exact(parts, feeds), local.ideals(parts, feeds)
         names = [port.name for port in parts.model.graph().outputs]
         return [
-            case.judge(outcome.outputs[name], ideals[i], exact[i], factor=LOCAL_FACTOR) for i, name in enumerate(names)
+            case.judge(outcome.outputs[name].reshape(exact[i].shape), ideals[i], exact[i], factor=LOCAL_FACTOR)
+            for i, name in enumerate(names)
         ]
 
 

@@ -21,7 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
-from harness.graph import surgery
+from harness.graph import fold, surgery
 from harness.graph.surgery import TapKind
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, budgeted, label_of, output_label
@@ -126,17 +126,22 @@ class _Second:
         second opinion then."""
         case, graph = self._case, self._case.graph
         outputs = {port.tensor for port in graph.outputs}
-        negated = [t for t in direct if t not in outputs] if self._kind == "negated" else []
+        # A tensor that no output can hold is no output by itself, whatever else it is.
+        aside = [t for t in direct if t not in outputs and fold.too_long(graph.tensors[t].shape)]
+        other = [t for t in direct if t not in outputs and t not in aside]
+        negated = other if self._kind == "negated" else []
         model, copied = surgery.tap(case.model, copies, "copy")
         model, turned = surgery.tap(model, negated, "negated")
-        model, exposed = surgery.tap(model, [t for t in direct if t not in turned], "direct")
-        exposed |= turned
+        model, folded = surgery.tap(model, aside, "turned")
+        model, exposed = surgery.tap(model, [t for t in direct if t not in turned and t not in folded], "direct")
+        exposed |= turned | folded
         by_name = {name: t for t, name in (copied | exposed).items()}
         own = {port.name for port in graph.outputs}
         number = 1 + max(self._compile.values(), default=0)
 
         def sink(name: str, values: Array) -> None:
             t = by_name[name]
+            values = values.reshape(graph.tensors[t].shape or ())
             self._compile[t] = number
             label = label_of(graph, t)
             if t in copied:

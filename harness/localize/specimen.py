@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.graph.rebuild import Rebuild
+from harness.graph.short_ports import as_declared, with_short_ports
 from harness.job import Array
+from harness.localize.alone import own_ports
 from harness.localize.experiment import Experiments, Specimen
 
 Values = Callable[[int], Array | None]
@@ -56,15 +58,15 @@ def cut_out(model: Model, ops: Iterable[int], value: Values, results: Iterable[i
         if values is None:
             return None
         inputs[surgery.port_name(t)] = values
-    small, names = plainly_named(parts.model)
-    fed = {names[name]: values for name, values in inputs.items() if name in names}
+    small, names = plainly_named(with_short_ports(parts.model, own_ports(graph)))
+    fed = as_declared(small, {names[name]: values for name, values in inputs.items() if name in names})
     needed = {o for t in targets for o in surgery.closure(graph, t, frozenset(sources))[0]}
     after = small.graph()
-    places = zip(
-        [o for o in chosen if o in needed],
-        [op.index for op in after.ops if op.index not in after.constant_ops],
-        strict=True,
-    )
+    kept = [o for o in chosen if o in needed]
+    # Inputs that are too long for a GPU have a RESHAPE each, before the others.
+    before = sum(fed[names[name]].shape != values.shape for name, values in inputs.items() if name in names)
+    moved = [op.index for op in after.ops if op.index not in after.constant_ops][before : before + len(kept)]
+    places = zip(kept, moved, strict=True)
     by_name = {name: t for t, name in ((t, names.get(surgery.port_name(t))) for t in sources) if name}
     feeds = tuple(by_name[f"x{i}"] for i in range(len(by_name)))
     return Part(Specimen(small, fed), dict(places), feeds, tuple(targets))
@@ -89,7 +91,9 @@ def fewer_ops(experiments: Experiments, specimen: Specimen, without: int) -> Spe
     needed = [t for t in feeds_of(graph, rest) if t not in known]
     known |= experiments.values(specimen, needed) if needed else {}
     part = cut_out(specimen.model, rest, known.get)
-    return part.specimen if part else None
+    # In place of a RESHAPE that makes an input long there would be another.
+    fewer = part is not None and len(part.specimen.model.graph().ops) < len(graph.ops)
+    return part.specimen if part is not None and fewer else None
 
 
 def fewer_outputs(specimen: Specimen, without: str) -> Specimen | None:

@@ -154,6 +154,7 @@ class _Reader:
             if t is None:
                 own[own_names[name]] = values
                 return
+            values = values.reshape(graph.tensors[t].shape or ())  # what is too long comes in two dimensions
             self.store.put(label_of(graph, t), "device", values, graph.tensors[t].name)
             arrived.add(t)
             if t in given_out:  # a window gives it once, as what was read

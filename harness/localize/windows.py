@@ -13,8 +13,9 @@ from harness.devices.execute import completed, make_job
 from harness.errors import UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph
+from harness.graph.short_ports import as_declared, with_short_ports
 from harness.job import Array, Completed
-from harness.localize.alone import reference_values
+from harness.localize.alone import own_ports, reference_values
 from harness.localize.baseline import REFERENCE, Case
 from harness.localize.result import OpRecord
 from harness.localize.search import Answer, Window
@@ -76,8 +77,11 @@ class WindowProbe:
             return "unresolved"
         parts = surgery.extract(self.case.model, edges.results, edges.feeds)
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
+        model = with_short_ports(parts.model, own_ports(self.case.graph))
         try:
-            whole = make_job(parts.model, feeds, self.case.options, timeout=self.case.timeout, final=True)
+            whole = make_job(
+                model, as_declared(model, feeds), self.case.options, timeout=self.case.timeout, final=True
+            )
         except UsageError:
             return "unresolved"  # a result without a static shape
         outcome = self.device.run(whole)
@@ -89,7 +93,8 @@ class WindowProbe:
         worst: tuple[int, Judgement] | None = None
         for t in edges.results:
             name = surgery.port_name(t)
-            judgement = self.case.judge(outcome.outputs[name], ideals[name], exact[name], factor=LOCAL_FACTOR)
+            actual = outcome.outputs[name].reshape(exact[name].shape)
+            judgement = self.case.judge(actual, ideals[name], exact[name], factor=LOCAL_FACTOR)
             if worst is None or judgement.ratio > worst[1].ratio:
                 worst = (t, judgement)
         assert worst is not None
