@@ -234,6 +234,8 @@ def show_explanation(answer: Localization) -> None:
         for remedy in culprit.remedies:
             if remedy.path or not remedy.run_ms:
                 out.print(f"  [dim]{escape(remedy.name)}: {escape(remedy.path or remedy.note)}[/]")
+            for sentence in remedy.declares:
+                out.print(f"    {escape(sentence)}")
 
 
 def show_localization(answer: Localization, folder: Path) -> None:

@@ -35,9 +35,9 @@ def limit_exceeded(log: str) -> Excess | None:
     found = _SENTENCE.search(log)
     if found is None:
         return None
-    words = _PREFIX.sub("", found[0]).strip().rstrip(".")
+    words = _PREFIX.sub("", found[0]).strip().split(". ")[0].rstrip(".")
     before, _, after = re.split(f"({_BEYOND})", words, maxsplit=1)
     asked, most = _NUMBER.findall(before), _NUMBER.findall(after)
-    if asked and most and int(asked[-1]) > int(most[-1]):
-        return Excess(words, int(asked[-1]), int(most[-1]))
+    if asked and most and int(asked[-1]) > int(most[0]):
+        return Excess(words, int(asked[-1]), int(most[0]))
     return Excess(words)

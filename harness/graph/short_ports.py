@@ -17,7 +17,7 @@ def with_short_ports(model: Model, kept: Iterable[str] = ()) -> Model:
     long = {
         port.tensor: graph.tensors[port.tensor].shape or ()
         for port in (*graph.inputs, *graph.outputs)
-        if port.name not in stay and fold.too_long(graph.tensors[port.tensor].shape)
+        if port.name not in stay and fold.too_large(graph.tensors[port.tensor].shape)
     }
     if not long:
         return model

@@ -47,14 +47,15 @@ def kind_of_error(judgement: Judgement, *, half: bool) -> ErrorKind:
     return "unrelated" if actual.cosine < _UNRELATED else "imprecise"
 
 
-def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[str, str | None]:
-    """(cause, signature) of a culprit.
+def cause_of(record: OpRecord, *, half: bool, reduction: int | None, beyond: bool = False) -> tuple[str, str | None]:
+    """(cause, signature) of a culprit. `beyond`: the runtime says of a run that it went beyond a limit of the device,
+    and the op is large enough for that.
 
     `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
     `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has little
     to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise beyond storage under
     float16. `rounding`: any other imprecision. An op that rounds once at most and is over its limit has lost more than
-    digits: `kernel`.
+    digits: `kernel`. `limits`: all zeros, and `beyond`.
     """
     assert record.local is not None
     actual = record.local.actual
@@ -69,7 +70,8 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None) -> tuple[st
         case "nonfinite" | "beyond":
             return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
         case "unrelated":
-            return "kernel", "all zeros" if actual.range == (0.0, 0.0) else None
+            unwritten = actual.range == (0.0, 0.0)
+            return "limits" if unwritten and beyond else "kernel", "all zeros" if unwritten else None
     if not record.local.ok and record.first == record.index and record.op in ONE_ROUNDING:
         return "kernel", None
     if half and record.op in REDUCTIONS:

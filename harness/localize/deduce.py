@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from harness.localize.cause import REDUCTIONS, kind_of_error
 from harness.localize.experiment import Observation
+from harness.localize.limits import Limit
 
 # A float32 result that is off by more of its RMS than this lost no digits; it was computed otherwise.
 SINGLE_LOSS = 2.0**-10
@@ -20,7 +21,8 @@ SINGLE_LOSS = 2.0**-10
 class Findings:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
     `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so,
-    `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong.
+    `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong. `limit` is where
+    it turns right, if it does so at a size.
     """
 
     op: str
@@ -34,17 +36,20 @@ class Findings:
     long_sums: Observation | None = None
     cpu: Observation | None = None
     split: Observation | None = None
+    limit: Limit | None = None
 
 
 def deduce(found: Findings) -> str:
-    """The cause. Without a failing observation it is `context`, unless the values left float16's range or the culprit
-    could not be asked alone: then it is what its values suggest."""
+    """The cause. Without a failing observation it is `context`, unless the values left float16's range, the runtime
+    said that a limit was gone beyond, or the culprit could not be asked alone: then it is what its values suggest."""
     failing = found.failing
     ranged = found.first in ("overflow", "underflow")
     if failing is None:
-        return found.first if ranged or not found.right_alone else "context"
+        return found.first if ranged or found.first == "limits" or not found.right_alone else "context"
     if failing.ending in ("crash", "hang"):
         return failing.ending
+    if failing.said is not None or _ends(found.limit):
+        return "limits"
     if not failing.repeatable:
         return "nondeterministic"
     if ranged and not found.alone:
@@ -55,6 +60,11 @@ def deduce(found: Findings) -> str:
         far = found.once or _far_off(failing if not found.half else found.single)
         return "kernel" if far else "rounding"
     return _of_half(found, failing)
+
+
+def _ends(limit: Limit | None) -> bool:
+    """Whether what is right below a size is wrong above it, as far as it was asked."""
+    return limit is not None and limit.above is None
 
 
 def _far_off(single: Observation | None) -> bool:

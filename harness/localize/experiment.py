@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from harness.devices.base import Device
+from harness.devices.excess import Excess, limit_exceeded
 from harness.devices.execute import completed, make_job
 from harness.errors import DeviceError, UsageError
 from harness.graph import surgery
@@ -49,7 +50,7 @@ class Seen:
 class Observation:
     """How a specimen ended under some options. `worst` is there when it ran; `repeatable` is False when further runs of
     the same compiled model gave other values, by more than rounding; `refused` and `impossible` say nothing about the
-    numbers."""
+    numbers. `said`: the runtime's log names a limit of the device that was gone beyond."""
 
     ending: Ending
     reason: str = ""
@@ -58,6 +59,7 @@ class Observation:
     repeatable: bool = True
     samples: tuple[Sample, ...] = ()
     half: bool = True
+    said: Excess | None = None
 
     @property
     def fails(self) -> bool:
@@ -148,7 +150,8 @@ class Experiments:
         reason = ""
         if ending == "right" and not all(seen.judgement.actual.finite for seen in outputs):
             ending, reason = "impossible", "the exact result is NaN or infinite throughout"
-        return Observation(ending, reason, worst, outputs, same, samples, options.half)
+        said = next((excess for d in done if (excess := limit_exceeded(d.log))), None)
+        return Observation(ending, reason, worst, outputs, same, samples, options.half, said)
 
     def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]]]:
         """(exact outputs, what ideal devices would give). Raises DeviceError or UsageError when there are none."""

@@ -150,7 +150,8 @@ class _Explainer:
                 return False
             return seen.alike(first) and (first.worst is None or seen.ratio >= enough)
 
-        shrunk = shrink(self.experiments, part.specimen, fails)
+        begin = findings.limit.specimen if findings.limit and culprit.cause == "limits" else part.specimen
+        shrunk = shrink(self.experiments, begin, fails)
         # What float32 gets right, or wrong, is to stay so: another fault of the same looks is not this one.
         if findings.single is not None and self._single(shrunk.specimen) != findings.single.ending:
             shrunk = Shrunk(part.specimen)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 
 from harness.errors import DeviceError, UsageError
 from harness.graph.rebuild import CannotRewrite
+from harness.graph.short_ports import as_declared
 from harness.job import Array, Options
 from harness.localize.cause import ONE_ROUNDING
 from harness.localize.deduce import Findings, deduce
 from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.known import Known
+from harness.localize.limits import Limit, find_limit, unwritten
 from harness.localize.misreading import misreadings, mix_ups
 from harness.localize.neighbours import neighbourhoods
 from harness.localize.result import Culprit, Trial
@@ -97,8 +100,10 @@ class Investigator:
             findings = replace(findings, failing=failing, alone=True)
         if group.part is None:
             findings = self._in_context(group, culprit, findings)
-        if group.part is not None and findings.failing is not None and findings.failing.ending == "wrong":
+        failed = findings.failing
+        if group.part is not None and failed is not None and failed.ending == "wrong":
             findings = self._up_the_ladder(group, group.part, findings)
+            findings = replace(findings, limit=self._limit(group, group.part, failed))
         group.findings = findings
         if group.part is not None:
             self._try_rewrites(group, group.part)
@@ -159,6 +164,25 @@ class Investigator:
                 findings = replace(findings, split=group.note("with the sum split into pieces", split))
         return findings
 
+    def _limit(self, group: Group, part: Part, failing: Observation) -> Limit | None:
+        """Where the specimen turns right, if what fails is as a dispatch that was not made."""
+        if not self._not_made(failing):
+            return None
+        options = self.known.case.options
+        ask = partial(self.experiments.observe, options=options)
+        found = find_limit(self.experiments, part.specimen, failing.said, ask, self._not_made)
+        if found is not None:
+            group.trials += [
+                Trial(f"with {found.right:,} {found.what}", "right"),
+                Trial(f"with {found.wrong:,} {found.what}", "wrong", failing.ratio),
+            ]
+        return found
+
+    @staticmethod
+    def _not_made(seen: Observation) -> bool:
+        wrong = [output for output in seen.outputs if not output.judgement.ok]
+        return seen.ending == "wrong" and (seen.said is not None or all(unwritten(o, half=seen.half) for o in wrong))
+
     def _others(self, culprit: Culprit) -> dict[str, Array]:
         """Tensors of the same size, made last before the culprit's: memory may still have held them."""
         graph = self.known.case.graph
@@ -183,6 +207,8 @@ class Investigator:
             value = self.known.on_device(culprit.record.tensor)
             if value is not None and value.shape == alone.exact.shape:
                 found = signature_of(value, alone.exact, group.on_device[0].operands(self.known.case.graph))
+        if group.cause == "limits":
+            return _beyond(found.text if found else culprit.signature, findings)
         if found is None or group.cause in ("overflow", "underflow", "accumulation"):
             return culprit.signature or (found.text if found else None)
         return found.text
@@ -230,4 +256,12 @@ class Investigator:
         if model.sha256 in group.written:
             return None
         group.written.add(model.sha256)
-        return self.experiments.observe(Specimen(model, part.specimen.inputs), self.known.case.options)
+        inputs = as_declared(model, part.specimen.inputs)
+        return self.experiments.observe(Specimen(model, inputs), self.known.case.options)
+
+
+def _beyond(looks: str | None, findings: Findings) -> str | None:
+    """What the values look like, and where the limit is, or else the runtime's own words for it."""
+    said = findings.failing.said if findings.failing else None
+    where = str(findings.limit) if findings.limit else said.words if said else ""
+    return "; ".join(filter(None, (looks, where))) or None

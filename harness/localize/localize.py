@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.devices.excess import limit_exceeded
 from harness.localize import unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case, label_of, output_label
@@ -18,6 +19,7 @@ from harness.localize.cause import cause_of, reduction_length
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
+from harness.localize.limits import SMALLEST
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.records import corrected, unread
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
@@ -52,11 +54,13 @@ class _Localizer:
         self.notes: list[str] = []
         self.asked_alone: set[Reading] = set()
         self.by_itself: dict[Reading, Judgement] = {}
+        self.excess = False
         self.compiles, self.runs = bench.device.compiles, bench.device.runs
 
     def answer(self) -> Localization:
         bench, case = self.bench, self.case
         first = compare_model(bench, case, keep=True, runs=self.asked_runs)
+        self.excess = limit_exceeded(first.done.log) is not None
         if not first.differs and first.ok:
             return self._finish("pass", True, first)
         if first.differs:
@@ -346,7 +350,8 @@ class _Localizer:
     def _culprit(self, suspect: OpRecord, doubt: str, impact: tuple[Impact, ...], unchanged: bool) -> Culprit:
         shapes = [self.graph.tensors[t].shape or () for t in self.graph.ops[suspect.index].inputs if t >= 0]
         reduction = reduction_length(suspect.op, shapes, suspect.shape)
-        cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction)
+        beyond = self.excess and max((d for shape in (*shapes, suspect.shape) for d in shape), default=0) > SMALLEST
+        cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction, beyond=beyond)
         record = replace(suspect, verdict="culprit")
         return Culprit(record, cause, signature, unchanged and not doubt, note=doubt, impact=impact)
 

@@ -20,6 +20,7 @@ from harness.devices.execute import completed, failure, make_job
 from harness.errors import DeviceError, UsageError
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
+from harness.graph.short_ports import as_declared
 from harness.job import Array, Completed, Options, Sample
 from harness.localize.baseline import REFERENCE, Case, output_label
 from harness.localize.comparison import Bench
@@ -102,7 +103,7 @@ class Whole:
         if model.sha256 in self._tried:
             return None
         self._tried.add(model.sha256)
-        found = self._timed(model, self._case.inputs, self._case.options)
+        found = self._timed(model, as_declared(model, self._case.inputs), self._case.options)
         if not isinstance(found, _Timed):
             return _failed(kept.name, " ".join((found, *left_out)))
         remedy = self._remedy(kept.name, found.outputs, found.run_ms)
@@ -112,7 +113,9 @@ class Whole:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(model.to_bytes())
-        return replace(remedy, path=str(path), note=" ".join(("Takes the place of the model.", *left_out)))
+        declares = other_shapes(self._case.model, model)
+        note = " ".join(("Takes the place of the model.", *declares, *left_out))
+        return replace(remedy, path=str(path), note=note, declares=declares)
 
     def _written(self, plan: Plan) -> Model | str:
         """The rewritten model where the host's run of it gives the original's outputs; else why not."""
@@ -121,8 +124,9 @@ class Whole:
         except CannotRewrite as error:
             return f"It cannot be written so: {error}."
         try:
-            job = make_job(model, self._case.inputs, REFERENCE, timeout=self._case.timeout)
-            outputs = completed(self._bench.host, job, "running the rewritten model").outputs
+            inputs = as_declared(model, self._case.inputs)
+            job = make_job(model, inputs, REFERENCE, timeout=self._case.timeout)
+            outputs = self._in_own_shapes(completed(self._bench.host, job, "running the rewritten model").outputs)
         except (DeviceError, UsageError) as error:
             return error.message
         # The host computes in float32: well within what float16 explains, or within what float32 does.
@@ -189,7 +193,11 @@ class Whole:
             for name, exact in self._truth.exact.items()
         ]
 
+    def _in_own_shapes(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        return {name: values.reshape(self._truth.exact[name].shape) for name, values in outputs.items()}
+
     def _remedy(self, name: str, runs: Sequence[dict[str, Array]], run_ms: float) -> Remedy:
+        runs = [self._in_own_shapes(outputs) for outputs in runs]
         for output, values in runs[0].items():
             self._bench.run.tensors.put(remedy_label(name, output), "device", values, output)
         judged = [judgement for outputs in runs for judgement in self._judged(outputs)]
@@ -214,6 +222,21 @@ class Whole:
         if not isinstance(again, Completed):
             return failure(device.name, again, "timing a remedy").message
         return _Timed((first.outputs, again.outputs), _median_ms(again.samples))
+
+
+def other_shapes(before: Model, after: Model) -> tuple[str, ...]:
+    """A sentence for each input and output that a rewrite declares in another shape."""
+    said = []
+    old, new = before.graph(), after.graph()
+    for kind, was, now in (("input", old.inputs, new.inputs), ("output", old.outputs, new.outputs)):
+        for port, again in zip(was, now, strict=True):
+            shapes = [list(g.tensors[p.tensor].shape or ()) for g, p in ((old, port), (new, again))]
+            if shapes[0] != shapes[1]:
+                said.append(
+                    f"Its {kind} '{port.name}' is declared {shapes[1]}, not {shapes[0]}: the same values in the same "
+                    "order."
+                )
+    return tuple(said)
 
 
 def held_back(case: Case, ops: frozenset[int], peaks: Mapping[int, float]) -> frozenset[int]:

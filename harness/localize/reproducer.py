@@ -89,6 +89,7 @@ def write_reproducer(
         ops=[op_line(specimen.model, op.index) for op in graph.ops],
         rows=[_row(each) for each in _figures(seen)],
         signature=about.signature,
+        said=_one_line(seen.said.words) if seen.said else "",
         dies=dies,
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
         remedies=[(_cell(what), _cell(how)) for what, how in about.remedies],
@@ -151,6 +152,7 @@ def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
         "hang": "does not finish",
         "accumulation": "loses precision in a long sum",
         "overflow": "gives NaN or infinity",
+        "limits": "writes nothing beyond a limit of the device",
         "nondeterministic": "gives other results each time",
     }.get(about.cause, "gives wrong results")
     return f"{what} {does} on the {about.options.accelerator.upper()} ({_one_line(about.gpu or about.device)})"

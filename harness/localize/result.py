@@ -164,7 +164,8 @@ class Trial:
 @dataclass(frozen=True)
 class Remedy:
     """A fix that was tried on the whole model: figures of its worst output against the host's run of the original,
-    median run in ms, and where the model that has it lies. `iou` is the least mask IoU of all outputs."""
+    median run in ms, and where the model that has it lies. `iou` is the least mask IoU of all outputs; `declares` says
+    which inputs and outputs have another shape in it."""
 
     name: str
     cosine: float
@@ -175,6 +176,7 @@ class Remedy:
     ok: bool
     path: str | None = None
     note: str = ""
+    declares: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -188,6 +190,7 @@ class Remedy:
             "iou": self.iou,
             "path": self.path,
             "note": self.note,
+            "declares": list(self.declares),
         }
 
 

@@ -127,7 +127,7 @@ class _Second:
         case, graph = self._case, self._case.graph
         outputs = {port.tensor for port in graph.outputs}
         # A tensor that no output can hold is no output by itself, whatever else it is.
-        aside = [t for t in direct if t not in outputs and fold.too_long(graph.tensors[t].shape)]
+        aside = [t for t in direct if t not in outputs and fold.too_large(graph.tensors[t].shape)]
         other = [t for t in direct if t not in outputs and t not in aside]
         negated = other if self._kind == "negated" else []
         model, copied = surgery.tap(case.model, copies, "copy")

@@ -9,7 +9,7 @@ because each step taken makes something smaller, and at the latest after `limit`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -155,30 +155,36 @@ class _Shrinker:
             yield from (fewer_ops(self.experiments, self.best, op) for op in reversed(ops))
 
     def _resized(self, size: int, new: int, whole: Specimen | None = None) -> Specimen | None:
-        """`whole` (default: the best so far) with one size made another, where its ops go together so."""
-        whole = whole or self.best
-        try:
-            model = _with_size(whole.model, size, new)
-            shapes = {port.name: model.graph().tensors[port.tensor].shape or () for port in model.graph().inputs}
-            inputs = {
-                name: self.recipes[name].values(shapes[name])
-                if name in self.recipes
-                else _cropped(values, shapes[name])
-                for name, values in whole.inputs.items()
-            }
-            return self._settled(Specimen(model, inputs))
-        except (HarnessError, ValueError, AttributeError, IndexError):
-            return None  # the ops do not go together in that size
-
-    def _settled(self, specimen: Specimen) -> Specimen | None:
-        """The specimen if the host's kernels agree to every shape in it."""
-        graph = specimen.model.graph()
-        values = self.experiments.values(specimen, [t for op in graph.ops for t in op.outputs])
-        return specimen if all(v.shape == graph.tensors[t].shape and v.size for t, v in values.items()) else None
+        return resized(self.experiments, whole or self.best, size, new, self.recipes)
 
     def _fed(self, recipes: dict[str, Recipe]) -> Specimen:
         made = {name: recipe.values(self.best.inputs[name].shape) for name, recipe in recipes.items()}
         return replace(self.best, inputs=self.best.inputs | made)
+
+
+def resized(
+    experiments: Experiments, whole: Specimen, size: int, new: int, recipes: Mapping[str, Recipe] | None = None
+) -> Specimen | None:
+    """A specimen with one size made another, wherever it occurs; None where its ops do not go together so. Inputs are
+    made anew by their recipe, else cropped or repeated."""
+    known = recipes or {}
+    try:
+        model = _with_size(whole.model, size, new)
+        shapes = {port.name: model.graph().tensors[port.tensor].shape or () for port in model.graph().inputs}
+        inputs = {
+            name: known[name].values(shapes[name]) if name in known else _in_shape(values, shapes[name])
+            for name, values in whole.inputs.items()
+        }
+        return _settled(experiments, Specimen(model, inputs))
+    except (HarnessError, ValueError, AttributeError, IndexError):
+        return None  # the ops do not go together in that size
+
+
+def _settled(experiments: Experiments, specimen: Specimen) -> Specimen | None:
+    """The specimen if the host's kernels agree to every shape in it."""
+    graph = specimen.model.graph()
+    values = experiments.values(specimen, [t for op in graph.ops for t in op.outputs])
+    return specimen if all(v.shape == graph.tensors[t].shape and v.size for t, v in values.items()) else None
 
 
 def _recipe(random: bool, seed: int, values: Array) -> Recipe:
@@ -245,6 +251,12 @@ def _reshaped(op: Any, size: int, new: int) -> Any:
         options.newShape = np.asarray([new if d == size else d for d in indices(shape)], np.int32)
         op.builtinOptions = options
     return op
+
+
+def _in_shape(values: Array, shape: tuple[int, ...]) -> Array:
+    if all(new <= old for new, old in zip(shape, values.shape, strict=True)):
+        return _cropped(values, shape)
+    return np.resize(values, shape)
 
 
 def _cropped(values: Array, shape: tuple[int, ...]) -> Array:

@@ -19,6 +19,7 @@ from harness.remedies.same_meaning import (
 )
 from harness.remedies.simpler import by_simpler_ops
 from harness.remedies.split_sum import split_sum
+from harness.remedies.within_limits import in_tiles, two_dimensions
 
 # What a rewrite meets in ops of a form that no converter writes: options, operands or axes that are not there.
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -70,6 +71,8 @@ STACKED = Rewrite("the batches as rows of one product", each(on_stacked_rows))
 NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
 SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
 APART = Rewrite("copies between the op and its neighbours", each(apart))
+TWO_DIMENSIONS = Rewrite("the tensor in two dimensions", two_dimensions)
+TILES = Rewrite("the op in tiles", each(in_tiles))
 OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
 
 _MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
@@ -81,6 +84,7 @@ BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
     "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
     "underflow": (RESCALE,),
     "kernel": _MEANING,
+    "limits": (TWO_DIMENSIONS, TILES, SPLIT_SUM),
     "context": (KEEP_BATCH, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
     "crash": (*_MEANING, SPLIT_SUM),
     "hang": (*_MEANING, SPLIT_SUM),

@@ -16,6 +16,8 @@ CAUSES = {
     "rounding": "The result is recognizably the right one, but less precise than rounding explains.",
     "context": "By itself, on the same inputs, each op is right; the result is wrong only together with neighbours, as "
     "the delegate fuses or places them.",
+    "limits": "A dispatch, a buffer or a texture would go beyond what the device takes. It is left out: nothing is "
+    "written and no error is returned, so that the result is what the memory held, most often zeros.",
     "nondeterministic": "The same inputs gave different results in two runs.",
     "crash": "Running the op ends the process that runs it.",
     "hang": "The op did not finish in time.",
@@ -50,6 +52,7 @@ CAUSES_IN_SHORT = {
         "their results are less precise than rounding explains",
     ),
     "context": ("wrong only together with its neighbours", "wrong only together with their neighbours"),
+    "limits": ("it goes beyond a limit of the device", "they go beyond a limit of the device"),
     "nondeterministic": ("its result differs between two runs", "their results differ between two runs"),
     "crash": ("it ends the process", "they end the process"),
     "hang": ("it does not finish", "they do not finish"),

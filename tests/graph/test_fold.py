@@ -7,7 +7,7 @@ import pytest
 
 from harness.graph import surgery
 from harness.graph.build import GraphBuilder
-from harness.graph.fold import LONGEST, in_two_dimensions, too_long
+from harness.graph.fold import LONGEST, in_two_dimensions, too_large
 from harness.graph.model import Model
 from harness.graph.short_ports import as_declared, with_short_ports
 from tests.localize.planted import evaluated
@@ -32,9 +32,9 @@ def test_the_last_dimension_becomes_rows_and_columns(
     assert np.prod(folded) == np.prod(shape)
 
 
-def test_only_a_last_dimension_can_be_too_long() -> None:
+def test_only_a_last_dimension_can_be_too_large() -> None:
     assert LONGEST == 262140
-    assert [too_long(shape) for shape in ((1, 262140), (1, 262141), (300000, 1), (), None)] == [
+    assert [too_large(shape) for shape in ((1, 262140), (1, 262141), (300000, 1), (), None)] == [
         False, True, False, False, False,
     ]  # fmt: skip
 
