@@ -22,6 +22,7 @@ from tests.bare import bare_python, run_script
 RIGHT_MEANING = {"PAD as CONCATENATION", "the op in rank 4"}
 IN_RANK_4 = {"the op in rank 4", "the broadcast written out"}
 KEPT, SIMPLER = "constants with the batch dimension kept", "the op as simpler ones"
+FOLDED = "the tensor in two dimensions"
 EXPLAINED: dict[str, tuple[str, set[str]]] = {
     "rank3_pad_9272": ("kernel", RIGHT_MEANING),
     "broadcast_add_8593": ("kernel", IN_RANK_4),
@@ -44,7 +45,13 @@ EXPLAINED: dict[str, tuple[str, set[str]]] = {
     "max_pool_low": ("kernel", {SIMPLER}),
     "normalized_by_another": ("kernel", {SIMPLER, "the op in rank 4"}),
     "softmax_mask": ("overflow", {SIMPLER, "float32 throughout"}),
+    **dict.fromkeys(
+        ("flat_input", "flat_input_cut_up", "uneven_input", "large_vocabulary", "narrow_input"), ("limits", {FOLDED})
+    ),
 }
+# Workgroups of 16 slices of four; fewer where the slices cannot be divided so.
+FLAT = "all zeros; right up to 4,194,240 elements, wrong from 4,194,241; 4,194,236 is wrong too"
+UNEVEN = "all zeros; right with 262,144 elements, wrong with 262,145, right again with 262,208"
 # What the wrong values are, where that is known of the bug.
 SIGNATURES = {
     "constant_add_rank_2": "row 0 of the constant for every row",
@@ -54,6 +61,11 @@ SIGNATURES = {
     "cumsum_leading_axis": "the operand 'x' returned as it is",
     "max_pool_low": "-1e+04 everywhere",
     "normalized_by_another": "SUB #1 reads 'x' in place of 'y'",
+    "flat_input": FLAT,
+    "flat_input_cut_up": FLAT,
+    "uneven_input": UNEVEN,
+    "large_vocabulary": UNEVEN,
+    "narrow_input": "all zeros; right up to 8,388,608 elements, wrong from 8,388,609",
 }
 # Ops that a pattern needs to fail; else a reproducer has three at most.
 LARGER = {"normalized_by_another": 7}

@@ -8,6 +8,7 @@ from device_tests.corpus.bug import OLD, Bug
 from device_tests.corpus.constants import CONSTANTS
 from device_tests.corpus.fusions import FUSIONS
 from device_tests.corpus.kernels import KERNELS
+from device_tests.corpus.limits import LIMITS
 from device_tests.corpus.parsing import PARSING
 from device_tests.corpus.reported import (
     REPORTED,
@@ -19,7 +20,7 @@ from device_tests.corpus.reported import (
 )
 from device_tests.corpus.swallowed import SWALLOWED
 
-CORPUS = (*CONSTANTS, *PARSING, *FUSIONS, *SWALLOWED, *KERNELS, *REPORTED)
+CORPUS = (*CONSTANTS, *PARSING, *FUSIONS, *SWALLOWED, *KERNELS, *LIMITS, *REPORTED)
 
 __all__ = [
     "CORPUS",

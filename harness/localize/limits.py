@@ -20,6 +20,9 @@ import numpy as np
 from harness.devices.excess import Excess
 from harness.errors import HarnessError
 from harness.graph.build import GraphBuilder
+from harness.graph.fold import in_two_dimensions, too_large
+from harness.graph.rebuild import Rebuild
+from harness.graph.short_ports import with_short_ports
 from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.shrink import resized
 from harness.numerics import fp16
@@ -41,7 +44,8 @@ Ask = Callable[[Specimen], Observation]
 @dataclass(frozen=True)
 class Limit:
     """`right` and `wrong` are sizes next to each other, both asked, `what` the words behind them. `specimen` is the one
-    of size `wrong`. `below`: a smaller size that is wrong too; `above`: a larger one that is right again."""
+    of size `wrong`. `below`: a smaller size that is wrong too; `above`: a larger one that is right again; `alone`: no
+    larger one could be asked."""
 
     right: int
     wrong: int
@@ -49,10 +53,12 @@ class Limit:
     specimen: Specimen
     below: int | None = None
     above: int | None = None
+    alone: bool = False
 
     def __str__(self) -> str:
-        if self.above is not None:
-            return f"right with {self.right:,} {self.what}, wrong with {self.wrong:,}, right again with {self.above:,}"
+        if self.above is not None or self.alone:
+            again = "" if self.above is None else f", right again with {self.above:,}"
+            return f"right with {self.right:,} {self.what}, wrong with {self.wrong:,}{again}"
         exception = "" if self.below is None else f"; {self.below:,} is wrong too"
         return f"right up to {self.right:,} {self.what}, wrong from {self.wrong:,}{exception}"
 
@@ -90,7 +96,8 @@ class _Family:
     sized: Callable[[int], Specimen | None]
 
 
-def _families(experiments: Experiments, specimen: Specimen) -> Iterator[_Family]:
+def _families(experiments: Experiments, whole: Specimen) -> Iterator[_Family]:
+    specimen, kept = _without_short_ports(whole)
     graph = specimen.model.graph()
     ports = [graph.tensors[port.tensor].shape or () for port in (*graph.inputs, *graph.outputs)]
     for size in sorted({d for shape in ports for d in shape if d > SMALLEST}, reverse=True):
@@ -101,9 +108,28 @@ def _families(experiments: Experiments, specimen: Specimen) -> Iterator[_Family]
             what = f"in dimension {shape.index(size)} of [{', '.join(others)}]"
 
         def sized(n: int, size: int = size) -> Specimen | None:
-            return _reshape(specimen, size, n) or resized(experiments, specimen, size, n)
+            made = _reshape(specimen, size, n) or resized(experiments, specimen, size, n)
+            return made and replace(made, model=with_short_ports(made.model, kept))
 
         yield _Family(size, what, sized)
+
+
+def _without_short_ports(specimen: Specimen) -> tuple[Specimen, frozenset[str]]:
+    """The specimen without RESHAPEs that are there for the sake of its outputs alone (`short_ports`), which would not
+    follow another size; and the names of the ports that have none."""
+    rebuild = Rebuild(specimen.model)
+    graph = rebuild.graph
+    kept = {port.name for port in graph.inputs}
+    for op in graph.ops:
+        rebuild.keep(op)
+    for port in graph.outputs:
+        op = graph.ops[graph.producer[port.tensor]]
+        source = graph.tensors[op.inputs[0]].shape if op.name == "RESHAPE" and len(graph.ops) > 1 else None
+        if source and too_large(source) and graph.tensors[port.tensor].shape == in_two_dimensions(source):
+            rebuild.give_out(port.tensor, op.inputs[0])
+        else:
+            kept.add(port.name)
+    return replace(specimen, model=rebuild.finish()), frozenset(kept)
 
 
 def _reshape(specimen: Specimen, size: int, n: int) -> Specimen | None:
@@ -144,7 +170,8 @@ class _Search:
         if right > _SLICE and self._is_right(right - _SLICE) is False:
             found = replace(found, below=right - _SLICE)
         rounder = (wrong // _ROUND + 1) * _ROUND
-        return replace(found, above=rounder) if self._is_right(rounder) else found
+        answer = self._is_right(rounder)
+        return replace(found, above=rounder if answer else None, alone=answer is None)
 
     def _is_right(self, size: int) -> bool | None:
         """None where it cannot be asked, or fails in another way."""

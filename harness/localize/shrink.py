@@ -207,8 +207,8 @@ def _shapes(model: Model) -> list[tuple[int, ...]]:
 
 
 def _with_size(model: Model, size: int, new: int) -> Model:
-    """The model with every dimension of one size made another: in inputs, in constants (cropped), in the integer
-    constants and options that say shapes; results follow. Raises ValueError where ops do not go together so."""
+    """The model with every dimension of one size made another: in inputs, in constants (cropped or repeated), in the
+    integer constants and options that say shapes; results follow. Raises ValueError where ops do not go together so."""
     root = copy(model.root)
     root.buffers = list(root.buffers)
     root.subgraphs = list(root.subgraphs)
@@ -225,7 +225,7 @@ def _with_size(model: Model, size: int, new: int) -> Model:
             values = np.where(values == size, new, values).astype(values.dtype)
         else:
             shapes[tensor.index] = tuple(new if d == size else d for d in tensor.shape or ())
-            values = _cropped(values, shapes[tensor.index]) if values is not None else None
+            values = _in_shape(values, shapes[tensor.index]) if values is not None else None
         if values is not None:
             constants[tensor.index] = values
             root.buffers.append(AlignedBuffer(np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)))

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import Rebuild
 from harness.inputs import random_inputs
-from harness.job import Options
+from harness.job import Job, Options, Outcome, Rejected
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.explain import explain
@@ -190,3 +191,25 @@ def test_a_long_tensor_inside_a_model_is_read_without_going_beyond_a_limit(expla
     assert [(c.record.op, c.cause) for c in answer.culprits] == [("PAD", "kernel")]
     assert answer.certified
     assert answer.device_compiles == 3
+
+
+class Refusing(Limited):
+    """Takes no model of more than 5,001 values."""
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        return Rejected("too large") if max(v.size for v in job.inputs.values()) > 5001 else super().run(job, sink)
+
+
+def test_where_no_larger_size_can_be_asked_none_is_spoken_of(explained: Explain) -> None:
+    culprit = only(explained(Refusing("TANH", over(5000)), one("TANH", (1, 5001))))
+    assert (culprit.cause, culprit.signature) == ("limits", "all zeros; right with 5,000 elements, wrong with 5,001")
+
+
+def test_a_result_that_is_as_long_as_the_input_is_followed_too(explained: Explain) -> None:
+    """What reads a flat input, and is as long itself, is read in two dimensions."""
+    graph = GraphBuilder()
+    row = graph.reshape(graph.input("flat", (1, 263168)), (1, 1, 263168))
+    graph.output(graph.reduce("MEAN", graph.reshape(row, (1, 512, 514)), 2), "y")
+    culprit = only(explained(NarrowPorts(lambda rebuild, op: None), graph.build()))
+    assert (culprit.record.index, culprit.record.op, culprit.cause) == (0, "RESHAPE", "limits")
+    assert culprit.signature == "all zeros; right up to 262,140 elements, wrong from 262,141"
