@@ -13,10 +13,10 @@ import typer
 from rich.markup import escape
 
 from harness import terminal
-from harness.commands import check_ports
 from harness.devices.android import PhoneOptions
 from harness.devices.registry import check_device, open_device
 from harness.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
+from harness.graph.ports import check_ports
 from harness.inputs import load_inputs, random_inputs
 from harness.latency.bench import COOL_DOWN_SECONDS, Benched, Trial, bench
 from harness.latency.compare import read_baseline

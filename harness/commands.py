@@ -20,7 +20,8 @@ from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.concrete import stored_shape
-from harness.graph.model import Graph, Model
+from harness.graph.model import Model
+from harness.graph.ports import check_ports
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Crashed, Options, Rejected
 from harness.localize.baseline import UNTOUCHED, Case, output_label
@@ -31,6 +32,7 @@ from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
+from harness.localize.placement import find_placement
 from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
@@ -39,9 +41,6 @@ from harness.opening import as_in_the_file, open_model
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
 from harness.results import RunFolder, writing
-
-# Longer names make headers that the wire refuses.
-MOST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Scene(Protocol):
 
 @contextmanager
 def _session(
-    command: str, request: Request, progress: Progress, resume: Resume | None = None
+    command: str, request: Request, progress: Progress, resume: Resume | None = None, runs: int | None = None
 ) -> Iterator[tuple[Bench, Case]]:
     """Check everything that can be checked without a device, then open the devices and the run folder. With `resume`
     the device's probes are journaled."""
@@ -105,10 +104,12 @@ def _session(
             options={
                 "accelerator": request.options.accelerator,
                 "precision": request.options.precision,
+                "fallback": request.options.fallback,
                 "inputs": origin,
                 "signature": request.signature,
                 "timeout_s": request.timeout,
                 "shapes": found.shapes,
+                "runs": runs,
             },
             assumed=found.assumed,
             provenance=request.provenance,
@@ -117,11 +118,28 @@ def _session(
         if isinstance(device, Journaled):
             stack.enter_context(_resumable(device, run))
         try:
-            yield Bench(device, host, run, progress), case
+            yield Bench(device, host, run, progress), _placed(device, case, run, progress)
         except DeviceRefused as error:
             if error.doing != UNTOUCHED:
                 raise
             raise Refusing(device, model, request.options, request.timeout, progress).explained(error) from None
+
+
+def _placed(device: Device, case: Case, run: RunFolder, progress: Progress) -> Case:
+    """The case with what runs where, if the CPU may take what the GPU does not."""
+    if case.options.fallback == "none":
+        return case
+    progress.stage(f"what {device.name}'s GPU takes", 2 + len(case.graph.ops) * COMPILE_SECONDS)
+    placement = find_placement(device, case.model, case.options, case.timeout, progress)
+    run.save(placement=placement.sentence(case.graph))
+    return replace(case, placement=placement)
+
+
+def _notes(run: RunFolder) -> tuple[str, ...]:
+    """Sentences on what a run rests on beside what it was asked: shapes, and what ran where."""
+    assumed = run.record.get("assumed")
+    said = (f"Shapes that the file leaves open: {assumed}." if assumed else "", run.record.get("placement", ""))
+    return tuple(filter(None, said))
 
 
 def _run_of(
@@ -151,31 +169,6 @@ def _run_of(
         stack.enter_context(run)
         progress.stage(f"continued run: {journal.finished} probe(s) already answered", 0.1)
     return Journaled(device, journal), run
-
-
-def check_ports(graph: Graph) -> None:
-    """What the runtime would accept and then get wrong without a word. Raises UsageError."""
-    step = "Export the model again without that."
-    if not graph.ops:
-        raise UsageError("The model has no ops.", "Export it again.")
-    for what, ports in (("input", graph.inputs), ("output", graph.outputs)):
-        seen: set[str] = set()
-        for port in ports:
-            if port.name in seen:
-                raise UsageError(f"Two {what}s of the model are named {port.name[:80]!r}.", step)
-            seen.add(port.name)
-            if len(port.name) > MOST_NAME or not port.name.isprintable() or "\ufffd" in port.name:
-                raise UsageError(f"An {what} is named {port.name[:40]!r}…, which no runtime can be asked for.", step)
-    given = {port.tensor: port.name for port in graph.inputs}
-    taken: dict[int, str] = {}
-    for port in graph.outputs:
-        if port.tensor in given:
-            raise UsageError(
-                f"Output '{port.name}' is input '{given[port.tensor]}', which the runtime never writes.", step
-            )
-        if port.tensor in taken:
-            raise UsageError(f"Outputs '{taken[port.tensor]}' and '{port.name}' are one tensor.", step)
-        taken[port.tensor] = port.name
 
 
 @contextmanager
@@ -227,6 +220,8 @@ def run_command(
             case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations
         )
         done = completed(bench.device, job, UNTOUCHED)
+        if case.placement is not None:
+            done = replace(done, residency=case.placement.counted)
         for name, values in done.outputs.items():
             bench.run.tensors.put(output_label(name), "device", values, name)
         bench.run.log(done.log)
@@ -265,8 +260,9 @@ def run_json(done: Completed) -> dict[str, Any]:
 
 def compare_command(request: Request, progress: Progress = SILENT, *, runs: int = 2) -> tuple[Comparison, Path]:
     """`harness compare`; `runs` of the untouched model at least. Raises HarnessError."""
-    with _session("compare", request, progress) as (bench, case):
+    with _session("compare", request, progress, runs=runs) as (bench, case):
         found = compare_model(bench, case, runs=runs)
+        found = replace(found, notes=_notes(bench.run))
         _close(bench, found.done, None, found.to_json())
         return found, bench.run.path
 
@@ -275,6 +271,7 @@ def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Compari
     """`harness dump`: (comparison, ops read, run folder). Raises HarnessError."""
     with _session("dump", request, progress) as (bench, case):
         found, records = dump(bench, case)
+        found = replace(found, notes=_notes(bench.run))
         _close(bench, found.done, None, found.to_json() | {"records": len(records)})
         return found, len(records), bench.run.path
 
@@ -290,13 +287,12 @@ def localize_command(
 ) -> tuple[Localization, Path]:
     """`harness localize`. `scene` adds pictures to the report; `resume` continues an interrupted run; `explain` goes on
     to causes, reproducers and remedies; `runs` of the untouched model at least. Raises HarnessError."""
-    with _session("localize", request, progress, resume) as (bench, case):
+    with _session("localize", request, progress, resume, runs) as (bench, case):
         answer = _localized(bench, case, runs)
         if explain:
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
-        if assumed := bench.run.record.get("assumed"):
-            answer = replace(answer, notes=(*answer.notes, f"Shapes that the file leaves open: {assumed}."))
+        answer = replace(answer, notes=(*answer.notes, *_notes(bench.run)))
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run, answer))
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.

@@ -17,13 +17,15 @@ Precision = Literal["default", "fp16", "fp32", "fp16-fp32acc"]
 Backend = Literal["default", "opencl", "opengl"]
 Storage = Literal["default", "buffer", "texture-2d"]
 Priority = Literal["default", "low", "normal", "high"]
+Fallback = Literal["none", "cpu"]
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Options:
     """How a model is compiled. `reference` is the host's plain CPU kernels without any delegate; `threads` 0 lets the
-    runtime choose; `backend`, `storage` and `priority` are a phone's GPU's."""
+    runtime choose; `backend`, `storage` and `priority` are a phone's GPU's. With `fallback` the CPU runs what the GPU
+    does not take; without, such a model is refused."""
 
     accelerator: Accelerator = "gpu"
     precision: Precision = "default"
@@ -31,6 +33,7 @@ class Options:
     backend: Backend = "default"
     storage: Storage = "default"
     priority: Priority = "default"
+    fallback: Fallback = "none"
 
     @property
     def half(self) -> bool:
@@ -76,12 +79,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Residency:
-    """Where the nodes ran, from the runtime: counts are None where its log gives none."""
+    """Where the nodes ran, from the runtime: counts are None where its log gives none. `refused` are the delegate's
+    lines on ops that it does not take, `on_cpu` the indices of the ops that ran on the CPU beside it, None where that
+    was not asked or cannot be told."""
 
     full: bool
     delegated: int | None = None
     total: int | None = None
     partitions: int | None = None
+    refused: tuple[str, ...] = ()
+    on_cpu: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

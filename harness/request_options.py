@@ -14,7 +14,7 @@ import typer
 from harness.commands import Request
 from harness.devices.android import PhoneOptions
 from harness.errors import UsageError
-from harness.job import Options, Precision
+from harness.job import Fallback, Options, Precision
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
@@ -38,6 +38,10 @@ def _template(
         Literal["cpu", "gpu", "npu"], typer.Option("--accelerator", help="What runs the model.")
     ] = "gpu",
     precision: Annotated[Precision, typer.Option("--precision", help="How the accelerator computes.")] = "default",
+    fallback: Annotated[
+        Fallback,
+        typer.Option("--fallback", help="cpu: what the GPU does not take runs on the CPU, as apps may ship it."),
+    ] = "none",
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
     ] = None,
@@ -54,7 +58,9 @@ def _template(
         typer.Option("--cool-down", metavar="S", min=0, max=86400, help="For a phone: wait so long till it is cool."),
     ] = 0.0,
 ) -> Request:
-    options = Options(accelerator, precision)
+    if fallback == "cpu" and accelerator != "gpu":
+        raise UsageError(f"--fallback cpu goes with --accelerator gpu, not {accelerator}.", "Leave --fallback out.")
+    options = Options(accelerator, precision, fallback=fallback)
     phone = PhoneOptions(apk, cool_down)
     shapes = shapes_of(shape)
     return Request(model, device, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)

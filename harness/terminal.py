@@ -156,6 +156,8 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
     )
     if comparison.differs:
         say(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
+    for note in comparison.notes:
+        say(escape(note))
     for verdict in comparison.outputs:
         if verdict.runs:
             say(f"Output '{escape(verdict.name)}' was {rate(*verdict.runs)}.")

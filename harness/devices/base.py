@@ -18,6 +18,7 @@ import numpy as np
 
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
 from harness.devices.refusal import explain_refusal, last_words
+from harness.devices.residency import residency_of
 from harness.errors import DeviceError
 from harness.job import (
     Array,
@@ -88,6 +89,7 @@ class Device:
         self._hello: dict[str, Any] = {}
         self._held: tuple[str, Options] | None = None
         self._adapter = ""
+        self._residency = Residency(False)
 
     def __enter__(self) -> Device:
         return self
@@ -155,9 +157,11 @@ class Device:
         self.runs += job.warmup + job.iterations
         self.compiles += done.compiled
         self._adapter = adapter_of(log) or self._adapter
+        if done.compiled or job.options.fallback == "none":
+            self._residency = residency_of(log, done.full, shared=job.options.fallback == "cpu")
         return Completed(
             outputs=outputs,
-            residency=residency_of(log, done.full),
+            residency=self._residency,  # of the compile, where this run had none
             samples=done.samples,
             compile_ns=done.compile_ns,
             compiled=done.compiled,
@@ -306,7 +310,7 @@ def _report_of(message: Message, iterations: int) -> _Report:
 
 
 def _options(options: Options) -> dict[str, Any]:
-    chosen = {key: value for key, value in asdict(options).items() if value != "default"}
+    chosen = {key: value for key, value in asdict(options).items() if value not in ("default", "none")}
     return {"accelerator": options.accelerator, "precision": options.precision, "threads": options.threads} | chosen
 
 
@@ -314,17 +318,7 @@ def _seen(values: Array | None) -> str:
     return "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
 
 
-_RESIDENT = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\).*?yielding (\d+) partitions")
 _ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$", re.M)
-
-
-def residency_of(log: str, full: bool) -> Residency:
-    """Node counts where the runtime's log gives them."""
-    found = list(_RESIDENT.finditer(log))
-    if not found:
-        return Residency(full)
-    last = found[-1]
-    return Residency(full, int(last[1]), int(last[2]), int(last[4]))
 
 
 def adapter_of(log: str) -> str:

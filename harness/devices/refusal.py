@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.devices.residency import refused_ops
+
 # A line of an absl logger with a status, `E0000 … file.cc:478] Failed to …: INVALID_ARGUMENT: why`.
 _STATUS = re.compile(r"^E\d{4} .*?\] .*?\b[A-Z]{3,}(?:_[A-Z]+)*: (.+)$", re.M)
 _DYNAMIC = re.compile(r"graph that has dynamic-sized tensors \(tensor#(-?\d+) is")
@@ -25,15 +27,9 @@ _PLAIN_CAUSES = (
 
 def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     """The runtime's reason, sharpened by its log: (sentence without its full stop, refused ops as `OP: why`)."""
-    start = log.rfind("ERROR: Following operations are not supported")
-    if start >= 0:
-        block = log[start:].splitlines()[1:]
-        ops = []
-        for line in (said.removeprefix("ERROR: ") for said in block):  # a phone's log has the level on each line
-            if re.match(r"^(\d+ operations|No operations)", line):
-                break
-            ops.append(line.strip())
-        return f"the GPU delegate refuses {', '.join(grouped(ops))}", tuple(ops)
+    ops = refused_ops(log)
+    if ops:
+        return f"the GPU delegate refuses {', '.join(grouped(ops))}", ops
     custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
     if custom:
         reason = f"the runtime has no custom op '{custom[1].strip()}'"

@@ -37,7 +37,7 @@ class Refusal(Exception):
 
 
 class Compiled:
-    """A model behind LiteRT's CompiledModel, one accelerator, no fallback."""
+    """A model behind LiteRT's CompiledModel, on one accelerator; the CPU beside it only where that is asked for."""
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:
         from ai_edge_litert import compiled_model as cm
@@ -51,13 +51,13 @@ class Compiled:
         if accelerator == "cpu":
             _only_single_precision(precision)
         try:
-            self._model = _compiled(cm, path, accelerator, precision, options["threads"])
+            self._model = _compiled(cm, path, options)
         except RuntimeError as error:
             raise Refusal(_plain(error)) from None
         # Releases that cannot be asked refuse a model that the GPU does not take whole.
         asked = getattr(self._model, "is_fully_accelerated", None)
         self.full = accelerator == "gpu" and (asked is None or asked())
-        if accelerator == "gpu" and not self.full:
+        if accelerator == "gpu" and not self.full and options.get("fallback") != "cpu":
             raise Refusal("the GPU delegate took only a part of the model")
         signature = self._model.get_signature_by_index(0)
         self._names: list[str] = signature["inputs"]
@@ -111,18 +111,21 @@ class Compiled:
         return self._outputs.index(name) if name in self._outputs else -1
 
 
-def _compiled(cm: Any, path: str, accelerator: str, precision: str, threads: int) -> Any:
-    """GPU without CPU: the runtime itself refuses a model that it cannot delegate whole."""
-    hardware = cm.HardwareAccelerator.GPU if accelerator == "gpu" else cm.HardwareAccelerator.CPU
+def _compiled(cm: Any, path: str, options: dict[str, Any]) -> Any:
+    """GPU without CPU, unless asked for: the runtime itself refuses a model that it cannot delegate whole."""
+    accelerators, on_gpu = cm.HardwareAccelerator, options["accelerator"] == "gpu"
+    hardware = accelerators.GPU if on_gpu else accelerators.CPU
+    if options.get("fallback") == "cpu":
+        hardware |= accelerators.CPU
     if not hasattr(cm, "Options"):  # up to 2.1.4
-        if accelerator == "gpu" and precision == "fp32":
+        if on_gpu and options["precision"] == "fp32":
             raise Refusal("this release's Python API has no options for the GPU")
         return cm.CompiledModel.from_file(path, hardware)
-    if accelerator == "gpu":
-        options = cm.Options(hardware, gpu_options=cm.GpuOptions(enforce_f32=precision == "fp32"))
+    if on_gpu:
+        chosen = cm.Options(hardware, gpu_options=cm.GpuOptions(enforce_f32=options["precision"] == "fp32"))
     else:
-        options = cm.Options(hardware, cpu_options=cm.CpuOptions(num_threads=threads))
-    return cm.CompiledModel.from_file(path, options=options)
+        chosen = cm.Options(hardware, cpu_options=cm.CpuOptions(num_threads=options["threads"]))
+    return cm.CompiledModel.from_file(path, options=chosen)
 
 
 def _output_details(path: str, key: str) -> dict[str, Any]:
@@ -332,12 +335,17 @@ class Request:
         options, names, positions = (fields.get(key) for key in ("options", "outputs", "positions"))
         if isinstance(options, dict) and (chosen := [key for key in GPU_CHOICES if key in options]):
             raise Refusal(f"this runtime's Python API has no choice of {', '.join(chosen)}")
-        if not isinstance(options, dict) or set(options) != {"accelerator", "precision", "threads"}:
+        known = {"accelerator", "precision", "threads"}
+        if not isinstance(options, dict) or set(options) - {"fallback"} != known:
             raise Refusal("the options lack accelerator, precision or threads, or hold more")
         if not isinstance(options["accelerator"], str) or options["precision"] not in PRECISIONS:
             raise Refusal(f"accelerator is a word, precision one of {', '.join(PRECISIONS)}")
         if not _is_count(options["threads"], 1024):
             raise Refusal(f"{options['threads']!r} is no number of threads")
+        if options.get("fallback", "none") not in ("none", "cpu"):
+            raise Refusal("fallback is one of none, cpu")
+        if options.get("fallback") == "cpu" and options["accelerator"] != "gpu":
+            raise Refusal("the fallback is the GPU's option")
         if not isinstance(names, list) or not isinstance(positions, list) or len(names) != len(positions):
             raise Refusal("outputs and positions are two lists of one length")
         if not all(isinstance(name, str) for name in names) or not all(_is_count(p, 1 << 16) for p in positions):

@@ -1,12 +1,17 @@
-"""Names for inputs and outputs that the file leaves unnamed: `input_0`, `output_1`, after their place."""
+"""Inputs and outputs: names for those that the file leaves unnamed (`input_0`, `output_1`, after their place), and what
+no runtime can be asked for."""
 
 from __future__ import annotations
 
 from copy import copy
 from typing import Any
 
+from harness.errors import UsageError
 from harness.graph.model import Graph, Model, Port, indices, text
 from harness.graph.surgery import fresh
+
+# Longer names make headers that the wire refuses.
+MOST_NAME = 1000
 
 
 def with_named_ports(model: Model) -> Model:
@@ -59,3 +64,28 @@ def _named_maps(entries: Any, kind: str, taken: set[str]) -> list[Any]:
             entry.name = fresh(f"{kind}_{place}", taken)
         made.append(entry)
     return made
+
+
+def check_ports(graph: Graph) -> None:
+    """What the runtime would accept and then get wrong without a word. Raises UsageError."""
+    step = "Export the model again without that."
+    if not graph.ops:
+        raise UsageError("The model has no ops.", "Export it again.")
+    for what, ports in (("input", graph.inputs), ("output", graph.outputs)):
+        seen: set[str] = set()
+        for port in ports:
+            if port.name in seen:
+                raise UsageError(f"Two {what}s of the model are named {port.name[:80]!r}.", step)
+            seen.add(port.name)
+            if len(port.name) > MOST_NAME or not port.name.isprintable() or "\ufffd" in port.name:
+                raise UsageError(f"An {what} is named {port.name[:40]!r}…, which no runtime can be asked for.", step)
+    given = {port.tensor: port.name for port in graph.inputs}
+    taken: dict[int, str] = {}
+    for port in graph.outputs:
+        if port.tensor in given:
+            raise UsageError(
+                f"Output '{port.name}' is input '{given[port.tensor]}', which the runtime never writes.", step
+            )
+        if port.tensor in taken:
+            raise UsageError(f"Outputs '{taken[port.tensor]}' and '{port.name}' are one tensor.", step)
+        taken[port.tensor] = port.name

@@ -94,7 +94,7 @@ class Alone:
             feeds[surgery.port_name(t)] = values
         parts = local.islands(batch)
         model = with_short_ports(parts.model, own_ports(case.graph))
-        job = make_job(model, as_declared(model, feeds), case.options, timeout=case.timeout, final=True)
+        job = make_job(model, as_declared(model, feeds), case.part_options, timeout=case.timeout, final=True)
         outcome = self.device.run(job)
         self.device.rest()
         if not isinstance(outcome, Completed):

@@ -18,6 +18,7 @@ from harness.graph import surgery
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model
 from harness.job import Array, Completed, Crashed, Job, Lost, Options, Rejected
+from harness.localize.placement import Placement
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, mask_iou
@@ -44,6 +45,34 @@ class Case:
     options: Options
     timeout: float
     seed: int = 0
+    placement: Placement | None = None
+
+    @property
+    def part_options(self) -> Options:
+        """How a part of the model is run: on the accelerator that is under test alone."""
+        return replace(self.options, fallback="none")
+
+    @cached_property
+    def on_cpu(self) -> frozenset[int]:
+        """Ops that the CPU runs in place of the accelerator under test, as far as is known."""
+        known = None if self.placement is None else self.placement.on_cpu
+        return known or frozenset()
+
+    def kept_by(self, changed: Model, done: Completed) -> bool:
+        """Whether each op ran where the untouched model has it, in a model with further copies and outputs."""
+        return self.placement is None or self.placement.kept_by(self.graph, changed.graph(), done.residency)
+
+    @cached_property
+    def never_stored(self) -> frozenset[int]:
+        """Tensors that the accelerator under test never holds, constants and inputs included: no op of it reads or
+        makes them."""
+        graph = self.graph
+        if not self.on_cpu:
+            return frozenset()
+        held = {t for op in graph.ops if op.index not in self.on_cpu for t in (*op.inputs, *op.outputs)}
+        # Weights that the CPU unpacks for the accelerator are held as it holds them.
+        held |= {t for o in graph.constant_ops for t in graph.ops[o].inputs if held.intersection(graph.ops[o].outputs)}
+        return frozenset(range(len(graph.tensors))) - held
 
     @cached_property
     def graph(self) -> Graph:
@@ -59,24 +88,33 @@ class Case:
         """The model as an ideal device would run it; `beyond`: tensors of it that it cannot hold."""
         return fp16.oracle(model, beyond) if self.options.half else fp32.oracle(model, beyond)
 
-    def ideal_inputs(self, inputs: dict[str, Array]) -> tuple[dict[str, Array], ...]:
+    def ideal_inputs(
+        self, inputs: dict[str, Array], exact: frozenset[str] = frozenset()
+    ) -> tuple[dict[str, Array], ...]:
         """The inputs as an ideal device may hold them: rounded (float16), and moved by less than a stored value's
         precision. The larger of both errors is to be expected: rounding may take a value across a step of FLOOR, and
         moving it tells how much a result that nearly cancels depends on its operands. In float32 inputs arrive as they
-        are."""
+        are, and those named in `exact` do in any case."""
         rng = np.random.default_rng(self.seed)
         moved = {name: fp16.perturb(values, self.roundoff, rng) for name, values in inputs.items()}
         held = {name: fp16.rounded(v) for name, v in inputs.items()} if self.options.half else inputs
-        return held, moved
+        kept = {name: inputs[name] for name in exact}
+        return held | kept, moved | kept
 
     def run_ideal(
-        self, host: Device, model: Model, inputs: dict[str, Array], beyond: frozenset[int], doing: str
+        self,
+        host: Device,
+        model: Model,
+        inputs: dict[str, Array],
+        beyond: frozenset[int],
+        doing: str,
+        exact: frozenset[str] = frozenset(),
     ) -> dict[str, tuple[Array, ...]]:
         """A model's outputs on an ideal device, once for each of :meth:`ideal_inputs`. A CPU may quantize activations
         at run time as LiteRT's plain kernels do: where ops ask for that, so does an ideal one."""
         real = with_real_weights(model)
         job = make_job(self.ideal(real, beyond), inputs, REFERENCE, timeout=self.timeout)
-        runs = [completed(host, replace(job, inputs=held), doing).outputs for held in self.ideal_inputs(inputs)]
+        runs = [completed(host, replace(job, inputs=held), doing).outputs for held in self.ideal_inputs(inputs, exact)]
         if real is not model and self.options.accelerator == "cpu":
             job = make_job(model, inputs, REFERENCE, timeout=self.timeout, as_stored=True)
             runs.append(completed(host, job, doing).outputs)

@@ -45,7 +45,7 @@ class Comparison:
     """The model's outputs judged. `ideal` holds an ideal device's outputs, `beyond` the tensors whose exact values
     leave float16's range (in float32: that cannot be rounded). `differs` tells in a clause by which output a second run
     of the same differed from the first by more than rounding; it is empty when none did. Where one did, `wrong_runs`
-    has the outputs of the runs that were wrong."""
+    has the outputs of the runs that were wrong. `notes` are sentences on what the comparison rests on."""
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
@@ -53,6 +53,7 @@ class Comparison:
     beyond: frozenset[int]
     differs: str = ""
     wrong_runs: tuple[dict[str, Array], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         words = ", ".join(f"{o.name} {'right' if o.ok else 'wrong'} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
@@ -71,6 +72,7 @@ class Comparison:
             "outputs": [output.to_json() for output in self.outputs],
             "residency": residency_json(self.done.residency),
             "repeatable": not self.differs,
+            "notes": list(self.notes),
         }
 
 
@@ -95,10 +97,15 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     if not case.options.half:
         beyond |= peaks.unbounded
     bench.progress.stage(f"what float{16 if case.options.half else 32} explains", 1 + len(case.graph.ops) / 200)
-    ideal = case.run_ideal(bench.host, case.model, case.inputs, beyond, "running the ideal device")
+    exact = frozenset(port.name for port in case.graph.inputs if port.tensor in case.never_stored)
+    ideal = case.run_ideal(
+        bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", exact
+    )
     bench.host.rest()  # its memory is wanted on the device's side now
     bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
     done = run_device(bench.device, case)
+    if case.placement is not None:
+        done = replace(done, residency=case.placement.counted)
     bench.run.log(done.log)
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)

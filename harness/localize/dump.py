@@ -16,7 +16,7 @@ def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Compar
         DeviceError: the reference or the untouched model does not complete.
     """
     comparison = compare_model(bench, case, keep=True)
-    taps = choose(case.graph, None)
+    taps = choose(case.graph, None, case.on_cpu)
     size = sum(case.graph.tensors[t].nbytes for t in taps)
     bench.progress.stage(f"{len(taps)} tensors read on {bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 40e6)
     tapped = read_copies(bench.device, case, bench.run.tensors, taps, budget=budget, advance=bench.progress.fraction)

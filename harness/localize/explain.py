@@ -137,7 +137,7 @@ class _Explainer:
             return
         culprit = self.culprits[group.members[0]]
         self.bench.progress.stage(f"{culprit.record.op} #{culprit.record.index}: the smallest that fails", 12.0)
-        first, options = findings.failing, self.case.options
+        first, options = findings.failing, self.case.part_options
         enough = min(first.ratio, MARGIN * LOCAL_FACTOR)
         runs = 1 if first.repeatable else UNSTEADY_RUNS
 
@@ -176,7 +176,7 @@ class _Explainer:
             self.culprits[place] = replace(self.culprits[place], reproducer=str(folder))
 
     def _single(self, specimen: Specimen) -> str:
-        return self.experiments.observe(specimen, replace(self.case.options, precision="fp32")).ending
+        return self.experiments.observe(specimen, replace(self.case.part_options, precision="fp32")).ending
 
     # Remedies for the whole model.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.job import Residency
+from harness.job import Options, Residency
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
@@ -54,7 +54,7 @@ class _Search:
         """Windows that end in one of the ways sought."""
         bench, case, graph = self.bench, self.case, self.case.graph
         bench.progress.stage(f"the untouched model on {bench.device.name} once more", 5.0)
-        whole = self._ending(Specimen(case.model, case.inputs))
+        whole = self._ending(Specimen(case.model, case.inputs), case.options)
         if whole[0] not in sought:
             return None
         bench.progress.stage("reference on the host CPU", 1 + len(graph.ops) / 100)
@@ -68,7 +68,7 @@ class _Search:
             part = cut_out(case.model, items[start:stop], known.exact)
             if part is None:
                 return "unresolved"
-            ending, _ = self._ending(part.specimen)
+            ending, _ = self._ending(part.specimen, case.part_options)
             endings[Window(start, stop)] = ending
             if ending in ("refused", "impossible"):
                 return "unresolved"
@@ -96,9 +96,9 @@ class _Search:
             notes=tuple(notes),
         )
 
-    def _ending(self, specimen: Specimen) -> tuple[str, str]:
+    def _ending(self, specimen: Specimen, options: Options) -> tuple[str, str]:
         """How a specimen ended, and why."""
-        seen = self.experiments.observe(specimen, self.case.options, runs=self.runs)
+        seen = self.experiments.observe(specimen, options, runs=self.runs)
         return (seen.ending, seen.reason) if seen.repeatable else ("nondeterministic", "")
 
     def _culprit(self, items: Sequence[int], window: Window, cause: str, note: str) -> Culprit:

@@ -74,7 +74,7 @@ class ImpactProbe:
             else:
                 reference = store.get(reading.label, "reference")
                 own[reading.from_output] = reference + error
-        model = case.ideal(case.model, self.local.beyond) if held else case.model
+        model = case.ideal(case.model, self.local.beyond | case.never_stored) if held else case.model
         inputs = case.ideal_inputs(case.inputs)[0] if held else case.inputs
         model = surgery.inject(model, errors) if errors else model
         job = make_job(model, inputs, REFERENCE, timeout=case.timeout)

@@ -82,7 +82,7 @@ class Investigator:
 
     def investigate(self, group: Group) -> None:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
-        culprit, options = self.culprits[group.members[0]], self.known.case.options
+        culprit, options = self.culprits[group.members[0]], self.known.case.part_options
         runs = UNSTEADY_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
         record = culprit.record
         once = record.first == record.index and record.op in ONE_ROUNDING
@@ -113,7 +113,7 @@ class Investigator:
     def fails_alone(self, culprit: Culprit) -> bool:
         """Whether a culprit fails by itself on the exact inputs."""
         part = self._alone(culprit)
-        return part is not None and self.experiments.observe(part.specimen, self.known.case.options).fails
+        return part is not None and self.experiments.observe(part.specimen, self.known.case.part_options).fails
 
     def _alone(self, culprit: Culprit) -> Part | None:
         return cut_out(self.known.case.model, self.ops(culprit), self.known.exact, [culprit.record.tensor])
@@ -122,7 +122,7 @@ class Investigator:
         """The same on the inputs that the culprit had on the device, where these were kept."""
         part = cut_out(self.known.case.model, self.ops(culprit), self.known.on_device, own.results)
         if part is not None:
-            again = self.experiments.observe(part.specimen, self.known.case.options, runs=2)
+            again = self.experiments.observe(part.specimen, self.known.case.part_options, runs=2)
             group.on_device = part, group.note("alone, on the device's inputs", again)
 
     def _in_context(self, group: Group, culprit: Culprit, findings: Findings) -> Findings:
@@ -135,7 +135,7 @@ class Investigator:
             part = cut_out(self.known.case.model, ops, self.known.exact)
             if part is None:
                 continue
-            seen = self.experiments.observe(part.specimen, self.known.case.options, runs=2)
+            seen = self.experiments.observe(part.specimen, self.known.case.part_options, runs=2)
             if seen.fails:
                 group.note(f"with its neighbours, {len(part.places)} ops", seen)
                 group.part = part
@@ -147,7 +147,7 @@ class Investigator:
 
     def _up_the_ladder(self, group: Group, part: Part, findings: Findings) -> Findings:
         """The failing specimen in float32, with float32 sums, on the CPU, with its sum split."""
-        options, ask = self.known.case.options, self.experiments.observe
+        options, ask = self.known.case.part_options, self.experiments.observe
         if options.half:
             single = ask(part.specimen, replace(options, precision="fp32"))
             findings = replace(findings, single=group.note("the same in float32", single))
@@ -257,7 +257,7 @@ class Investigator:
             return None
         group.written.add(model.sha256)
         inputs = as_declared(model, part.specimen.inputs)
-        return self.experiments.observe(Specimen(model, inputs), self.known.case.options)
+        return self.experiments.observe(Specimen(model, inputs), self.known.case.part_options)
 
 
 def _beyond(looks: str | None, findings: Findings) -> str | None:

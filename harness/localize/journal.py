@@ -49,6 +49,7 @@ class Identity:
     accelerator: str
     precision: str
     threads: int
+    fallback: str = "none"
 
     def differences(self, other: Identity) -> list[str]:
         """What differs from `other`, in clauses: mine, then the other's."""

@@ -139,5 +139,6 @@ def rejected_from(facts: dict[str, Any]) -> Rejected:
 
 def completed_from(facts: dict[str, Any], outputs: dict[str, Array]) -> Completed:
     """The outcome that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    residency, samples = Residency(**facts["residency"]), tuple(Sample(*row) for row in facts["samples"])
+    residency = Residency(**(facts["residency"] | {"refused": tuple(facts["residency"]["refused"])}))
+    samples = tuple(Sample(*row) for row in facts["samples"])
     return Completed(**(facts | {"outputs": outputs, "residency": residency, "samples": samples}))

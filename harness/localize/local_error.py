@@ -139,7 +139,10 @@ class LocalError:
         op, tensor = graph.ops[reading.op], graph.tensors[reading.tensor]
         against = compare(actual, self.store.get(reading.label, "reference"))
         verdict: OpVerdict = "fine"
-        if not judgement.ok and not self._driven_out_of_range(tensor.index, judgement):
+        elsewhere = self.case.on_cpu.issuperset(reading.ops)  # no op of the accelerator under test
+        if elsewhere:
+            verdict = "unread"
+        elif not judgement.ok and not self._driven_out_of_range(tensor.index, judgement):
             verdict = "culprit"
         elif against.nonfinite or against.max_abs > FACTOR * max(judgement.expected.max_abs, SMALLEST_NORMAL):
             verdict = "inherited"
@@ -152,7 +155,7 @@ class LocalError:
             shape=tensor.shape or (),
             dtype=np.dtype(actual.dtype).name,
             verdict=verdict,
-            local=judgement,
+            local=None if elsewhere else judgement,
             reference_max_abs=against.max_abs,
             reference_cosine=against.cosine,
             reading="copy" if reading.from_output is None else "output",

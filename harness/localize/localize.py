@@ -21,6 +21,7 @@ from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
 from harness.localize.limits import SMALLEST
 from harness.localize.local_error import LocalError, Reading, plan
+from harness.localize.placement import not_placed
 from harness.localize.records import corrected, unread
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again, second_kind
@@ -63,9 +64,12 @@ class _Localizer:
         self.excess = limit_exceeded(first.done.log) is not None
         if not first.differs and first.ok:
             return self._finish("pass", True, first)
+        if (unplaced := not_placed(case.placement)) is not None:
+            self.notes.append(unplaced)
+            return self._finish("unresolved", False, first)
         if first.differs:
             self.notes += unsteady.notes(first)
-            wrong = unsteady.wrong_run(bench, case, first, lambda n: self._tap(choose(self.graph, self.tap_budget), n))
+            wrong = unsteady.wrong_run(bench, case, first, self._tap)
             if wrong is None:
                 self.notes.append("No run whose intermediates were read was wrong.")
                 return self._finish("unresolved", False, first)
@@ -74,11 +78,14 @@ class _Localizer:
             if not unchanged:
                 self.notes.append("The run that was read was wrong in another way than those of the untouched model.")
         else:
-            tapped = self._tap(choose(self.graph, self.tap_budget))
+            tapped = self._tap()
             own, changed = outputs_under_taps(bench, case, first, tapped)
             if changed:
                 self.notes.append(f"Tapping changed output {changed}.")
             unchanged = not changed
+        if tapped.moved:
+            self.notes.append("The runtime put ops elsewhere in the model that was read: nothing is certified.")
+            unchanged = False
         read = frozenset(tapped.read)
         readings = plan(self.graph, read)
         local = LocalError(bench.host, case, self.store, first.beyond, own)
@@ -274,7 +281,8 @@ class _Localizer:
         self.bench.host.rest()
         return impact
 
-    def _tap(self, taps: Sequence[int], warmup: int = 0) -> Tapped:
+    def _tap(self, warmup: int = 0) -> Tapped:
+        taps = choose(self.graph, self.tap_budget, self.case.on_cpu)
         size = sum(self.graph.tensors[t].nbytes for t in taps)
         self.bench.progress.stage(
             f"{len(taps)} tensors read on {self.bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 60e6
@@ -364,24 +372,19 @@ class _Localizer:
         explained: tuple[Impact, ...] = (),
         records: Sequence[OpRecord] = (),
     ) -> Localization:
-        case, device = self.case, self.bench.device
+        case, device, done = self.case, self.bench.device, first.done
         self.store.keep_only(self._worth_keeping(culprits))
         records = sorted(records, key=lambda r: (r.index, r.tensor))
         self.bench.run.replace_rows("ops.csv", OpRecord.HEADER, [r.row() for r in records])
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(self.graph.ops)),
-            device={
-                "name": device.name,
-                "kind": device.kind,
-                "runtime": first.done.runtime,
-                "gpu": first.done.adapter,
-            },
+            device={"name": device.name, "kind": device.kind, "runtime": done.runtime, "gpu": done.adapter},
             status=status,
             certified=certified,
             outputs=first.outputs,
             culprits=tuple(culprits),
             records=tuple(records),
-            residency=first.done.residency,
+            residency=done.residency,
             device_compiles=device.compiles - self.compiles,
             device_runs=device.runs - self.runs,
             seconds=time.monotonic() - self.started,

@@ -330,10 +330,12 @@ class Localization:
 
 
 def residency_json(residency: Residency) -> dict[str, Any]:
-    """The contract's residency object."""
+    """The contract's residency object; where the CPU may take what the GPU does not, also the ops that it ran."""
+    on_cpu = {} if residency.on_cpu is None else {"on_cpu": list(residency.on_cpu)}
     return {
         "delegated": residency.delegated,
         "total": residency.total,
         "partitions": residency.partitions,
         "full": residency.full,
+        **on_cpu,
     }

@@ -34,6 +34,7 @@ def identity_of(device: Device, case: Case) -> Identity:
         accelerator=options.accelerator,
         precision=options.precision,
         threads=options.threads,
+        fallback=options.fallback,
     )
 
 

@@ -168,6 +168,10 @@ class _Second:
         )
         outcome = self._device.run(job, sink)
         self._device.rest()
+        if isinstance(outcome, Completed) and not case.kept_by(model, outcome):
+            moved = "The runtime put ops elsewhere in the model that was read a second way."
+            self._failed.update(dict.fromkeys(direct, moved))
+            self._agrees = {t: agrees for t, agrees in self._agrees.items() if t not in direct}
         if not isinstance(outcome, Completed):
             why = failure(self._device.name, outcome, "reading a second way").message
             self._failed.update(dict.fromkeys(direct, why))

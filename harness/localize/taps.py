@@ -31,11 +31,13 @@ _ROUND_ONCE = frozenset(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "ABS"
 
 @dataclass
 class Tapped:
-    """What copy taps brought: tensors read, tensors that no compile would give, and the own outputs of each compile."""
+    """What copy taps brought: tensors read, tensors that no compile would give, the own outputs of each compile, and
+    whether one of them put ops elsewhere than the untouched model has them."""
 
     read: set[int] = field(default_factory=set)
     unread: dict[int, str] = field(default_factory=dict)
     own_outputs: list[dict[str, Array]] = field(default_factory=list)
+    moved: bool = False
 
     @property
     def own(self) -> dict[str, Array]:
@@ -43,15 +45,17 @@ class Tapped:
         return {name: values for part in self.own_outputs for name, values in part.items()}
 
 
-def choose(graph: Graph, budget: int | None = TAP_BUDGET) -> tuple[int, ...]:
-    """The tensors that copy taps read.
+def choose(graph: Graph, budget: int | None = TAP_BUDGET, on_cpu: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """The tensors that copy taps read. Of those that ops `on_cpu` make, only what others read: more copies there could
+    make the CPU's part of the graph the larger one, which the delegate takes.
 
     Where all of them are over the budget, the largest are left out until the rest fits: first results of ops that only
     move elements, then those of ops that round once and have one reader, itself read. Such an op is judged together
     with its reader, and told apart from it later if the two are suspect.
     """
     final = {port.tensor for port in graph.outputs if not graph.consumers.get(port.tensor)}
-    chosen = [t for t in surgery.tappable(graph) if t not in final]
+    wanted = {t for op in graph.ops if op.index not in on_cpu for t in (*op.inputs, *op.outputs)}
+    chosen = [t for t in surgery.tappable(graph) if t not in final and t in wanted]
     excess = sum(graph.tensors[t].nbytes for t in chosen) - budget if budget is not None else 0
     left_out: set[int] = set()
     for kinds in (surgery.MOVING_OPS | _RESIZES, _ROUND_ONCE):
@@ -90,12 +94,14 @@ def read_copies(
     device's own values of what an earlier one read, so that the cost grows with the model and not with its square. A
     compile that the device refuses or does not survive is halved; a single tensor that still fails is left unread,
     with the reason. After `warmup` runs of each compiled model: a device may be right the first time only.
+
+    Where the CPU runs a part of the model, each compile is of the whole: a window would be divided in another way.
     """
     result = Tapped()
     total = sum(case.graph.tensors[t].nbytes for t in tensors) or 1
     reader = _Reader(device, case, store, advance, total, warmup)
     pending = list(budgeted(case.graph, tensors, budget))
-    whole = len(pending) <= 1
+    whole = len(pending) <= 1 or bool(case.on_cpu)
     last = pending[-1][-1] if pending else -1
     while pending:
         batch = pending.pop(0)
@@ -104,6 +110,7 @@ def read_copies(
         result.read |= arrived
         if isinstance(outcome, Completed):
             result.own_outputs.append(own)
+            result.moved |= reader.moved
             continue
         rest = [t for t in batch if t not in arrived]
         if len(batch) == 1:
@@ -123,6 +130,7 @@ class _Reader:
     total: int
     warmup: int = 0
     done: int = 0
+    moved: bool = False
 
     def read(
         self, batch: Sequence[int], sources: frozenset[int] | None, last: bool
@@ -168,6 +176,7 @@ class _Reader:
         job = make_job(model, inputs, options, timeout=timeout, warmup=self.warmup, final=True)
         outcome = self.device.run(job, sink)
         self.device.rest()
+        self.moved = isinstance(outcome, Completed) and not self.case.kept_by(model, outcome)
         return outcome, arrived, own
 
     def _device_values(self, window: Model) -> dict[str, Array]:

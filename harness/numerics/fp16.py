@@ -29,8 +29,9 @@ Array = np.ndarray[Any, Any]
 def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
     """The same graph with float16 storage: ports keep their names, types and shapes.
 
-    `beyond` lists tensors of subgraph 0 whose exact values leave float16's range. They are stored unrounded, as are
-    constants out of range: an oracle that overflows like the device would excuse every overflow.
+    `beyond` lists tensors of subgraph 0 whose exact values leave float16's range, or that the device never holds. They
+    are stored unrounded, as are constants out of range: an oracle that overflows like the device would excuse every
+    overflow.
     """
     root = copy(model.root)
     root.operatorCodes = list(root.operatorCodes or ())
@@ -73,7 +74,7 @@ def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
 
 def _rounded(root: Any, sub: Any, code: int, beyond: frozenset[int]) -> Any:
     sub = copy(sub)
-    sub.tensors = [_rounded_constant(root, table) for table in sub.tensors or ()]
+    sub.tensors = [t if i in beyond else _rounded_constant(root, t) for i, t in enumerate(sub.tensors or ())]
     ops = []
     for op in sub.operators or ():
         op = copy(op)

@@ -32,6 +32,8 @@ def reproduction(run: Run) -> Reproduction | None:
     note = ""
     words = ["harness", run.command, _file(run.model_path), "--device", run.device]
     words += ["--accelerator", run.accelerator, "--precision", run.precision]
+    if run.fallback == "cpu":
+        words += ["--fallback", "cpu"]
     seed = _SEED.fullmatch(run.inputs)
     if seed:
         words += ["--seed", seed[1]]
@@ -44,6 +46,8 @@ def reproduction(run: Run) -> Reproduction | None:
         words += ["--signature", run.signature]
     for shape in run.shapes:
         words += ["--shape", shape]
+    if run.runs_asked is not None and run.command in ("compare", "localize"):
+        words += ["--runs", str(run.runs_asked)]
     if run.timeout is not None:
         words += ["--timeout", f"{run.timeout:g}"]
     return Reproduction(tuple(map(quote, words)), note)

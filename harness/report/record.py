@@ -141,6 +141,8 @@ class Run:
     explained_in: int | None
     untouched_ms: float | None
     shapes: tuple[str, ...] = ()
+    fallback: str = "none"
+    runs_asked: int | None = None
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
@@ -206,6 +208,8 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         explained_in=result.child("explanation").count("device_compiles"),
         untouched_ms=result.child("explanation").number("run_ms"),
         shapes=tuple(f"{name}={_sizes(options.child('shapes'), name)}" for name in options.child("shapes").values),
+        fallback=options.text("fallback") or "none",
+        runs_asked=options.count("runs"),
     )
 
 

@@ -62,7 +62,7 @@ VERDICTS = {
     "culprit": "Its own arithmetic went wrong: the local error is beyond the threshold.",
     "inherited": "Its own arithmetic is right, but wrong values reached it from earlier ops.",
     "fine": "As right as the arithmetic allows, and so is what it received.",
-    "unread": "Its result could not be read on the device.",
+    "unread": "Its result could not be read on the device, or the CPU ran it in the GPU's place.",
 }
 
 COMMANDS = {"localize", "compare", "dump", "run"}

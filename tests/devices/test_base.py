@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.devices.base import Device, DeviceFacts, adapter_of, residency_of
+from harness.devices.base import Device, DeviceFacts, adapter_of
 from harness.devices.execute import make_job
 from harness.devices.link import PROTOCOL, Link, Message
 from harness.devices.refusal import explain_refusal
+from harness.devices.residency import residency_of
 from harness.errors import DeviceError
 from harness.graph.model import Model
 from harness.job import Completed, Crashed, Job, Lost, Options, Rejected, Residency, Sample, TimedOut

@@ -85,6 +85,8 @@ def test_an_unknown_request_is_refused(raw_worker: Any) -> None:
         ({"options": {"accelerator": "cpu"}}, "the options lack accelerator"),
         ({"options": options() | {"extra": 1}}, "or hold more"),
         ({"options": options("gpu") | {"backend": "opencl"}}, "this runtime's Python API has no choice of backend"),
+        ({"options": options("gpu") | {"fallback": "npu"}}, "fallback is one of none, cpu"),
+        ({"options": options("cpu") | {"fallback": "cpu"}}, "the fallback is the GPU's option"),
         ({"options": options() | {"accelerator": 3}}, "accelerator is a word"),
         ({"options": options("tpu")}, "this device has no accelerator 'tpu'"),
         ({"options": options("npu")}, "this device has no accelerator 'npu'"),

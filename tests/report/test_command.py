@@ -38,6 +38,16 @@ def test_inputs_from_a_file_and_a_signature_are_named(samples: Samples) -> None:
     )
 
 
+def test_the_fallback_and_the_number_of_runs_are_stated_where_they_were_asked_for(samples: Samples) -> None:
+    again = repeat(samples, fallback="cpu", runs=8)
+    assert again is not None and again.line == (
+        "harness localize m.tflite --device host --accelerator gpu --precision default --fallback cpu --seed 0 "
+        "--runs 8 --timeout 600"
+    )
+    other = repeat(samples, "run", fallback="none", runs=None)
+    assert other is not None and "--runs" not in other.line and "--fallback" not in other.line
+
+
 def test_inputs_that_a_program_gave_are_asked_for(samples: Samples) -> None:
     line = repeat(samples, inputs="given by the caller")
     assert line is not None

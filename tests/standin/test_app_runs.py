@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.devices.base import residency_of
 from harness.devices.execute import completed, make_job
 from harness.devices.host import HostDevice
+from harness.devices.residency import residency_of
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Options, Rejected
@@ -39,7 +39,9 @@ class TestRuns:
             ({"options": {"threads": True}}, "True is no number of threads"),
             ({"options": {"threads": "4"}}, "'4' is no number of threads"),
             ({"options": {"accelerator": "gpu", "backend": "metal"}}, "backend is one of default, opencl, opengl"),
-            ({"options": {"backend": "opencl"}}, "back end, storage and priority are the GPU's options"),
+            ({"options": {"accelerator": "gpu", "fallback": "npu"}}, "fallback is one of none, cpu"),
+            ({"options": {"fallback": "cpu"}}, "back end, storage, priority and fallback are the GPU's options"),
+            ({"options": {"backend": "opencl"}}, "back end, storage, priority and fallback are the GPU's options"),
             ({"outputs": "y"}, "outputs and positions are two lists of one length"),
             ({"outputs": ["y", "z"]}, "outputs and positions are two lists of one length"),
             ({"outputs": [1]}, "outputs are names, positions are small numbers"),
@@ -200,3 +202,17 @@ class TestAgainstTheHost:
             there = host.run(job)
         assert isinstance(outcome, Rejected) and isinstance(there, Rejected)
         assert outcome.ops == there.ops
+
+    def test_the_cpu_takes_the_rest_where_it_is_asked_to(self, direct: Direct) -> None:
+        graph = GraphBuilder()
+        wide = graph.unary("RELU", graph.input("x", (1, 2, 2, 2, 2)))
+        y = graph.unary("TANH", graph.unary("RELU", graph.reshape(wide, (1, 16))))
+        graph.output(y, "y")
+        values = {"x": normal((1, 2, 2, 2, 2))}
+        job = make_job(graph.build(), values, Options("gpu", fallback="cpu"), timeout=SECONDS)
+        outcome = completed(direct, job, "running in the app")
+        with HostDevice() as host:
+            there = completed(host, job, "running on the host")
+        assert outcome.outputs["y"].tobytes() == there.outputs["y"].tobytes()
+        assert outcome.residency == there.residency
+        assert (there.residency.delegated, there.residency.total, there.residency.full) == (2, 4, False)

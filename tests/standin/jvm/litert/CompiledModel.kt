@@ -147,7 +147,8 @@ private constructor(
     private fun logResidency() {
         val full = ByteByReference()
         checked(litert.LiteRtCompiledModelIsFullyAccelerated(compiled, full), "Failed to ask for residency")
-        if (full.value == 0.toByte() || Accelerator.GPU !in accelerators) return
+        // Beside the CPU "all" is of both; the library's own log tells the GPU's share then.
+        if (full.value == 0.toByte() || accelerators != setOf(Accelerator.GPU)) return
         val subgraph = handle("Failed to get subgraph") { litert.LiteRtGetSignatureSubgraph(signature, it) }
         val ops = number("Failed to get the number of ops") { litert.LiteRtGetNumSubgraphOps(subgraph, it) }
         val taken = "Replacing $ops out of $ops node(s) with delegate (LITERT_WEBGPU) node"

@@ -14,6 +14,7 @@ import dev.litertharness.protocol.Bytes
 import dev.litertharness.protocol.Compiled
 import dev.litertharness.protocol.DType
 import dev.litertharness.protocol.Engine
+import dev.litertharness.protocol.Fallback
 import dev.litertharness.protocol.Feed
 import dev.litertharness.protocol.Floats
 import dev.litertharness.protocol.Ints
@@ -32,7 +33,7 @@ import java.nio.ByteOrder
 
 private typealias LiteRtAccelerator = com.google.ai.edge.litert.Accelerator
 
-/** LiteRT's CompiledModel: one accelerator at a time, no fallback, an environment for each model. */
+/** LiteRT's CompiledModel: one accelerator, the CPU beside it only where asked for, an environment for each model. */
 class LiteRtEngine : Engine {
     override fun compile(model: File, options: Options): Compiled = refusing {
         val environment = Environment.create()
@@ -48,7 +49,7 @@ class LiteRtEngine : Engine {
         val accelerator =
             when (options.accelerator) {
                 Accelerator.CPU -> LiteRtAccelerator.CPU
-                // GPU without CPU: the runtime itself refuses a model that it cannot delegate whole.
+                // GPU without CPU, unless asked for: the runtime itself refuses a model that it cannot delegate whole.
                 Accelerator.GPU -> LiteRtAccelerator.GPU
                 Accelerator.NPU -> LiteRtAccelerator.NPU
             }
@@ -56,14 +57,16 @@ class LiteRtEngine : Engine {
         if (accelerator == LiteRtAccelerator.NPU && accelerator !in environment.getAvailableAccelerators()) {
             throw Refusal("this device has no accelerator 'npu'")
         }
-        val chosen = CompiledModel.Options(accelerator)
+        val shared = options.fallback == Fallback.CPU
+        val chosen =
+            if (shared) CompiledModel.Options(accelerator, LiteRtAccelerator.CPU) else CompiledModel.Options(accelerator)
         if (options.accelerator == Accelerator.CPU && options.threads > 0) {
             chosen.cpuOptions = CompiledModel.CpuOptions(numThreads = options.threads)
         }
         if (options.accelerator == Accelerator.GPU) chosen.gpuOptions = gpuOptions(options)
         val compiled = CompiledModel.create(model.path, chosen, environment)
         try {
-            return LiteRtModel(compiled, environment, full = options.accelerator == Accelerator.GPU)
+            return LiteRtModel(compiled, environment, full = options.accelerator == Accelerator.GPU && !shared)
         } catch (error: LiteRtException) {
             compiled.close()
             throw error

@@ -40,7 +40,16 @@ enum class Priority(override val wireName: String) : Choice {
     HIGH("high"),
 }
 
-/** How a model is compiled. [threads] 0 lets the runtime choose; [backend], [storage], [priority] are the GPU's. */
+/** Who runs what the accelerator does not take: nobody, so that the model is refused, or the CPU. */
+enum class Fallback(override val wireName: String) : Choice {
+    NONE("none"),
+    CPU("cpu"),
+}
+
+/**
+ * How a model is compiled. [threads] 0 lets the runtime choose; [backend], [storage], [priority] and [fallback] are the
+ * GPU's.
+ */
 data class Options(
     val accelerator: Accelerator,
     val precision: Precision = Precision.DEFAULT,
@@ -48,10 +57,11 @@ data class Options(
     val backend: Backend = Backend.DEFAULT,
     val storage: Storage = Storage.DEFAULT,
     val priority: Priority = Priority.DEFAULT,
+    val fallback: Fallback = Fallback.NONE,
 ) {
     companion object {
         private val needed = setOf("accelerator", "precision", "threads")
-        private val known = needed + setOf("backend", "storage", "priority")
+        private val known = needed + setOf("backend", "storage", "priority", "fallback")
 
         /** Checks a request's `options`. Throws [Refusal]. */
         fun of(value: Any?): Options {
@@ -77,6 +87,7 @@ data class Options(
                     gpuChoice<Backend>(json, "backend") ?: Backend.DEFAULT,
                     gpuChoice<Storage>(json, "storage") ?: Storage.DEFAULT,
                     gpuChoice<Priority>(json, "priority") ?: Priority.DEFAULT,
+                    gpuChoice<Fallback>(json, "fallback") ?: Fallback.NONE,
                 )
             return options.apply { check() }
         }
@@ -97,9 +108,8 @@ data class Options(
         if (accelerator == Accelerator.CPU && precision != Precision.DEFAULT && precision != Precision.FP32) {
             throw Refusal("the CPU computes in single precision, not ${precision.wireName}")
         }
-        val plain = copy(backend = Backend.DEFAULT, storage = Storage.DEFAULT, priority = Priority.DEFAULT)
-        if (accelerator != Accelerator.GPU && this != plain) {
-            throw Refusal("back end, storage and priority are the GPU's options")
+        if (accelerator != Accelerator.GPU && this != Options(accelerator, precision, threads)) {
+            throw Refusal("back end, storage, priority and fallback are the GPU's options")
         }
     }
 }

@@ -20,7 +20,7 @@ class RequestTest {
             assertFailsWith<Refusal> {
                 options("""{"accelerator": "cpu", "precision": "default", "threads": 0, "priority": "low"}""")
             }
-        assertEquals("back end, storage and priority are the GPU's options", refusal.message)
+        assertEquals("back end, storage, priority and fallback are the GPU's options", refusal.message)
     }
 
     @Test

@@ -1,0 +1,54 @@
+"""Where a model's nodes run, out of what the runtime logs while it compiles.
+
+Builds for Android log `Replacing N out of M node(s) with delegate (…)`; others say only of a model that the GPU does
+not take whole how many nodes go where, and that the delegate builds its graph.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harness.job import Residency
+
+_REPLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\).*?yielding (\d+) partitions")
+_SHARED = re.compile(
+    r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+) operations? will run on"
+)
+_ENGAGED = re.compile(r"Initializing \w+-based API from graph")
+_REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?\s*$")
+_COUNTED = re.compile(r"(\d+ operations|No operations) will run")
+# A phone's log has the level on each line.
+_LEVEL = re.compile(r"^(?:INFO|WARNING|ERROR): ")
+
+
+def residency_of(log: str, full: bool, *, shared: bool = False) -> Residency:
+    """Node counts where the runtime's log gives them.
+
+    `full` is the runtime's own word that one accelerator took everything. Where the CPU may take the rest (`shared`) it
+    says that of both together, so the log alone counts: without a sign there that the GPU was used, it was not `full`.
+    """
+    refused = refused_ops(log)
+    found = [m for m in _REPLACED.finditer(log) if not shared or "XNN" not in m[3].upper()]
+    if found:
+        last = found[-1]
+        delegated, total, partitions = int(last[1]), int(last[2]), int(last[4])
+        return Residency(delegated == total if shared else full, delegated, total, partitions, refused)
+    if not shared:
+        return Residency(full)
+    counted = list(_SHARED.finditer(log))
+    if counted:
+        delegated = 0 if counted[-1][1] == "No" else int(counted[-1][1])
+        return Residency(False, delegated, delegated + int(counted[-1][2]), 1 if delegated else 0, refused)
+    return Residency(full and _ENGAGED.search(log) is not None)
+
+
+def refused_ops(log: str) -> tuple[str, ...]:
+    """The delegate's lines on ops that it does not take, `OP: why`, as the log's last block of them has it."""
+    lines = [_LEVEL.sub("", line).strip() for line in log.splitlines()]
+    starts = [i for i, line in enumerate(lines) if _REFUSED.search(line)]
+    refused = []
+    for line in lines[starts[-1] + 1 :] if starts else ():
+        if _COUNTED.match(line):
+            break
+        refused.append(line)
+    return tuple(refused)

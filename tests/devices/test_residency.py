@@ -1,0 +1,50 @@
+"""Where the nodes run, from logs as runtimes write them: Android's builds, and the host's with and without the CPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.devices.residency import refused_ops, residency_of
+from harness.job import Residency
+
+REPLACED = "INFO: Replacing {} out of {} node(s) with delegate ({}) node, yielding {} partitions for subgraph 0.\n"
+REFUSED = (
+    "ERROR: Following operations are not supported by GPU delegate:\n"
+    "RESHAPE: Tensor dimensions must be less than 5. reshape_4\n"
+    "TRANSPOSE: Permutation for transpose is invalid.\n"
+)
+LINES = (
+    "RESHAPE: Tensor dimensions must be less than 5. reshape_4",
+    "TRANSPOSE: Permutation for transpose is invalid.",
+)
+ENGAGED = "I0000 00:00:1.5 1 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.\n"
+
+
+def test_the_host_says_how_many_ops_go_where() -> None:
+    log = REFUSED + "10 operations will run on the GPU, and the remaining 7 operations will run on the CPU.\n" + ENGAGED
+    assert residency_of(log, True, shared=True) == Residency(False, 10, 17, 1, LINES)
+
+
+def test_none_on_the_gpu_is_none() -> None:
+    log = REFUSED + "No operations will run on the GPU, and all 3 operations will run on the CPU.\n"
+    assert residency_of(log, True, shared=True) == Residency(False, 0, 3, 0, LINES)
+
+
+@pytest.mark.parametrize(
+    ("log", "full"), [(ENGAGED, True), ("INFO: Created TensorFlow Lite XNNPACK delegate.\n", False)]
+)
+def test_beside_the_cpu_the_runtime_s_own_word_needs_a_sign_of_the_gpu(log: str, full: bool) -> None:
+    assert residency_of(log, True, shared=True) == Residency(full)
+
+
+def test_what_the_cpu_s_own_delegate_took_is_not_the_gpu_s() -> None:
+    log = REPLACED.format(8, 12, "LITERT_CL", 1) + REPLACED.format(4, 5, "TfLiteXNNPackDelegate", 2)
+    assert residency_of(log, True, shared=True) == Residency(False, 8, 12, 1)
+    whole = REPLACED.format(12, 12, "LITERT_CL", 1)
+    assert residency_of(whole, True, shared=True) == Residency(True, 12, 12, 1)
+
+
+def test_a_phone_s_log_has_the_level_on_each_line() -> None:
+    log = REFUSED.replace("RESHAPE", "ERROR: RESHAPE").replace("TRANSPOSE", "ERROR: TRANSPOSE")
+    assert refused_ops(log + "ERROR: 1 operations will run on the GPU, and the rest\n") == LINES
+    assert refused_ops("INFO: nothing\n") == ()
