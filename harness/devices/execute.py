@@ -10,6 +10,7 @@ from harness.devices.base import Device, Sink
 from harness.devices.worker import NO_READING
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
 from harness.graph.aliasing import with_memory_of_their_own
+from harness.graph.custom import with_builtin_ops
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
 from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
@@ -64,13 +65,14 @@ def make_job(
 ) -> Job:
     """A job on the model's first signature; `wanted` names the outputs to bring back (None: all).
 
-    The reference gets the model with real weights (`graph.hybrid`; not `as_stored`), written so that the interpreter
-    overwrites nothing that it still needs (`graph.aliasing`).
+    The reference gets the model with real weights (`graph.hybrid`; not `as_stored`) and without custom ops that it
+    lacks (`graph.custom`), written so that the interpreter overwrites nothing that it still needs (`graph.aliasing`).
     """
     graph = model.graph()
     given = model
     if options.accelerator == "reference":
-        given = with_memory_of_their_own(model if as_stored else with_real_weights(model))
+        given = with_builtin_ops(model if as_stored else with_real_weights(model))
+        given = with_memory_of_their_own(given)
     data = given.to_bytes()
     order = dict(zip((port.name for port in graph.inputs), _positions(model, graph, graph.inputs), strict=True))
     ports = [] if wanted == () else [p for p in output_ports(model) if wanted is None or p.name in wanted]
