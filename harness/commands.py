@@ -32,10 +32,10 @@ from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
 from harness.localize.journaled import Journaled
 from harness.localize.localize import localize
-from harness.localize.placement import find_placement
 from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
+from harness.localize.scope import comparable, notes, placed
 from harness.numerics.metrics import finite_range
 from harness.opening import as_in_the_file, open_model
 from harness.progress import SILENT, Progress
@@ -118,28 +118,13 @@ def _session(
         if isinstance(device, Journaled):
             stack.enter_context(_resumable(device, run))
         try:
-            yield Bench(device, host, run, progress), _placed(device, case, run, progress)
+            if command != "run":
+                case = comparable(device, case, run)
+            yield Bench(device, host, run, progress), placed(device, case, run, progress)
         except DeviceRefused as error:
             if error.doing != UNTOUCHED:
                 raise
             raise Refusing(device, model, request.options, request.timeout, progress).explained(error) from None
-
-
-def _placed(device: Device, case: Case, run: RunFolder, progress: Progress) -> Case:
-    """The case with what runs where, if the CPU may take what the GPU does not."""
-    if case.options.fallback == "none":
-        return case
-    progress.stage(f"what {device.name}'s GPU takes", 2 + len(case.graph.ops) * COMPILE_SECONDS)
-    placement = find_placement(device, case.model, case.options, case.timeout, progress)
-    run.save(placement=placement.sentence(case.graph))
-    return replace(case, placement=placement)
-
-
-def _notes(run: RunFolder) -> tuple[str, ...]:
-    """Sentences on what a run rests on beside what it was asked: shapes, and what ran where."""
-    assumed = run.record.get("assumed")
-    said = (f"Shapes that the file leaves open: {assumed}." if assumed else "", run.record.get("placement", ""))
-    return tuple(filter(None, said))
 
 
 def _run_of(
@@ -262,7 +247,7 @@ def compare_command(request: Request, progress: Progress = SILENT, *, runs: int 
     """`harness compare`; `runs` of the untouched model at least. Raises HarnessError."""
     with _session("compare", request, progress, runs=runs) as (bench, case):
         found = compare_model(bench, case, runs=runs)
-        found = replace(found, notes=_notes(bench.run))
+        found = replace(found, notes=notes(bench.run))
         _close(bench, found.done, None, found.to_json())
         return found, bench.run.path
 
@@ -271,7 +256,7 @@ def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Compari
     """`harness dump`: (comparison, ops read, run folder). Raises HarnessError."""
     with _session("dump", request, progress) as (bench, case):
         found, records = dump(bench, case)
-        found = replace(found, notes=_notes(bench.run))
+        found = replace(found, notes=notes(bench.run))
         _close(bench, found.done, None, found.to_json() | {"records": len(records)})
         return found, len(records), bench.run.path
 
@@ -292,7 +277,7 @@ def localize_command(
         if explain:
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
-        answer = replace(answer, notes=(*answer.notes, *_notes(bench.run)))
+        answer = replace(answer, notes=(*answer.notes, *notes(bench.run)))
         if scene is not None:
             bench.run.save(scene=scene.draw(bench.run, answer))
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from harness.devices.refusal import grouped
 from harness.graph.audit import Audit
@@ -26,12 +27,22 @@ from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.unsteady import rate
 from harness.numerics.metrics import finite_range, share_of_rms
 from harness.numerics.verdict import Judgement
+from harness.report.figures import visible
 from harness.results import to_json
 
-out = Console(highlight=False, soft_wrap=True)
+
+class Screen(Console):
+    """A console to which no name can give orders: control and formatting characters are shown as escapes."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Text with markup, each line's characters visible."""
+        return super().render_str("\n".join(map(visible, text.split("\n"))), **how)
+
+
+out = Screen(highlight=False, soft_wrap=True)
 # A table is not broken to fit a narrow terminal; the terminal does that.
 TABLE_WIDTH = 140
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Stages:
@@ -76,7 +87,7 @@ class Stages:
             self._bars.start()  # not before: a fault that shows at once is told without an empty line for the bars
             self._finish(complete=True)
             self._began, self._expected, self._done = time.monotonic(), max(expected_seconds, 0.1), None
-            self._task = self._bars.add_task(escape(what), total=1.0, left="")
+            self._task = self._bars.add_task(escape(visible(what)), total=1.0, left="")
 
     def fraction(self, done: float) -> None:
         """This share of the stage is done."""

@@ -30,12 +30,18 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     ops = refused_ops(log)
     if ops:
         return f"the GPU delegate refuses {', '.join(grouped(ops))}", ops
-    custom = re.search(r"Encountered unresolved custom op: ([^.\n]+)", log + "\n" + reason)
+    custom = lacking_custom_op(log + "\n" + reason)
     if custom:
-        reason = f"the runtime has no custom op '{custom[1].strip()}'"
+        reason = f"the runtime has no custom op '{custom}'"
         return reason, (f"CUSTOM: {reason}",)
     why = _own_reason(log)
     return (f"{reason} ({why})" if why and why not in reason else reason).rstrip("."), ()
+
+
+def lacking_custom_op(said: str) -> str:
+    """The custom op that a runtime says to lack; empty where it says of none."""
+    found = re.search(r"Encountered unresolved custom op: (.+?)\.?(?:\s+See instructions|$)", said, re.M)
+    return found[1].strip() if found else ""
 
 
 def grouped(lines: Sequence[str]) -> list[str]:

@@ -91,7 +91,9 @@ def _prepared(path: str, inputs: dict[int, list[int]], run: bool) -> dict[str, A
                 interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
             interpreter.invoke()
     except (RuntimeError, ValueError, MemoryError) as error:
-        return {"refused": " ".join(str(error).split()) or type(error).__name__}
+        # The bindings fail to decode a sentence that quotes a name which is no UTF-8.
+        said = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
+        return {"refused": " ".join(said.split()) or type(error).__name__}
     shapes: list[list[int] | None] = []
     for detail in interpreter.get_tensor_details():
         index = int(detail["index"])

@@ -369,9 +369,10 @@ def _is_count(value: Any, limit: int) -> bool:
 
 def _plain(error: Exception) -> str:
     """The runtime's sentence without its source positions and markers."""
-    lines = [line.strip(" └\t") for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("ERROR: [", "CompiledModel error"))]
-    return " ".join(kept) or str(error)
+    # The bindings fail to decode a sentence that quotes a name which is no UTF-8.
+    text = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else str(error)
+    lines = [line.strip(" └\t") for line in text.splitlines()]
+    return " ".join(n for n in lines if n and not n.startswith(("ERROR: [", "CompiledModel error"))) or text
 
 
 def _boot_id() -> str:

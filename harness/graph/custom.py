@@ -2,7 +2,8 @@
 
 What they compute, and the layout of their options (TFLite's C structures for TRANSPOSE_CONV and for pools, whose fields
 are 32-bit little-endian), is after mediapipe/util/tflite/operations: transpose_conv_bias.cc, max_pool_argmax.cc and
-max_unpooling.cc. An index is the place in the window, row by row, plus 0.1, so that cutting it off gives the place.
+max_unpooling.cc. An index is the place in the window, row by row. MediaPipe's CPU adds 0.1, so that cutting it off is
+safe, and GPU kernels do not: here it is the place itself.
 """
 
 from __future__ import annotations
@@ -92,8 +93,7 @@ def _max_pool(rebuild: Rebuild, op: Op) -> None:
     place = rebuild.op("ARG_MAX", [windows, axis], shape, options, dtype=np.int32)
     cast = schema.CastOptionsT()
     cast.inDataType, cast.outDataType = schema.TensorType.INT32, schema.TensorType.FLOAT32
-    index = rebuild.op("CAST", [place], shape, cast, dtype=np.float32)
-    rebuild.replace(op.outputs[1], rebuild.binary("ADD", index, rebuild.constant(np.asarray(0.1, np.float32))))
+    rebuild.replace(op.outputs[1], rebuild.op("CAST", [place], shape, cast, dtype=np.float32))
 
 
 def _max_unpool(rebuild: Rebuild, op: Op) -> None:
