@@ -15,7 +15,6 @@ from harness.devices.android import PhoneOptions
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
-from harness.devices.loadable import check_loadable
 from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
@@ -349,8 +348,10 @@ def audit_command(
         if isinstance(outcome, Rejected):
             refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
             return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
-    if isinstance(outcome, Crashed):
-        check_loadable(model)
+        if isinstance(outcome, Crashed):
+            refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
+            if refused:
+                return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
     if not isinstance(outcome, Completed):
         error = failure(device_name, outcome, "asking what its GPU refuses")
         error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."

@@ -14,11 +14,12 @@ from harness.devices.base import Device
 from harness.devices.execute import make_job
 from harness.devices.loadable import check_loadable
 from harness.devices.refusal import dynamic_tensor
+from harness.devices.residency import refused_ops
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.errors import DeviceRefused, HarnessError, UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
-from harness.job import Completed, Options, Rejected
+from harness.job import Completed, Crashed, Options, Rejected
 from harness.localize.search import Answer, Window, find_windows
 from harness.localize.specimen import feeds_of, leaves
 from harness.progress import SILENT, Progress
@@ -78,8 +79,22 @@ class Refusing:
             return (outcome.reason,)
         return tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
 
-    def smallest(self, reason: str) -> list[list[int]]:
-        """The smallest stretches of ops that are refused for the same reason; none where the whole model alone is."""
+    def ops_of_crash(self, outcome: Crashed) -> tuple[str, ...]:
+        """`OP: why` for each op that the delegate refused before it took its process down, and for those that take it
+        down by themselves; none where neither can be told.
+
+        Raises:
+            UsageError: the file ends the plain CPU runtime too. DeviceError: the device is lost on the way.
+        """
+        check_loadable(self.model)
+        graph = self.model.graph()
+        places = self.smallest(outcome.reason, crashes=True)
+        ends = tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
+        return (*refused_ops(outcome.log), *ends)
+
+    def smallest(self, reason: str, *, crashes: bool = False) -> list[list[int]]:
+        """The smallest stretches of ops that are refused for the same reason, or that end the process; none where the
+        whole model alone is, or does."""
         graph = self.model.graph()
         items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
         compiles = 0
@@ -94,11 +109,14 @@ class Refusing:
                 return "unresolved"
             told = f"op {ops[0]}" if len(ops) == 1 else f"ops {ops[0]} to {ops[-1]}"
             compiles += 1
-            self.progress.stage(f"which op is refused: {told} (compile {compiles} of {MOST_COMPILES} at most)", 3.0)
+            asked = "which op ends the process" if crashes else "which op is refused"
+            self.progress.stage(f"{asked}: {told} (compile {compiles} of {MOST_COMPILES} at most)", 3.0)
             outcome = self.device.run(make_job(part, {}, self.options, timeout=self.timeout, wanted=(), iterations=0))
-            if isinstance(outcome, Rejected):
+            if isinstance(outcome, Crashed):
+                return "bad" if crashes else "unresolved"
+            if isinstance(outcome, Rejected) and not crashes:
                 return "bad" if outcome.reason == reason else "unresolved"
-            return "good" if isinstance(outcome, Completed) else "unresolved"
+            return "good" if isinstance(outcome, Completed | Rejected) else "unresolved"
 
         found = find_windows(len(items), ask, limit=MOST_COMPILES)
         smaller = [window for window in found.failing if window != Window(0, len(items)) or len(items) == 1]

@@ -14,7 +14,7 @@ from harness.devices.execute import failure
 from harness.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceRefused
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Completed, Job, Options, Outcome, Rejected, Residency
+from harness.job import Completed, Crashed, Job, Options, Outcome, Rejected, Residency
 from harness.localize.refused import MOST_COMPILES, Refusing
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
 
@@ -119,6 +119,32 @@ def test_where_the_log_names_no_tensor_the_runtime_is_asked_which_it_sizes_late(
         "phone rejected the model while running the model: no; the op is RESHAPE #2. "
         "Export the model with fixed input shapes, so that sizes it computes of them become constants."
     )
+
+
+class Dies(Refuses):
+    """Goes down with the op, unless another one that it refuses is all there is."""
+
+    def run(self, job: Job, sink: Any = None) -> Outcome:
+        outcome = super().run(job, sink)
+        kinds = {op.name for op in Model.from_bytes(job.model).graph().ops}
+        if isinstance(outcome, Rejected):
+            return Crashed("it died", "SIGABRT", "")
+        return Rejected("the GPU delegate refuses NEG", ("NEG: no",)) if "NEG" in kinds else outcome
+
+
+def test_after_a_crash_the_ops_that_were_refused_and_the_one_that_ends_the_process_are_told() -> None:
+    device = Dies("TANH")
+    log = (
+        "ERROR: Following operations are not supported by GPU delegate:\nNEG: no\n"
+        "3 operations will run on the GPU, and the remaining 1 operations will run on the CPU.\n"
+    )
+    found = refusing(device, chain("RELU", "NEG", "TANH", "ABS")).ops_of_crash(Crashed("it died", "SIGABRT", log))
+    assert found == ("NEG: no", "TANH #2: it died")
+
+
+def test_a_crash_of_the_whole_alone_is_blamed_on_no_op() -> None:
+    device = Dies("EXP")
+    assert refusing(device, chain("RELU", "TANH", "ABS")).ops_of_crash(Crashed("it died", "SIGABRT", "")) == ()
 
 
 def variable() -> Model:
