@@ -79,7 +79,9 @@ class WindowProbe:
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
         model = with_short_ports(parts.model, own_ports(self.case.graph))
         try:
-            whole = make_job(model, as_declared(model, feeds), self.case.part_options, timeout=self.case.timeout, final=True)
+            whole = make_job(
+                model, as_declared(model, feeds), self.case.part_options, timeout=self.case.timeout, final=True
+            )
         except UsageError:
             return "unresolved"  # a result without a static shape
         outcome = self.device.run(whole)
