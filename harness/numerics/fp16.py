@@ -26,19 +26,20 @@ FLOAT32_ROUNDOFF = 2.0**-20
 Array = np.ndarray[Any, Any]
 
 
-def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
+def oracle(model: Model, beyond: frozenset[int] = frozenset(), *, inside: bool = True) -> Model:
     """The same graph with float16 storage: ports keep their names, types and shapes.
 
-    `beyond` lists tensors of subgraph 0 whose exact values leave float16's range, or that the device never holds. They
-    are stored unrounded, as are constants out of range: an oracle that overflows like the device would excuse every
-    overflow.
+    `beyond` lists tensors of subgraph 0 that are not rounded: above all those whose exact values leave float16's range,
+    or that the device never holds. Constants out of range are not rounded either: an oracle that overflows like the
+    device would excuse every overflow. `inside`: what ops compute in subgraphs of their own is rounded too.
     """
     root = copy(model.root)
     root.operatorCodes = list(root.operatorCodes or ())
     root.buffers = list(root.buffers)
     code = _cast_code(root)
     root.subgraphs = [
-        _rounded(root, sub, code, beyond if i == 0 else frozenset()) for i, sub in enumerate(root.subgraphs)
+        _rounded(root, sub, code, frozenset() if i else beyond) if inside or i == 0 else sub
+        for i, sub in enumerate(root.subgraphs)
     ]
     return Model(root)
 

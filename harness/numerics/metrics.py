@@ -231,6 +231,11 @@ def mask_iou(actual: Array, reference: Array) -> float:
     return float(np.count_nonzero(a & r)) / union if union else 1.0
 
 
+def is_mask(name: str) -> bool:
+    """Whether an output's sign is a mask, going by its name: only then does its IoU mean anything."""
+    return "mask" in name.lower()
+
+
 def finite_range(values: Array) -> tuple[float, float]:
     """Smallest and largest finite value (or part of a complex one), NaN when there is none."""
     values = _real(values)

@@ -34,12 +34,13 @@ MOST_SLICES = 4096
 @dataclass(frozen=True)
 class Judgement:
     """A tensor against its exact values. `ratio` is error over expected error, the largest of maximum, RMS and, for a
-    model's outputs, RMS of a channel."""
+    model's outputs, RMS of a channel; `limit` what it may come to."""
 
     ok: bool
     ratio: float
     actual: Comparison
     expected: Comparison
+    limit: float = FACTOR
 
     @property
     def expected_max_abs(self) -> float:
@@ -68,7 +69,7 @@ def judge(
         channels,
     )
     ratio = math.inf if actual.nonfinite else max(ratios)
-    return Judgement(ratio <= factor, ratio, actual, expected)
+    return Judgement(ratio <= factor, ratio, actual, expected, factor)
 
 
 def worst_case(comparisons: Sequence[Comparison]) -> Comparison:
