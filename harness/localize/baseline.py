@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,11 +17,13 @@ from harness.errors import DeviceError, UsageError
 from harness.graph import surgery
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model
+from harness.graph.residual import carried
 from harness.job import Array, Completed, Crashed, Job, Lost, Options, Rejected
 from harness.localize.placement import Placement
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
-from harness.numerics.metrics import compare, mask_iou
+from harness.numerics.metrics import compare, is_mask, mask_iou
+from harness.numerics.usefulness import Limits, Shortfall, Yardstick, yardsticks
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
 
@@ -30,6 +32,8 @@ REFERENCE = Options(accelerator="reference")
 # What is done when the untouched model runs, in messages.
 UNTOUCHED = "running the model"
 
+# Ideal runs of a float16 device: inputs rounded, inputs moved.
+HALF_RUNS = 2
 # Bytes of intermediates that one run of the reference holds.
 REFERENCE_BUDGET = 1 << 30
 # Tensors that one job reads: the wire carries 4,096 payloads at most.
@@ -38,7 +42,8 @@ MOST_TENSORS = 2000
 
 @dataclass(frozen=True)
 class Case:
-    """One model with inputs, to be run under some options. `labels` names each tensor's files in the store."""
+    """One model with inputs, to be run under some options. `limits` are the caller's own for the outputs; `drawn` tells
+    that the inputs are random numbers."""
 
     model: Model
     inputs: dict[str, Array]
@@ -46,6 +51,8 @@ class Case:
     timeout: float
     seed: int = 0
     placement: Placement | None = None
+    limits: Limits = field(default_factory=Limits)
+    drawn: bool = False
 
     @property
     def part_options(self) -> Options:
@@ -136,6 +143,44 @@ class Case:
             if sum(o not in graph.constant_ops and graph.ops[o].name not in surgery.MOVING_OPS for o in ops) == 1:
                 found.add(port.name)
         return frozenset(found)
+
+    def yardsticks(self, name: str, exact: Array) -> tuple[Yardstick, ...]:
+        """What an output has to keep of its exact values to be of use."""
+        masks = any(is_mask(port.name) for port in self.graph.outputs)
+        carried = next(self.carried[port.tensor] for port in self.graph.outputs if port.name == name)
+        inputs = {given: self.inputs[given] for given in carried}
+        return yardsticks(name, exact, inputs, self.limits, half=self.options.half, masks=masks)
+
+    @cached_property
+    def carried(self) -> dict[int, tuple[str, ...]]:
+        """For each output the inputs that it may be a copy of."""
+        return {port.tensor: carried(self.graph, port.tensor) for port in self.graph.outputs}
+
+    def shortfalls(self, name: str, actual: Array, ideals: Sequence[Array], exact: Array) -> tuple[Shortfall, ...]:
+        """What makes an output useless, `ideals` being those of :meth:`run_ideal`: the first of them is what rounding
+        alone does to these very inputs. Where :meth:`with_single` added float32's own, what that loses as well is
+        noise, and nobody's loss."""
+        failed = [y for y in self.yardsticks(name, exact) if y.fails(actual, ideals[0])]
+        return tuple(y.shortfall(actual) for y in failed if y.asked or not self.noise(y, ideals))
+
+    def noise(self, yardstick: Yardstick, ideals: Sequence[Array]) -> bool:
+        """Whether float32 rounding alone loses an output: its exact values are what that leaves."""
+        if not self.options.half or len(ideals) <= HALF_RUNS:
+            return False
+        # Values too small for float16 are none too small for float32.
+        return replace(yardstick, half=False, pardon=0.0).loss(ideals[HALF_RUNS]) > yardstick.limit
+
+    def with_single(
+        self, host: Device, ideal: dict[str, tuple[Array, ...]], exact: dict[str, Array], beyond: frozenset[int]
+    ) -> dict[str, tuple[Array, ...]]:
+        """The ideals of a float16 device, followed by one that stores float32 rounded to 20 bits where an output of
+        theirs is of no use. `beyond`: tensors that this cannot hold. Raises DeviceError."""
+        if not self.options.half or not any(self.shortfalls(n, each[0], each, exact[n]) for n, each in ideal.items()):
+            return ideal
+        model = fp32.oracle(with_real_weights(self.model), beyond)
+        job = make_job(model, self.inputs, REFERENCE, timeout=self.timeout)
+        single = completed(host, job, "running the ideal float32 device").outputs
+        return {name: (*each, single[name]) for name, each in ideal.items()}
 
     def judge(
         self,
@@ -314,5 +359,7 @@ def judge_run(
         name = port.name
         exact = store.get(output_label(name), "reference")
         judgement = case.judge_output(name, outputs[name], ideal[name], exact)
-        verdicts.append(OutputVerdict(name, judgement, mask_iou(outputs[name], exact), exact.dtype.kind != "f"))
+        short = case.shortfalls(name, outputs[name], ideal[name], exact) if judgement.ok else ()
+        iou, integer = mask_iou(outputs[name], exact), exact.dtype.kind != "f"
+        verdicts.append(OutputVerdict(name, judgement, iou, integer, shortfalls=short))
     return tuple(verdicts)

@@ -14,6 +14,7 @@ from harness.errors import UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, judge_outputs, judge_run, output_label, run_device, run_reference
+from harness.localize.remarks import remarks
 from harness.localize.result import OutputVerdict, residency_json
 from harness.localize.taps import Tapped
 from harness.numerics import fp16, fp32
@@ -45,7 +46,8 @@ class Comparison:
     """The model's outputs judged. `ideal` holds an ideal device's outputs, `beyond` the tensors whose exact values
     leave float16's range (in float32: that cannot be rounded). `differs` tells in a clause by which output a second run
     of the same differed from the first by more than rounding; it is empty when none did. Where one did, `wrong_runs`
-    has the outputs of the runs that were wrong. `notes` are sentences on what the comparison rests on."""
+    has the outputs of the runs that were wrong. `notes` are sentences on what the comparison rests on, and on what
+    weakens it; `half`: the device stores float16."""
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
@@ -54,15 +56,21 @@ class Comparison:
     differs: str = ""
     wrong_runs: tuple[dict[str, Array], ...] = ()
     notes: tuple[str, ...] = ()
+    half: bool = True
 
     def __repr__(self) -> str:
-        words = ", ".join(f"{o.name} {'right' if o.ok else 'wrong'} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
+        words = ", ".join(f"{o.name} {o.verdict} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
         return f"<Comparison: {words}>"
 
     @property
     def ok(self) -> bool:
-        """Whether every output is as right as the arithmetic allows, both times."""
+        """Whether every output passes, both times."""
         return all(output.ok for output in self.outputs) and not self.differs
+
+    @property
+    def explained(self) -> bool:
+        """Whether rounding explains every output, both times."""
+        return all(output.explained for output in self.outputs) and not self.differs
 
     def to_json(self) -> dict[str, Any]:
         """`compare --json`, schema 1."""
@@ -97,10 +105,12 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     if not case.options.half:
         beyond |= peaks.unbounded
     bench.progress.stage(f"what float{16 if case.options.half else 32} explains", 1 + len(case.graph.ops) / 200)
-    exact = frozenset(port.name for port in case.graph.inputs if port.tensor in case.never_stored)
+    as_given = frozenset(port.name for port in case.graph.inputs if port.tensor in case.never_stored)
     ideal = case.run_ideal(
-        bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", exact
+        bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", as_given
     )
+    exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}
+    ideal = case.with_single(bench.host, ideal, exact, beyond | peaks.unbounded)
     bench.host.rest()  # its memory is wanted on the device's side now
     bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
     done = run_device(bench.device, case)
@@ -110,7 +120,8 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     bench.run.save(outputs=[output.to_json() for output in outputs])
-    found = Comparison(outputs, done, ideal, beyond)
+    said = remarks(case, outputs, ideal, bench.run.tensors)
+    found = Comparison(outputs, done, ideal, beyond, notes=said, half=case.options.half)
     seconds = (done.samples[0].run_ns + done.samples[0].read_ns) / 1e9
     bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
     again = run_device(bench.device, case)
@@ -124,13 +135,13 @@ def _asked_again(bench: Bench, case: Case, found: Comparison, second: dict[str, 
     # By the first run's time as it was recorded, so that a continued run asks as many.
     affordable = 2 + int(MOST_SECONDS / max((sample.write_ns + sample.run_ns + sample.read_ns) / 1e9, 1e-3))
     verdicts, wrong_runs, differs = [found.outputs], [], ""
-    if not all(o.ok for o in found.outputs):
+    if not all(o.explained for o in found.outputs):
         wrong_runs.append(found.done.outputs)
     outputs = second
     while True:
         verdict = judge_run(case, outputs, found.ideal, bench.run.tensors)
         verdicts.append(verdict)
-        if not all(o.ok for o in verdict):
+        if not all(o.explained for o in verdict):
             wrong_runs.append(outputs)
         differs = differs or changed_output(bench, case, found, outputs) or _other_verdict(found.outputs, verdict)
         if len(verdicts) >= max(runs, min(UNSTEADY_RUNS, affordable) if differs else 2):
@@ -139,7 +150,7 @@ def _asked_again(bench: Bench, case: Case, found: Comparison, second: dict[str, 
         outputs = run_device(bench.device, case).outputs
     if len(verdicts) == 2 and not differs:
         return found
-    wrong = [sum(not run[i].ok for run in verdicts) for i in range(len(found.outputs))]
+    wrong = [sum(not run[i].explained for run in verdicts) for i in range(len(found.outputs))]
     counted = tuple(replace(o, runs=(k, len(verdicts))) for o, k in zip(found.outputs, wrong, strict=True))
     bench.run.save(outputs=[output.to_json() for output in counted])
     return replace(found, outputs=counted, differs=differs, wrong_runs=tuple(wrong_runs) if differs else ())
@@ -148,7 +159,7 @@ def _asked_again(bench: Bench, case: Case, found: Comparison, second: dict[str, 
 def _other_verdict(first: Sequence[OutputVerdict], again: Sequence[OutputVerdict]) -> str:
     """Which output was right in one run and wrong in the other, in a clause."""
     for one, other in zip(first, again, strict=True):
-        if one.ok != other.ok:
+        if one.explained != other.explained:
             return f"'{one.name}' (right in one run, wrong in another)"
     return ""
 

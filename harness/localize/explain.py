@@ -24,7 +24,7 @@ from harness.localize.reproducer import Circumstances, write_reproducer
 from harness.localize.result import Culprit, Explanation, Localization, Remedy, Trial
 from harness.localize.shrink import Shrunk, shrink
 from harness.numerics.verdict import LOCAL_FACTOR
-from harness.remedies.catalogue import Rewrite
+from harness.remedies.catalogue import KEEP_DIGITS, Rewrite
 
 # Combinations of rewrites that are tried on the whole model, and groups of culprits that are explained.
 MOST_PLANS = 3
@@ -48,7 +48,10 @@ def explain(bench: Bench, case: Case, answer: Localization) -> Localization:
     scratch = bench.run.path / SCRATCH
     try:
         explainer.prepare(scratch)
-        explainer.explain()
+        if answer.by_precision:
+            explainer.keep_digits()
+        else:
+            explainer.explain()
     except (DeviceError, UsageError, UnresolvedError) as error:
         explainer.notes.append(f"Explaining the culprits ended early: {error.message}")
     finally:
@@ -69,6 +72,8 @@ class _Explainer:
         self.graph = case.graph
         self.device = answer.device
         self.unsteady = bool(answer.differs)
+        useless = frozenset(output.name for output in answer.outputs if output.verdict == "precision")
+        self.excused = frozenset() if answer.by_precision else useless
         self.culprits = list(answer.culprits)
         self.notes: list[str] = []
         self.run_ms: float | None = None
@@ -80,7 +85,10 @@ class _Explainer:
         self.bench.progress.stage("reference values for experiments", 1 + len(self.graph.ops) / 100)
         known = Known.collect(host, self.case, self.bench.run.tensors, scratch)
         ideal = self.case.run_ideal(host, self.case.model, self.case.inputs, known.beyond, "running ideally")
-        self.whole = Whole(self.bench, self.case, Truth(known.outputs(), ideal, known.peaks))
+        exact = known.outputs()
+        ideal = self.case.with_single(host, ideal, exact, known.beyond | known.unbounded)
+        truth = Truth(exact, ideal, known.peaks)
+        self.whole = Whole(self.bench, self.case, truth, self.excused)
         self.investigator = Investigator(self.experiments, known, tuple(self.culprits), self.unsteady)
         host.rest()
 
@@ -96,6 +104,27 @@ class _Explainer:
             self._conclude(group)
             self._reproduce(group)
         self._mend(groups)
+
+    def keep_digits(self) -> None:
+        """Remedies for ops that lose digits as float16 has it: there is nothing to show by experiment, nor a fault to
+        reproduce."""
+        stage, options = self.bench.progress.stage, self.case.options
+        guess = self._timed_untouched()
+        results = tuple(dict.fromkeys(culprit.record.tensor for culprit in self.culprits))
+        tried: list[Remedy] = []
+        for rewrite in KEEP_DIGITS:
+            plan = Plan(((rewrite, results),))
+            stage(f"remedy: {plan.name}", guess)
+            if (remedy := self.whole.rewritten(plan)) is not None and remedy.run_ms:
+                tried.append(remedy)
+        if options.half:
+            stage(f"remedy: {FP32}", guess)
+            tried.append(self.whole.with_precision(FP32, replace(options, precision="fp32")))
+        if options.accelerator != "cpu":
+            stage("remedy: the ops that lose the digits on the CPU", guess)
+            tried.append(self.whole.on_cpu(frozenset(o for culprit in self.culprits for o in culprit.window)))
+        remedies = ranked(tried)
+        self.culprits = [replace(culprit, remedies=remedies) for culprit in self.culprits]
 
     def _conclude(self, group: Group) -> None:
         """Cause and signature of each member; whether it fails alone is asked of each."""
@@ -183,9 +212,7 @@ class _Explainer:
     def _mend(self, groups: Sequence[Group]) -> None:
         """What mends all culprits at once, tried on the whole model."""
         stage, options = self.bench.progress.stage, self.case.options
-        stage("the untouched model, timed", 10.0)
-        self.run_ms = self.whole.untouched()
-        guess = 5 + (self.run_ms or 0) * 4e-3
+        guess = self._timed_untouched()
         tried: list[Remedy] = []
         for plan in self._plans(groups):
             stage(f"remedy: {plan.name}", guess)
@@ -202,6 +229,12 @@ class _Explainer:
             tried.append(self.whole.on_cpu(frozenset(o for c in self.culprits for o in self.investigator.ops(c))))
         remedies = ranked(tried)
         self.culprits = [replace(culprit, remedies=remedies) for culprit in self.culprits]
+
+    def _timed_untouched(self) -> float:
+        """Times the untouched model; gives a guess for the seconds that a remedy takes."""
+        self.bench.progress.stage("the untouched model, timed", 10.0)
+        self.run_ms = self.whole.untouched()
+        return 5 + (self.run_ms or 0) * 4e-3
 
     def _plans(self, groups: Sequence[Group]) -> list[Plan]:
         """The i-th rewrite that helped, for every group that has one; of the first such plan, each kind of rewrite by

@@ -14,7 +14,7 @@ from dataclasses import replace
 from harness.devices.excess import limit_exceeded
 from harness.localize import unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
-from harness.localize.baseline import Case, label_of, output_label
+from harness.localize.baseline import Case
 from harness.localize.cause import cause_of, reduction_length
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.disbelief import disbelieved
@@ -22,7 +22,8 @@ from harness.localize.impact import ImpactProbe
 from harness.localize.limits import SMALLEST
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.placement import not_placed
-from harness.localize.records import corrected, unread
+from harness.localize.precision import find_lost_digits
+from harness.localize.records import corrected, unread, worth_keeping
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again, second_kind
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
@@ -30,8 +31,7 @@ from harness.localize.uncertified import accounts_for, explains, resolve
 from harness.localize.windows import WindowProbe
 from harness.numerics.verdict import FACTOR, Judgement
 
-# Ops that lose values below float16's range or come near their limit, tried for harm when nothing else is found; one
-# host run each.
+# Ops that lose tiny values or come near their limit, tried for harm when nothing else is found; one host run each.
 MOST_TRIED = 32
 
 
@@ -62,8 +62,13 @@ class _Localizer:
         bench, case = self.bench, self.case
         first = compare_model(bench, case, keep=True, runs=self.asked_runs)
         self.excess = limit_exceeded(first.done.log) is not None
-        if not first.differs and first.ok:
+        self.notes += first.notes
+        if first.ok:
             return self._finish("pass", True, first)
+        if first.explained:
+            found = find_lost_digits(bench, case, first)
+            self.notes += found.notes
+            return self._finish(found.status, found.certified, first, found.culprits, found.explained)
         if (unplaced := not_placed(case.placement)) is not None:
             self.notes.append(unplaced)
             return self._finish("unresolved", False, first)
@@ -133,7 +138,7 @@ class _Localizer:
         if not culprits:
             self.notes.append("The outputs are wrong, but no op that could be asked is.")
         for output in first.outputs:
-            if culprits and not output.ok and explained and not accounts_for(explained, [output]):
+            if culprits and not output.explained and explained and not accounts_for(explained, [output]):
                 self.notes.append(f"Output '{output.name}' is wrong, and no culprit accounts for it.")
         status: Status = "culprits" if culprits else "unresolved"
         return self._finish(status, certified, first, culprits, explained, records)
@@ -373,7 +378,7 @@ class _Localizer:
         records: Sequence[OpRecord] = (),
     ) -> Localization:
         case, device, done = self.case, self.bench.device, first.done
-        self.store.keep_only(self._worth_keeping(culprits))
+        self.store.keep_only(worth_keeping(self.graph, culprits))
         records = sorted(records, key=lambda r: (r.index, r.tensor))
         self.bench.run.replace_rows("ops.csv", OpRecord.HEADER, [r.row() for r in records])
         return Localization(
@@ -391,12 +396,5 @@ class _Localizer:
             notes=tuple(self.notes),
             explained=explained,
             differs=first.differs,
+            half=first.half,
         )
-
-    def _worth_keeping(self, culprits: Sequence[Culprit]) -> list[str]:
-        """Files of the own outputs, and of what the culprits read and made."""
-        kept = [output_label(port.name) for port in self.graph.outputs]
-        for culprit in culprits:
-            tensors = (*self.graph.ops[culprit.record.index].inputs, culprit.record.tensor)
-            kept += [label_of(self.graph, t) for t in tensors if t in self.graph.producer]
-        return kept

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.graph.model import Graph
+from harness.localize.baseline import label_of, output_label
 from harness.localize.local_error import Reading
 from harness.localize.result import Culprit, OpRecord, OpVerdict
 
@@ -32,3 +33,12 @@ def corrected(records: Sequence[OpRecord], standing: Sequence[Culprit], fallen: 
     replaced = {(c.tensor, c.reading) for c in convicted - known}
     kept = [r for r in kept if (r.tensor, r.reading) not in replaced]
     return [*kept, *(record for record in convicted if record not in known)]
+
+
+def worth_keeping(graph: Graph, culprits: Sequence[Culprit]) -> list[str]:
+    """Names of the files of the model's own outputs, and of what the culprits read and made."""
+    kept = [output_label(port.name) for port in graph.outputs]
+    for culprit in culprits:
+        tensors = (*graph.ops[culprit.record.index].inputs, culprit.record.tensor)
+        kept += [label_of(graph, t) for t in tensors if t in graph.producer]
+    return kept

@@ -1,8 +1,8 @@
 """Fixes tried on the whole model: run on the device, judged against the host's run of the original, timed, ranked.
 
-A remedy is *ok* when every output is as right as the arithmetic allows, in the first run of the compiled model and in
-the last timed one. Ranking: those that are ok
-first; among them the faster one, where run times differ by more than a quarter, else the more accurate one.
+A remedy is *ok* when every output passes, in the first run of the compiled model and in the last timed one. Ranking:
+those that are ok first; among them the faster one, where run times differ by more than a quarter, else the more
+accurate one.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ class _Timed:
 class Whole:
     """Tries fixes on the whole model of a case."""
 
-    def __init__(self, bench: Bench, case: Case, truth: Truth) -> None:
-        self._bench, self._case, self._truth = bench, case, truth
+    def __init__(self, bench: Bench, case: Case, truth: Truth, excused: frozenset[str] = frozenset()) -> None:
+        """`excused`: outputs of no use for their precision, in a model that has another fault to be mended."""
+        self._bench, self._case, self._truth, self._excused = bench, case, truth, excused
         self._folder = bench.run.path / "remedies"
         self._tried: set[str] = set()
 
@@ -130,7 +131,8 @@ class Whole:
         except (DeviceError, UsageError) as error:
             return error.message
         # The host computes in float32: well within what float16 explains, or within what float32 does.
-        if any(not j.ok or (self._case.options.half and j.ratio > 1) for j in self._judged(outputs)):
+        other = any(not j.ok or (self._case.options.half and j.ratio > 1) for j in self._judged(outputs))
+        if other or self._useless(outputs):
             return "Written so, the model means something else."
         return model
 
@@ -196,6 +198,12 @@ class Whole:
     def _in_own_shapes(self, outputs: dict[str, Array]) -> dict[str, Array]:
         return {name: values.reshape(self._truth.exact[name].shape) for name, values in outputs.items()}
 
+    def _useless(self, outputs: dict[str, Array]) -> bool:
+        """Whether an output is of no use, explained by rounding or not."""
+        truth = self._truth
+        asked = [name for name in outputs if name not in self._excused]
+        return any(self._case.shortfalls(name, outputs[name], truth.ideal[name], truth.exact[name]) for name in asked)
+
     def _remedy(self, name: str, runs: Sequence[dict[str, Array]], run_ms: float) -> Remedy:
         runs = [self._in_own_shapes(outputs) for outputs in runs]
         for output, values in runs[0].items():
@@ -205,6 +213,7 @@ class Whole:
         actual = worst.actual
         iou = min(mask_iou(outputs[n], exact) for outputs in runs for n, exact in self._truth.exact.items())
         ok = all(j.ok and j.actual.odd == 0 and j.actual.finite > 0 for j in judged)
+        ok = ok and not any(map(self._useless, runs))
         return Remedy(name, actual.cosine, actual.max_abs, worst.ratio, iou, run_ms, ok)
 
     def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> _Timed | str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.job import Residency
+from harness.numerics.usefulness import Shortfall
 from harness.numerics.verdict import Judgement
 
+Verdict = Literal["pass", "wrong", "precision"]
 Status = Literal["pass", "culprits", "unresolved"]
 OpVerdict = Literal["fine", "inherited", "culprit", "unread"]
 
@@ -24,19 +26,33 @@ class ModelFacts:
 @dataclass(frozen=True)
 class OutputVerdict:
     """One of the model's own outputs on the device, against the host's reference. `iou` is that of the masks
-    `values > 0`; `runs`, where more than two were asked, in how many of how many runs it was wrong."""
+    `values > 0`; `runs`, where more than two were asked, in how many of how many runs it was wrong; `shortfalls` is
+    what makes it useless, however well rounding explains it."""
 
     name: str
     judgement: Judgement
     iou: float
     integer: bool = False
     runs: tuple[int, int] | None = None
+    shortfalls: tuple[Shortfall, ...] = ()
 
     @property
-    def ok(self) -> bool:
+    def explained(self) -> bool:
         """Right as far as the arithmetic allows; finite somewhere, and not finite where the reference is not either."""
         actual = self.judgement.actual
         return self.judgement.ok and actual.odd == 0 and actual.finite > 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """`wrong`: more than rounding explains. `precision`: rounding explains it, and it is of no use. Else `pass`."""
+        if not self.explained:
+            return "wrong"
+        return "precision" if self.shortfalls else "pass"
+
+    @property
+    def ok(self) -> bool:
+        """Whether it passes."""
+        return self.verdict == "pass"
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -49,8 +65,11 @@ class OutputVerdict:
             "expected_max_abs": expected.max_abs,
             "nonfinite": actual.nonfinite,
             "ok": self.ok,
+            "verdict": self.verdict,
+            "shortfalls": [shortfall.to_json() for shortfall in self.shortfalls],
             "reference_nonfinite": actual.reference_nonfinite,
             "ratio": self.judgement.ratio,
+            "limit": self.judgement.limit,
             "mean_abs": actual.mean_abs,
             "relative_rms": actual.relative_rms,
             "snr_db": actual.snr_db,
@@ -118,7 +137,7 @@ class OpRecord:
 class Impact:
     """What local errors, injected into the exact model, do to one of its outputs. `unexplained` is the share of the
     device's error there that they leave over, by RMS; `left` that RMS itself. `held`: injected into an ideal device
-    instead, whose range alone lets them do harm."""
+    instead, whose range alone lets them do harm. `useless`: rounding explains what it comes to, and it is of no use."""
 
     output: str
     judgement: Judgement
@@ -126,6 +145,7 @@ class Impact:
     unexplained: float = 0.0
     left: float = 0.0
     held: bool = False
+    useless: bool = False
 
     @property
     def into(self) -> str:
@@ -142,7 +162,7 @@ class Impact:
             "relative_rms": actual.relative_rms,
             "nonfinite": actual.nonfinite,
             "iou": self.iou,
-            "ok": self.judgement.ok,
+            "ok": self.judgement.ok and not self.useless,
             "unexplained": self.unexplained,
             "held": self.held,
         }
@@ -215,8 +235,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Culprit:
-    """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain. `impact` is what
-    its local error alone does to the outputs."""
+    """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain, or, in a failure by
+    precision, where float16 loses what the outputs need. `impact` is what its local error alone does to the outputs;
+    `window` has the ops between which the lost digits would have to be kept, in a failure by precision."""
 
     record: OpRecord
     cause: str
@@ -228,6 +249,7 @@ class Culprit:
     trials: tuple[Trial, ...] = ()
     reproducer: str | None = None
     remedies: tuple[Remedy, ...] = ()
+    window: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -250,6 +272,7 @@ class Culprit:
             "shape": list(self.record.shape),
             "note": self.note,
             "impact": [impact.to_json() for impact in self.impact],
+            "window": list(self.window),
         }
 
 
@@ -303,6 +326,13 @@ class Localization:
     probes: Probes | None = None
     explanation: Explanation | None = None
     differs: str = ""
+    half: bool = True
+
+    @property
+    def by_precision(self) -> bool:
+        """Whether it fails by precision: rounding explains every output, and some are of no use."""
+        verdicts = {output.verdict for output in self.outputs}
+        return "precision" in verdicts and "wrong" not in verdicts
 
     def __repr__(self) -> str:
         named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)

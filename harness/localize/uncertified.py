@@ -33,13 +33,13 @@ class Resolved:
 def accounts_for(explained: Sequence[Impact], outputs: Sequence[OutputVerdict]) -> bool:
     """Whether the culprits' errors, injected into the exact model, make every failing output fail."""
     failed = {impact.output for impact in explained if not impact.judgement.ok}
-    return all(output.ok or output.name in failed for output in outputs)
+    return all(output.explained or output.name in failed for output in outputs)
 
 
 def explains(explained: Sequence[Impact], outputs: Sequence[OutputVerdict]) -> bool:
     """Whether the outputs with the culprits' errors injected are the device's own, as far as it matters: a tap that
     lies makes an error that the outputs do not show."""
-    wrong = {output.name for output in outputs if not output.ok}
+    wrong = {output.name for output in outputs if not output.explained}
     return all(impact.unexplained <= UNEXPLAINED for impact in explained if impact.output in wrong)
 
 

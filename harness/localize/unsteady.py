@@ -45,7 +45,7 @@ def wrong_run(bench: Bench, case: Case, first: Comparison, tap: Callable[[int], 
         own = tapped.own
         if own.keys() != {port.name for port in case.graph.outputs}:
             return None  # some could not be read, and will not be the next time
-        if all(o.ok for o in judge_run(case, own, first.ideal, bench.run.tensors)):
+        if all(o.explained for o in judge_run(case, own, first.ideal, bench.run.tensors)):
             continue
         judged = zip(judge_outputs(case, own, first.ideal, bench.run.tensors), first.outputs, strict=True)
         outputs = tuple(replace(now, runs=before.runs) for now, before in judged)
@@ -58,7 +58,9 @@ def notes(first: Comparison) -> list[str]:
     """How the runs differ, and how often each output is wrong."""
     counted = [(o.name, *o.runs) for o in first.outputs if o.runs]
     failing = [(wrong, runs) for _, wrong, runs in counted if wrong]
-    once = all(o.ok for o in first.outputs) and all(runs >= LEAST_RUNS and wrong == runs - 1 for wrong, runs in failing)
+    once = all(o.explained for o in first.outputs) and all(
+        runs >= LEAST_RUNS and wrong == runs - 1 for wrong, runs in failing
+    )
     when = "right only the first time" if once else "nondeterministic"
     return [
         f"Two runs of the untouched model gave different outputs: the device is {when}. It was output {first.differs}.",

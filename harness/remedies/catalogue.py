@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.keep_batch import keep_batch
+from harness.remedies.keep_digits import complement, factored
 from harness.remedies.rank_4 import with_rank_4
 from harness.remedies.rescale import rescale
 from harness.remedies.same_meaning import (
@@ -74,6 +75,11 @@ APART = Rewrite("copies between the op and its neighbours", each(apart))
 TWO_DIMENSIONS = Rewrite("the tensor in two dimensions", two_dimensions)
 TILES = Rewrite("the op in tiles", each(in_tiles))
 OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
+COMPLEMENT = Rewrite("1 - LOGISTIC(x) as LOGISTIC(-x)", each(complement))
+FACTORED = Rewrite("the difference of the factors computed beforehand", each(factored))
+
+# For ops whose operands cancel, in a failure by precision.
+KEEP_DIGITS = (COMPLEMENT, FACTORED)
 
 _MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
 
