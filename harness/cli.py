@@ -34,6 +34,7 @@ from harness.request_options import (
     SignatureOption,
     TimeoutOption,
     shapes_of,
+    with_judged_request,
     with_request,
 )
 from harness.results import list_runs, read_run, writing
@@ -72,7 +73,7 @@ def run(
 
 
 @app.command()
-@with_request
+@with_judged_request
 def compare(request: Request, as_json: JsonOption = False, runs: RunsOption = 2) -> None:
     """Compare a model's outputs with the host CPU's; exit 1 when they are wrong."""
     with terminal.Stages() as progress:
@@ -85,7 +86,7 @@ def compare(request: Request, as_json: JsonOption = False, runs: RunsOption = 2)
 
 
 @app.command()
-@with_request
+@with_judged_request
 def dump(request: Request, as_json: JsonOption = False) -> None:
     """Write every op's result from device and host as safetensors, and ops.csv; exit 1 when outputs are wrong."""
     with terminal.Stages() as progress:
@@ -99,7 +100,7 @@ def dump(request: Request, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-@with_request
+@with_judged_request
 def localize(
     request: Request,
     as_json: JsonOption = False,
@@ -130,7 +131,7 @@ def localize(
 
 
 @app.command(name="bisect-runtime")
-@with_request
+@with_judged_request
 def bisect_runtime(
     request: Request,
     as_json: JsonOption = False,

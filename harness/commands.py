@@ -36,6 +36,7 @@ from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.localize.scope import comparable, notes, placed
 from harness.numerics.metrics import finite_range
+from harness.numerics.usefulness import Limits
 from harness.opening import as_in_the_file, open_model
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
@@ -45,7 +46,8 @@ from harness.results import RunFolder, writing
 @dataclass(frozen=True)
 class Request:
     """What the common options say. `given` replaces `inputs` and `seed` when the caller has arrays; `shapes` are
-    those of inputs, by name, that shall not be run as the file has them."""
+    those of inputs, by name, that shall not be run as the file has them; `limits` is what the caller asks of outputs
+    that are judged."""
 
     model: Path
     device: str = "host"
@@ -59,6 +61,7 @@ class Request:
     provenance: str | None = None
     phone: PhoneOptions = field(default_factory=PhoneOptions)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
 
 class Scene(Protocol):
@@ -86,7 +89,8 @@ def _session(
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
     if found.assumed:
         progress.stage(found.assumed, 0.1)
-    case = Case(model, inputs, request.options, request.timeout, request.seed)
+    drawn = request.given is None and request.inputs is None
+    case = Case(model, inputs, request.options, request.timeout, request.seed, limits=request.limits, drawn=drawn)
     with ExitStack() as stack:
         opened = open_device(request.device, lambda what: progress.stage(what, 20.0), request.phone)
         device: Device = stack.enter_context(opened)
@@ -109,6 +113,7 @@ def _session(
                 "timeout_s": request.timeout,
                 "shapes": found.shapes,
                 "runs": runs,
+                "limits": {name: value for name, value in vars(request.limits).items() if value is not None},
             },
             assumed=found.assumed,
             provenance=request.provenance,
@@ -246,7 +251,7 @@ def compare_command(request: Request, progress: Progress = SILENT, *, runs: int 
     """`harness compare`; `runs` of the untouched model at least. Raises HarnessError."""
     with _session("compare", request, progress, runs=runs) as (bench, case):
         found = compare_model(bench, case, runs=runs)
-        found = replace(found, notes=notes(bench.run))
+        found = replace(found, notes=(*found.notes, *notes(bench.run)))
         _close(bench, found.done, None, found.to_json())
         return found, bench.run.path
 
@@ -255,7 +260,7 @@ def dump_command(request: Request, progress: Progress = SILENT) -> tuple[Compari
     """`harness dump`: (comparison, ops read, run folder). Raises HarnessError."""
     with _session("dump", request, progress) as (bench, case):
         found, records = dump(bench, case)
-        found = replace(found, notes=notes(bench.run))
+        found = replace(found, notes=(*found.notes, *notes(bench.run)))
         _close(bench, found.done, None, found.to_json() | {"records": len(records)})
         return found, len(records), bench.run.path
 

@@ -17,6 +17,7 @@ from harness.latency.measure import QUICK, Plan, Subject
 from harness.latency.record import Cell
 from harness.localize.comparison import Comparison
 from harness.localize.result import Localization
+from harness.numerics.usefulness import Limits
 from harness.opening import open_model
 
 Shapes = Mapping[str, Sequence[int]]
@@ -39,12 +40,22 @@ class OnDevice:
         *,
         shapes: Shapes | None = None,
         runs: int = 2,
+        min_cosine: float | None = None,
+        atol: float | None = None,
+        rtol: float | None = None,
+        min_iou: float | None = None,
         **options: str,
     ) -> Comparison:
         """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`; `shapes` those of
         inputs, by name, that shall not be run as the file has them; `runs` how often the untouched model runs at
-        least."""
-        return compare_command(self._request(model, inputs, options, shapes), runs=runs)[0]
+        least. `min_cosine`, `atol` and `rtol` (as numpy.allclose has them) and `min_iou` are limits of your own, which
+        outputs have to keep whatever float16 explains.
+
+        Raises:
+            UsageError: a limit is none: not a number, negative, or a cosine or an IoU over 1.
+        """
+        limits = Limits(min_cosine, min_iou, atol, rtol)
+        return compare_command(self._request(model, inputs, options, shapes, limits), runs=runs)[0]
 
     def localize(
         self,
@@ -54,10 +65,16 @@ class OnDevice:
         explain: bool = False,
         shapes: Shapes | None = None,
         runs: int = 2,
+        min_cosine: float | None = None,
+        atol: float | None = None,
+        rtol: float | None = None,
+        min_iou: float | None = None,
         **options: str,
     ) -> Localization:
-        """Which ops break the model; with `explain` also why, what shows it, and what mends it."""
-        return localize_command(self._request(model, inputs, options, shapes), explain=explain, runs=runs)[0]
+        """Which ops break the model; with `explain` also why, what shows it, and what mends it. Limits as for
+        `compare`."""
+        request = self._request(model, inputs, options, shapes, Limits(min_cosine, min_iou, atol, rtol))
+        return localize_command(request, explain=explain, runs=runs)[0]
 
     def bench(
         self,
@@ -99,6 +116,7 @@ class OnDevice:
         inputs: Mapping[str, Array] | None,
         options: dict[str, str],
         shapes: Shapes | None,
+        limits: Limits,
     ) -> Request:
         return Request(
             self._path(model),
@@ -109,6 +127,7 @@ class OnDevice:
             timeout=self.timeout,
             phone=self.phone,
             shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            limits=limits,
         )
 
     def _path(self, model: Model | Path | str) -> Path:

@@ -6,6 +6,9 @@ error; it never skips a test.
     def test_the_gpu_is_right(on_device):
         assert on_device.compare("model.tflite").ok
 
+    def test_the_masks_are_good_enough(on_device):
+        assert on_device.compare("model.tflite", min_iou=0.95, min_cosine=0.999).ok
+
     def test_the_gpu_is_used(latency):
         assert latency("model.tflite").resident
 

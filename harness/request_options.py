@@ -1,10 +1,12 @@
-"""The options that `run`, `compare`, `dump` and `localize` share, declared once and turned into a `Request`."""
+"""The options that `run`, `compare`, `dump`, `localize` and `bisect-runtime` share, declared once and turned into a
+`Request`; and those that all of them but `run` share, which judges nothing."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -15,6 +17,7 @@ from harness.commands import Request
 from harness.devices.android import PhoneOptions
 from harness.errors import UsageError
 from harness.job import Fallback, Options, Precision
+from harness.numerics.usefulness import Limits
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
@@ -66,6 +69,23 @@ def _template(
     return Request(model, device, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)
 
 
+def _limits(
+    min_cosine: Annotated[
+        float | None, typer.Option("--min-cosine", min=-1, max=1, help="Fail an output whose cosine is lower.")
+    ] = None,
+    atol: Annotated[
+        float | None, typer.Option("--atol", min=0, help="Fail an output as numpy.allclose does; default 1e-8.")
+    ] = None,
+    rtol: Annotated[
+        float | None, typer.Option("--rtol", min=0, help="The same, relative to the exact values; default 1e-5.")
+    ] = None,
+    min_iou: Annotated[
+        float | None, typer.Option("--min-iou", min=0, max=1, help="Fail a mask whose IoU is lower.")
+    ] = None,
+) -> Limits:
+    return Limits(min_cosine, min_iou, atol, rtol)
+
+
 def shapes_of(words: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
     """`NAME=1,224,224,3` for each input named. Raises UsageError."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -81,17 +101,32 @@ def shapes_of(words: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose first parameter is a `Request`, as one whose parameters are the shared options and the rest."""
-    shared = inspect.signature(_template).parameters
+    return _with_options(command, (_template,))
+
+
+def with_judged_request(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that judges outputs, with the options for the caller's own limits."""
+    return _with_options(command, (_template, _limits))
+
+
+def _with_options(command: Callable[..., None], templates: Sequence[Callable[..., Any]]) -> Callable[..., None]:
+    shared = [inspect.signature(template).parameters for template in templates]
     own = list(inspect.signature(command).parameters.values())[1:]
     hints = get_type_hints(command, include_extras=True)
 
     @wraps(command)
     def parsed(**words: Any) -> None:
-        request = _template(**{name: words.pop(name) for name in shared})
+        made = [
+            template(**{name: words.pop(name) for name in names})
+            for template, names in zip(templates, shared, strict=True)
+        ]
+        request: Request = made[0] if len(made) == 1 else replace(made[0], limits=made[1])
         command(request, **words)
 
-    kinds = get_type_hints(_template, include_extras=True)
-    parameters = [p.replace(annotation=kinds[p.name]) for p in shared.values()]
+    parameters = []
+    for template, options in zip(templates, shared, strict=True):
+        kinds = get_type_hints(template, include_extras=True)
+        parameters += [p.replace(annotation=kinds[p.name]) for p in options.values()]
     parameters += [p.replace(annotation=hints[p.name]) for p in own]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     parsed.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,8 +24,9 @@ from harness.graph.audit import Audit
 from harness.job import Completed, Residency
 from harness.localize.comparison import Comparison
 from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
+from harness.localize.sentence import sentence as verdict_of
 from harness.localize.unsteady import rate
-from harness.numerics.metrics import finite_range, share_of_rms
+from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.verdict import Judgement
 from harness.report.figures import visible
 from harness.results import to_json
@@ -135,23 +136,27 @@ def residency_text(residency: Residency) -> str:
     return "fully delegated" if residency.full else "not delegated"
 
 
-def outputs_table(outputs: Iterable[OutputVerdict]) -> Table:
-    """The model's outputs against the reference."""
+def outputs_table(outputs: Sequence[OutputVerdict]) -> Table:
+    """The outputs against the reference. The IoU is told of masks alone; columns that say nothing are left out."""
+    masks = any(is_mask(verdict.name) for verdict in outputs)
+    odd = any(verdict.judgement.actual.nonfinite for verdict in outputs)
     table = Table("output", box=None, header_style="dim", pad_edge=False)
-    for title in ("cosine", "max error", "arithmetic explains", "ratio", "mask IoU", "non-finite"):
-        table.add_column(title, justify="right")
-    table.add_column("")
+    titles = ["cosine", "max error", "range", "explained", "ratio"]
+    for title in (*titles, *["mask IoU"] * masks, *["non-finite"] * odd):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for verdict in outputs:
         actual, expected = verdict.judgement.actual, verdict.judgement.expected
         table.add_row(
             escape(verdict.name),
             f"{actual.cosine:.6f}",
             f"{actual.max_abs:.3g}",
+            "{:.3g}…{:.3g}".format(*actual.reference_range),
             f"{expected.max_abs:.3g}",
             f"{verdict.judgement.ratio:.1f}x" if math.isfinite(verdict.judgement.ratio) else "inf",
-            f"{verdict.iou:.4f}" if verdict.integer is False else "–",
-            str(actual.nonfinite),
-            "[green]right[/]" if verdict.ok else "[red]wrong[/]",
+            *[f"{verdict.iou:.4f}" if is_mask(verdict.name) else "–"] * masks,
+            *[str(actual.nonfinite)] * odd,
+            f"[{'green' if verdict.ok else 'red'}]{verdict.verdict}[/]",
         )
     return table
 
@@ -160,15 +165,18 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
     """The end of `harness compare` and `harness dump`."""
     done = comparison.done
     out.print(outputs_table(comparison.outputs))
-    word = "[green]right[/]" if comparison.ok else "[red]wrong[/]"
+    changed = f"a second run gave another output {comparison.differs}." if comparison.differs else ""
+    failed = not all(output.ok for output in comparison.outputs)
+    said = f"FAIL: {changed}" if changed and not failed else verdict_of(comparison.outputs, half=comparison.half)
+    say(f"\n[{'green' if comparison.ok else 'red'}]{escape(said)}[/]")
+    if changed and failed:
+        say(f"[red]{escape(changed.capitalize())}[/]")
     say(
-        f"\n{escape(device)} is {word}, against plain kernels on this machine's CPU: "
+        f"{escape(device)} against plain kernels on this machine's CPU: "
         f"{residency_text(done.residency)}, LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}."
     )
-    if comparison.differs:
-        say(f"[red]A second run gave another output {escape(comparison.differs)}.[/]")
     for note in comparison.notes:
-        say(escape(note))
+        say(f"[yellow]{escape(note)}[/]")
     for verdict in comparison.outputs:
         if verdict.runs:
             say(f"Output '{escape(verdict.name)}' was {rate(*verdict.runs)}.")
@@ -239,7 +247,7 @@ def show_explanation(answer: Localization) -> None:
         for remedy in culprit.remedies:
             run = "–" if remedy.run_ms is None else _milliseconds(remedy.run_ms)
             figures = (f"{remedy.cosine:.6f}", f"{remedy.max_abs:.3g}", f"{remedy.iou:.4f}")
-            word = "[green]right[/]" if remedy.ok else "[red]wrong[/]" if remedy.run_ms else "did not run"
+            word = "[green]pass[/]" if remedy.ok else "[red]fail[/]" if remedy.run_ms else "did not run"
             table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ("–",) * 3), run, word)
         if answer.explanation and answer.explanation.run_ms is not None:
             table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{_milliseconds(answer.explanation.run_ms)}[/]", "")
@@ -255,11 +263,17 @@ def show_localization(answer: Localization, folder: Path) -> None:
     """The end of `harness localize`."""
     out.print(outputs_table(answer.outputs))
     out.print()
+    said = escape(verdict_of(answer.outputs, half=answer.half)) if answer.outputs else ""
     if answer.status == "pass":
-        out.print(f"[green]Right[/]: {escape(answer.device['name'])} is as right as its arithmetic allows.")
+        say(f"[green]{said}[/]")
     elif answer.status == "unresolved":
-        out.print("[yellow]Unresolved[/]: the outputs are wrong, and no op could be named.")
+        if answer.by_precision:
+            say(f"[red]{said}[/]")
+        what = "of no use" if answer.by_precision else "wrong"
+        out.print(f"[yellow]Unresolved[/]: the outputs are {what}, and no op could be named.")
     else:
+        if answer.by_precision:
+            say(f"[red]{said}[/]")
         n = len(answer.culprits)
         out.print(
             f"[red]{n} culprit{'s' if n > 1 else ''}[/] ({'certified' if answer.certified else 'not certified'}):"
@@ -271,9 +285,15 @@ def show_localization(answer: Localization, folder: Path) -> None:
         show_explanation(answer)
         for impact in answer.explained:
             seen = next(o for o in answer.outputs if o.name == impact.output)
-            if not seen.ok:
+            copied = any(shortfall.kind == "difference" for shortfall in seen.shortfalls)
+            if not seen.explained or (
+                answer.by_precision and not seen.ok and not copied
+            ):  # of a copy the error in all is small
+                added = f"only these ops' errors added to {impact.into}"
+                if answer.by_precision:
+                    added = f"only what these ops store rounded to {'float16' if answer.half else '20 bits'}"
                 say(
-                    f"With only these ops' errors added to {impact.into}, {escape(impact.output)} is off by "
+                    f"With {added}, {escape(impact.output)} is off by "
                     f"{_off(impact.judgement)}; on the device by {_off(seen.judgement)}."
                 )
     for note in answer.notes:
@@ -319,5 +339,5 @@ def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[s
         table.add_row(release, f"[{colours.get(state, 'yellow')}]{state}[/]", escape(figures))
     out.print(table)
     out.print()
-    for sentence in sentences:
-        out.print(escape(sentence))
+    for each in sentences:
+        out.print(escape(each))
