@@ -48,6 +48,8 @@ def reproduction(run: Run) -> Reproduction | None:
         words += ["--shape", shape]
     if run.runs_asked is not None and run.command in ("compare", "localize"):
         words += ["--runs", str(run.runs_asked)]
+    for limit, value in run.limits:
+        words += [f"--{limit.replace('_', '-')}", f"{value:g}"]
     if run.timeout is not None:
         words += ["--timeout", f"{run.timeout:g}"]
     return Reproduction(tuple(map(quote, words)), note)

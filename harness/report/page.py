@@ -132,6 +132,7 @@ def _environment() -> Environment:
     made.globals |= {
         "causes": wording.CAUSES,
         "rules": wording.RULES,
+        "lost": wording.LOST,
         "verdicts": wording.VERDICTS,
         "factor": FACTOR,
         "local_factor": LOCAL_FACTOR,

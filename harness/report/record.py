@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -35,6 +35,11 @@ class Figures:
     dtype: str
     held: bool | None
     """Injected errors: into an ideal device, not into the exact model."""
+    verdict: str = ""
+    limit: float | None = None
+    """What `ratio` may come to."""
+    useless: tuple[str, ...] = ()
+    """Why it is of no use although rounding explains its error, a clause each."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,13 @@ class Run:
     shapes: tuple[str, ...] = ()
     fallback: str = "none"
     runs_asked: int | None = None
+    limits: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def by_precision(self) -> bool:
+        """Whether rounding explains every output, and some are of no use."""
+        failed = [output for output in self.outputs if output.ok is False]
+        return bool(failed) and all(output.verdict == "precision" for output in failed)
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
@@ -210,7 +222,14 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         shapes=tuple(f"{name}={_sizes(options.child('shapes'), name)}" for name in options.child("shapes").values),
         fallback=options.text("fallback") or "none",
         runs_asked=options.count("runs"),
+        limits=tuple(_limits(options.child("limits"))),
     )
+
+
+def _limits(limits: Fields) -> Iterator[tuple[str, float]]:
+    for name in ("min_cosine", "atol", "rtol", "min_iou"):
+        if (value := limits.number(name)) is not None:
+            yield name, value
 
 
 def _sizes(shapes: Fields, name: str) -> str:
@@ -242,6 +261,9 @@ def _figures(fields: Fields, name: str = "name") -> Figures:
         shape=_whole(fields, "shape"),
         dtype=fields.text("dtype"),
         held=fields.flag("held"),
+        verdict=fields.text("verdict"),
+        limit=fields.number("limit"),
+        useless=tuple(each.text("words") for each in fields.children("shortfalls")),
     )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.numerics import metrics
 from harness.numerics.metrics import MOST_SHARE
+from harness.numerics.verdict import FACTOR
 from harness.report.figures import count, figure, name, shares, times
 from harness.report.record import CulpritFacts, Figures, Run
 from harness.report.wording import CAUSES_IN_SHORT, place, precision, storage
@@ -45,12 +47,14 @@ def verdict_of(run: Run) -> Verdict:
         mark = "Right on the newest" if run.answer == "pass" else "Wrong on the newest"
         said = " ".join(name(note, 400) for note in run.notes)
         return Verdict("good" if run.answer == "pass" else "bad", mark, f"Releases of the runtime: {said}")
+    if run.by_precision and run.answer in ("culprits", "fail", "unresolved"):
+        return _by_precision(run, where)
     if run.answer == "culprits" and run.culprits:
         return _culprits(run, where)
     if run.answer == "pass" and run.outputs:
         return _pass(run, where)
     if run.answer == "fail":
-        return Verdict("bad", "Wrong", f"This model is wrong {where}: {_wrong(run)}", _advice(run))
+        return Verdict("bad", "Fail", f"This model is wrong {where}: {_wrong(run)}", (*_notes(run), *_advice(run)))
     if run.answer == "unresolved":
         note = " ".join(_sentence(name(note, 400)) for note in run.notes) or "Nothing that could be read explains it."
         return Verdict("open", "Unresolved", f"No op could be named as the cause {where}. {note}", (_wrong(run),))
@@ -72,7 +76,7 @@ def reproduces(run: Run) -> bool:
     relative RMS, or, where that was not recorded, both in the angle to the exact result and in the largest element.
     """
     injected = {figures.name: figures for figures in run.explained}
-    wrong = [output for output in run.outputs if output.ok is False]
+    wrong = _failing(run.outputs)
     return bool(wrong) and all(o.name in injected and _alike(injected[o.name], o) for o in wrong)
 
 
@@ -125,17 +129,52 @@ def _certificate(run: Run) -> tuple[str, ...]:
 
 
 def _pass(run: Run, where: str) -> Verdict:
-    worst = max((o.ratio for o in run.outputs if o.ratio is not None), default=None)
-    outputs = _all(run.outputs)
-    measure = "" if worst is None else f" (at worst {times(worst)} the error of an ideal device)"
     support = ("Two runs of the untouched model agree within rounding.",) if run.command == "localize" else ()
-    return Verdict(
-        "good", "Pass", f"This model is right {where}: {outputs} within what {storage(run)} explains{measure}.", support
+    whose = {1: "its output", 2: "both outputs"}.get(len(run.outputs), f"all {len(run.outputs)} outputs")
+    predicted = f"the error of {whose} is what {storage(run)} rounding predicts{_measure(run.outputs)}"
+    return Verdict("good", "Pass", f"This model passes {where}: {predicted}.", (*support, *_notes(run)))
+
+
+def _measure(outputs: Sequence[Figures]) -> str:
+    """` (2.68×, limit 16×)`, of the output that comes nearest to its limit; empty where nothing was measured."""
+    known = [(o.ratio, o.limit or FACTOR) for o in outputs if o.ratio is not None]
+    if not known:
+        return ""
+    ratio, limit = max(known, key=lambda pair: pair[0] / pair[1])
+    return f" ({times(ratio)}, limit {limit:g}×)"
+
+
+def _by_precision(run: Run, where: str) -> Verdict:
+    """Rounding explains the error, and it is too large to be of use."""
+    useless = [output for output in run.outputs if output.verdict == "precision"]
+    why = "; ".join(f"{name(o.name, 120)} is of no use ({name(next(iter(o.useless), ''), 300)})" for o in useless)
+    sentence = (
+        f"This model fails by precision {where}: the error is what {storage(run)} rounding predicts"
+        f"{_measure(useless)}, but {why}."
     )
+    if run.answer == "fail":
+        return Verdict("bad", "Fails by precision", sentence, (*_notes(run), *_advice(run)))
+    if not run.culprits:
+        return Verdict("open", "Unresolved", sentence, _notes(run))
+    lost = [f"{name(c.kind, 80)} {c.number} ({_why([c])})" for c in run.culprits[:_NAMED]]
+    more = f"; and {len(run.culprits) - _NAMED} more" if len(run.culprits) > _NAMED else ""
+    sentence += f" The digits are lost at {'; '.join(lost)}{more}."
+    certificate = (
+        f"Certified on the host: with only what {'this op stores' if len(run.culprits) == 1 else 'these ops store'} "
+        "rounded, the exact model is of no use either; with that exact and all else rounded, it is. The device does, "
+        "twice, what rounding predicts."
+        if run.certified
+        else "Not certified: with what these ops store kept exact, rounding the rest loses too much as well."
+    )
+    return Verdict("bad", "Fails by precision", sentence, (certificate, *_notes(run)))
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    return tuple(_sentence(name(note, 400)) for note in run.notes)
 
 
 def _wrong(run: Run) -> str:
-    wrong = [o for o in run.outputs if o.ok is False]
+    wrong = _failing(run.outputs)
     if not wrong:
         return f"No output is beyond what {storage(run)} explains."
     shown = headline(run.outputs)
@@ -174,15 +213,21 @@ def _ran(run: Run, where: str) -> Verdict:
 
 def headline(outputs: Sequence[Figures]) -> Figures | None:
     """The wrong output to quote: a mask if there is one, else the one that is furthest off."""
-    wrong = [o for o in outputs if o.ok is False]
+    wrong = _failing(outputs)
     if not wrong:
         return None
     return min(wrong, key=lambda o: (not is_mask(o), -(o.nonfinite or 0), 1.0 if o.cosine is None else o.cosine))
 
 
+def _failing(outputs: Sequence[Figures]) -> list[Figures]:
+    """The outputs that are wrong; without any, those that fail by precision."""
+    failed = [output for output in outputs if output.ok is False]
+    return [output for output in failed if output.verdict != "precision"] or failed
+
+
 def is_mask(output: Figures) -> bool:
-    """Whether the output's sign is a mask, going by its name: only then does its IoU mean anything."""
-    return output.iou is not None and "mask" in output.name.lower()
+    """Whether the output is a mask whose IoU is known."""
+    return output.iou is not None and metrics.is_mask(output.name)
 
 
 def _injected(run: Run) -> str:

@@ -23,6 +23,11 @@ CAUSES = {
     "hang": "The op did not finish in time.",
 }
 
+LOST = (
+    "Rounding explains the error, on any device that stores this type: what the op stores or reads has too few digits "
+    "for what the outputs are computed from."
+)
+
 _FIRST_FOR_ALL = (
     "LiteRT's parser lays a computed tensor [a, b] out with a as the batch, and a constant [a, b] with a as the width. "
     "The constant is then broadcast over the batch, whatever the precision. In rank 4, with ones in front, both are "

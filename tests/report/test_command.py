@@ -30,6 +30,12 @@ def test_every_option_is_stated(samples: Samples) -> None:
     )
 
 
+def test_limits_of_the_caller_are_stated_too(samples: Samples) -> None:
+    again = repeat(samples, "compare", limits={"min_cosine": 0.999, "atol": 0.01, "rtol": 0.0, "min_iou": 0.95})
+    assert again is not None
+    assert again.line.endswith("--seed 0 --min-cosine 0.999 --atol 0.01 --rtol 0 --min-iou 0.95 --timeout 600")
+
+
 def test_inputs_from_a_file_and_a_signature_are_named(samples: Samples) -> None:
     again = repeat(samples, "compare", inputs="in puts.npz", signature="serve", precision="fp32", timeout_s=0.5)
     assert again is not None and again.line == (

@@ -153,7 +153,7 @@ def test_a_comparison_says_which_output_is_wrong_and_what_to_do_next(
     residency = {"delegated": 9, "total": 9, "partitions": 1, "full": True}
     result = {"schema": 1, "status": "fail", "outputs": [samples.output()], "residency": residency, "records": 9}
     page = read(make(samples.record(command, result=result, seconds=None)))
-    assert stamp(page) == "Wrong"
+    assert stamp(page) == "Fail"
     assert "pred_masks" in sentence(page)
     assert "harness localize" in page.one("section", class_="verdict").text
     assert "9 of 9 nodes delegated in 1 partition" in page.one("section", id="run").text

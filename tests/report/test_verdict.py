@@ -145,12 +145,50 @@ def test_a_model_that_passes(samples: Samples) -> None:
     assert judge(samples.record(result=one)) == Verdict(
         "good",
         "Pass",
-        f"This model is right {ON}: its output is within what float16 explains (at worst 2.68× the error of an ideal "
-        "device).",
+        f"This model passes {ON}: the error of its output is what float16 rounding predicts (2.68×, limit 16×).",
         ("Two runs of the untouched model agree within rounding.",),
     )
-    two = samples.localization(outputs=[samples.output(ok=True, ratio=1.0), samples.output(ok=True, ratio=3.0)], **fine)
-    assert "both outputs are within what float16 explains (at worst 3.00×" in judge(samples.record(result=two)).sentence
+    # Of two outputs the one nearest to its own limit is told: 3 of 16 is more than 4 of 32.
+    outputs = [samples.output(ok=True, ratio=4.0, limit=32.0), samples.output(ok=True, ratio=3.0, limit=16.0)]
+    two = samples.localization(outputs=outputs, **fine)
+    assert judge(samples.record(result=two)).sentence.endswith(
+        "the error of both outputs is what float16 rounding predicts (3.00×, limit 16×)."
+    )
+
+
+def useless(samples: Samples) -> Json:
+    short = {"kind": "spread", "value": 0.183, "limit": 0.1, "words": "its error is 18.3 % of its spread, limit 10 %"}
+    return samples.output("y", verdict="precision", ratio=1.0, limit=16.0, shortfalls=[short])
+
+
+def test_a_failure_by_precision_names_the_op_that_loses_the_digits(samples: Samples) -> None:
+    mul = samples.culprit(
+        0, op="MUL", cause="rounding", signature="large angles: values up to 3.99e+03 in steps of 2 rad",
+        local_error=None, expected_error=None, ratio=None,
+    )  # fmt: skip
+    noise = "Input 'x' [1, 64, 64, 3] looks like an image and was fed with noise."
+    result = samples.localization(culprits=[mul], outputs=[useless(samples)], notes=[noise])
+    assert judge(samples.record(result=result)) == Verdict(
+        "bad",
+        "Fails by precision",
+        f"This model fails by precision {ON}: the error is what float16 rounding predicts (1.00×, limit 16×), but y is "
+        "of no use (its error is 18.3 % of its spread, limit 10 %). The digits are lost at MUL #0 (large angles: "
+        "values up to 3.99e+03 in steps of 2 rad).",
+        (
+            "Certified on the host: with only what this op stores rounded, the exact model is of no use either; with "
+            "that exact and all else rounded, it is. The device does, twice, what rounding predicts.",
+            noise,
+        ),
+    )
+
+
+def test_a_comparison_that_fails_by_precision_is_not_called_wrong(samples: Samples) -> None:
+    result = {"schema": 1, "status": "fail", "outputs": [useless(samples)]}
+    verdict = judge(samples.record("compare", result=result))
+    assert (verdict.tone, verdict.mark) == ("bad", "Fails by precision")
+    assert verdict.support == ("`harness localize` names the op at fault.",)
+    both = {"schema": 1, "status": "fail", "outputs": [useless(samples), samples.output(verdict="wrong")]}
+    assert judge(samples.record("compare", result=both)).mark == "Fail"
 
 
 def test_a_pass_of_nothing_is_no_pass(samples: Samples) -> None:
