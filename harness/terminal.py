@@ -206,15 +206,16 @@ def show_run(done: Completed, folder: Path) -> None:
 def culprit_line(culprit: Culprit) -> str:
     """`BATCH_MATMUL #49 (1x8x16): accumulation, …`."""
     record = culprit.record
-    ops = f"#{record.index}" if record.first == record.index else f"#{record.first}-{record.index}"
     local = record.local
     shape = "x".join(map(str, record.shape))
     why = f"{culprit.cause}" + (f", {culprit.signature}" if culprit.signature else "")
     # A run of ops is not called by its last: which of them is wrong is not known.
-    what = f"{record.op} {ops}" if record.first == record.index else f"Ops {ops}, up to {record.op}"
+    what = f"{record.op} {record.number}" if record.first == record.index else f"Ops {record.number}"
     if local is None:
         return f"{what} [{shape}]: {why}"
     times = f"{local.ratio:.0f}x what the arithmetic explains" if local.ratio < 1e30 else "not finite"
+    if record.grid is not None:
+        times += f" ({local.actual.max_abs / record.grid.step:.3g} steps of {record.grid.dtype})"
     return f"{what} [{shape}]: {why}; local error {times}"
 
 

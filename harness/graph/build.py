@@ -153,10 +153,12 @@ class GraphBuilder:
         return self.op("PAD", [x, self.constant(np.asarray(widths, np.int32))], shape, schema.PadOptionsT(), name=name)
 
     def reshape(self, x: int, shape: Sequence[int], name: str = "") -> int:
-        """RESHAPE to a static shape."""
+        """RESHAPE to a static shape; a quantized tensor stays on its grid."""
         options = schema.ReshapeOptionsT()
         options.newShape = np.asarray(shape, np.int32)
-        return self.op("RESHAPE", [x, self.constant(np.asarray(shape, np.int32))], shape, options, name=name)
+        made = self.op("RESHAPE", [x, self.constant(np.asarray(shape, np.int32))], shape, options, name=name)
+        self._tensors[made].quantization = self._tensors[x].quantization
+        return made
 
     def transpose(self, x: int, order: Sequence[int], name: str = "") -> int:
         """TRANSPOSE; `order` as numpy's."""

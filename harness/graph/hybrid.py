@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.graph.model import AlignedBuffer, Graph, Model
+from harness.graph.model import AlignedBuffer, Graph, Model, Op
 from harness.job import Array
 
 _WEIGHTS = {"FULLY_CONNECTED": 1, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "BATCH_MATMUL": 1}
 _INTEGERS = frozenset(("INT8", "UINT8", "INT4"))
 # A flatbuffer ends at 2 GB. What does not fit dequantized stays as it is.
 MOST_BYTES = 1 << 30
+# What makes an unsigned byte of a signed one.
+_BYTE = 128
 
 
 def hybrid_ops(graph: Graph) -> tuple[int, ...]:
@@ -36,9 +38,10 @@ def hybrid_ops(graph: Graph) -> tuple[int, ...]:
     return tuple(found)
 
 
-def with_real_weights(model: Model) -> Model:
-    """The model with the weights of its hybrid ops as the float32 numbers that they stand for; itself where it has
-    none. Weights quantized by blocks, in a form that is not known, or beyond `MOST_BYTES` of them stay."""
+def with_real_weights(model: Model, *, unpacked: bool = False) -> Model:
+    """The model with the weights of its hybrid ops as the float32 numbers that they stand for, or those of
+    FULLY_CONNECTED as they are `unpacked` in float16; itself where it has none. Weights quantized by blocks, in a form
+    that is not known, or beyond `MOST_BYTES` of them stay."""
     graph = model.graph()
     hybrid = hybrid_ops(graph)
     if not hybrid:
@@ -52,7 +55,8 @@ def with_real_weights(model: Model) -> Model:
     for o in hybrid:
         t = graph.ops[o].inputs[1]
         size = 4 * graph.tensors[t].elements
-        values = None if t in made or size > left else real_values(model, graph, t)
+        op = graph.ops[o]
+        values = None if t in made or size > left else real_values(model, graph, t, unpacked=unpacked and unpacks(op))
         if values is not None:
             root.buffers.append(AlignedBuffer(np.ascontiguousarray(values).view(np.uint8).reshape(-1)))
             table = copy(sub.tensors[t])
@@ -62,13 +66,24 @@ def with_real_weights(model: Model) -> Model:
             made[t] = len(sub.tensors) - 1
             left -= size
         if t in made:
-            sub.operators[o] = op = copy(sub.operators[o])
-            op.inputs = np.asarray([made[t] if i == 1 else x for i, x in enumerate(graph.ops[o].inputs)], np.int32)
+            sub.operators[o] = table = copy(sub.operators[o])
+            table.inputs = np.asarray([made[t] if i == 1 else x for i, x in enumerate(op.inputs)], np.int32)
     return Model(root) if made else model
 
 
-def real_values(model: Model, graph: Graph, tensor: int) -> Array | None:
-    """scale·(q - zero point) of a constant, float32 in its shape; None where that is not how it is quantized."""
+def unpacks(op: Op) -> bool:
+    """Whether a GPU computes with an op's integer weights as it reads them, so that it unpacks them in float16."""
+    return op.name == "FULLY_CONNECTED"
+
+
+def real_values(model: Model, graph: Graph, tensor: int, *, unpacked: bool = False) -> Array | None:
+    """scale·(q - zero point) of a constant, float32 in its shape; None where that is not how it is quantized.
+
+    With `unpacked`, as ML Drift's kernels for a few rows have it in float16, measured on releases 2.1.5 and 2.3.0: the
+    weight is kept as the unsigned byte q + 128, and is scale·(q + 128) - scale·128, the scale and both products rounded
+    to float16. The terms are 18 times as large as the largest 4-bit weight, so that one is off by up to an eighth of a
+    step.
+    """
     table = model.root.subgraphs[graph.subgraph].tensors[tensor]
     info = graph.tensors[tensor]
     stored = _unpacked(model, table, info.elements) if info.type == "INT4" else model.constant(tensor, graph.subgraph)
@@ -82,6 +97,11 @@ def real_values(model: Model, graph: Graph, tensor: int) -> Array | None:
         return None
     along = [-1 if i == axis else 1 for i in range(stored.ndim)]
     scale, zero = (x.reshape(along) if len(x) > 1 else x[0] for x in (scales, zeros))
+    if unpacked:
+        with np.errstate(over="ignore"):
+            held = np.asarray(scale).astype(np.float16).astype(np.float64)
+            terms = [(held * (q + _BYTE)).astype(np.float16) for q in (stored.astype(np.float64), zero)]
+        return np.asarray(terms[0].astype(np.float32) - terms[1].astype(np.float32), np.float32)
     return np.asarray(scale * (stored.astype(np.float64) - zero), np.float32)
 
 

@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.builder import BuilderSizeError
 
 from harness.errors import UsageError
+from harness.graph.grid import Grid, grid_of
 from harness.graph.verify import MalformedError, verify
 
 MAX_FILE_BYTES = (1 << 31) - 1
@@ -44,7 +45,8 @@ NUMPY_TYPES: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a subgraph. `shape` is None when the file gives no static shape."""
+    """One tensor of a subgraph. `shape` is None when the file gives no static shape; `grid` says what real numbers its
+    integers stand for, where one scale does for all."""
 
     index: int
     name: str
@@ -52,6 +54,7 @@ class Tensor:
     shape: tuple[int, ...] | None
     constant: bool
     quantized: bool
+    grid: Grid | None = None
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -275,7 +278,9 @@ class Model:
         holds_nothing = shape is not None and 0 in shape
         constant = buffer is not None and ((buffer.data is not None and len(buffer.data) > 0) or holds_nothing)
         name = text(raw.name) or f"tensor_{index}"
-        return Tensor(index, name, _TYPE_NAMES.get(raw.type, f"TYPE_{raw.type}"), shape, constant, quantized)
+        kind = _TYPE_NAMES.get(raw.type, f"TYPE_{raw.type}")
+        grid = grid_of(kind, quantization.scale, quantization.zeroPoint, quantization.details) if quantized else None
+        return Tensor(index, name, kind, shape, constant, quantized, grid)
 
 
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]

@@ -104,6 +104,7 @@ class Rebuild(GraphBuilder):
         place = next(i for i, (_, t) in enumerate(self._inputs) if t == tensor)
         name = self._inputs[place][0]
         declared = self.tensor(self.graph.tensors[tensor].name, shape, self._dtype(tensor))
+        self._tensors[declared].quantization = self._tensors[tensor].quantization
         self._inputs[place] = name, declared
         return declared
 

@@ -17,8 +17,9 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph import fold
 from harness.graph.build import signature_def, type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
+from harness.graph.subgraphs import renumbered
 
-TapKind = Literal["copy", "direct", "negated", "turned"]
+TapKind = Literal["copy", "direct", "negated", "turned", "dequantized"]
 Array = np.ndarray[Any, Any]
 
 # Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
@@ -26,32 +27,19 @@ MOVING_OPS = frozenset(
     ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "PAD", "PADV2", "SLICE", "STRIDED_SLICE", "CONCATENATION")
 )
 
-_SUBGRAPH_FIELDS = {
-    "IfOptionsT": ("thenSubgraphIndex", "elseSubgraphIndex"),
-    "WhileOptionsT": ("condSubgraphIndex", "bodySubgraphIndex"),
-    "CallOptionsT": ("subgraph",),
-    "CallOnceOptionsT": ("initSubgraphIndex",),
-    "StableHLOCompositeOptionsT": ("decompositionSubgraphIndex",),
-    "StablehloCaseOptionsT": ("branchSubgraphIndices",),
-    "StablehloCustomCallOptionsT": ("calledComputations",),
-    "StablehloReduceOptionsT": ("bodySubgraphIndex",),
-    "StablehloReduceWindowOptionsT": ("bodySubgraphIndex",),
-    "StablehloScatterOptionsT": ("updateComputationSubgraphIndex",),
-    "StablehloSortOptionsT": ("comparatorSubgraphIndex",),
-    "StablehloWhileOptionsT": ("condSubgraphIndex", "bodySubgraphIndex"),
-}
-
 
 def tappable(graph: Graph) -> tuple[int, ...]:
-    """Tensors that a tap can read on a device: float32 results with a static, non-empty shape of rank at most 4, made
-    by an op that is not constant-folded."""
+    """Tensors that a tap can read on a device: results that are float32, or integers on one grid, with a static,
+    non-empty shape of rank at most 4, made by an op that is not constant-folded."""
     found = []
     for op in graph.ops:
         if op.index in graph.constant_ops:
             continue
         for t in op.outputs:
             tensor = graph.tensors[t]
-            if tensor.type == "FLOAT32" and tensor.shape is not None and len(tensor.shape) <= 4 and tensor.elements:
+            if tensor.type != "FLOAT32" and tensor.grid is None:
+                continue
+            if tensor.shape is not None and len(tensor.shape) <= 4 and tensor.elements:
                 found.append(t)
     return tuple(found)
 
@@ -64,7 +52,7 @@ def isolate(model: Model, signature: str | None = None) -> Model:
     root = _shallow(model)
     order = [graph.subgraph, *(i for i in range(len(root.subgraphs)) if i != graph.subgraph)]
     place = {old: new for new, old in enumerate(order)}
-    root.subgraphs = [_renumbered(root.subgraphs[i], place) for i in order]
+    root.subgraphs = [renumbered(root.subgraphs[i], place) for i in order]
     sub = root.subgraphs[0]  # two signatures may share a subgraph, which then has the outputs of both or of one
     sub.inputs = np.asarray([port.tensor for port in graph.inputs], np.int32)
     sub.outputs = np.asarray([port.tensor for port in graph.outputs], np.int32)
@@ -76,9 +64,10 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     """Expose intermediate tensors as extra outputs: (model, tensor -> name of its output).
 
     `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, `negated` through
-    a NEG (exact in every float format; the reader has to undo it): both leave the tensor an intermediate for the
-    compiler. What is too long for an output of a GPU `copy` reads in two dimensions, `turned` with rows and columns
-    exchanged. The names are `tap_<tensor>`, or the output's own name for a tensor that is one already under `direct`.
+    a NEG (exact in every float format; the reader has to undo it), `dequantized` a quantized one as real numbers: all
+    three leave the tensor an intermediate for the compiler. What is too long for an output of a GPU `copy` reads in two
+    dimensions, `turned` with rows and columns exchanged. The names are `tap_<tensor>`, or the output's own name for a
+    tensor that is one already under `direct`.
     """
     graph = model.graph()
     root = _shallow(model)
@@ -87,7 +76,6 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     present = {port.tensor: port.name for port in outputs}
     taken = {port.name for port in outputs} | {tensor.name for tensor in graph.tensors}
     names: dict[int, str] = {}
-    code = -1 if kind == "direct" else _operator_code(root, "NEG" if kind == "negated" else "RESHAPE")
     for t in tensors:
         if kind == "direct" and t in present:
             names[t] = present[t]
@@ -95,11 +83,12 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
         target = t
         name = fresh(f"tap_{t}", taken)
         if kind != "direct":
-            target = (
-                _append_negation(root, t, name, code)
-                if kind == "negated"
-                else _append_reshape(root, t, name, code, fold.of_copy(graph.tensors[t].shape or (), kind == "turned"))
-            )
+            if kind == "negated":
+                target = _append_negation(root, t, name)
+            elif kind == "dequantized":
+                target = _append_dequantize(root, t, name)
+            else:
+                target = _append_reshape(root, t, name, fold.of_copy(graph.tensors[t].shape or (), kind == "turned"))
         names[t] = name
         outputs.append(Port(name, target))
     sub.outputs = np.asarray([port.tensor for port in outputs], np.int32)
@@ -109,30 +98,43 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
 
 def inject(model: Model, errors: Mapping[int, Array]) -> Model:
     """The model with an error added to some intermediate tensors: each is replaced, for all its readers and as an
-    output, by itself plus a constant of its shape."""
+    output, by itself plus a constant of its shape. Errors of quantized tensors are in real units; what they make of
+    the tensor is on its grid again."""
     root = _shallow(model)
     sub = root.subgraphs[0]
-    code = _operator_code(root, "ADD")
     ops = []
+
+    def like(t: int, name: str, kind: int | None = None) -> int:
+        table = copy(sub.tensors[t])
+        table.name = f"tensor_{t}/{name}"
+        if kind is not None:
+            table.type, table.quantization = kind, None
+        sub.tensors.append(table)
+        return len(sub.tensors) - 1
+
+    def add(kind: str, inputs: Sequence[int], output: int, options: Any) -> None:
+        op = schema.OperatorT()
+        op.opcodeIndex = _operator_code(root, kind)
+        op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([output], np.int32)
+        op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        op.builtinOptions = options
+        ops.append(op)
+
     for op in sub.operators:
         moved = [t for t in indices(op.outputs) if t in errors]
         op = copy(op)
         ops.append(op)
         for t in moved:
-            table = copy(sub.tensors[t])
-            table.name = f"tensor_{t}/without_error"
-            sub.tensors.append(table)
-            exact = len(sub.tensors) - 1
+            exact = like(t, "without_error")
             op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
             error = _append_constant(root, f"tensor_{t}/error", np.asarray(errors[t], np.float32))
-            add = schema.OperatorT()
-            add.opcodeIndex = code
-            add.inputs, add.outputs = np.asarray([exact, error], np.int32), np.asarray([t], np.int32)
-            add.builtinOptionsType, add.builtinOptions = (
-                schema.BuiltinOptions.AddOptions,
-                schema.AddOptionsT(),
-            )
-            ops.append(add)
+            if sub.tensors[t].type == schema.TensorType.FLOAT32:
+                add("ADD", [exact, error], t, schema.AddOptionsT())
+                continue
+            real, wrong = (like(t, name, schema.TensorType.FLOAT32) for name in ("real", "with_error"))
+            add("DEQUANTIZE", [exact], real, schema.DequantizeOptionsT())
+            add("ADD", [real, error], wrong, schema.AddOptionsT())
+            add("QUANTIZE", [wrong], t, schema.QuantizeOptionsT())
     sub.operators = ops
     graph = model.graph()
     _set_ports(root, graph.inputs, graph.outputs)
@@ -248,8 +250,7 @@ class _Islands:
         sub.tensors, sub.operators = self._tensors, self._ops
         for place in self._copied:
             port = self._outputs[place]
-            code = _operator_code(self._root, "RESHAPE")
-            copied = _append_reshape(self._root, port.tensor, fresh(f"copy_of_{port.name}", self._names), code)
+            copied = _append_reshape(self._root, port.tensor, fresh(f"copy_of_{port.name}", self._names))
             self._outputs[place] = Port(port.name, copied)
             self._origin += [-1] * (len(self._tensors) - len(self._origin))
         sub.inputs = np.asarray([port.tensor for port in self._inputs], np.int32)
@@ -315,20 +316,27 @@ def _operator_code(root: Any, kind: str) -> int:
     return len(root.operatorCodes) - 1
 
 
-def _append_reshape(root: Any, tensor: int, name: str, code: int, to: Sequence[int] | None = None) -> int:
+def _append_reshape(root: Any, tensor: int, name: str, to: Sequence[int] | None = None) -> int:
     options = schema.ReshapeOptionsT()
     options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape) if to is None else to, np.int32)
     inputs = [tensor, _append_constant(root, f"{name}/shape", options.newShape)]
-    result = _append_like(root, tensor, name, code, inputs, options)
+    result = _append_like(root, tensor, name, "RESHAPE", inputs, options)
     root.subgraphs[0].tensors[result].shape = options.newShape
     return result
 
 
-def _append_negation(root: Any, tensor: int, name: str, code: int) -> int:
-    return _append_like(root, tensor, name, code, [tensor], schema.NegOptionsT())
+def _append_negation(root: Any, tensor: int, name: str) -> int:
+    return _append_like(root, tensor, name, "NEG", [tensor], schema.NegOptionsT())
 
 
-def _append_like(root: Any, tensor: int, name: str, code: int, inputs: list[int], options: Any) -> int:
+def _append_dequantize(root: Any, tensor: int, name: str) -> int:
+    made = _append_like(root, tensor, name, "DEQUANTIZE", [tensor], schema.DequantizeOptionsT())
+    table = root.subgraphs[0].tensors[made]
+    table.type, table.quantization = schema.TensorType.FLOAT32, None
+    return made
+
+
+def _append_like(root: Any, tensor: int, name: str, kind: str, inputs: list[int], options: Any) -> int:
     """Append an op whose result has the type and shape of `tensor`; the index of its result."""
     sub = root.subgraphs[0]
     table = copy(sub.tensors[tensor])
@@ -336,7 +344,7 @@ def _append_like(root: Any, tensor: int, name: str, code: int, inputs: list[int]
     sub.tensors.append(table)
     result = len(sub.tensors) - 1
     op = schema.OperatorT()
-    op.opcodeIndex = code
+    op.opcodeIndex = _operator_code(root, kind)
     op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([result], np.int32)
     op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
     op.builtinOptions = options
@@ -366,27 +374,6 @@ def drop_unused_buffers(root: Any) -> None:
             moved.append(table)
         root.subgraphs[number] = sub = copy(sub)
         sub.tensors = moved
-
-
-def _renumbered(sub: Any, place: dict[int, int]) -> Any:
-    sub = copy(sub)
-    moved = []
-    for op in sub.operators or ():
-        for field in ("builtinOptions", "builtinOptions2"):
-            options = getattr(op, field)
-            names = _SUBGRAPH_FIELDS.get(type(options).__name__, ())
-            if names:
-                op, options = copy(op), copy(options)
-                setattr(op, field, options)
-            for name in names:
-                old = getattr(options, name)
-                if isinstance(old, int):
-                    setattr(options, name, place.get(old, old))
-                elif old is not None:
-                    setattr(options, name, np.asarray([place.get(i, i) for i in indices(old)], np.int32))
-        moved.append(op)
-    sub.operators = moved
-    return sub
 
 
 def fresh(name: str, taken: set[str]) -> str:

@@ -12,6 +12,7 @@ from harness.job import Array
 from harness.latency.measure import Subject
 from harness.latency.record import OutputError
 from harness.localize.baseline import Case, judge_outputs, run_reference
+from harness.localize.ideals import Ideals
 from harness.numerics.fp16 import LARGEST
 from harness.results import TensorStore
 
@@ -66,7 +67,7 @@ class _Expected:
     """The reference's outputs as (label, values, name), and an ideal device's."""
 
     reference: tuple[tuple[str, Array, str], ...]
-    ideal: dict[str, tuple[Array, ...]]
+    ideal: dict[str, Ideals]
 
 
 def _expected(case: Case, tensors: tuple[int, ...]) -> _Expected:

@@ -99,11 +99,16 @@ class Alone:
         self.device.rest()
         if not isinstance(outcome, Completed):
             return None
-        exact, ideals = local.exact(parts, feeds), local.ideals(parts, feeds)
-        names = [port.name for port in parts.model.graph().outputs]
+        ports = parts.model.graph().outputs
         return [
-            case.judge(outcome.outputs[name].reshape(exact[i].shape), ideals[i], exact[i], factor=LOCAL_FACTOR)
-            for i, name in enumerate(names)
+            case.judge(
+                outcome.outputs[port.name].reshape(exact.shape),
+                ideals,
+                exact,
+                factor=LOCAL_FACTOR,
+                grid=case.graph.tensors[r.tensor].grid,
+            )
+            for port, r, (exact, ideals) in zip(ports, batch, local.truth(parts, feeds), strict=True)
         ]
 
 
@@ -115,6 +120,8 @@ def masked(case: Case, store: TensorStore, readings: Sequence[Reading], beyond: 
     feeds = {t for r in readings for t in r.feeds if t in graph.producer and t not in beyond}
     labels = {t: label_of(graph, t) for t in feeds}
     values = {t: label for t, label in labels.items() if store.has(label, "device") and store.has(label, "reference")}
+    # Integers hold no NaN, and what becomes of one is judged as any wrong value is.
+    values = {t: label for t, label in values.items() if graph.tensors[t].type.startswith("FLOAT")}
     spoilt = {t for t, label in values.items() if _spoilt(store, label)}
     behind = _behind(graph, spoilt) & values.keys() if spoilt else set()
     hidden = spoilt | {t for t in behind - spoilt if _elsewhere(store, values[t], FACTOR * case.roundoff)}

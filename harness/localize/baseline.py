@@ -15,10 +15,15 @@ from harness.devices.execute import completed, failure, make_job
 from harness.devices.loadable import check_loadable
 from harness.errors import DeviceError, UsageError
 from harness.graph import surgery
+from harness.graph.grid import Grid
 from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model
+from harness.graph.real import real, real_outputs
 from harness.graph.residual import carried
 from harness.job import Array, Completed, Crashed, Job, Lost, Options, Rejected
+from harness.localize.host_runs import REFERENCE as REFERENCE
+from harness.localize.host_runs import HostRuns
+from harness.localize.ideals import Ideals, granted
 from harness.localize.placement import Placement
 from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
@@ -26,8 +31,6 @@ from harness.numerics.metrics import compare, is_mask, mask_iou
 from harness.numerics.usefulness import Limits, Shortfall, Yardstick, yardsticks
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
-
-REFERENCE = Options(accelerator="reference")
 
 # What is done when the untouched model runs, in messages.
 UNTOUCHED = "running the model"
@@ -116,22 +119,25 @@ class Case:
         beyond: frozenset[int],
         doing: str,
         exact: frozenset[str] = frozenset(),
-    ) -> dict[str, tuple[Array, ...]]:
-        """A model's outputs on an ideal device, once for each of :meth:`ideal_inputs`. A CPU may quantize activations
-        at run time as LiteRT's plain kernels do: where ops ask for that, so does an ideal one."""
-        real = with_real_weights(model)
-        job = make_job(self.ideal(real, beyond), inputs, REFERENCE, timeout=self.timeout)
-        runs = [completed(host, replace(job, inputs=held), doing).outputs for held in self.ideal_inputs(inputs, exact)]
-        if real is not model and self.options.accelerator == "cpu":
-            job = make_job(model, inputs, REFERENCE, timeout=self.timeout, as_stored=True)
-            runs.append(completed(host, job, doing).outputs)
-        return {name: tuple(run[name] for run in runs) for name in runs[0]}
+    ) -> dict[str, Ideals]:
+        """A whole model's outputs on ideal devices, which hold the inputs in `exact` as they are."""
+        return HostRuns(self, host, model, inputs, beyond, doing, exact).of_whole()
+
+    def run_open(
+        self, host: Device, model: Model, inputs: dict[str, Array], beyond: frozenset[int], doing: str
+    ) -> tuple[dict[str, Array], dict[str, Ideals]]:
+        """The exact outputs of a part of a model, and those of ideal devices; real numbers where they are quantized."""
+        return HostRuns(self, host, model, inputs, beyond, doing).of_part()
 
     def judge_output(self, name: str, actual: Array, ideals: Sequence[Array], exact: Array) -> Judgement:
         """As :meth:`judge`, for an output of the model, by channel too. Over a whole model the errors of its ops
         average out; what one op alone makes of the model's inputs is held to what an op is."""
         factor = LOCAL_FACTOR if name in self.made_by_one_op else FACTOR
-        return self.judge(actual, ideals, exact, factor=factor, by_channel=True)
+        return self.judge(actual, ideals, exact, factor=factor, by_channel=True, grid=self.grid_of(name))
+
+    def grid_of(self, name: str) -> Grid | None:
+        """The grid of an output of the model, if it is quantized."""
+        return next((self.graph.tensors[p.tensor].grid for p in self.graph.outputs if p.name == name), None)
 
     @cached_property
     def made_by_one_op(self) -> frozenset[str]:
@@ -160,6 +166,8 @@ class Case:
         """What makes an output useless, `ideals` being those of :meth:`run_ideal`: the first of them is what rounding
         alone does to these very inputs. Where :meth:`with_single` added float32's own, what that loses as well is
         noise, and nobody's loss."""
+        if (grid := self.grid_of(name)) is not None:  # a caller's limits are in steps, as the output is
+            ideals = [grid.nearest(ideal) for ideal in ideals]
         failed = [y for y in self.yardsticks(name, exact) if y.fails(actual, ideals[0])]
         return tuple(y.shortfall(actual) for y in failed if y.asked or not self.noise(y, ideals))
 
@@ -171,16 +179,16 @@ class Case:
         return replace(yardstick, half=False, pardon=0.0).loss(ideals[HALF_RUNS]) > yardstick.limit
 
     def with_single(
-        self, host: Device, ideal: dict[str, tuple[Array, ...]], exact: dict[str, Array], beyond: frozenset[int]
-    ) -> dict[str, tuple[Array, ...]]:
+        self, host: Device, ideal: dict[str, Ideals], exact: dict[str, Array], beyond: frozenset[int]
+    ) -> dict[str, Ideals]:
         """The ideals of a float16 device, followed by one that stores float32 rounded to 20 bits where an output of
         theirs is of no use. `beyond`: tensors that this cannot hold. Raises DeviceError."""
         if not self.options.half or not any(self.shortfalls(n, each[0], each, exact[n]) for n, each in ideal.items()):
             return ideal
         model = fp32.oracle(with_real_weights(self.model), beyond)
         job = make_job(model, self.inputs, REFERENCE, timeout=self.timeout)
-        single = completed(host, job, "running the ideal float32 device").outputs
-        return {name: (*each, single[name]) for name, each in ideal.items()}
+        single = real_outputs(self.model, completed(host, job, "running the ideal float32 device").outputs)
+        return {name: Ideals((*each, single[name]), each.grid) for name, each in ideal.items()}
 
     def judge(
         self,
@@ -190,16 +198,24 @@ class Case:
         *,
         factor: float = FACTOR,
         by_channel: bool = False,
+        grid: Grid | None = None,
     ) -> Judgement:
-        """Is `actual` further from `exact` than the ideals explain?"""
+        """Is `actual` further from `exact` than the ideals explain? Integers on a `grid` are judged as real numbers;
+        exact ones may be integers on it, or real numbers that no grid has rounded."""
         smallest = fp16.SMALLEST_NORMAL if self.options.half else 0.0
+        rounding = granted(ideals, grid, unrounded=exact.dtype.kind == "f")
+        if grid is not None:
+            actual, exact = grid.real(actual), grid.real(exact)
+        slices = (*ideals, *(exact + shift for shift in getattr(ideals, "grid", ())))
         return judge(
             compare(actual, exact, smallest),
             worst_case([compare(ideal, exact) for ideal in ideals]),
             roundoff=self.roundoff,
             factor=factor,
             integer=exact.dtype.kind in "iu",
-            channels=channel_ratio(actual, ideals, exact, self.roundoff) if by_channel else 0.0,
+            channels=channel_ratio(actual, slices, exact, self.roundoff) if by_channel and grid is None else 0.0,
+            grid=rounding,
+            step=None if grid is None else grid.step,
         )
 
 
@@ -247,6 +263,7 @@ def run_reference(
     def put(t: int, values: Array) -> None:
         if keep or len(parts) > 1:
             store.put(label_of(graph, t), "reference", values, graph.tensors[t].name)
+        values = real(graph, t, values)
         known = np.isfinite(values)
         finite[t] = float(np.max(np.abs(values), initial=0.0, where=known))
         if not known.all():
@@ -342,7 +359,7 @@ def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int =
 
 
 def judge_outputs(
-    case: Case, outputs: dict[str, Array], ideal: dict[str, tuple[Array, ...]], store: TensorStore
+    case: Case, outputs: dict[str, Array], ideal: dict[str, Ideals], store: TensorStore
 ) -> tuple[OutputVerdict, ...]:
     """Each of the model's own outputs against the stored reference. The device's values are stored beside it."""
     for port in case.graph.outputs:
@@ -351,7 +368,7 @@ def judge_outputs(
 
 
 def judge_run(
-    case: Case, outputs: dict[str, Array], ideal: dict[str, tuple[Array, ...]], store: TensorStore
+    case: Case, outputs: dict[str, Array], ideal: dict[str, Ideals], store: TensorStore
 ) -> tuple[OutputVerdict, ...]:
     """The same, of a run whose values are not kept."""
     verdicts = []

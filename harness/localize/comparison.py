@@ -14,6 +14,7 @@ from harness.errors import UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, judge_outputs, judge_run, output_label, run_device, run_reference
+from harness.localize.ideals import Ideals
 from harness.localize.remarks import remarks
 from harness.localize.result import OutputVerdict, residency_json
 from harness.localize.taps import Tapped
@@ -51,7 +52,7 @@ class Comparison:
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
-    ideal: dict[str, tuple[Array, ...]]
+    ideal: dict[str, Ideals]
     beyond: frozenset[int]
     differs: str = ""
     wrong_runs: tuple[dict[str, Array], ...] = ()
@@ -181,16 +182,17 @@ def changed_output(
         seen = compare(values, before)
         if seen.identical:
             continue
-        if values.dtype.kind != "f" or seen.odd:
+        grid = case.grid_of(name)
+        if (values.dtype.kind != "f" and grid is None) or seen.odd:
             return f"'{name}'"
-        exact = bench.run.tensors.get(output_label(name), "reference")
-        with np.errstate(invalid="ignore", over="ignore"):
-            explained = [before + (ideal - exact) for ideal in first.ideal[name]]
-        change = case.judge(values, explained, before)
+        exact, held, now = bench.run.tensors.get(output_label(name), "reference"), before, values
+        if grid is not None:
+            exact, held, now = grid.real(exact), grid.real(before), grid.real(values)
+        change = case.judge(values, first.ideal[name].around(held, exact), before, grid=grid)
         if fused_otherwise and not change.ok:
             wrong = next(o for o in first.outputs if o.name == name)
             with np.errstate(invalid="ignore", over="ignore"):
-                if not wrong.ok and one_error(before - exact, values - exact):
+                if not wrong.ok and one_error(held - exact, now - exact):
                     continue
         if not change.ok:
             times = f"{change.ratio:.0f}x" if math.isfinite(change.ratio) else "far more than"

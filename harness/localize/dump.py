@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.localize.baseline import Case, label_of, output_label
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.local_error import LocalError, plan
+from harness.localize.records import write_steps
 from harness.localize.result import OpRecord
 from harness.localize.taps import DUMP_BUDGET, choose, read_copies
 
@@ -34,4 +35,5 @@ def dump(bench: Bench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Compar
     for record in local.judge(readings, bench.progress.fraction):
         records.append(record)
         bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
+    write_steps(bench.run, records)
     return comparison, records

@@ -17,10 +17,13 @@ from harness.devices.excess import Excess, limit_exceeded
 from harness.devices.execute import completed, make_job
 from harness.errors import DeviceError, UsageError
 from harness.graph import surgery
+from harness.graph.grid import Grid
 from harness.graph.model import Model
+from harness.graph.real import real_outputs
 from harness.job import Array, Completed, Crashed, Options, Rejected, Sample, TimedOut
 from harness.localize.baseline import REFERENCE, Case
 from harness.localize.cause import kind_of_error
+from harness.localize.ideals import Ideals
 from harness.localize.signature import Signature, signature_of
 from harness.numerics import fp16, fp32
 from harness.numerics.verdict import LOCAL_FACTOR, Judgement
@@ -38,12 +41,19 @@ class Specimen:
 
 @dataclass(frozen=True)
 class Seen:
-    """One output of a specimen: the device's value, the exact one, the judgement."""
+    """One output of a specimen: the device's value, the exact one, the judgement. Both values are real numbers where
+    the output is quantized; `grid` has its integers then."""
 
     name: str
     actual: Array
     exact: Array
     judgement: Judgement
+    grid: Grid | None = None
+
+    @property
+    def stored(self) -> Array:
+        """The device's value in the type of the output."""
+        return self.actual if self.grid is None else self.grid.nearest(self.actual)
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,7 @@ class Experiments:
     timeout: float
     seed: int = 0
     questions: int = 0
-    _known: dict[tuple[str, int, bool, bool], tuple[dict[str, Array], dict[str, tuple[Array, ...]]]] = field(
-        default_factory=dict
-    )
+    _known: dict[tuple[str, int, bool, bool], tuple[dict[str, Array], dict[str, Ideals]]] = field(default_factory=dict)
 
     def observe(self, specimen: Specimen, options: Options, *, runs: int = 1, warmup: int = 0) -> Observation:
         """Ask the device once; with several `runs` also whether it answers the same each time.
@@ -153,15 +161,16 @@ class Experiments:
         said = next((excess for d in done if (excess := limit_exceeded(d.log))), None)
         return Observation(ending, reason, worst, outputs, same, samples, options.half, said)
 
-    def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, tuple[Array, ...]]]:
-        """(exact outputs, what ideal devices would give). Raises DeviceError or UsageError when there are none."""
+    def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, Ideals]]:
+        """(exact outputs, what ideal devices would give), in real numbers where they are quantized. Raises DeviceError
+        or UsageError when there are none."""
         key = (specimen.model.sha256, _digest(specimen.inputs), options.half, options.accelerator == "cpu")
         if key not in self._known:
             case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
-            exact, beyond = self._exact(specimen, half=options.half)
-            ideals = case.run_ideal(self.host, case.model, case.inputs, beyond, "running a specimen ideally")
+            beyond = self._beyond(specimen, half=options.half)
+            found = case.run_open(self.host, case.model, case.inputs, beyond, "running a specimen")
             self._known.clear()  # the last one is asked for again, no other
-            self._known[key] = exact, ideals
+            self._known[key] = found
         return self._known[key]
 
     def values(self, specimen: Specimen, tensors: Sequence[int]) -> dict[int, Array]:
@@ -172,29 +181,31 @@ class Experiments:
         return {t: outputs[name] for t, name in names.items()}
 
     def exactly(self, specimen: Specimen) -> dict[str, Array]:
-        """The exact outputs of a specimen."""
+        """The exact outputs of a specimen, in real numbers where they are quantized."""
         job = make_job(specimen.model, specimen.inputs, REFERENCE, timeout=self.timeout)
-        return completed(self.host, job, "running a specimen").outputs
+        return real_outputs(specimen.model, completed(self.host, job, "running a specimen").outputs)
 
-    def _exact(self, specimen: Specimen, *, half: bool) -> tuple[dict[str, Array], frozenset[int]]:
+    def _beyond(self, specimen: Specimen, *, half: bool) -> frozenset[int]:
+        """Tensors whose exact values the device cannot hold."""
         tensors = surgery.tappable(specimen.model.graph())
-        model, names = surgery.tap(specimen.model, tensors, "direct")
-        job = make_job(model, specimen.inputs, REFERENCE, timeout=self.timeout)
-        outputs = completed(self.host, job, "running a specimen").outputs
         largest = fp16.LARGEST if half else fp32.LARGEST
-        beyond = {t for t, name in names.items() if fp16.peak(outputs[name]) > largest}
+        values = self.values(specimen, tensors) if tensors else {}
+        floats = {t: v for t, v in values.items() if v.dtype.kind == "f"}
+        beyond = {t for t, v in floats.items() if fp16.peak(v) > largest}
         if not half:  # as `comparison` has it: what is not finite cannot be rounded
-            beyond |= {t for t, name in names.items() if not np.isfinite(outputs[name]).all()}
-        return {port.name: outputs[port.name] for port in specimen.model.graph().outputs}, frozenset(beyond)
+            beyond |= {t for t, v in floats.items() if not np.isfinite(v).all()}
+        return frozenset(beyond)
 
     @staticmethod
-    def _seen(case: Case, name: str, actual: Array, exact: Array, ideals: tuple[Array, ...]) -> Seen:
-        return Seen(name, actual, exact, case.judge(actual, ideals, exact, factor=LOCAL_FACTOR))
+    def _seen(case: Case, name: str, actual: Array, exact: Array, ideals: Ideals) -> Seen:
+        grid = case.grid_of(name)
+        judgement = case.judge(actual, ideals, exact, factor=LOCAL_FACTOR, grid=grid)
+        return Seen(name, actual if grid is None else grid.real(actual), exact, judgement, grid)
 
 
 def _same(seen: Seen, again: Array, roundoff: float) -> bool:
     """Whether two runs gave the same, as far as their rounding may differ."""
-    first = seen.actual
+    first = seen.stored
     if first.dtype.kind != "f" or not np.array_equal(np.isfinite(first), np.isfinite(again)):
         return bool(np.array_equal(first, again))
     allowed = max(seen.judgement.expected.max_abs, roundoff * seen.judgement.actual.reference_rms)

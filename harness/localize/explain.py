@@ -99,7 +99,7 @@ class _Explainer:
             self.notes.append(f"{len(groups) - MOST_GROUPS} kind(s) of culprit are left unexplained.")
         for group in groups[:MOST_GROUPS]:
             record = self.culprits[group.members[0]].record
-            self.bench.progress.stage(f"{record.op} #{record.index}: experiments", 8.0)
+            self.bench.progress.stage(f"{record.title} {record.number}: experiments", 8.0)
             self.investigator.investigate(group)
             self._conclude(group)
             self._reproduce(group)
@@ -165,7 +165,7 @@ class _Explainer:
         if part is None or findings is None or findings.failing is None:
             return
         culprit = self.culprits[group.members[0]]
-        self.bench.progress.stage(f"{culprit.record.op} #{culprit.record.index}: the smallest that fails", 12.0)
+        self.bench.progress.stage(f"{culprit.record.title} {culprit.record.number}: the smallest that fails", 12.0)
         first, options = findings.failing, self.case.part_options
         enough = min(first.ratio, MARGIN * LOCAL_FACTOR)
         runs = 1 if first.repeatable else UNSTEADY_RUNS
@@ -175,7 +175,8 @@ class _Explainer:
             seen = self.experiments.observe(specimen, options, runs=runs)
             if not first.repeatable:
                 return not seen.repeatable
-            if culprit.record.op not in {op.custom or op.name for op in specimen.model.graph().ops}:
+            alone = culprit.record.first == culprit.record.index
+            if alone and culprit.record.op not in {op.custom or op.name for op in specimen.model.graph().ops}:
                 return False
             return seen.alike(first) and (first.worst is None or seen.ratio >= enough)
 
@@ -186,10 +187,14 @@ class _Explainer:
             shrunk = Shrunk(part.specimen)
         seen = self.experiments.observe(shrunk.specimen, options, runs=runs)
         if not seen.fails and seen.repeatable:
-            self.notes.append(f"{culprit.record.op} #{culprit.record.index} does not fail each time it is run alone.")
+            self.notes.append(
+                f"{culprit.record.title} {culprit.record.number} does not fail each time it is run alone."
+            )
             return
         exact, _ = self.experiments.truth(shrunk.specimen, options)
-        folder = self.bench.run.path / "reproducers" / f"{culprit.record.index:04d}-{culprit.record.op}"
+        record = culprit.record
+        named = record.op if record.first == record.index else f"{record.index:04d}"
+        folder = self.bench.run.path / "reproducers" / f"{record.first:04d}-{named}"
         about = Circumstances(
             cause=culprit.cause,
             signature=culprit.signature,
@@ -258,7 +263,7 @@ class _Explainer:
         return plans
 
     def _named(self, group: Group) -> str:
-        return ", ".join(f"{self.culprits[m].record.op} #{self.culprits[m].record.index}" for m in group.members)
+        return ", ".join(f"{self.culprits[m].record.title} {self.culprits[m].record.number}" for m in group.members)
 
 
 def _ending(trial: Trial) -> str:

@@ -19,8 +19,10 @@ import numpy as np
 
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
+from harness.graph.real import real
 from harness.job import Array
 from harness.localize.baseline import REFERENCE, output_label
+from harness.localize.ideals import Ideals, granted
 from harness.localize.local_error import LocalError, Reading
 from harness.localize.result import Impact, OutputVerdict
 from harness.localize.uncertified import accounts_for
@@ -36,7 +38,7 @@ class ImpactProbe:
     """Injects local errors of one case."""
 
     local: LocalError
-    ideal: dict[str, tuple[Array, ...]]
+    ideal: dict[str, Ideals]
 
     def felt(
         self, readings: Sequence[Reading], outputs: Sequence[OutputVerdict], known: tuple[Impact, ...] = ()
@@ -63,7 +65,8 @@ class ImpactProbe:
         own: dict[str, Array] = {}
         for reading in readings:
             actual = self.local.actual(reading)
-            if actual.dtype.kind != "f":
+            grid = case.graph.tensors[reading.tensor].grid
+            if actual.dtype.kind != "f" and grid is None:
                 if reading.from_output is not None:
                     own[reading.from_output] = actual
                 continue
@@ -72,8 +75,8 @@ class ImpactProbe:
             if reading.from_output is None:
                 errors[reading.tensor] = error
             else:
-                reference = store.get(reading.label, "reference")
-                own[reading.from_output] = reference + error
+                reference = real(case.graph, reading.tensor, store.get(reading.label, "reference"))
+                own[reading.from_output] = reference + error if grid is None else grid.nearest(reference + error)
         model = case.ideal(case.model, self.local.beyond | case.never_stored) if held else case.model
         inputs = case.ideal_inputs(case.inputs)[0] if held else case.inputs
         model = surgery.inject(model, errors) if errors else model
@@ -84,7 +87,10 @@ class ImpactProbe:
             exact = store.get(output_label(name), "reference")
             actual = own.get(name, computed)
             judgement = case.judge_output(name, actual, self.ideal[name], exact)
-            share, left = unexplained(store.get(output_label(name), "device"), actual, exact, self.ideal[name])
+            shown = [store.get(output_label(name), "device"), actual, exact]
+            if (grid := case.grid_of(name)) is not None:
+                shown = [grid.real(values) for values in shown]
+            share, left = unexplained(shown[0], shown[1], shown[2], self.ideal[name])
             impacts.append(Impact(name, judgement, mask_iou(actual, exact), share, left, held))
         return tuple(impacts)
 
@@ -117,7 +123,7 @@ def unexplained(device: Array, injected: Array, exact: Array, ideals: Sequence[A
     left = rms(device, injected)
     with np.errstate(invalid="ignore"):
         rounding = max(rms(ideal, exact) for ideal in ideals)
-    if left <= FACTOR * rounding:
+    if left <= FACTOR * rounding + granted(ideals, None, unrounded=False).rms:
         return denied, left
     error = rms(device, exact)
     return max(denied, left / error if error else math.inf), left

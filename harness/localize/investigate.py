@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 
 from harness.errors import DeviceError, UsageError
+from harness.graph.real import real
 from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
 from harness.job import Array, Options
@@ -189,8 +190,8 @@ class Investigator:
         read = {t for o in self.ops(culprit) for t in graph.ops[o].inputs}
         size = graph.tensors[culprit.record.tensor].elements
         made = [t for op in graph.ops[: culprit.record.first] for t in op.outputs if graph.tensors[t].elements == size]
-        values = {graph.tensors[t].name: self.known.exact(t) for t in made[-MOST_OTHERS:] if t not in read}
-        return {name: array for name, array in values.items() if array is not None}
+        values = {t: self.known.exact(t) for t in made[-MOST_OTHERS:] if t not in read}
+        return {graph.tensors[t].name: real(graph, t, array) for t, array in values.items() if array is not None}
 
     def signature(self, culprit: Culprit, group: Group) -> str | None:
         """By the values that failed; for a long sum or a range, what was known of that."""
@@ -206,6 +207,7 @@ class Investigator:
         elif group.on_device is not None and (alone := group.on_device[1].worst) is not None:
             value = self.known.on_device(culprit.record.tensor)
             if value is not None and value.shape == alone.exact.shape:
+                value = real(self.known.case.graph, culprit.record.tensor, value)
                 found = signature_of(value, alone.exact, group.on_device[0].operands(self.known.case.graph))
         if group.cause == "limits":
             return _beyond(found.text if found else culprit.signature, findings)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.devices.base import Device
-from harness.devices.execute import completed, make_job
 from harness.graph import surgery
 from harness.graph.model import Graph
+from harness.graph.real import real
 from harness.job import Array
-from harness.localize.baseline import REFERENCE, Case, label_of, output_label
+from harness.localize.baseline import Case, label_of, output_label
+from harness.localize.ideals import Ideals
 from harness.localize.result import OpRecord, OpVerdict
 from harness.numerics.fp16 import LARGEST, SMALLEST_NORMAL
 from harness.numerics.metrics import compare
@@ -88,10 +89,9 @@ class LocalError:
         for batch in batches(self.case.graph, readings):
             feeds = self.device_values(batch)
             parts = self.islands(batch)
-            exact, ideals = self.exact(parts, feeds), self.ideals(parts, feeds)
-            for place, reading in enumerate(batch):
-                actual = self.actual(reading)
-                judgement = self.case.judge(actual, ideals[place], exact[place], factor=LOCAL_FACTOR)
+            for reading, (exact, ideals) in zip(batch, self.truth(parts, feeds), strict=True):
+                actual, grid = self.actual(reading), self.case.graph.tensors[reading.tensor].grid
+                judgement = self.case.judge(actual, ideals, exact, factor=LOCAL_FACTOR, grid=grid)
                 yield self._record(reading, actual, judgement)
             done += len(batch)
             advance(done / len(readings))
@@ -101,25 +101,26 @@ class LocalError:
         own = None if reading.from_output is None else self.own.get(reading.from_output)
         return self.store.get(reading.label, "device") if own is None else own
 
+    def real(self, reading: Reading) -> Array:
+        """The same in real numbers, where it is quantized."""
+        return real(self.case.graph, reading.tensor, self.actual(reading))
+
     def error(self, reading: Reading) -> Array:
-        """What the device made of a reading's own inputs, less what is exact for these."""
-        (exact,) = self.exact(self.islands([reading]), self.device_values([reading]))
+        """What the device made of a reading's own inputs, less what is exact for these: on the grid of a quantized
+        result, in real units."""
+        grid = self.case.graph.tensors[reading.tensor].grid
+        ((exact, _),) = self.truth(self.islands([reading]), self.device_values([reading]))
         with np.errstate(invalid="ignore", over="ignore"):
-            difference: Array = self.actual(reading) - exact
+            difference: Array = self.real(reading) - (exact if grid is None else grid.rounded(exact))
         return difference
 
-    def exact(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[Array]:
-        """The exact results of some readings' ops; `feeds` as :meth:`device_values` gives them."""
-        model = parts.model
-        job = make_job(model, feeds, REFERENCE, timeout=self.case.timeout)
-        results = completed(self.host, job, "re-running ops").outputs
-        return [_unclamped(results[port.name]) for port in model.graph().outputs]
-
-    def ideals(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[tuple[Array, ...]]:
-        """What ideal devices make of the same."""
+    def truth(self, parts: surgery.Islands, feeds: dict[str, Array]) -> list[tuple[Array, Ideals]]:
+        """The exact results of some readings' ops, in real numbers, and what ideal devices make of the same; `feeds` as
+        :meth:`device_values` gives them."""
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
-        found = self.case.run_ideal(self.host, parts.model, feeds, beyond, "re-running ops ideally")
-        return [tuple(map(_unclamped, found[port.name])) for port in parts.model.graph().outputs]
+        exact, ideals = self.case.run_open(self.host, parts.model, feeds, beyond, "re-running ops")
+        names = [port.name for port in parts.model.graph().outputs]
+        return [(_unclamped(exact[n]), Ideals(map(_unclamped, ideals[n]), ideals[n].grid)) for n in names]
 
     def islands(self, batch: Sequence[Reading]) -> surgery.Islands:
         """The readings' ops side by side in one model, outputs in their order."""
@@ -137,14 +138,16 @@ class LocalError:
     def _record(self, reading: Reading, actual: Array, judgement: Judgement) -> OpRecord:
         graph = self.case.graph
         op, tensor = graph.ops[reading.op], graph.tensors[reading.tensor]
-        against = compare(actual, self.store.get(reading.label, "reference"))
+        against = compare(self.real(reading), real(graph, tensor.index, self.store.get(reading.label, "reference")))
+        step = 0.0 if tensor.grid is None else tensor.grid.step
+        explained = step + FACTOR * max(judgement.expected.max_abs - judgement.grid.max_abs, SMALLEST_NORMAL)
         verdict: OpVerdict = "fine"
         elsewhere = self.case.on_cpu.issuperset(reading.ops)  # no op of the accelerator under test
         if elsewhere:
             verdict = "unread"
         elif not judgement.ok and not self._driven_out_of_range(tensor.index, judgement):
             verdict = "culprit"
-        elif against.nonfinite or against.max_abs > FACTOR * max(judgement.expected.max_abs, SMALLEST_NORMAL):
+        elif against.nonfinite or against.max_abs > explained:
             verdict = "inherited"
         return OpRecord(
             index=op.index,
@@ -159,6 +162,7 @@ class LocalError:
             reference_max_abs=against.max_abs,
             reference_cosine=against.cosine,
             reading="copy" if reading.from_output is None else "output",
+            grid=tensor.grid,
         )
 
     def _driven_out_of_range(self, tensor: int, judgement: Judgement) -> bool:

@@ -23,7 +23,7 @@ from harness.localize.limits import SMALLEST
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.localize.placement import not_placed
 from harness.localize.precision import find_lost_digits
-from harness.localize.records import corrected, unread, worth_keeping
+from harness.localize.records import corrected, unread, worth_keeping, write_rows
 from harness.localize.result import Culprit, Impact, Localization, ModelFacts, OpRecord, Status
 from harness.localize.second_look import SecondLook, look_again, second_kind
 from harness.localize.taps import TAP_BUDGET, Tapped, choose, read_copies
@@ -210,9 +210,8 @@ class _Localizer:
             kept = {c.record for c in fails}
             for c in culprits:
                 if c.record not in kept:
-                    self.notes.append(
-                        f"{c.record.op} #{c.record.index} looked wrong under both taps, but is right alone."
-                    )
+                    name = f"{c.record.title} {c.record.number}"
+                    self.notes.append(f"{name} looked wrong under both taps, but is right alone.")
             return fails, impact, alone
         return fails, explained, alone
 
@@ -379,8 +378,7 @@ class _Localizer:
     ) -> Localization:
         case, device, done = self.case, self.bench.device, first.done
         self.store.keep_only(worth_keeping(self.graph, culprits))
-        records = sorted(records, key=lambda r: (r.index, r.tensor))
-        self.bench.run.replace_rows("ops.csv", OpRecord.HEADER, [r.row() for r in records])
+        records = write_rows(self.bench.run, sorted(records, key=lambda r: (r.index, r.tensor)))
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(self.graph.ops)),
             device={"name": device.name, "kind": device.kind, "runtime": done.runtime, "gpu": done.adapter},

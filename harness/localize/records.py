@@ -9,6 +9,8 @@ from harness.graph.model import Graph
 from harness.localize.baseline import label_of, output_label
 from harness.localize.local_error import Reading
 from harness.localize.result import Culprit, OpRecord, OpVerdict
+from harness.localize.steps import STEPS_HEADER, steps_row
+from harness.results import RunFolder
 
 
 def unread(graph: Graph, readings: Sequence[Reading]) -> list[OpRecord]:
@@ -22,6 +24,20 @@ def unread(graph: Graph, readings: Sequence[Reading]) -> list[OpRecord]:
             name = op.custom or op.name
             records.append(OpRecord(op.index, name, op.index, tensor.name, tensor.index, shape, dtype, "unread"))
     return records
+
+
+def write_rows(run: RunFolder, records: Sequence[OpRecord]) -> Sequence[OpRecord]:
+    """Write ops.csv anew, and quantized.csv; the records as they are."""
+    run.replace_rows("ops.csv", OpRecord.HEADER, [record.row() for record in records])
+    write_steps(run, records)
+    return records
+
+
+def write_steps(run: RunFolder, records: Sequence[OpRecord]) -> None:
+    """quantized.csv: errors of quantized tensors in steps. Nothing where none of the records is of one."""
+    rows = [row for record in records if (row := steps_row(record)) is not None]
+    if rows:
+        run.replace_rows("quantized.csv", STEPS_HEADER, rows)
 
 
 def corrected(records: Sequence[OpRecord], standing: Sequence[Culprit], fallen: OpVerdict = "unread") -> list[OpRecord]:

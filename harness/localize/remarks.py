@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.graph.model import Graph
 from harness.job import Array
 from harness.localize.baseline import Case, output_label
+from harness.localize.ideals import Ideals
 from harness.localize.result import OutputVerdict
 from harness.numerics.usefulness import LOST, size_of, storing
 from harness.results import TensorStore
@@ -17,7 +18,7 @@ CHANNELS = (1, 3, 4)
 
 
 def remarks(
-    case: Case, outputs: Sequence[OutputVerdict], ideal: dict[str, tuple[Array, ...]], store: TensorStore
+    case: Case, outputs: Sequence[OutputVerdict], ideal: dict[str, Ideals], store: TensorStore
 ) -> tuple[str, ...]:
     """All that is to be said of outputs that rounding explains; `store` holds both sides of them."""
     found = list(_of_inputs(case, outputs))

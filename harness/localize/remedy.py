@@ -24,6 +24,7 @@ from harness.graph.short_ports import as_declared
 from harness.job import Array, Completed, Options, Sample
 from harness.localize.baseline import REFERENCE, Case, output_label
 from harness.localize.comparison import Bench
+from harness.localize.ideals import Ideals
 from harness.localize.result import Remedy
 from harness.numerics.metrics import mask_iou
 from harness.numerics.verdict import Judgement
@@ -47,7 +48,7 @@ class Truth:
     """The original's exact outputs, an ideal device's, and the largest magnitude of each tensor in the exact run."""
 
     exact: dict[str, Array]
-    ideal: dict[str, tuple[Array, ...]]
+    ideal: dict[str, Ideals]
     peaks: Mapping[int, float]
 
 

@@ -52,7 +52,8 @@ class Circumstances:
 def write_reproducer(
     folder: Path, shrunk: Shrunk, expected: dict[str, Array], seen: Observation, about: Circumstances
 ) -> None:
-    """Write the folder. `expected` are the exact outputs by name, `seen` how the specimen failed on the device.
+    """Write the folder. `expected` are the exact outputs by name, real numbers where they are quantized; `seen` tells
+    how the specimen failed on the device.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -60,6 +61,8 @@ def write_reproducer(
     specimen = shrunk.specimen
     stored = {name: values for name, values in specimen.inputs.items() if name not in shrunk.recipes}
     graph = specimen.model.graph()
+    held_on = {port.name: graph.tensors[port.tensor].grid for port in graph.outputs}
+    expected = {n: v if (grid := held_on[n]) is None else grid.nearest(v) for n, v in expected.items()}
     title = _title(graph, seen, about)
     environment = Environment(
         loader=PackageLoader("harness.localize"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -101,7 +104,7 @@ def write_reproducer(
             np.savez(folder / INPUTS, allow_pickle=False, **stored)
         np.savez(folder / EXPECTED, allow_pickle=False, **expected)
         if not dies:
-            np.savez(folder / ACTUAL, allow_pickle=False, **{o.name: o.actual for o in seen.outputs})
+            np.savez(folder / ACTUAL, allow_pickle=False, **{o.name: o.stored for o in seen.outputs})
         (folder / SCRIPT).write_text(script, encoding="utf-8")
         (folder / PAGE).write_text(page, encoding="utf-8")
 
@@ -137,9 +140,9 @@ def _limits(model: Model, expected: dict[str, Array], seen: Observation) -> dict
     limits = {}
     factor = LOCAL_FACTOR if seen.repeatable else UNSTEADY_FACTOR
     for each in seen.outputs:
-        allowed = each.judgement.expected
-        floor = roundoff * each.judgement.actual.reference_rms
-        pair = (factor * max(allowed.max_abs, floor), factor * max(allowed.rms, floor))
+        pair = each.judgement.limits(factor, roundoff)
+        if each.grid is not None:  # in steps, and the expected values are rounded to it as well
+            pair = (pair[0] / each.grid.step + 0.5, pair[1] / each.grid.step + 0.5)
         limits[each.name] = (float(f"{pair[0]:.4g}"), float(f"{pair[1]:.4g}"))
     return limits
 

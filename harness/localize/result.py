@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.graph.grid import Grid
 from harness.job import Residency
+from harness.localize.steps import in_steps
 from harness.numerics.usefulness import Shortfall
 from harness.numerics.verdict import Judgement
 
@@ -77,6 +79,7 @@ class OutputVerdict:
             "device_range": actual.range,
             "worst": actual.worst,
             "iou": self.iou,
+            "step": self.judgement.step,
             **runs,
         }
 
@@ -84,7 +87,8 @@ class OutputVerdict:
 @dataclass(frozen=True)
 class OpRecord:
     """One tensor made by an op, judged. `local` compares the device's value with the op re-run on the device's own
-    inputs; `reference_…` with the host's run of the whole model."""
+    inputs; `reference_…` with the host's run of the whole model. Figures of a quantized tensor, which is on a `grid`,
+    are of the real numbers that its integers stand for."""
 
     index: int
     op: str
@@ -98,6 +102,7 @@ class OpRecord:
     reference_max_abs: float = 0.0
     reference_cosine: float = 1.0
     reading: Literal["copy", "output", "window"] = "copy"
+    grid: Grid | None = None
 
     HEADER = (
         "index", "first", "op", "output", "shape", "dtype", "verdict", "reading", "local_max_abs", "local_rms",
@@ -107,6 +112,16 @@ class OpRecord:
     """Columns of ops.csv. Ops `first` to `index` were judged together where they differ. Errors are in tensor units;
     `ratio` is local error over expected error; `nonfinite` counts elements; the two `_vs_reference` columns compare
     with the host's run of the whole model."""
+
+    @property
+    def title(self) -> str:
+        """The op; of a run of ops how many they are, for which of them is wrong is not known."""
+        return self.op if self.first == self.index else f"{self.index - self.first + 1} ops"
+
+    @property
+    def number(self) -> str:
+        """`#49`, or `#3-5` for a run of ops."""
+        return f"#{self.index}" if self.first == self.index else f"#{self.first}-{self.index}"
 
     def row(self) -> tuple[Any, ...]:
         """The line of ops.csv."""
@@ -256,7 +271,7 @@ class Culprit:
         local = self.record.local  # None where the op ended the process
         return {
             "ops": [self.record.first, self.record.index],
-            "op": self.record.op,
+            "op": self.record.title,
             "output": self.record.output,
             "cause": self.cause,
             "signature": self.signature,
@@ -273,6 +288,7 @@ class Culprit:
             "note": self.note,
             "impact": [impact.to_json() for impact in self.impact],
             "window": list(self.window),
+            "quantized": in_steps(self.record),
         }
 
 
@@ -335,7 +351,7 @@ class Localization:
         return "precision" in verdicts and "wrong" not in verdicts
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{c.record.op} #{c.record.index} ({c.cause})" for c in self.culprits)
+        named = ", ".join(f"{c.record.title} {c.record.number} ({c.cause})" for c in self.culprits)
         return f"<Localization: {self.status}{': ' + named if named else ''}>"
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 One compile, or as many as the byte budget asks for, exposes each suspect's result and operands as outputs themselves (a
 *direct* tap, which the runtime treats differently from a copy), and reads through copies what lay hidden inside a
 suspect run of ops. A suspect is certified when both readings of everything its verdict rests on agree. Releases whose
-delegate forgets that what it fuses is an output too are asked through a NEG instead, which is exact.
+delegate forgets that what it fuses is an output too are asked through a NEG instead, which is exact, or a DEQUANTIZE.
 
 Two compiles may fuse otherwise, and so round otherwise from the first op on. A sum that loses digits makes much of
 that, and what comes behind it differs by more than rounding. All values of one run belong together, though: where the
@@ -22,6 +22,7 @@ from packaging.version import InvalidVersion, Version
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
 from harness.graph import fold, surgery
+from harness.graph.real import real
 from harness.graph.surgery import TapKind
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, budgeted, label_of, output_label
@@ -131,10 +132,12 @@ class _Second:
         other = [t for t in direct if t not in outputs and t not in aside]
         negated = other if self._kind == "negated" else []
         model, copied = surgery.tap(case.model, copies, "copy")
-        model, turned = surgery.tap(model, negated, "negated")
+        grids = {t: grid for t in negated if (grid := graph.tensors[t].grid) is not None}
+        model, plain = surgery.tap(model, list(grids), "dequantized")  # a grid may not hold the negated values
+        model, turned = surgery.tap(model, [t for t in negated if t not in grids], "negated")
         model, folded = surgery.tap(model, aside, "turned")
-        model, exposed = surgery.tap(model, [t for t in direct if t not in turned and t not in folded], "direct")
-        exposed |= turned | folded
+        model, exposed = surgery.tap(model, [t for t in direct if t not in negated and t not in folded], "direct")
+        exposed |= turned | plain | folded
         by_name = {name: t for t, name in (copied | exposed).items()}
         own = {port.name for port in graph.outputs}
         number = 1 + max(self._compile.values(), default=0)
@@ -150,6 +153,8 @@ class _Second:
                 return
             if t in turned:
                 values = -values
+            elif t in grids:
+                values = grids[t].nearest(values)
             self._agrees[t] = self._agree(t, values)
             if not self._agrees[t] and t not in self._drifted:
                 return  # one of the two readings lies, and nothing is to rest on this one
@@ -216,10 +221,16 @@ class _Second:
         else:  # an own output, read from the untouched model
             label = next(output_label(port.name) for port in graph.outputs if port.tensor == tensor)
             before = store.get(label, "device")
+        before, second = (real(graph, tensor, values) for values in (before, second))
         compared = compare(second, before)
         allowed = AGREEMENT * self._case.roundoff * max(map(abs, compared.reference_range), default=0.0)
+        if (grid := graph.tensors[tensor].grid) is not None:
+            # A value near the middle of a step may be rounded to either side, and what follows makes more of that.
+            allowed += grid.step
+            if one_error(before, second):
+                self._drifted.add(tensor)
         if store.has(label, "reference"):
-            exact = store.get(label, "reference")
+            exact = real(graph, tensor, store.get(label, "reference"))
             with np.errstate(invalid="ignore", over="ignore"):
                 if one_error(before - exact, second - exact):
                     self._drifted.add(tensor)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
+from harness.graph.real import real
 from harness.graph.rebuild import Rebuild
 from harness.graph.short_ports import as_declared, with_short_ports
 from harness.job import Array
@@ -31,8 +32,8 @@ class Part:
     results: tuple[int, ...]
 
     def operands(self, graph: Graph) -> dict[str, Array]:
-        """The inputs under the names that their tensors have in the whole graph."""
-        return {graph.tensors[t].name: self.specimen.inputs[f"x{i}"] for i, t in enumerate(self.feeds)}
+        """The inputs under the names that their tensors have in the whole graph, in real numbers."""
+        return {graph.tensors[t].name: real(graph, t, self.specimen.inputs[f"x{i}"]) for i, t in enumerate(self.feeds)}
 
 
 def cut_out(model: Model, ops: Iterable[int], value: Values, results: Iterable[int] | None = None) -> Part | None:

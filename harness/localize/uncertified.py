@@ -66,7 +66,7 @@ def resolve(
             standing.append(replace(suspect, isolated=fails))
         else:
             word = "is right" if by_itself is not None else "could not be run"
-            notes.append(f"{record.op} #{record.index} looked wrong under a tap, but {word} by itself.")
+            notes.append(f"{record.title} {record.number} looked wrong under a tap, but {word} by itself.")
     if accounted and len(standing) == len(suspects):
         return Resolved(standing, notes)
     found, unresolved = _search(probe, standing, listen)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.devices.base import Device
-from harness.devices.execute import completed, make_job
+from harness.devices.execute import make_job
 from harness.errors import UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph
 from harness.graph.short_ports import as_declared, with_short_ports
 from harness.job import Array, Completed
 from harness.localize.alone import own_ports, reference_values
-from harness.localize.baseline import REFERENCE, Case
+from harness.localize.baseline import Case
 from harness.localize.result import OpRecord
 from harness.localize.search import Answer, Window
 from harness.numerics.verdict import LOCAL_FACTOR, Judgement
@@ -87,14 +87,12 @@ class WindowProbe:
         outcome = self.device.run(whole)
         if not isinstance(outcome, Completed):
             return "unresolved"
-        job = make_job(parts.model, feeds, REFERENCE, timeout=self.case.timeout)
-        exact = completed(self.host, job, "running a window").outputs
-        ideals = self.case.run_ideal(self.host, parts.model, feeds, beyond, "running a window ideally")
+        exact, ideals = self.case.run_open(self.host, parts.model, feeds, beyond, "running a window")
         worst: tuple[int, Judgement] | None = None
         for t in edges.results:
-            name = surgery.port_name(t)
+            name, grid = surgery.port_name(t), self.case.graph.tensors[t].grid
             actual = outcome.outputs[name].reshape(exact[name].shape)
-            judgement = self.case.judge(actual, ideals[name], exact[name], factor=LOCAL_FACTOR)
+            judgement = self.case.judge(actual, ideals[name], exact[name], factor=LOCAL_FACTOR, grid=grid)
             if worst is None or judgement.ratio > worst[1].ratio:
                 worst = (t, judgement)
         assert worst is not None
@@ -125,6 +123,7 @@ class WindowProbe:
             reference_max_abs=judgement.actual.max_abs,
             reference_cosine=judgement.actual.cosine,
             reading="window",
+            grid=made.grid,
         )
 
     def _feeds(self, edges: Cut) -> dict[str, Array] | None:

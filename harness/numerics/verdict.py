@@ -10,6 +10,10 @@ and that is what float16 arithmetic costs; over a whole model such errors averag
 5 times, while the faults this tool is for show from 40 times upward in the outputs and from 240 in the op. Underflow is
 not a fault: a value below 2^-14, the smallest normal float16, may come out nearer to zero. Where that harms an output,
 the output says so. An integer result may be off by two steps.
+
+A quantized tensor is judged by the real numbers that its integers stand for. Rounding to a grid is no error of the
+arithmetic, and no multiple of it: what it explains is taken off the error first, and only the rest is held to the
+factor times what float16 explains.
 """
 
 from __future__ import annotations
@@ -32,20 +36,42 @@ MOST_SLICES = 4096
 
 
 @dataclass(frozen=True)
+class Granted:
+    """What rounding to the grids of quantized tensors explains of an error, by largest element and by RMS, in real
+    units."""
+
+    max_abs: float = 0.0
+    rms: float = 0.0
+
+
+NOTHING = Granted()
+
+
+@dataclass(frozen=True)
 class Judgement:
     """A tensor against its exact values. `ratio` is error over expected error, the largest of maximum, RMS and, for a
-    model's outputs, RMS of a channel; `limit` what it may come to."""
+    model's outputs, RMS of a channel; of a quantized tensor, of both without what rounding to its `grid` explains.
+    `limit` is what it may come to. `step` is one step of the grid: figures are in real units, and over it in steps."""
 
     ok: bool
     ratio: float
     actual: Comparison
     expected: Comparison
     limit: float = FACTOR
+    grid: Granted = NOTHING
+    step: float | None = None
 
     @property
     def expected_max_abs(self) -> float:
         """Largest absolute error that an ideal device shows."""
         return self.expected.max_abs
+
+    def limits(self, factor: float, roundoff: float) -> tuple[float, float]:
+        """The largest error and the largest RMS error at which :func:`judge` calls it right."""
+        floor = roundoff * self.actual.reference_rms
+        pairs = (self.expected.max_abs, self.grid.max_abs), (self.expected.rms, self.grid.rms)
+        most, rms = (granted + factor * max(expected - granted, floor) for expected, granted in pairs)
+        return most, rms
 
 
 def judge(
@@ -56,20 +82,24 @@ def judge(
     factor: float = FACTOR,
     integer: bool = False,
     channels: float = 0.0,
+    grid: Granted = NOTHING,
+    step: float | None = None,
 ) -> Judgement:
     """Judge `actual` (device against exact) by `expected` (ideal against exact).
 
     `roundoff` is the relative precision of one stored value; it is the least error expected of any tensor, relative to
-    its RMS, since an ideal run may round luckily. `channels` is the ratio of the worst channel.
+    its RMS, since an ideal run may round luckily. `channels` is the ratio of the worst channel. `grid` is taken off the
+    error first; `step` is told by the judgement.
     """
     floor = INTEGER_STEPS / factor if integer else roundoff * actual.reference_rms
     ratios = (
-        _ratio(actual.loud_max_abs, max(expected.max_abs, floor)),
-        _ratio(actual.loud_rms, max(expected.rms, floor)),
+        _ratio(max(actual.loud_max_abs - grid.max_abs, 0.0), max(expected.max_abs, floor)),
+        _ratio(max(actual.loud_rms - grid.rms, 0.0), max(expected.rms, floor)),
         channels,
     )
     ratio = math.inf if actual.nonfinite else max(ratios)
-    return Judgement(ratio <= factor, ratio, actual, expected, factor)
+    explained = replace(expected, max_abs=expected.max_abs + grid.max_abs, rms=expected.rms + grid.rms)
+    return Judgement(ratio <= factor, ratio, actual, explained, factor, grid, step)
 
 
 def worst_case(comparisons: Sequence[Comparison]) -> Comparison:

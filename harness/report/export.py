@@ -122,7 +122,14 @@ def _shown(row: OpRow) -> float:
 
 def _fp32_ops(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> Export:
     """`--fp32_ops`: dialect-prefixed op types, comma-separated. A type keeps every op of it."""
-    names = sorted({culprit.op for culprit in culprits})
+    guilty: dict[str, set[int]] = {}
+    for culprit in culprits:
+        if culprit.first == culprit.last:
+            guilty.setdefault(culprit.op, set()).add(culprit.last)
+    for row in rows:  # of a run of ops, any may be to blame
+        if any(culprit.first < culprit.last and culprit.first <= row.index <= culprit.last for culprit in culprits):
+            guilty.setdefault(row.op, set()).add(row.index)
+    names = sorted(guilty)
     lost = [name for name in names if name in _NO_DIALECT_OP]
     if lost:
         raise UsageError(
@@ -131,9 +138,8 @@ def _fp32_ops(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> Export
     said = []
     for name in names:
         total = len({row.index for row in rows if row.op == name})
-        guilty = len({culprit.last for culprit in culprits if culprit.op == name})
-        if total > guilty:
-            said.append(f"{dialect_op(name)} keeps all {total} {name} in float32, of which {guilty} need it")
+        if total > (need := len(guilty[name])):
+            said.append(f"{dialect_op(name)} keeps all {total} {name} in float32, of which {need} need it")
     note = f"{'; '.join(said)}: --format fp32-names is narrower." if said else ""
     return Export(",".join(map(dialect_op, names)) + "\n", note)
 

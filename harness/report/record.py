@@ -97,7 +97,7 @@ class CulpritFacts:
     @property
     def kind(self) -> str:
         """The op's kind; of a run of ops, that it is one: no single op of it is named."""
-        return self.op if self.first == self.last else f"ops up to {self.op}"
+        return self.op if self.first == self.last else f"{self.last - self.first + 1} ops"
 
 
 @dataclass(frozen=True)

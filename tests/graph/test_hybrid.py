@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.devices.execute import completed, make_job
 from harness.devices.registry import open_device
 from harness.graph.build import GraphBuilder
-from harness.graph.hybrid import hybrid_ops, real_values, with_real_weights
+from harness.graph.hybrid import hybrid_ops, real_values, unpacks, with_real_weights
 from harness.graph.model import AlignedBuffer, Model
 from harness.job import Array, Options
 from harness.localize.baseline import REFERENCE, Case
@@ -106,3 +107,24 @@ def test_only_float_activations_make_an_op_hybrid() -> None:
     graph = GraphBuilder()
     graph.output(graph.fully_connected(graph.input("x", (8, 64)), REAL.astype(np.float32)), "y")
     assert hybrid_ops(graph.build().graph()) == ()
+
+
+def test_unpacked_in_float16_a_weight_is_the_difference_of_two_rounded_products() -> None:
+    """The scale is 85/256 in float16. Around 42.5 = 128·85/256 float16 has steps of 1/32, and so has the difference.
+    These are the values that the GPU multiplies by, read through inputs with a single 1."""
+    codes = np.zeros((4, 64), np.int8)
+    codes[0, :5] = [1, 2, -7, 0, 4]
+    model = quantized(codes, np.asarray([0.3321472704410553, 1, 1, 1], np.float32))
+    graph = model.graph()
+    values = real_values(model, graph, graph.ops[0].inputs[1], unpacked=True)
+    assert values is not None
+    assert (values[0, :5] * 32).tolist() == [11, 21, -74, 0, 42]
+
+
+def test_only_a_layer_is_unpacked() -> None:
+    model = quantized(CODES, SCALES)
+    graph = with_real_weights(model, unpacked=True).graph()
+    exact = with_real_weights(model).graph()
+    assert graph.ops == exact.ops
+    assert unpacks(graph.ops[0])
+    assert not unpacks(replace(graph.ops[0], name="CONV_2D"))

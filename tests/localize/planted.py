@@ -182,6 +182,10 @@ def is_tapped(original: Model) -> Callable[[Job], bool]:
     return tapped
 
 
+# Types of tensors whose integers stand for real numbers, if they are quantized.
+_GRIDS = (schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What a broken kernel makes of its right result and its first operand, as ops on them."""
@@ -211,6 +215,21 @@ class _Planter:
         self.root.buffers.append(AlignedBuffer(np.frombuffer(values.tobytes(), np.uint8)))
         self.sub.tensors[made].buffer = len(self.root.buffers) - 1
         return made
+
+    def real(self, tensor: int | None) -> int | None:
+        """A tensor's values as floats; None where it has none."""
+        if tensor is None or self.sub.tensors[tensor].type == schema.TensorType.FLOAT32:
+            return tensor
+        if self.sub.tensors[tensor].type not in _GRIDS:
+            return None
+        return self.op("DEQUANTIZE", [tensor], self.shape(tensor), schema.DequantizeOptionsT())
+
+    def like(self, tensor: int) -> int:
+        """A tensor of the same shape, type and grid."""
+        table = copy(self.sub.tensors[tensor])
+        table.name = f"planted_{len(self.sub.tensors)}"
+        self.sub.tensors.append(table)
+        return len(self.sub.tensors) - 1
 
     def op(self, kind: str, inputs: list[int], shape: tuple[int, ...], options: Any = None) -> int:
         code = schema.OperatorCodeT()
@@ -246,10 +265,15 @@ def with_faults(model: Model, original: Graph, faults: Mapping[int, Fault]) -> M
             place = sought.get(names[t].split("~")[0])
             if place is None:
                 continue
-            right = planter.tensor(planter.shape(t))
+            right = planter.like(t)
             op.outputs = np.asarray([right if o == t else o for o in indices(op.outputs)], np.int32)
-            made = faults[place].plant(planter, right, next((i for i in indices(op.inputs) if i >= 0), None))
+            operand = next((i for i in indices(op.inputs) if i >= 0), None)
+            held = planter.real(right)
+            assert held is not None, f"{names[t]} has no values that a fault could change"
+            made = faults[place].plant(planter, held, planter.real(operand))
             assert made is not None, f"{faults[place].name} cannot be planted at {names[t]}"
+            if held != right:
+                planter.op("QUANTIZE", [made], planter.shape(t), schema.QuantizeOptionsT())
             # The last op planted writes the tensor itself.
             ops[-1].outputs = np.asarray([t], np.int32)
     sub.operators = ops
@@ -332,7 +356,9 @@ def applies(fault: Fault, model: Model, tensor: int) -> bool:
     root.operatorCodes, root.buffers = list(root.operatorCodes), list(root.buffers)
     sub = copy(root.subgraphs[0])
     sub.tensors = list(sub.tensors)
-    return fault.plant(_Planter(root, sub, []), tensor, op.inputs[0]) is not None
+    planter = _Planter(root, sub, [])
+    held = planter.real(tensor)
+    return held is not None and fault.plant(planter, held, planter.real(op.inputs[0])) is not None
 
 
 class TapLiar(Half):

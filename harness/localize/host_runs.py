@@ -1,0 +1,116 @@
+"""What is exact for a model or a part of it, and what ideal devices make of the same; the host's runs that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.devices.base import Device
+from harness.devices.execute import completed, make_job
+from harness.graph.model import Model
+from harness.graph.real import (
+    grids,
+    real_inputs,
+    real_outputs,
+    rounded_inside,
+    unpacked_weights,
+    with_real_values,
+)
+from harness.job import Array, Options
+from harness.localize.ideals import NEIGHBOURS, Ideals, difference, moved, neighbour
+
+if TYPE_CHECKING:
+    from harness.localize.baseline import Case
+
+REFERENCE = Options(accelerator="reference")
+
+
+@dataclass(frozen=True)
+class HostRuns:
+    """Host runs of a model on inputs, under a case's options. `beyond` are tensors of it that the device cannot hold,
+    `as_they_are` inputs that it holds exactly."""
+
+    case: Case
+    host: Device
+    model: Model
+    inputs: dict[str, Array]
+    beyond: frozenset[int]
+    doing: str
+    as_they_are: frozenset[str] = frozenset()
+
+    def of_whole(self) -> dict[str, Ideals]:
+        """What ideal devices give. Of a quantized model: the reference, moved by what float16 does to the model in real
+        numbers.
+
+        By how much rounding to the grids moves an output is told by the reference's own distance from the model in real
+        numbers; an output of a few elements may lie near by chance, so it is asked at neighbouring inputs too.
+        """
+        runs = self._ideal_runs
+        if not grids(self.model.graph()):
+            unpacking = self._unpacking()
+            return {name: Ideals((run[name] for run in runs), unpacking.get(name, ())) for name in runs[0]}
+        rng = np.random.default_rng(self.case.seed)
+        found = [(self._stored(self.inputs), self.unrounded)]
+        for _ in range(NEIGHBOURS):
+            near = neighbour(self.inputs, rng)
+            found.append((self._stored(near), self._in_real_numbers(near)))
+        reference, exact = found[0]
+        ideals = {name: [moved(reference[name], run[name], exact[name]) for run in runs] for name in reference}
+        shifts = self._unpacking()
+        for stored, unrounded in found:
+            for name in reference:
+                shifts.setdefault(name, []).append(difference(stored[name], unrounded[name]))
+        return {name: Ideals(ideals[name], shifts[name]) for name in reference}
+
+    def of_part(self) -> tuple[dict[str, Array], dict[str, Ideals]]:
+        """What is exact, and what ideal devices give, in real numbers that no grid has rounded. What rounding on the
+        way to an output makes of it is in `grid`."""
+        exact, runs, shifts = self.unrounded, self._ideal_runs, self._unpacking()
+        if inside := rounded_inside(self.model.graph()):
+            stored = self._stored(self.inputs)
+            for name in inside:
+                shifts.setdefault(name, []).append(difference(stored[name], exact[name]))
+        return exact, {name: Ideals((run[name] for run in runs), shifts.get(name, ())) for name in exact}
+
+    @cached_property
+    def unrounded(self) -> dict[str, Array]:
+        """The model in real numbers."""
+        return self._in_real_numbers(self.inputs)
+
+    def _in_real_numbers(self, inputs: dict[str, Array], *, unpacked: bool = False) -> dict[str, Array]:
+        return self._run(with_real_values(self.model, unpacked=unpacked), real_inputs(self.model, inputs))
+
+    def _stored(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """The reference: integer kernels where the model has integers, their outputs in real numbers."""
+        return real_outputs(self.model, self._run(self.model, inputs))
+
+    def _unpacking(self) -> dict[str, list[Array]]:
+        """By how much outputs move where a GPU unpacks integer weights in float16; empty where it does not."""
+        if not self.case.options.half or not unpacked_weights(self.model.graph()):
+            return {}
+        found = self._in_real_numbers(self.inputs, unpacked=True)
+        return {name: [difference(found[name], exact)] for name, exact in self.unrounded.items()}
+
+    @cached_property
+    def _ideal_runs(self) -> list[dict[str, Array]]:
+        """The model in real numbers on an ideal device, once for each of the inputs that it may hold. A CPU may compute
+        as LiteRT's plain kernels do, which quantize activations at run time or have approximations for integers: so
+        does an ideal one, and what that costs beyond rounding the result is its to spend."""
+        case, real, given = self.case, with_real_values(self.model), real_inputs(self.model, self.inputs)
+        job = make_job(case.ideal(real, self.beyond), given, REFERENCE, timeout=case.timeout)
+        held = case.ideal_inputs(given, self.as_they_are)
+        runs = [completed(self.host, replace(job, inputs=each), self.doing).outputs for each in held]
+        if real is not self.model and case.options.accelerator == "cpu":
+            stored = self._run(self.model, self.inputs, as_stored=True)
+            for port in self.model.graph().outputs:
+                if (grid := self.model.graph().tensors[port.tensor].grid) is not None:
+                    stored[port.name] = grid.unrounded(stored[port.name], runs[0][port.name])
+            runs.append(stored)
+        return runs
+
+    def _run(self, model: Model, inputs: dict[str, Array], *, as_stored: bool = False) -> dict[str, Array]:
+        job = make_job(model, inputs, REFERENCE, timeout=self.case.timeout, as_stored=as_stored)
+        return completed(self.host, job, self.doing).outputs

@@ -1,0 +1,93 @@
+"""What ideal devices make of an output, and how far rounding to the grids of quantized tensors may move it.
+
+Float16 arithmetic errs in proportion to the values. Rounding to a grid errs by up to half a step of each quantized
+tensor on the way, whatever the arithmetic, and two devices that are right round values near the middle of a step to
+different sides. So the two are told apart: a device is held to a multiple of the first, and granted twice the second,
+once for its own rounding and once for the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from harness.graph.grid import Grid
+from harness.job import Array
+from harness.numerics.verdict import INTEGER_STEPS, NOTHING, Granted
+
+# Further inputs at which the rounding of a quantized model is looked at, and how far they lie off: a step of a
+# quantized input, this share of the RMS of a float one. That moves the values on the way by about a step, to another
+# place between two steps.
+NEIGHBOURS = 2
+NEIGHBOUR_SHARE = 2.0**-7
+
+
+class Ideals(tuple[Array, ...]):
+    """One output on ideal devices, in real numbers; `grid`: by how much rounding to grids on the way moves it, one
+    array for each of several inputs."""
+
+    grid: tuple[Array, ...]
+
+    def __new__(cls, runs: Iterable[Array], grid: Iterable[Array] = ()) -> Ideals:
+        """The outputs of the runs."""
+        made = super().__new__(cls, tuple(runs))
+        made.grid = tuple(grid)
+        return made
+
+    def around(self, values: Array, exact: Array) -> Ideals:
+        """The same deviations from `exact` around other values; real numbers all."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return Ideals((values + (ideal - exact) for ideal in self), self.grid)
+
+
+def granted(ideals: Sequence[Array], grid: Grid | None, *, unrounded: bool) -> Granted:
+    """What rounding explains of an output's error.
+
+    A device rounds a quantized output by up to half a step. Where the exact values are `unrounded`, that is all; where
+    they are a reference's integers, that one rounds as well, and an integer result may be off by `INTEGER_STEPS`. What
+    happens inside is granted twice.
+    """
+    inside = [_size(moved) for moved in getattr(ideals, "grid", ())]
+    if grid is None and not inside:
+        return NOTHING
+    most, rms = (max((size[i] for size in inside), default=0.0) for i in (0, 1))
+    step = 0.0 if grid is None else grid.step
+    own = (step / 2, step / 2) if unrounded else (INTEGER_STEPS * step, step)
+    return Granted(own[0] + 2 * most, own[1] + 2 * rms)
+
+
+def neighbour(inputs: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """Inputs a little off: 8- and 16-bit integers by up to a step, floats by up to a share of their RMS; others, which
+    are indices or flags, as they are."""
+    moved = {}
+    for name, values in inputs.items():
+        if values.dtype == np.float32:
+            rms = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+            noise = rng.uniform(-1, 1, values.shape) * rms * NEIGHBOUR_SHARE
+            values = (values + noise).astype(np.float32)
+        elif values.dtype.name in ("int8", "uint8", "int16"):
+            limits = np.iinfo(values.dtype)
+            steps = values.astype(np.int32) + rng.integers(-1, 1, values.shape, endpoint=True)
+            values = np.clip(steps, limits.min, limits.max).astype(values.dtype)
+        moved[name] = values
+    return moved
+
+
+def moved(values: Array, to: Array, by: Array) -> Array:
+    """Values moved as `by` is moved to `to`; flags and integers are `to`."""
+    return to if values.dtype.kind != "f" else values + (to - by)
+
+
+def difference(first: Array, second: Array) -> Array:
+    """First less second, in float32; 0 where that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = first.astype(np.float32) - second.astype(np.float32)
+    return np.where(np.isfinite(made), made, np.float32(0))
+
+
+def _size(values: Array) -> tuple[float, float]:
+    """The largest magnitude and the RMS."""
+    if not values.size:
+        return 0.0, 0.0
+    return float(np.abs(values).max()), float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
