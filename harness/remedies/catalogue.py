@@ -13,6 +13,7 @@ from harness.remedies.rank_4 import with_rank_4
 from harness.remedies.rescale import rescale
 from harness.remedies.same_meaning import (
     apart,
+    flattened,
     on_stacked_rows,
     output_of_its_own,
     pad_by_concatenation,
@@ -71,6 +72,7 @@ CONCATENATION = Rewrite("PAD as CONCATENATION", each(pad_by_concatenation))
 STACKED = Rewrite("the batches as rows of one product", each(on_stacked_rows))
 NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
 SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
+FLATTENED = Rewrite("the input flattened first", each(flattened))
 APART = Rewrite("copies between the op and its neighbours", each(apart))
 TWO_DIMENSIONS = Rewrite("the tensor in two dimensions", two_dimensions)
 TILES = Rewrite("the op in tiles", each(in_tiles))
@@ -81,7 +83,7 @@ FACTORED = Rewrite("the difference of the factors computed beforehand", each(fac
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)
 
-_MEANING = (KEEP_BATCH, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
+_MEANING = (KEEP_BATCH, FLATTENED, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
 
 # The likeliest first. Every one is tried on the device before it is called a remedy.
 BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
@@ -91,7 +93,7 @@ BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
     "underflow": (RESCALE,),
     "kernel": _MEANING,
     "limits": (TWO_DIMENSIONS, TILES, SPLIT_SUM),
-    "context": (KEEP_BATCH, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
+    "context": (KEEP_BATCH, FLATTENED, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
     "crash": (*_MEANING, SPLIT_SUM),
     "hang": (*_MEANING, SPLIT_SUM),
     "nondeterministic": (*_MEANING, SPLIT_SUM),

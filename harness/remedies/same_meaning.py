@@ -78,6 +78,21 @@ def _equal_batches(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], rebuild.like(op, feeds, shape=rebuild.shape(op.outputs[0])))
 
 
+def flattened(rebuild: Rebuild, op: Op) -> None:
+    """A FULLY_CONNECTED that takes its rows from an input whose last dimension is not the weights', with a RESHAPE that
+    makes these rows first. No value changes, so that it is the same for quantized ones."""
+    if op.name != "FULLY_CONNECTED":
+        raise CannotRewrite("it is no FULLY_CONNECTED")
+    x, terms = rebuild.shape(op.inputs[0]), rebuild.shape(op.inputs[1])[-1]
+    rows = math.prod(x) // terms
+    if x[-1] == terms or rows * terms != math.prod(x):
+        raise CannotRewrite("it flattens nothing")
+    flat = rebuild.reshape(rebuild.now(op.inputs[0]), (rows, terms))
+    options = rebuild.options(op)
+    options.keepNumDims = False
+    rebuild.like(op, [flat, *op.inputs[1:]], outputs=op.outputs, options=options)
+
+
 def apart(rebuild: Rebuild, op: Op) -> None:
     """The op with its operands and its result behind copies that the compiler cannot fold away: each is joined from two
     halves. What is fused, or shares memory, then ends there; one tensor read twice becomes two."""
