@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers
+from benchmarks import peers, quantized
 from benchmarks.measured import Cost, harness
 from harness.devices.host import cache_folder
 from harness.sam2.workload import prepare
@@ -77,4 +77,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(peers.main(sys.argv[2:]) if sys.argv[1:2] == ["peers"] else main())
+    campaigns = {"peers": peers.main, "quantized": quantized.main}
+    campaign = campaigns.get(sys.argv[1]) if sys.argv[1:] else None
+    sys.exit(campaign(sys.argv[2:]) if campaign else main())
