@@ -57,6 +57,7 @@ class Rebuild(GraphBuilder):
         self._inputs = [(port.name, port.tensor) for port in self.graph.inputs]
         self._instead: dict[int, int] = {}
         self._given: dict[int, int] = {}
+        self._dropped: set[str] = set()
 
     def now(self, tensor: int) -> int:
         """What stands for a tensor of the model at this point: itself, or what replaced it."""
@@ -112,6 +113,10 @@ class Rebuild(GraphBuilder):
         """Where a tensor of the model is an output, give `by` out instead; its readers are left alone."""
         self._given[tensor] = by
 
+    def drop_output(self, name: str) -> None:
+        """Leave an output of the model out."""
+        self._dropped.add(name)
+
     def values(self, tensor: int) -> Array | None:
         """The values of a constant, float16 ones behind a DEQUANTIZE included, as float32 where they are floats."""
         made = self.model.constant(tensor)
@@ -134,7 +139,8 @@ class Rebuild(GraphBuilder):
     def finish(self, names: Mapping[str, str] | None = None) -> Model:
         """The rewritten model: ports keep order, shapes and names (but for those in `names`, old -> new); what nothing
         needs is gone."""
-        outputs = [Port(port.name, self._given.get(port.tensor, self.now(port.tensor))) for port in self.graph.outputs]
+        ports = [port for port in self.graph.outputs if port.name not in self._dropped]
+        outputs = [Port(port.name, self._given.get(port.tensor, self.now(port.tensor))) for port in ports]
         needed = {port.tensor for port in outputs}
         kept = []
         for table in reversed(self._ops):

@@ -34,6 +34,21 @@ def with_short_ports(model: Model, kept: Iterable[str] = ()) -> Model:
     return rebuild.finish()
 
 
+def without_large_outputs(model: Model) -> Model:
+    """The model without the outputs that may be too large for a GPU, unless it has no others: beside one of these a GPU
+    writes none."""
+    graph = model.graph()
+    large = [port.name for port in graph.outputs if fold.too_large(graph.tensors[port.tensor].shape)]
+    if len(large) in (0, len(graph.outputs)):
+        return model
+    rebuild = Rebuild(model)
+    for op in graph.ops:
+        rebuild.keep(op)
+    for name in large:
+        rebuild.drop_output(name)
+    return rebuild.finish()
+
+
 def as_declared(model: Model, inputs: dict[str, Array]) -> dict[str, Array]:
     """Inputs by name in the shapes that the model declares, elements in the same order."""
     graph = model.graph()

@@ -23,6 +23,7 @@ from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
 from harness.graph import fold, surgery
 from harness.graph.real import real
+from harness.graph.short_ports import without_large_outputs
 from harness.graph.surgery import TapKind
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, budgeted, label_of, output_label
@@ -76,6 +77,8 @@ def look_again(
     if not chosen:
         return SecondLook(list(records), {}, read)
     ports = {port.tensor for port in graph.inputs}
+    # What is an output already, and too large for one, is known from the untouched model alone.
+    ports |= {port.tensor for port in graph.outputs if fold.too_large(graph.tensors[port.tensor].shape)}
     resting = {t for r in chosen.values() for t in (*r.feeds, r.tensor) if t not in ports}
     tappable = set(surgery.tappable(graph))
     hidden = {
@@ -137,6 +140,7 @@ class _Second:
         model, turned = surgery.tap(model, [t for t in negated if t not in grids], "negated")
         model, folded = surgery.tap(model, aside, "turned")
         model, exposed = surgery.tap(model, [t for t in direct if t not in negated and t not in folded], "direct")
+        model = without_large_outputs(model)
         exposed |= turned | plain | folded
         by_name = {name: t for t, name in (copied | exposed).items()}
         own = {port.name for port in graph.outputs}

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
-from harness.graph import surgery
+from harness.graph import fold, surgery
 from harness.graph.model import Graph, Model
+from harness.graph.short_ports import without_large_outputs
 from harness.job import Array, Completed, Outcome
 from harness.localize.baseline import Case, budgeted, label_of
 from harness.results import TensorStore
@@ -142,13 +143,14 @@ class _Reader:
         given_out: dict[int, str] = {}
         if sources is None:
             model, names = surgery.tap(self.case.model, batch, "copy")
+            model = without_large_outputs(model)
             by_name, own_names = (
                 {name: t for t, name in names.items()},
                 {port.name: port.name for port in graph.outputs},
             )
         else:
             ends = {port.tensor: port.name for port in graph.outputs if last and port.tensor in graph.producer}
-            ends = {t: name for t, name in ends.items() if t not in batch}
+            ends = {t: n for t, n in ends.items() if t not in batch and not fold.too_large(graph.tensors[t].shape)}
             model = surgery.extract(self.case.model, (*batch, *ends), sources, frozenset(batch)).model
             by_name = {surgery.port_name(t): t for t in batch}
             own_names = {surgery.port_name(t): name for t, name in ends.items()}

@@ -106,8 +106,10 @@ def _search(
         found = find_windows(end - begin, ask, limit=QUESTION_LIMIT)
         unresolved += len(found.unresolved)
         for window in found.failing:
-            record = probe.record(replace(window, start=window.start + begin, stop=window.stop + begin))
-            cause, signature = cause_of(record, half=probe.case.options.half, reduction=None)
+            place = replace(window, start=window.start + begin, stop=window.stop + begin)
+            record = probe.record(place)
+            beyond = place in probe.beyond_limit
+            cause, signature = cause_of(record, half=probe.case.options.half, reduction=None, beyond=beyond)
             if len(window) > 1:
                 cause = "context"
             culprits.append(Culprit(record, cause, signature, certified=False, isolated=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.devices.base import Device
+from harness.devices.excess import limit_exceeded
 from harness.devices.execute import make_job
 from harness.errors import UsageError
 from harness.graph import surgery
@@ -62,6 +63,8 @@ class WindowProbe:
     store: TensorStore
     beyond: frozenset[int]
     judgements: dict[Window, tuple[int, Judgement]] = field(default_factory=dict)
+    beyond_limit: set[Window] = field(default_factory=set)
+    """Windows of which the runtime says that they go beyond a limit of the device."""
 
     def __post_init__(self) -> None:
         graph = self.case.graph
@@ -97,6 +100,8 @@ class WindowProbe:
                 worst = (t, judgement)
         assert worst is not None
         self.judgements[Window(start, stop)] = worst
+        if limit_exceeded(outcome.log):
+            self.beyond_limit.add(Window(start, stop))
         return "good" if worst[1].ok else "bad"
 
     def alone(self, record: OpRecord) -> Answer:

@@ -213,3 +213,20 @@ def test_a_result_that_is_as_long_as_the_input_is_followed_too(explained: Explai
     culprit = only(explained(NarrowPorts(lambda rebuild, op: None), graph.build()))
     assert (culprit.record.index, culprit.record.op, culprit.cause) == (0, "RESHAPE", "limits")
     assert culprit.signature == "all zeros; right up to 262,140 elements, wrong from 262,141"
+
+
+def test_a_large_output_does_not_take_the_taps_along(explained: Explain) -> None:
+    """A device writes no output beside one that is too large: that one is left out of what is read."""
+    graph = GraphBuilder()
+    hidden = graph.unary("TANH", graph.binary("ADD", graph.input("x", (1, 8)), graph.constant([0.5])))
+    weights = np.random.default_rng(0).standard_normal((263168, 8)).astype(np.float32)
+    graph.output(graph.fully_connected(hidden, weights), "logits")
+    answer = explained(NarrowPorts(lambda rebuild, op: None), graph.build())
+    culprit = only(answer)
+    assert (culprit.record.op, culprit.cause, culprit.certified) == ("FULLY_CONNECTED", "limits", True)
+    assert culprit.signature == "all zeros; right up to 262,140 elements, wrong from 262,141"
+    assert answer.device_compiles == 3
+    remedy = right(culprit)["the tensor in two dimensions"]
+    assert remedy.declares == (
+        "Its output 'logits' is declared [1, 1, 64, 4112], not [1, 263168]: the same values in the same order.",
+    )
