@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.localize.alone import fails_likewise
+from harness.localize.budget import Budget
 from harness.localize.cause import cause_of
 from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
 from harness.localize.search import Answer, find_windows
-from harness.localize.windows import QUESTION_LIMIT, WindowProbe
+from harness.localize.windows import WindowProbe
 from harness.numerics.verdict import Judgement
 
 # The share of an output's error that the culprits may leave over. Injected errors of true culprits leave what rounding
@@ -50,9 +51,10 @@ def resolve(
     rests_on_no_tap: Callable[[OpRecord], bool],
     accounted: bool,
     listen: Callable[[str], None],
+    budget: Budget | None = None,
 ) -> Resolved:
     """Keep the suspects that stand without taps, and search for others where they do not explain the failure. `alone`
-    has what each of them does by itself."""
+    has what each of them does by itself, `budget` what the search may take; `listen` hears both said and done."""
     notes: list[str] = []
     standing: list[Culprit] = []
     runs = [s for s in suspects if s.record.first < s.record.index]
@@ -69,7 +71,10 @@ def resolve(
             notes.append(f"{record.title} {record.number} looked wrong under a tap, but {word} by itself.")
     if accounted and len(standing) == len(suspects):
         return Resolved(standing, notes)
-    found, unresolved = _search(probe, standing, listen)
+    budget = budget or Budget()
+    found, unresolved = _search(probe, standing, listen, budget)
+    if budget.refused:
+        notes.append(f"The search by windows ended with what it may take, {budget}.")
     if unresolved:
         notes.append(f"{unresolved} stretch(es) of ops could not be resolved on the device.")
     for run in runs:
@@ -85,7 +90,7 @@ def resolve(
 
 
 def _search(
-    probe: WindowProbe, standing: Sequence[Culprit], listen: Callable[[str], None]
+    probe: WindowProbe, standing: Sequence[Culprit], listen: Callable[[str], None], budget: Budget
 ) -> tuple[list[Culprit], int]:
     places = {op: i for i, op in enumerate(probe.items)}
     taken = sorted((places[c.record.first], places[c.record.index] + 1) for c in standing)
@@ -100,10 +105,11 @@ def _search(
 
         def ask(start: int, stop: int, begin: int = begin) -> Answer:
             first, last = probe.items[begin + start], probe.items[begin + stop - 1]
-            listen(f"ops {first} to {last} by themselves" if first != last else f"op {first} by itself")
-            return probe.ask(begin + start, begin + stop)
+            what = f"ops {first} to {last} by themselves" if first != last else f"op {first} by itself"
+            listen(what if budget.asked else f"{what} (windows: {budget})")
+            return budget.spend(lambda: probe.ask(begin + start, begin + stop), "unresolved")
 
-        found = find_windows(end - begin, ask, limit=QUESTION_LIMIT)
+        found = find_windows(end - begin, ask)
         unresolved += len(found.unresolved)
         for window in found.failing:
             place = replace(window, start=window.start + begin, stop=window.stop + begin)

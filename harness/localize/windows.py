@@ -23,9 +23,6 @@ from harness.localize.search import Answer, Window
 from harness.numerics.verdict import LOCAL_FACTOR, Judgement
 from harness.results import TensorStore
 
-# Questions to the device in one search; a segment not reached then is reported, never guessed.
-QUESTION_LIMIT = 200
-
 
 @dataclass(frozen=True)
 class Cut:
