@@ -216,7 +216,8 @@ def culprit_line(culprit: Culprit) -> str:
     times = f"{local.ratio:.0f}x what the arithmetic explains" if local.ratio < 1e30 else "not finite"
     if record.grid is not None:
         times += f" ({local.actual.max_abs / record.grid.step:.3g} steps of {record.grid.dtype})"
-    return f"{what} [{shape}]: {why}; local error {times}"
+    often = f"; {rate(*culprit.runs)}" if culprit.runs else ""
+    return f"{what} [{shape}]: {why}; local error {times}{often}"
 
 
 def _off(judgement: Judgement) -> str:

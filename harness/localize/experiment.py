@@ -60,7 +60,8 @@ class Seen:
 class Observation:
     """How a specimen ended under some options. `worst` is there when it ran; `repeatable` is False when further runs of
     the same compiled model gave other values, by more than rounding; `refused` and `impossible` say nothing about the
-    numbers. `said`: the runtime's log names a limit of the device that was gone beyond."""
+    numbers. `said`: the runtime's log names a limit of the device that was gone beyond. `runs`: in how
+    many of how many runs it was wrong, where they differ."""
 
     ending: Ending
     reason: str = ""
@@ -70,6 +71,7 @@ class Observation:
     samples: tuple[Sample, ...] = ()
     half: bool = True
     said: Excess | None = None
+    runs: tuple[int, int] | None = None
 
     @property
     def fails(self) -> bool:
@@ -159,7 +161,8 @@ class Experiments:
         if ending == "right" and not all(seen.judgement.actual.finite for seen in outputs):
             ending, reason = "impossible", "the exact result is NaN or infinite throughout"
         said = next((excess for d in done if (excess := limit_exceeded(d.log))), None)
-        return Observation(ending, reason, worst, outputs, same, samples, options.half, said)
+        counted = None if same else (sum(self._wrong(case, d, exact, ideals) for d in done), len(done))
+        return Observation(ending, reason, worst, outputs, same, samples, options.half, said, counted)
 
     def truth(self, specimen: Specimen, options: Options) -> tuple[dict[str, Array], dict[str, Ideals]]:
         """(exact outputs, what ideal devices would give), in real numbers where they are quantized. Raises DeviceError
@@ -195,6 +198,11 @@ class Experiments:
         if not half:  # as `comparison` has it: what is not finite cannot be rounded
             beyond |= {t for t, v in floats.items() if not np.isfinite(v).all()}
         return frozenset(beyond)
+
+    def _wrong(
+        self, case: Case, done: Completed, exact: dict[str, Array], ideals: dict[str, tuple[Array, ...]]
+    ) -> bool:
+        return any(not self._seen(case, n, done.outputs[n], exact[n], ideals[n]).judgement.ok for n in exact)
 
     @staticmethod
     def _seen(case: Case, name: str, actual: Array, exact: Array, ideals: Ideals) -> Seen:

@@ -139,6 +139,7 @@ class _Explainer:
                 signature=self.investigator.signature(culprit, group),
                 isolated=findings.alone if worst else self.investigator.fails_alone(culprit),
                 trials=tuple(group.trials),
+                runs=findings.failing.runs if worst and findings.failing else None,
             )
 
     def _groups(self) -> list[Group]:

@@ -27,8 +27,9 @@ from harness.remedies.catalogue import BY_CAUSE, RESCALE, SPLIT_SUM, Rewrite
 
 _SUMS = frozenset(("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "SUM", "MEAN"))
 
-# Runs of one compiled model that are held against each other where it is never the same.
-UNSTEADY_RUNS = 4
+# Runs of one compiled model that are held against each other where it is never the same, and those that tell how often
+# it is wrong.
+UNSTEADY_RUNS, RATE_RUNS = 4, 8
 # Other tensors that a wrong one is compared with.
 MOST_OTHERS = 8
 
@@ -84,7 +85,7 @@ class Investigator:
     def investigate(self, group: Group) -> None:
         """Ask about the worst member: alone, in context, again, in other precisions; then rewritten."""
         culprit, options = self.culprits[group.members[0]], self.known.case.part_options
-        runs = UNSTEADY_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
+        runs = RATE_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
         record = culprit.record
         once = record.first == record.index and record.op in ONE_ROUNDING
         findings = Findings(record.op, options.half, culprit.cause, right_alone=False, once=once)

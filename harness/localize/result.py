@@ -252,7 +252,8 @@ class Explanation:
 class Culprit:
     """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain, or, in a failure by
     precision, where float16 loses what the outputs need. `impact` is what its local error alone does to the outputs;
-    `window` has the ops between which the lost digits would have to be kept, in a failure by precision."""
+    `window` has the ops between which the lost digits would have to be kept, in a failure by precision; `runs`, where
+    runs of what was cut out differ, in how many of how many it was wrong."""
 
     record: OpRecord
     cause: str
@@ -265,10 +266,12 @@ class Culprit:
     reproducer: str | None = None
     remedies: tuple[Remedy, ...] = ()
     window: tuple[int, ...] = ()
+    runs: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
         local = self.record.local  # None where the op ended the process
+        runs = {} if self.runs is None else {"runs": {"wrong": self.runs[0], "of": self.runs[1]}}
         return {
             "ops": [self.record.first, self.record.index],
             "op": self.record.title,
@@ -289,6 +292,7 @@ class Culprit:
             "impact": [impact.to_json() for impact in self.impact],
             "window": list(self.window),
             "quantized": in_steps(self.record),
+            **runs,
         }
 
 

@@ -18,7 +18,7 @@ from harness.numerics.fp16 import LARGEST
 
 Kind = Literal[
     "zeros", "constant", "saturated", "nonfinite", "operand", "stale", "transposed", "shifted", "permuted",
-    "scaled", "offset", "channels", "slices",
+    "scaled", "offset", "channels", "slices", "block", "tail",
 ]  # fmt: skip
 
 # A prediction's distance from the device's values, over the error that it is to explain (both RMS).
@@ -163,6 +163,9 @@ def _scaled(actual: Array, exact: Array) -> Iterator[tuple[Signature, Array]]:
 def _confined(actual: Array, exact: Array) -> Signature | None:
     """An error that sits in some slices of an axis, all others being right: every fourth channel, the end of a row."""
     squares = np.square(actual.astype(np.float64) - np.nan_to_num(exact))
+    narrower = _block(squares) or _tail(squares)
+    if narrower is not None:
+        return narrower
     for axis in reversed(range(actual.ndim)):
         length = actual.shape[axis]
         if length < 2:
@@ -179,6 +182,40 @@ def _confined(actual: Array, exact: Array) -> Signature | None:
             where = f"slice {first}" if first == last else f"slices {first} to {last}"
             return Signature("slices", f"wrong in {where} of axis {axis} only")
     return None
+
+
+def _block(squares: Array) -> Signature | None:
+    """An error that fills, by at least half, a block of up to half of the elements, along two axes or more."""
+    wrong = squares > CLOSE**2 * squares.max()
+    places = [
+        np.flatnonzero(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis))) for axis in range(wrong.ndim)
+    ]
+    ranges = [(int(p[0]), int(p[-1]) + 1) for p in places]
+    inside = tuple(slice(first, stop) for first, stop in ranges)
+    size, block = wrong.size, wrong[inside]
+    partial = sum(stop - first < length for (first, stop), length in zip(ranges, wrong.shape, strict=True))
+    if partial < 2 or 2 * block.size > size or 2 * block.sum() < block.size or not _holds(squares[inside], squares):
+        return None
+    return Signature("block", f"wrong in the block [{', '.join(f'{a}:{b}' for a, b in ranges)}] only")
+
+
+def _tail(squares: Array) -> Signature | None:
+    """An error that fills, by at least half, what comes from some element on, in the order of memory; not one that
+    begins with a slice of the first axis."""
+    each = squares.size // next((d for d in squares.shape if d > 1), 1)
+    squares = squares.reshape(-1)
+    first = int(np.flatnonzero(squares > CLOSE**2 * squares.max())[0])
+    rest = squares[first:]
+    if first < max(squares.size // 16, 16) or (each > 1 and first % each == 0) or not _holds(rest, squares):
+        return None  # an error all over may be small in the first few elements
+    if 2 * np.count_nonzero(rest > CLOSE**2 * squares.max()) < rest.size:
+        return None
+    return Signature("tail", f"wrong from element {first:,} of {squares.size:,} on, in the order of memory")
+
+
+def _holds(part: Array, squares: Array) -> bool:
+    """Whether nearly all of an error is in a part of it."""
+    return bool(part.sum() >= (1 - CLOSE**2) * squares.sum())
 
 
 def _rms(values: Array) -> float:

@@ -26,6 +26,13 @@ def damaged(places: Any, by: float = 0.0) -> NDArray[np.float32]:
     return values
 
 
+def tail(first: int) -> NDArray[np.float32]:
+    """Other values from some element on."""
+    values = stored(EXACT).reshape(-1)
+    values[first:] = OTHER.reshape(-1)[first:]
+    return values.reshape(EXACT.shape)
+
+
 def moved_in(n: int) -> NDArray[np.float32]:
     """Shifted along axis 1, with zeros moving in."""
     values = np.roll(stored(EXACT), n, 1)
@@ -51,6 +58,12 @@ CASES = {
     "an operand": (stored(OTHER), "operand", "the operand 'x' returned as it is"),
     "every fourth channel": (damaged((..., slice(1, None, 4))), "channels", "every fourth slice of axis 2, from 1 on"),
     "one group of channels": (damaged((..., slice(4, 8))), "slices", "slices 4 to 7 of axis 2 only"),
+    "one block": (
+        damaged((slice(None), slice(8, 16), slice(16, 32)), 0.0), "block", "wrong in the block [0:4, 8:16, 16:32] only",
+    ),
+    "the end, in the middle of a row": (
+        tail(9000), "tail", "wrong from element 9,000 of 14,848 on, in the order of memory",
+    ),
     "one row": (damaged((slice(None), 57)), "slices", "slice 57 of axis 1 only"),
     "one NaN": (damaged((2, 3, 4), np.nan), "nonfinite", "1 NaN of 14848 values, the first at [2, 3, 4]"),
 }  # fmt: skip
@@ -95,3 +108,11 @@ def test_what_has_no_signature_gets_none(values: NDArray[np.float32]) -> None:
 
 def test_integers_have_no_signature() -> None:
     assert signature_of(np.arange(4), np.arange(4)) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [24, 400, 14848])
+def test_an_error_all_over_is_in_no_part(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    exact = rng.standard_normal((size // 4, 4)).astype(np.float32)
+    assert signature_of(exact + rng.standard_normal(exact.shape).astype(np.float32), exact) is None

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from harness.devices.base import Sink
-from harness.graph.model import Model
-from harness.job import Job, Outcome
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model, Op
+from harness.graph.rebuild import Rebuild
+from harness.inputs import random_inputs
+from harness.job import Job, Options, Outcome
+from harness.localize.baseline import Case
+from harness.localize.comparison import Bench
+from harness.localize.explain import explain
+from harness.localize.localize import localize
 from harness.localize.unsteady import rate
+from harness.results import RunFolder
+from harness.terminal import culprit_line
 from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
-from tests.localize.planted import SCALED, SHIFTED, Fault, Half, is_tapped
+from tests.localize.broken import Broken, rolled
+from tests.localize.planted import SCALED, SHIFTED, Fault, Half, InProcess, is_tapped
 
 
 class Flickering(Half):
@@ -94,3 +106,35 @@ def test_more_runs_can_be_asked_for_and_are_counted(find: Localize) -> None:
     answer = find(Half(ATTENTION, {RESULTS[4]: SHIFTED}), ATTENTION, runs=5)
     assert {output.runs for output in answer.outputs} == {(5, 5)}
     assert named(answer) == exactly([4])
+
+
+class Sometimes(Broken):
+    """A kind of op is wrong in a share of all runs."""
+
+    def __init__(self, share: float, seed: int) -> None:
+        super().__init__(self._maybe)
+        self.share, self.rng, self.showing = share, np.random.default_rng(seed), False
+
+    def _maybe(self, rebuild: Rebuild, op: Op) -> int | None:
+        return rolled("TANH")(rebuild, op) if self.showing else None
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        self.showing = bool(self.rng.random() < self.share)
+        return super().run(job, sink)
+
+
+def test_a_culprit_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.unary("TANH", graph.input("x", (4, 8, 16)))), "y")
+    model = graph.build()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    with RunFolder.create(tmp_path, "localize", "sometimes", "broken") as folder:
+        bench = Bench(Sometimes(0.5, 3), InProcess(), folder)
+        (culprit,) = explain(bench, case, localize(bench, case, runs=8)).culprits
+    assert (culprit.record.op, culprit.cause) == ("TANH", "nondeterministic")
+    assert culprit.runs is not None
+    wrong, of = culprit.runs
+    assert of == 8
+    assert 0 < wrong < 8
+    assert culprit.to_json()["runs"] == {"wrong": wrong, "of": 8}
+    assert culprit_line(culprit).endswith(rate(wrong, 8))
