@@ -170,7 +170,7 @@ class Investigator:
         """Where the specimen turns right, if what fails is as a dispatch that was not made."""
         if not self._not_made(failing):
             return None
-        options = self.known.case.options
+        options = self.known.case.part_options
         ask = partial(self.experiments.observe, options=options)
         found = find_limit(self.experiments, part.specimen, failing.said, ask, self._not_made)
         if found is not None:

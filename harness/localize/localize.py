@@ -49,13 +49,11 @@ def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET, runs: in
 class _Localizer:
     def __init__(self, bench: Bench, case: Case, tap_budget: int, runs: int) -> None:
         self.bench, self.case, self.tap_budget, self.asked_runs = bench, case, tap_budget, runs
-        self.graph = case.graph
-        self.store = bench.run.tensors
-        self.started = time.monotonic()
+        self.graph, self.store = case.graph, bench.run.tensors
+        self.excess, self.started = False, time.monotonic()
         self.notes: list[str] = []
         self.asked_alone: set[Reading] = set()
         self.by_itself: dict[Reading, Judgement] = {}
-        self.excess = False
         self.compiles, self.runs = bench.device.compiles, bench.device.runs
 
     def answer(self) -> Localization:
