@@ -117,6 +117,18 @@ class TestWords:
         assert found.ratio is not None
         assert (found.ratio.low, found.ratio.value, found.ratio.high) == (1.0, 1.0, 1.0)
 
+    @pytest.mark.parametrize("often", [0.99, 1 / 0.99], ids=["mostly a hundredth less", "mostly a hundredth more"])
+    def test_an_interval_that_reaches_far_to_one_side_is_not_called_the_same(self, often: float) -> None:
+        """Seven rounds alike and six half as slow, or half as fast, again: the median may be either, so that the
+        interval has one end within the tolerance and one far out."""
+        rare = 1.5 if often < 1 else 1 / 1.5
+        theirs = [np.full(4, 1.0) for _ in range(13)]
+        found = compare_interleaved([np.full(4, often if i < 7 else rare) for i in range(13)], theirs)
+        assert found.ratio is not None
+        ends = sorted((often, rare))
+        assert (found.ratio.low, found.ratio.value, found.ratio.high) == pytest.approx((ends[0], often, ends[1]))
+        assert (found.verdict, found.why.endswith("too wide for a word")) == ("cannot tell", True)
+
     def test_cliffs_delta_is_mann_whitneys_u_rescaled(self) -> None:
         rng = np.random.default_rng(3)
         ours, theirs = rng.integers(0, 20, 30).astype(float), rng.integers(3, 25, 40).astype(float)

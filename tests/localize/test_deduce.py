@@ -27,6 +27,8 @@ def ended(ending: Ending, actual: object = None, exact: object = EXACT, *, same:
 RIGHT, REFUSED = ended("right"), Observation("refused", "no such precision")
 IMPRECISE = ended("wrong", EXACT * np.linspace(0.5, 1, 64))
 DIGITS = ended("wrong", EXACT * (1 + 1e-4))
+# Either side of the most that lost digits make in float32, 2^-10 of the RMS.
+NEAR, BEHIND = (ended("wrong", EXACT * (1 + share * 2.0**-10)) for share in (0.9, 1.1))
 UNRELATED = ended("wrong", -EXACT)
 INFINITE = ended("wrong", np.full(64, np.inf))
 BEYOND = ended("wrong", EXACT * 1e5, EXACT * 1.2e5)
@@ -51,10 +53,18 @@ CASES = {
     "wrong where float32 is refused": (replace(PAD, failing=UNRELATED, single=REFUSED), "kernel"),
     "a few digits lost in float32 too": (replace(MATMUL, failing=IMPRECISE, single=DIGITS), "rounding"),
     "scaled in float32 too": (replace(MATMUL, failing=IMPRECISE, single=IMPRECISE), "kernel"),
+    "off in float32 by just what lost digits make": (replace(MATMUL, failing=IMPRECISE, single=NEAR), "rounding"),
+    "off in float32 by more than lost digits make": (replace(MATMUL, failing=IMPRECISE, single=BEHIND), "kernel"),
     "infinite in float16 only": (replace(PAD, failing=INFINITE, single=RIGHT), "overflow"),
     "infinite in float32 too": (replace(PAD, failing=INFINITE, single=INFINITE), "kernel"),
     "larger than float16 holds": (replace(MATMUL, failing=BEYOND), "overflow"),
     "right alone, wrong with neighbours": (replace(PAD, alone=False, failing=UNRELATED, single=UNRELATED), "context"),
+    "right alone, wrong with neighbours in float16 only": (
+        replace(PAD, alone=False, failing=UNRELATED, single=RIGHT), "context",
+    ),
+    "infinite alone in float32 too, though its values suggest a range": (
+        replace(PAD, first="overflow", failing=INFINITE, single=INFINITE), "kernel",
+    ),
     "right alone and with neighbours": (replace(PAD, alone=False), "context"),
     "never asked alone": (replace(PAD, alone=False, right_alone=False), "kernel"),
     "flushed, and harmful to its readers": (

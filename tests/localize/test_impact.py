@@ -42,6 +42,13 @@ def test_nan_on_the_device_is_explained_by_nan_and_says_nothing_of_what_is_finit
     assert unexplained(NAN, EXACT, EXACT, IDEAL) == (0.0, 0.0)
 
 
+def test_one_nan_on_both_sides_does_not_spare_the_finite_rest() -> None:
+    device, injected = EXACT + 1, EXACT + np.float32(0.75)
+    device[7] = injected[7] = np.nan
+    share, left = unexplained(device, injected, EXACT, IDEAL)
+    assert (round(share, 3), round(left, 3)) == (0.25, 0.25)
+
+
 class Told(ImpactProbe):
     """An impact probe that knows the residual of each choice of readings on an ideal device; the exact model feels
     nothing, so that all of the error is left over there."""

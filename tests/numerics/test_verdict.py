@@ -29,6 +29,11 @@ def test_the_constants_are_those_of_binary16() -> None:
     assert (FACTOR, LOCAL_FACTOR) == (16, 32)
 
 
+def test_single_precision_on_a_device_is_four_bits_short_of_binary32() -> None:
+    """16 units in the last place: as many as Vulkan allows exp of x at |x| = 6.5, and the last 4 of 24 bits."""
+    assert 16 * np.finfo(np.float32).eps / 2 == FLOAT32_ROUNDOFF
+
+
 def test_an_error_up_to_the_factor_times_the_expected_one_is_right() -> None:
     ok, ratio = judged(0.159, 0.01)
     assert ok
@@ -114,6 +119,21 @@ def test_a_wrong_channel_is_not_hidden_by_a_loud_one() -> None:
 def test_a_few_elements_are_no_channel() -> None:
     exact = normal((10, 8)).astype(np.float32)
     assert channel_ratio(exact * 2, [exact], exact, UNIT_ROUNDOFF) == 0.0
+
+
+def test_a_tensor_without_a_batch_has_no_channels() -> None:
+    """Its one axis is what its values lie along: a slice of it is a single value."""
+    exact = normal((4096,)).astype(np.float32)
+    assert channel_ratio(exact * 2, [exact], exact, UNIT_ROUNDOFF) == 0.0
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_channels_lie_along_the_last_axis_or_the_one_behind_the_batch(axis: int) -> None:
+    exact = normal((2, 8, 64) if axis == 1 else (2, 64, 8)).astype(np.float32)
+    ideal = exact * f32(1 + UNIT_ROUNDOFF)
+    actual = ideal.copy()
+    actual[:, 5 if axis == 1 else slice(None), slice(None) if axis == 1 else 5] = 0
+    assert channel_ratio(actual, [ideal], exact, UNIT_ROUNDOFF) == pytest.approx(1 / UNIT_ROUNDOFF, rel=1e-3)
 
 
 def test_the_worst_of_several_ideal_runs_is_expected() -> None:
