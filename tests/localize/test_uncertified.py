@@ -1,0 +1,104 @@
+"""Which suspects stand, and what the outputs have to show of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.localize.alone import fails_likewise
+from harness.localize.impact import unexplained
+from harness.localize.result import Impact, OpRecord, OutputVerdict
+from harness.localize.uncertified import accounts_for, explains
+from harness.numerics.fp16 import SMALLEST_NORMAL, UNIT_ROUNDOFF
+from harness.numerics.metrics import compare
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, judge
+from tests.arrays import f32, normal
+
+EXACT = normal((1024,), 1)
+
+
+def judged(actual: Any, exact: Any = EXACT, *, factor: float = LOCAL_FACTOR) -> Judgement:
+    return judge(compare(actual, exact, SMALLEST_NORMAL), compare(exact, exact), roundoff=UNIT_ROUNDOFF, factor=factor)
+
+
+def off(roundings: float) -> Judgement:
+    """A result with every element off by so many roundings of the RMS."""
+    return judged(EXACT + f32(roundings * UNIT_ROUNDOFF * np.sqrt(np.mean(EXACT.astype(np.float64) ** 2))))
+
+
+def flushed(count: int) -> Judgement:
+    """A result of which so many elements, below float16's range, came out as zero."""
+    exact = EXACT.copy()
+    exact[:100] = 1e-6
+    actual = exact.copy()
+    actual[:count] = 0
+    return judged(actual, exact)
+
+
+def suspect(local: Judgement | None) -> OpRecord:
+    return OpRecord(3, "MUL", 3, "y", 7, EXACT.shape, "float32", "culprit", local)
+
+
+def output(actual: Any, name: str = "y") -> OutputVerdict:
+    return OutputVerdict(name, judged(actual, factor=FACTOR), 1.0)
+
+
+def impact(share: float, actual: Any = EXACT, name: str = "y") -> Impact:
+    return Impact(name, judged(actual, factor=FACTOR), 1.0, share)
+
+
+CASES = {
+    "over its limit in the graph and alone": (off(40), off(40), True),
+    "over its limit in the graph, right alone": (off(40), off(2), False),
+    "over its limit in the graph, near it alone": (off(40), off(20), False),
+    "ended the process in the graph, right alone": (None, off(2), False),
+    "ended the process in the graph, over its limit alone": (None, off(40), True),
+    "near its limit in the graph, over it alone": (off(20), off(40), True),
+    "near its limit in the graph and alone": (off(20), off(20), True),
+    "near its limit in the graph, far from it alone": (off(20), off(15), False),
+    "far from its limit in the graph, near it alone": (off(15), off(20), False),
+    "lost a hundred small values, and all of them alone": (flushed(100), flushed(100), True),
+    "lost a hundred small values, and half of them alone": (flushed(100), flushed(50), True),
+    "lost a hundred small values, and less than half alone": (flushed(100), flushed(49), False),
+    "lost small values in the graph, over its limit alone": (flushed(100), off(40), True),
+    "lost nothing in the graph nor alone": (flushed(0), flushed(0), False),
+    "lost nothing in the graph, and small values alone": (flushed(0), flushed(100), False),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_op_fails_alone_as_it_did_in_the_graph_or_not(name: str) -> None:
+    local, by_itself, likewise = CASES[name]
+    assert fails_likewise(suspect(local), by_itself) is likewise
+
+
+def test_an_injection_that_leaves_more_than_half_of_an_outputs_error_does_not_explain_it() -> None:
+    wrong = [output(-EXACT)]
+    assert explains([impact(0.5)], wrong)
+    assert not explains([impact(0.51)], wrong)
+
+
+def test_a_lying_tap_whose_error_the_outputs_do_not_show_explains_nothing() -> None:
+    """Garbage that has nothing to do with the error leaves all of it, and what it adds."""
+    device = EXACT + normal(EXACT.shape, 2)
+    nothing, _ = unexplained(device, EXACT, EXACT, (EXACT,))
+    garbage, _ = unexplained(device, EXACT + normal(EXACT.shape, 3), EXACT, (EXACT,))
+    assert nothing == 1.0
+    assert garbage == pytest.approx(np.sqrt(2), rel=0.1)
+    for share in (nothing, garbage):
+        assert not explains([impact(share)], [output(device)])
+
+
+def test_a_right_output_needs_no_explanation() -> None:
+    assert explains([impact(1.0, name="right"), impact(0.0)], [output(EXACT, "right"), output(-EXACT)])
+
+
+def test_every_wrong_output_has_to_fail_by_the_injected_errors() -> None:
+    both = [output(-EXACT, "a"), output(-EXACT, "b")]
+    fails = [impact(0.0, -EXACT, "a"), impact(0.0, -EXACT, "b")]
+    assert accounts_for(fails, both)
+    assert not accounts_for([fails[0], replace(fails[1], judgement=judged(EXACT, factor=FACTOR))], both)
+    assert accounts_for([fails[0]], [both[0], output(EXACT, "b")])
