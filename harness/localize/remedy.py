@@ -1,8 +1,8 @@
 """Fixes tried on the whole model: run on the device, judged against the host's run of the original, timed, ranked.
 
 A remedy is *ok* when every output passes, in the first run of the compiled model and in the last timed one. Ranking:
-those that are ok first; among them the faster one, where run times differ by more than a quarter, else the more
-accurate one.
+those that are ok first; among them the faster one, where run times differ by more than a quarter of the fastest, else
+the more accurate one.
 """
 
 from __future__ import annotations
@@ -266,15 +266,17 @@ def remedy_label(remedy: str, output: str) -> str:
 
 
 def ranked(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
-    """The best first."""
-    return tuple(sorted(remedies, key=_rank))
+    """The best first. Run times count in steps of `ALIKE` from the fastest remedy that is ok."""
+    found = tuple(remedies)
+    fastest = min((r.run_ms for r in found if r.ok and r.run_ms), default=1.0)
+    return tuple(sorted(found, key=lambda remedy: _rank(remedy, fastest)))
 
 
-def _rank(remedy: Remedy) -> tuple[bool, float, float]:
+def _rank(remedy: Remedy, fastest: float) -> tuple[bool, float, float]:
     ratio = remedy.ratio if math.isfinite(remedy.ratio) else math.inf
     if not remedy.ok or not remedy.run_ms:
         return True, ratio, 0.0
-    return False, round(math.log(remedy.run_ms, ALIKE)), ratio
+    return False, math.floor(math.log(remedy.run_ms / fastest, ALIKE)), ratio
 
 
 def _failed(name: str, why: str) -> Remedy:

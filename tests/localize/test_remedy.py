@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.inputs import random_inputs
 from harness.job import Options
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
-from harness.localize.remedy import Plan, Truth, Whole
+from harness.localize.remedy import Plan, Truth, Whole, ranked
 from harness.localize.result import Remedy
 from harness.remedies.catalogue import CONCATENATION, Rewrite, each
 from harness.results import RunFolder
@@ -39,6 +40,12 @@ def made_of(tensor: int) -> tuple[int, ...]:
 OFF = Rewrite(
     "a little more",
     each(lambda r, op: r.replace(op.outputs[0], r.binary("MUL", r.unary("TANH", op.inputs[0]), r.constant([1.01])))),
+)
+
+# A thousandth more: two to three roundings of float16, which a GPU may make and the host does not.
+HARDLY = Rewrite(
+    "hardly more",
+    each(lambda r, op: r.replace(op.outputs[0], r.binary("MUL", r.unary("TANH", op.inputs[0]), r.constant([1.001])))),
 )
 
 
@@ -66,6 +73,19 @@ def test_a_rewrite_that_changes_the_meaning_is_no_remedy(whole: Whole) -> None:
     assert remedy.note == "Written so, the model means something else."
 
 
+def test_what_float16_would_excuse_on_a_device_is_another_meaning_on_the_host(whole: Whole) -> None:
+    remedy = tried(whole, Plan(((HARDLY, made_of(2)),)))
+    assert (remedy.ok, remedy.run_ms, remedy.note) == (False, None, "Written so, the model means something else.")
+
+
+def test_an_op_whose_result_shares_its_name_cannot_be_found_again(whole: Whole) -> None:
+    for table in whole._case.model.root.subgraphs[0].tensors:
+        table.name = "same"
+    remedy = tried(whole, Plan(((CONCATENATION, made_of(1)),)))
+    assert (remedy.ok, remedy.run_ms) == (False, None)
+    assert remedy.note == "It cannot be written so: its result shares its name with another."
+
+
 def test_the_others_go_on_without_it_and_the_note_says_so(whole: Whole) -> None:
     remedy = tried(whole, Plan(((OFF, made_of(2)), (CONCATENATION, made_of(1)))))
     assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
@@ -91,3 +111,25 @@ def test_a_plan_that_comes_to_a_model_that_was_tried_is_not_tried_again(whole: W
     """Without its second part, a combination is the first part alone."""
     assert tried(whole, Plan(((CONCATENATION, made_of(1)), (OFF, made_of(2))))).ok
     assert whole.rewritten(Plan(((CONCATENATION, made_of(1)),))) is None
+
+
+def remedy(name: str, run_ms: float | None, ratio: float, *, ok: bool = True) -> Remedy:
+    return Remedy(name, 1.0, 0.0, ratio, 1.0, run_ms, ok)
+
+
+def order(*remedies: Remedy) -> list[str]:
+    return [r.name for r in ranked(remedies)]
+
+
+@pytest.mark.parametrize("run_ms", [1.0, 9.0, 10.0, 11.0, 1700.0])
+def test_of_run_times_within_a_quarter_the_more_accurate_is_first_and_else_the_faster(run_ms: float) -> None:
+    fast = remedy("fast", run_ms, 8.0)
+    assert order(fast, remedy("exact", run_ms * 1.2, 2.0)) == ["exact", "fast"]
+    assert order(fast, remedy("exact", run_ms * 1.3, 2.0)) == ["fast", "exact"]
+
+
+def test_a_remedy_that_mends_is_before_any_that_does_not() -> None:
+    wrong, refused = remedy("wrong", 1.0, 40.0, ok=False), remedy("refused", None, math.inf, ok=False)
+    infinite = remedy("infinite", 1.0, math.nan, ok=False)
+    assert order(refused, wrong, remedy("slow", 900.0, 15.0)) == ["slow", "wrong", "refused"]
+    assert order(infinite, wrong) == ["wrong", "infinite"]
