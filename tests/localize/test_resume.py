@@ -27,7 +27,7 @@ from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejecte
 from harness.localize import journal as journal_module
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
-from harness.localize.journal import Identity, starts_after_finish
+from harness.localize.journal import Identity, Journal, starts_after_finish
 from harness.localize.journaled import Journaled, key_of
 from harness.localize.localize import localize
 from harness.localize.resume import Resume, identity_of, open_run
@@ -332,6 +332,72 @@ class TestFailingProbes:
             with pytest.raises(Killed):
                 self.failing(tmp_path, [], fatal=1)
         assert isinstance(self.failing(tmp_path, [])[2], Completed)
+
+
+@pytest.mark.parametrize(
+    ("record", "continued"),
+    [
+        ({"status": "interrupted"}, True),
+        ({"status": "failed"}, False),
+        ({"status": "failed", "resumable": False}, False),
+        ({"status": "failed", "resumable": True}, True),
+        ({"status": "done"}, False),
+        ({"status": "done", "resumable": False}, False),
+        ({"status": "done", "resumable": True}, True),
+    ],
+)
+def test_a_run_goes_on_if_it_was_cut_short_or_says_that_its_failure_was_no_answer(
+    tmp_path: Path, record: dict[str, Any], continued: bool
+) -> None:
+    with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
+        bench.run.save(**record)
+    with opened(tmp_path, Half(CHAIN, FAULTS)) as again:
+        assert (again.run.path == bench.run.path) is continued
+
+
+def test_a_run_that_cannot_be_opened_anew_is_not_held_back_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
+        bench.run.save(status="interrupted")
+
+    def full(path: Path) -> RunFolder:
+        raise UsageError(f"{path} cannot be written.", "Make room.")
+
+    monkeypatch.setattr(RunFolder, "reopen", full)
+    with pytest.raises(UsageError, match="cannot be written"):
+        open_run(bench.run.path, tmp_path, identity_of(Half(CHAIN, FAULTS), CASE), pytest.fail)
+    monkeypatch.undo()
+    with opened(tmp_path, Half(CHAIN, FAULTS), bench.run.path) as again:
+        assert again.run.path == bench.run.path
+
+
+def test_a_rest_between_probes_reaches_the_device(tmp_path: Path) -> None:
+    """A delegate keeps much of what an earlier model took; only the end of its process gives that back."""
+
+    class Resting(Half):
+        rests = 0
+
+        def rest(self) -> None:
+            self.rests += 1
+
+    device = Resting(CHAIN, FAULTS)
+    with opened(tmp_path, device) as bench:
+        bench.device.rest()
+        assert device.rests == 1
+
+
+def test_what_was_asked_again_after_its_answer_is_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, identity_of(Half(CHAIN, FAULTS), CASE))
+    for probe, endings in {"once": ["completed"], "crashed": ["crashed", "crashed"], "refused": ["rejected"]}.items():
+        for ending in endings:
+            journal.begin(probe)
+            journal.finish(probe, ending, reason="", outcome={})  # type: ignore[arg-type]
+    assert starts_after_finish(tmp_path) == (2, 0)
+    for probe in ("once", "refused", "refused", "crashed"):
+        journal.begin(probe)
+    journal.close()
+    assert starts_after_finish(tmp_path) == (2, 3)
 
 
 class TestWhoseRun:
