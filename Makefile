@@ -7,8 +7,12 @@ BIN := .venv/bin
 STAGES ?=
 export JOBS ?= 2
 export PYTEST_ARGS ?=
+# For `make mutants`: which are drawn, how many, and from files whose path has PART in it: all when empty.
+SEED ?= 0
+COUNT ?= 20
+PART ?=
 
-.PHONY: help setup demo test portable adb bench lint lock format clean
+.PHONY: help setup demo test portable mutants adb bench lint lock format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +28,10 @@ test: setup ## What CI runs, to its end whatever fails: lint, types, tests, devi
 
 portable: setup ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
 	@$(BIN)/python -m scripts.portable -- $(PYTEST_ARGS)
+
+mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (minutes each)
+	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(BIN)/pip install --quiet -e '.[mutation]'
+	@$(BIN)/python -m scripts.mutants --seed $(SEED) --count $(COUNT) --part '$(PART)'
 
 adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)
