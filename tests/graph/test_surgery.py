@@ -312,3 +312,22 @@ class TestInjection:
         got = evaluate(inject(graph.build(), {y: f32([[np.nan, np.inf, 0]])}), {"x": f32([[1, 1, 0]])})["y"]
         assert np.isnan(got[0, 0])
         assert got[0, 1:].tolist() == [1, 0]
+
+
+def test_the_intermediates_of_an_op_go_with_it() -> None:
+    """A quantized LSTM states the ranges of what it holds in between by tensors that no op makes or reads."""
+    graph = GraphBuilder()
+    x = graph.unary("ABS", graph.input("x", (1, 4)))
+    held = graph.tensor("held", (3,))
+    y = graph.unary("NEG", x)
+    graph.output(y, "y")
+    model = graph.build()
+    model.root.subgraphs[0].operators[1].intermediates = np.asarray([-1, held], np.int32)
+    parts = islands(model, [(y, frozenset([x])), (y, frozenset())])
+    # NEG by itself, then ABS and NEG.
+    found = [op.intermediates for op in parts.model.root.subgraphs[0].operators]
+    assert [None if i is None else [-1 if t < 0 else parts.origin[t] for t in i] for i in found] == [
+        [-1, held], None, [-1, held],
+    ]  # fmt: skip
+    assert [int(i[0]) for i in found if i is not None] == [-1, -1]
+    assert len({int(i[1]) for i in found if i is not None}) == 2

@@ -320,3 +320,32 @@ def test_the_sentence_names_the_file(tmp_path: Path, rich_model: Model) -> None:
         Model.load(path)
     assert caught.value.message.startswith(f"{path} is not a readable .tflite: ")
     assert caught.value.next_step == "Export or copy the model again."
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "second"),
+    [
+        ("VarHandleOptions", "container", False),
+        ("VarHandleOptions", "sharedName", False),
+        ("StablehloCustomCallOptions", "callTargetName", True),
+        ("StablehloCustomCallOptions", "backendConfig", True),
+        ("StableHLOCompositeOptions", "name", True),
+    ],
+)
+def test_a_string_among_an_ops_options_ends_inside_the_file(
+    rich_model: Model, kind: str, field: str, second: bool
+) -> None:
+    """The reader makes Python text of it, of whatever length it claims."""
+    root = Model.from_bytes(rich_model.to_bytes()).root
+    options = getattr(schema, f"{kind}T")()
+    setattr(options, field, "a text like no other")
+    op, number = root.subgraphs[0].operators[0], "2" if second else ""
+    setattr(op, f"builtinOptions{number}", options)
+    setattr(op, f"builtinOptions{number}Type", getattr(getattr(schema, f"BuiltinOptions{number}"), kind))
+    data = bytearray(Model(root).to_bytes())
+    verify(bytes(data))
+    at = data.index(b"a text like no other") - 4
+    assert struct.unpack_from("<I", data, at) == (20,)
+    struct.pack_into("<I", data, at, len(data))
+    with pytest.raises(MalformedError, match="points outside"):
+        verify(bytes(data))

@@ -127,6 +127,15 @@ def test_a_tensor_without_a_batch_has_no_channels() -> None:
     assert channel_ratio(exact * 2, [exact], exact, UNIT_ROUNDOFF) == 0.0
 
 
+def test_integers_and_values_that_are_not_finite_have_no_channels() -> None:
+    exact = normal((100, 8)).astype(np.float32)
+    spoilt = exact.copy()
+    spoilt[3, 3] = np.nan
+    counts = np.arange(800, dtype=np.int32).reshape(100, 8)
+    for actual, right in ((spoilt, exact), (exact * 2, spoilt), (counts + 9, counts)):
+        assert channel_ratio(actual, [right], right, UNIT_ROUNDOFF) == 0.0
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_channels_lie_along_the_last_axis_or_the_one_behind_the_batch(axis: int) -> None:
     exact = normal((2, 8, 64) if axis == 1 else (2, 64, 8)).astype(np.float32)

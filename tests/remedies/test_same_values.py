@@ -13,7 +13,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.inputs import random_inputs
-from harness.numerics.fp16 import peak
+from harness.numerics.fp16 import LARGEST, peak
 from harness.remedies import catalogue
 from harness.remedies.catalogue import Rewrite
 from tests.arrays import Evaluate
@@ -188,11 +188,23 @@ def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> 
         rewrite.apply(model, frozenset({0}), {})
 
 
+def small_integers(graph: GraphBuilder) -> int:
+    feeds = [graph.input("x", (2, 96), np.int8), graph.constant(np.ones((3, 96), np.int8)), -1]
+    return graph.op("FULLY_CONNECTED", feeds, (2, 3), schema.FullyConnectedOptionsT(), dtype=np.int8)
+
+
 @pytest.mark.parametrize(
     ("rewrite", "build", "why"),
     [
         (catalogue.SPLIT_SUM, lambda g: g.unary("TANH", g.input("x", (4,))), "TANH is no sum"),
         (catalogue.SPLIT_SUM, lambda g: product(g, terms=8), "over 8 terms only"),
+        (catalogue.SPLIT_SUM, lambda g: small_integers(g), "only float32 sums are split"),
+        (
+            catalogue.NO_BROADCAST,
+            lambda g: g.binary("ADD", g.input("a", (2, 4)), g.input("b", (2, 4))),
+            "broadcasts nothing",
+        ),
+        (catalogue.NO_BROADCAST, product, "broadcasts nothing"),
         (catalogue.CONCATENATION, lambda g: g.unary("TANH", g.input("x", (4,))), "it is no PAD"),
         (catalogue.RANK_4, lambda g: g.unary("TANH", g.input("x", (1, 2, 3, 4))), "rank 4 or more already"),
         (catalogue.NO_BROADCAST, lambda g: g.unary("TANH", g.input("x", (4,))), "broadcasts nothing"),
@@ -206,3 +218,46 @@ def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> 
 def test_what_a_rewrite_does_not_know_it_says(rewrite: Rewrite, build: Callable[[GraphBuilder], int], why: str) -> None:
     with pytest.raises(CannotRewrite, match=why):
         rewrite.apply(one_op(build), frozenset({0}), {})
+
+
+def _mean(graph: GraphBuilder, x: int) -> int:
+    return graph.reduce("MEAN", x, 1)
+
+
+# What reads values of up to 512,000, which float16 does not hold, and comes back to values that it does.
+READERS: dict[str, Callable[[GraphBuilder, int, int], int]] = {
+    "RELU": lambda g, big, c: g.binary("DIV", g.unary("RELU", big), big),
+    "SQRT": lambda g, big, c: g.unary("SQRT", big),
+    "RSQRT": lambda g, big, c: g.unary("RSQRT", big),
+    "LOG": lambda g, big, c: g.unary("LOG", big),
+    "SQUARE": lambda g, big, c: g.binary("DIV", g.unary("SQRT", g.unary("SQUARE", big)), big),
+    "DIV of it": lambda g, big, c: g.binary("DIV", big, g.binary("MUL", c, g.constant([64.0]))),
+    "DIV by it": lambda g, big, c: g.binary("DIV", c, big),
+    "DIV of it by itself": lambda g, big, c: g.binary("DIV", big, big),
+    "MUL with a small one": lambda g, big, c: g.binary("MUL", big, g.unary("RSQRT", g.binary("MUL", big, big))),
+    "MUL with a constant": lambda g, big, c: g.binary("MUL", g.constant([2.0**-12]), big),
+    "ADD": lambda g, big, c: g.binary("DIV", g.binary("ADD", big, c), big),
+    "SUB": lambda g, big, c: g.binary("DIV", g.binary("SUB", c, big), big),
+    "SUM of products": lambda g, big, c: g.binary("DIV", _mean(g, g.binary("MUL", big, c)), big),
+    "SQUARED_DIFFERENCE": lambda g, big, c: g.unary(
+        "SQRT", g.binary("SQUARED_DIFFERENCE", big, g.binary("MUL", big, g.constant([0.99])))
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_scale_passes_through_what_reads_it_and_comes_out_as_nothing(reader: str, evaluate: Evaluate) -> None:
+    graph = GraphBuilder()
+    x, c = graph.input("x", (1, 8)), graph.input("c", (1, 8))
+    graph.output(READERS[reader](graph, graph.binary("MUL", x, graph.constant([256.0])), c), "y")
+    model = graph.build()
+    rng = np.random.default_rng(11)
+    inputs = {name: rng.uniform(500, 2000, (1, 8)).astype(np.float32) for name in ("x", "c")}
+    tapped, names = surgery.tap(model, [t for op in model.graph().ops for t in op.outputs], "direct")
+    exact = evaluate(tapped, inputs)
+    rewritten = catalogue.RESCALE.apply(model, frozenset({0}), {t: peak(exact[n]) for t, n in names.items()})
+    every, made = surgery.tap(rewritten, surgery.tappable(rewritten.graph()), "direct")
+    found = evaluate(every, inputs)
+    np.testing.assert_allclose(found["y"], exact["y"], rtol=1e-6)
+    assert peak(found[made[rewritten.graph().ops[0].outputs[0]]]) < LARGEST
+    assert peak(exact[names[model.graph().ops[0].outputs[0]]]) > LARGEST
