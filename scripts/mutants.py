@@ -199,7 +199,7 @@ def main() -> None:
                 healthy[key] = run_tests(copy, tests, SECONDS)
             if healthy[key] != "survived":
                 raise SystemExit(f"Without a mutant these fail, or take over {SECONDS:.0f} s: {' '.join(tests)}.")
-            before = (root / mutant.path).read_text(encoding="utf-8")
+            before = (copy / mutant.path).read_text(encoding="utf-8")
             (copy / mutant.path).write_text(code, encoding="utf-8")
             begun = time.monotonic()
             ending = run_tests(copy, tests, SECONDS)
