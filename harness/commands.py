@@ -37,7 +37,7 @@ from harness.localize.resume import Resume, identity_of, open_run
 from harness.localize.scope import comparable, notes, placed
 from harness.numerics.metrics import finite_range
 from harness.numerics.usefulness import Limits
-from harness.opening import as_in_the_file, open_model
+from harness.opening import as_in_the_file, open_model, with_constants
 from harness.progress import SILENT, Progress
 from harness.report.page import write_report
 from harness.results import RunFolder, writing
@@ -78,6 +78,8 @@ def _session(
     """Check everything that can be checked without a device, then open the devices and the run folder. With `resume`
     the device's probes are journaled."""
     found = open_model(request.model, request.signature, request.shapes)
+    if request.options.accelerator != "cpu" and request.options.fallback == "none":
+        found = with_constants(found)
     model = found.model
     graph = model.graph()
     check_ports(graph)
@@ -87,8 +89,8 @@ def _session(
         inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
     else:
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
-    if found.assumed:
-        progress.stage(found.assumed, 0.1)
+    for told in filter(None, (found.assumed, found.folded)):
+        progress.stage(told, 0.1)
     drawn = request.given is None and request.inputs is None
     case = Case(model, inputs, request.options, request.timeout, request.seed, limits=request.limits, drawn=drawn)
     with ExitStack() as stack:
@@ -116,6 +118,7 @@ def _session(
                 "limits": {name: value for name, value in vars(request.limits).items() if value is not None},
             },
             assumed=found.assumed,
+            folded=found.folded,
             provenance=request.provenance,
         )
         stack.enter_context(_explained(run))
@@ -341,10 +344,11 @@ def audit_command(
         sizes = [stored_shape(opened.model, port.tensor) for port in opened.model.graph().inputs]
         if shapes or (device_name is not None and None in sizes):
             raise
+    opened = opened if device_name is None else with_constants(opened)
     model = opened.model
-    if opened.assumed:
-        progress.stage(opened.assumed, 0.1)
-    found = replace(audit(model), signatures=whole.signatures)
+    for told in filter(None, (opened.assumed, opened.folded)):
+        progress.stage(told, 0.1)
+    found = replace(audit(model), signatures=whole.signatures, folded=opened.folded)
     if device_name is None:
         return found
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)

@@ -6,11 +6,13 @@ caller gives, and the shapes behind it are those that the host's runtime compute
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.devices.fold import with_folded_constants
 from harness.devices.refusal import first_words
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.errors import UsageError
@@ -33,11 +35,12 @@ from harness.graph.surgery import isolate
 @dataclass(frozen=True)
 class Opened:
     """The model to work on, the shapes of inputs that were chosen for it, and a sentence on what was assumed; both
-    empty where the file leaves nothing open."""
+    empty where the file leaves nothing open. `folded` is a sentence on ops that were computed ahead."""
 
     model: Model
     shapes: dict[str, Shape] = field(default_factory=dict)
     assumed: str = ""
+    folded: str = ""
 
 
 def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
@@ -58,6 +61,22 @@ def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
     model = with_named_ports(isolated)
     model.path = path
     return Opened(model)
+
+
+def with_constants(opened: Opened) -> Opened:
+    """With the ops that only prepare constants computed (`devices.fold`), as a GPU delegate needs it.
+
+    Raises:
+        DeviceError: the host's kernels do not compute them.
+    """
+    model, ops = with_folded_constants(opened.model)
+    if not ops:
+        return opened
+    graph = opened.model.graph()
+    counts = Counter(graph.ops[o].custom or graph.ops[o].name for o in ops)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    told = f"Ops that only prepare constants, which no GPU takes as they are in the file, are computed ahead: {kinds}."
+    return replace(opened, model=model, folded=told)
 
 
 def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None) -> Opened:

@@ -323,6 +323,8 @@ def show_audit(found: Audit, path: Path) -> None:
         f"\n{escape(str(path))}: {found.total} ops, {found.weights_bytes / 1e6:.1f} MB of weights, largest rank "
         f"{found.max_rank}, {found.rank_over_4} tensor(s) over rank 4, signatures: {escape(signatures)}."
     )
+    if found.folded:
+        out.print(escape(found.folded))
     asked = f"{found.asked} refuses" if found.asked else "the file shows ops that a GPU refuses"
     if not found.unsupported:
         said = f"{found.asked} takes all of it" if found.asked else "nothing in the file that a GPU is known to refuse"

@@ -16,7 +16,7 @@ KNOWN_CUSTOM = frozenset(("MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Convoluti
 @dataclass(frozen=True)
 class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
-    from a delegate itself."""
+    from a delegate itself. `folded` is a sentence on ops that were computed before it was asked."""
 
     ops: dict[str, int]
     total: int
@@ -26,6 +26,7 @@ class Audit:
     weights_bytes: int
     signatures: tuple[str, ...]
     asked: str = ""
+    folded: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """`audit --json`, schema 1."""
@@ -39,6 +40,7 @@ class Audit:
             "weights_bytes": self.weights_bytes,
             "signatures": list(self.signatures),
             "asked": self.asked,
+            "folded": self.folded,
         }
 
 

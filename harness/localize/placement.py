@@ -98,15 +98,20 @@ def not_placed(placement: Placement | None) -> str | None:
 
 
 def find_placement(
-    device: Device, model: Model, options: Options, timeout: float, progress: Progress = SILENT
+    device: Device,
+    model: Model,
+    options: Options,
+    timeout: float,
+    progress: Progress = SILENT,
+    doing: str = "compiling the model",
 ) -> Placement:
-    """Compile a model and see what stays on the CPU.
+    """Compile a model and see what stays on the CPU; a failure says that it came while `doing`.
 
     Raises:
         DeviceError: the device does not compile the model, or is lost on the way.
     """
     job = make_job(model, {}, options, timeout=timeout, wanted=(), iterations=0)
-    residency = completed(device, job, "compiling the model").residency
+    residency = completed(device, job, doing).residency
     graph = model.graph()
     if residency.full:
         return Placement(residency, frozenset(), frozenset())

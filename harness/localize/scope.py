@@ -47,13 +47,15 @@ def placed(device: Device, case: Case, run: RunFolder, progress: Progress) -> Ca
     if case.options.fallback == "none":
         return case
     progress.stage(f"what {device.name}'s GPU takes", 2 + len(case.graph.ops) * COMPILE_SECONDS)
-    placement = find_placement(device, case.model, case.options, case.timeout, progress)
+    placement = find_placement(device, case.model, case.options, case.timeout, progress, UNTOUCHED)
     run.save(placement=placement.sentence(case.graph))
     return replace(case, placement=placement)
 
 
 def notes(run: RunFolder) -> tuple[str, ...]:
-    """Sentences on what a run rests on: the part compared, shapes that were assumed, and what ran where."""
+    """Sentences on what a run rests on: the part compared, shapes that were assumed, constants that were computed, and
+    what ran where."""
     assumed = run.record.get("assumed")
     shapes = f"Shapes that the file leaves open: {assumed}." if assumed else ""
-    return tuple(filter(None, (run.record.get("part", ""), shapes, run.record.get("placement", ""))))
+    part, folded, placement = (run.record.get(key, "") for key in ("part", "folded", "placement"))
+    return tuple(filter(None, (part, shapes, folded, placement)))

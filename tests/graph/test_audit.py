@@ -63,4 +63,5 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
         "weights_bytes": 292,
         "signatures": ["serving_default", "inner"],
         "asked": "",
+        "folded": "",
     }

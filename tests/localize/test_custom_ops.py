@@ -12,6 +12,7 @@ from harness.errors import EXIT_DEVICE, EXIT_OK
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
+from tests.devices.test_fold import sparse
 from tests.graph.test_custom import SAME, VALID, custom_model
 
 pytestmark = pytest.mark.gpu
@@ -69,3 +70,21 @@ def test_audit_and_compare_say_alike_of_an_op_that_nobody_has(cli: Cli, tmp_path
     told = "the runtime has no custom op 'My\\x1b[2J.Own'"
     assert told in compared.sentence and told in audited.out
     assert "\x1b" not in compared.err.replace("\x1b[0m", "") + audited.out
+
+
+def test_ops_that_only_prepare_constants_are_computed_ahead_unless_the_cpu_may_run_them(
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "sparse.tflite"
+    path.write_bytes(sparse().to_bytes())
+    told = "Ops that only prepare constants, which no GPU takes as they are in the file, are computed ahead: 1 DENSIFY."
+    compared = cli("compare", path, "--json")
+    assert (compared.code, compared.json["notes"]) == (EXIT_OK, [told])
+    audited = cli("audit", path, "--json")
+    assert (audited.code, audited.json["folded"], audited.json["unsupported"]) == (EXIT_OK, told, [])
+    shipped = cli("compare", path, "--fallback", "cpu", "--json")
+    assert shipped.json["residency"]["on_cpu"] == [0]
+    assert shipped.json["notes"][0].startswith(
+        "The GPU ran 1 of 2 ops; the CPU ran #0. The GPU delegate refuses DENSIFY"
+    )

@@ -1,0 +1,68 @@
+"""Ops that only prepare constants become constants: the same values, of the host's own kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from harness.devices.fold import foldable, with_folded_constants
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from tests.arrays import Evaluate, normal
+
+WEIGHTS = np.arange(16, dtype=np.float32).reshape(4, 4)
+
+
+def prepared() -> Model:
+    """#0 and #1 prepare weights; #2 unpacks others, which #3 reads; #4 and #5 read both."""
+    graph = GraphBuilder()
+    turned = graph.transpose(graph.unary("NEG", graph.constant(WEIGHTS)), (1, 0))
+    half = graph.unary("ABS", graph.dequantize(-WEIGHTS))
+    x = graph.input("x", (4, 4))
+    graph.output(graph.binary("ADD", graph.binary("MUL", x, turned), half), "y")
+    return graph.build()
+
+
+def sparse() -> Model:
+    """DENSIFY of a 1x4 matrix stored by rows: dense rows, then where in each the values are."""
+    graph = GraphBuilder()
+    packed = graph.constant(np.asarray([5, 7], np.float32))
+    dense = graph.op("DENSIFY", [packed], (1, 4), schema.DensifyOptionsT())
+    graph.output(graph.binary("MUL", graph.input("x", (1, 4)), dense), "y")
+    root = graph.build().root
+    table = root.subgraphs[0].tensors[packed]
+    table.shape = np.asarray([1, 4], np.int32)
+    rows, columns = schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    rows.format, rows.denseSize = schema.DimensionType.DENSE, 1
+    columns.format = schema.DimensionType.SPARSE_CSR
+    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Int32Vector
+    columns.arraySegments, columns.arrayIndices = schema.Int32VectorT(), schema.Int32VectorT()
+    columns.arraySegments.values = np.asarray([0, 2], np.int32)
+    columns.arrayIndices.values = np.asarray([0, 3], np.int32)
+    table.sparsity = schema.SparsityParametersT()
+    table.sparsity.traversalOrder = np.asarray([0, 1], np.int32)
+    table.sparsity.dimMetadata = [rows, columns]
+    return Model.from_bytes(Model(root).to_bytes())
+
+
+def test_all_but_the_unpacking_of_weights_and_what_reads_that_is_folded() -> None:
+    assert foldable(prepared().graph()) == (0, 1)
+
+
+def test_the_values_are_the_kernels(evaluate: Evaluate) -> None:
+    model, ops = with_folded_constants(prepared())
+    assert ops == (0, 1)
+    assert [op.name for op in model.graph().ops] == ["DEQUANTIZE", "ABS", "MUL", "ADD"]
+    values = {"x": normal((4, 4))}
+    assert evaluate(model, values)["y"].tobytes() == evaluate(prepared(), values)["y"].tobytes()
+    assert model.weights_bytes == 64 + 32  # what was prepared, and the float16 weights; the originals are gone
+
+
+def test_sparse_weights_are_unpacked(evaluate: Evaluate) -> None:
+    model, ops = with_folded_constants(sparse())
+    assert ops == (0,)
+    assert evaluate(model, {"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[5, 0, 0, 7]]
+
+
+def test_a_model_without_such_ops_is_not_touched(plus_one: Model) -> None:
+    assert with_folded_constants(plus_one) == (plus_one, ())
