@@ -237,6 +237,6 @@ def show(story: Story) -> None:
 PHONE = (
     "harness sam2 convert decoder --batch dropped",
     "harness localize decoder/*.tflite --inputs decoder/inputs.npz --device pixel8a",
-    "harness compare RUN/remedies/*.tflite --inputs decoder/inputs.npz --device pixel8a",
+    "for f in RUN/remedies/*.tflite; do harness compare $f --inputs decoder/inputs.npz --device pixel8a; done",
 )
 """Three commands that confirm the finding on a phone."""

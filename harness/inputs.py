@@ -16,7 +16,8 @@ from harness.graph.model import Graph
 
 Array = np.ndarray[Any, Any]
 
-MAX_DRAWN_BYTES = 1 << 30
+# All inputs together. Of a run the harness holds each several times: as given, rounded, moved, and in the worker.
+MAX_DRAWN_BYTES = 1 << 28
 
 # What zipfile, zlib and numpy raise about files that are not what they say.
 _UNREADABLE = (
@@ -70,6 +71,7 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
     """
     rng = np.random.default_rng(seed)
     drawn: dict[str, Array] = {}
+    total = 0
     for port in graph.inputs:
         tensor = graph.tensors[port.tensor]
         if tensor.shape is None or tensor.dtype is None:
@@ -78,10 +80,11 @@ def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
                 "Give the inputs with --inputs FILE.npz, or export the model with static shapes.",
             )
         # An array without elements has limits too: numpy counts its other sizes.
-        if max(tensor.nbytes, math.prod(d for d in tensor.shape if d)) > MAX_DRAWN_BYTES:
+        total += max(tensor.nbytes, math.prod(d for d in tensor.shape if d))
+        if total > MAX_DRAWN_BYTES:
+            size = f"{tensor.nbytes / 1e9:.3g} GB: too much to draw at random." if tensor.nbytes else ""
             raise UsageError(
-                f"Input '{port.name}' has shape {list(tensor.shape)}, "
-                + (f"{tensor.nbytes / 1e9:.3g} GB." if tensor.nbytes else "which no array can have."),
+                f"Input '{port.name}' has shape {list(tensor.shape)}, {size or 'which no array can have.'}",
                 "Give the inputs with --inputs FILE.npz, if that is meant.",
             )
         if tensor.dtype.kind == "f":

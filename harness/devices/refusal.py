@@ -38,6 +38,21 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     return (f"{reason} ({why})" if why and why not in reason else reason).rstrip("."), ()
 
 
+_SHADER = re.compile(
+    r"Error while parsing WGSL:[ :\d]*(?:error: )?(.+)"  # WebGPU
+    r"|((?:Failed|failed) to compile (?:the )?(?:shader|kernel|program).*)"  # OpenCL, OpenGL
+)
+
+
+def shader_fault(log: str) -> str:
+    """A sentence where a GPU program did not compile and the runtime went on regardless; empty where none says so."""
+    found = _SHADER.search(log)
+    if found is None:
+        return ""
+    why = (found[1] or found[2]).strip().rstrip(".")[:200]
+    return f"The runtime's log holds a shader compilation error, so some ops may not have run at all: {why}."
+
+
 def lacking_custom_op(said: str) -> str:
     """The custom op that a runtime says to lack; empty where it says of none."""
     found = re.search(r"Encountered unresolved custom op: (.+?)\.?(?:\s+See instructions|$)", said, re.M)

@@ -333,6 +333,14 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
         )
     if isinstance(outcome, Rejected | Crashed):
         check_loadable(case.model)
+    if isinstance(outcome, Rejected):
+        raise DeviceError(
+            f"The plain CPU kernels of this release do not compute the model: {outcome.reason.rstrip('.')}, so nothing "
+            "can be compared with them.",
+            "Try another release of ai-edge-litert, or export that op in a type that the CPU has; `harness run` asks "
+            "the device alone.",
+            outcome.log,
+        )
     if not isinstance(outcome, Completed):
         raise failure(host.name, outcome, "running the reference")
 

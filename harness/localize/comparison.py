@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.devices.base import Device
+from harness.devices.refusal import shader_fault
 from harness.errors import UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
@@ -118,6 +119,7 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     if case.placement is not None:
         done = replace(done, residency=case.placement.counted)
     bench.run.log(done.log)
+    bench.run.save(shader=shader_fault(done.log))
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     bench.run.save(outputs=[output.to_json() for output in outputs])

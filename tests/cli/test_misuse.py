@@ -150,7 +150,7 @@ class TestInputs:
         (tmp_path / "m.tflite").write_bytes(graph.build().to_bytes())
         said = cli("run", "m.tflite")
         assert said.code == EXIT_MISUSE
-        assert said.sentence.startswith("Input 'x' has shape [32768, 32768, 64], 275 GB.")
+        assert said.sentence.startswith("Input 'x' has shape [32768, 32768, 64], 275 GB: too much to draw at random.")
 
 
 class TestWords:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices.refusal import dynamic_tensor, explain_refusal, first_words, grouped
+from harness.devices.refusal import dynamic_tensor, explain_refusal, first_words, grouped, shader_fault
 
 NOISE = (
     "INFO: [environment.cc:36] Creating LiteRT environment with options\n"
@@ -93,3 +93,18 @@ def test_of_what_a_runtime_said_the_first_two_sentences_are_kept() -> None:
     assert first_words("kernels/squeeze.cc:70 a was not true.Node number 0 (SQUEEZE) failed to prepare.") == (
         "kernels/squeeze.cc:70 a was not true. Node number 0 (SQUEEZE) failed to prepare"
     )
+
+
+def test_a_shader_that_did_not_compile_is_told_with_its_error() -> None:
+    log = (
+        "E0000 00:00:1.4 1 environment.cc:105] Validation error: Error while parsing WGSL: :32:12 error: cannot assign "
+        "'vec4<f32>' to 'vec4<f16>'\n  dst = x;\n"
+    )
+    assert shader_fault(log) == (
+        "The runtime's log holds a shader compilation error, so some ops may not have run at all: "
+        "cannot assign 'vec4<f32>' to 'vec4<f16>'."
+    )
+    assert shader_fault("E0000 00:00:1.4 1 gl.cc:7] Failed to compile shader: no memory.\n").endswith(
+        ": Failed to compile shader: no memory."
+    )
+    assert shader_fault("INFO: # of threads to compile kernels = 0\n") == ""

@@ -198,6 +198,7 @@ class TestDrawn:
             ((-1, 3), schema.TensorType.FLOAT32, "has type FLOAT32, shape dynamic: it cannot be drawn"),
             ((2, 3), schema.TensorType.STRING, "has type STRING, shape (2, 3): it cannot be drawn"),
             ((1 << 20, 1 << 20), schema.TensorType.FLOAT32, "has shape [1048576, 1048576], 4.4e+03 GB"),
+            ((1, 16384, 16383), schema.TensorType.FLOAT32, "1.07 GB: too much to draw at random"),
             ((2**31 - 1,) * 9, schema.TensorType.INT8, "GB"),
             ((0, 2**31 - 1, 2**31 - 1), schema.TensorType.FLOAT32, "has shape [0, 2147483647, 2147483647], which no"),
         ],
