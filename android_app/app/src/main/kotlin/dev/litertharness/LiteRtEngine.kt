@@ -33,7 +33,7 @@ import java.nio.ByteOrder
 
 private typealias LiteRtAccelerator = com.google.ai.edge.litert.Accelerator
 
-/** LiteRT's CompiledModel: one accelerator, the CPU beside it only where asked for, an environment for each model. */
+/** LiteRT's CompiledModel: one accelerator, the CPU beside it only where asked for; an environment for each model. */
 class LiteRtEngine : Engine {
     override fun compile(model: File, options: Options): Compiled = refusing {
         val environment = Environment.create()
@@ -59,7 +59,8 @@ class LiteRtEngine : Engine {
         }
         val shared = options.fallback == Fallback.CPU
         val chosen =
-            if (shared) CompiledModel.Options(accelerator, LiteRtAccelerator.CPU) else CompiledModel.Options(accelerator)
+            if (shared) CompiledModel.Options(accelerator, LiteRtAccelerator.CPU)
+            else CompiledModel.Options(accelerator)
         if (options.accelerator == Accelerator.CPU && options.threads > 0) {
             chosen.cpuOptions = CompiledModel.CpuOptions(numThreads = options.threads)
         }
