@@ -199,9 +199,7 @@ class Experiments:
             beyond |= {t for t, v in floats.items() if not np.isfinite(v).all()}
         return frozenset(beyond)
 
-    def _wrong(
-        self, case: Case, done: Completed, exact: dict[str, Array], ideals: dict[str, tuple[Array, ...]]
-    ) -> bool:
+    def _wrong(self, case: Case, done: Completed, exact: dict[str, Array], ideals: dict[str, Ideals]) -> bool:
         return any(not self._seen(case, n, done.outputs[n], exact[n], ideals[n]).judgement.ok for n in exact)
 
     @staticmethod
