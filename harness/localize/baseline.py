@@ -206,14 +206,17 @@ class Case:
         rounding = granted(ideals, grid, unrounded=exact.dtype.kind == "f")
         if grid is not None:
             actual, exact = grid.real(actual), grid.real(exact)
-        slices = (*ideals, *(exact + shift for shift in getattr(ideals, "grid", ())))
+        channels = 0.0
+        if by_channel and grid is None:
+            slices = (*ideals, *(exact + shift for shift in getattr(ideals, "grid", ())))
+            channels = channel_ratio(actual, slices, exact, self.roundoff, smallest)
         return judge(
             compare(actual, exact, smallest),
             worst_case([compare(ideal, exact) for ideal in ideals]),
             roundoff=self.roundoff,
             factor=factor,
             integer=exact.dtype.kind in "iu",
-            channels=channel_ratio(actual, slices, exact, self.roundoff) if by_channel and grid is None else 0.0,
+            channels=channels,
             grid=rounding,
             step=None if grid is None else grid.step,
         )

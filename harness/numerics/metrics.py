@@ -144,10 +144,10 @@ class Comparator:
         self._finite += int(both.sum())
 
     def _add_loud(self, error: Array, a: Array, r: Array) -> None:
-        flushed = (np.abs(r) < self._smallest) & (a * r >= 0) & (np.abs(a) < np.abs(r))
-        count = int(np.count_nonzero(flushed))
+        lost = flushed(a, r, self._smallest)
+        count = int(np.count_nonzero(lost))
         self._flushed += count
-        loud = error[~flushed] if count else error
+        loud = error[~lost] if count else error
         if loud.size:
             self._loud_max = max(self._loud_max, float(loud.max()))
             self._loud_sq += _dot(loud, loud)
@@ -215,6 +215,11 @@ def one_error(first: Array, second: Array) -> bool:
     first, second = first.astype(np.float64), second.astype(np.float64)
     common = np.sqrt(np.mean(np.square(first - second)))
     return bool(common <= ONE_FAULT * min(np.sqrt(np.mean(np.square(e))) for e in (first, second)))
+
+
+def flushed(actual: Array, reference: Array, smallest: float) -> Array:
+    """Where a value below `smallest` in magnitude came out nearer to zero: flushing does that."""
+    return np.asarray((np.abs(reference) < smallest) & (actual * reference >= 0) & (np.abs(actual) < np.abs(reference)))
 
 
 def slice_rms(error: Array, axis: int) -> Array:

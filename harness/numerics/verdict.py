@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.numerics.metrics import Array, Comparison, slice_rms
+from harness.numerics.metrics import Array, Comparison, flushed, slice_rms
 
 FACTOR = 16.0
 LOCAL_FACTOR = 32.0
@@ -108,29 +108,50 @@ def worst_case(comparisons: Sequence[Comparison]) -> Comparison:
     return replace(first, max_abs=max(c.max_abs for c in comparisons))
 
 
-def channel_ratio(actual: Array, ideals: Sequence[Array], exact: Array, roundoff: float) -> float:
+def channel_ratio(
+    actual: Array, ideals: Sequence[Array], exact: Array, roundoff: float, smallest: float = 0.0
+) -> float:
     """Error over expected error of the worst channel, by RMS.
 
     A channel is a slice along the last axis or along axis 1 (where detectors keep boxes beside scores), with at least
-    `LEAST_SLICE` elements that are finite throughout.
+    `LEAST_SLICE` elements that are finite throughout; not a row or a column of an image. Among hundreds of them some are
+    rounded luckily in the ideal runs, so that relative to its own size a channel may be off as far as the whole tensor
+    is relative to its size. Values below `smallest` may be flushed towards zero, as in :class:`~harness.numerics.metrics.Comparator`.
     """
     if actual.dtype.kind != "f" or not np.isfinite(exact).all() or not np.isfinite(actual).all():
         return 0.0
     worst = 0.0
-    for axis in {actual.ndim - 1, 1}:
-        if axis < 1 or axis >= actual.ndim or not 2 <= actual.shape[axis] <= MOST_SLICES:
+    tiny = float(np.finfo(np.float64).tiny)
+    for axis in _channel_axes(actual.shape):
+        if not 2 <= actual.shape[axis] <= MOST_SLICES:
             continue
         if actual.size // actual.shape[axis] < LEAST_SLICE:
             continue
-        allowed = roundoff * slice_rms(exact, axis)
+        sizes = slice_rms(exact, axis)
+        relative = roundoff
+        allowed = np.full_like(sizes, roundoff * smallest)
         for ideal in ideals:
             if np.isfinite(ideal).all():
-                allowed = np.maximum(allowed, slice_rms(ideal - exact, axis))
-        error = slice_rms(actual - exact, axis)
+                explained = slice_rms(ideal - exact, axis)
+                allowed = np.maximum(allowed, explained)
+                # Slices are of one length: the RMS over them is the whole tensor's.
+                relative = max(relative, float(np.linalg.norm(explained)) / max(float(np.linalg.norm(sizes)), tiny))
+        allowed = np.maximum(allowed, relative * sizes)
+        error = slice_rms(np.where(flushed(actual, exact, smallest), 0, actual - exact), axis)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.where(error == 0, 0.0, error / allowed)
         worst = max(worst, float(ratios.max()))
     return worst
+
+
+def _channel_axes(shape: tuple[int, ...]) -> set[int]:
+    """Axes that may hold channels. In rank 4 two equal neighbours are an image's height and width, and the third axis
+    is the channels'."""
+    if len(shape) == 4 and shape[1] == shape[2] != shape[3]:
+        return {3}
+    if len(shape) == 4 and shape[2] == shape[3] != shape[1]:
+        return {1}
+    return {len(shape) - 1, 1} if len(shape) > 1 else set()
 
 
 def _ratio(error: float, expected: float) -> float:

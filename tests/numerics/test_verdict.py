@@ -167,3 +167,42 @@ def test_the_expected_error_is_told() -> None:
     exact = f32([1, 2])
     judgement = judge(compare(exact, exact), compare(f32([1, 2.5]), exact), roundoff=UNIT_ROUNDOFF)
     assert judgement.expected_max_abs == 0.5
+
+
+def test_values_below_the_range_may_be_flushed_in_a_channel_too() -> None:
+    """A mask's row of probabilities near 1e-6 is no channel of its own, and a GPU that flushes them is right."""
+    exact = np.full((1, 128, 256, 2), 0.5, np.float32)
+    exact[:, 0] = 1e-6
+    device = exact.copy()
+    device[:, 0] = 0
+    assert channel_ratio(device, [exact], exact, UNIT_ROUNDOFF, SMALLEST_NORMAL) == 0.0
+    assert channel_ratio(device, [exact], exact, UNIT_ROUNDOFF) == pytest.approx(1 / UNIT_ROUNDOFF)
+
+
+def test_one_channel_that_the_ideal_rounds_luckily_is_held_to_the_whole_tensors_relative_error() -> None:
+    exact = np.ones((1, 128, 64), np.float32)
+    ideal = exact * np.float32(1.01)
+    ideal[:, 5] = exact[:, 5]
+    device = exact * np.float32(1.05)
+    assert channel_ratio(device, [ideal], exact, UNIT_ROUNDOFF) == pytest.approx(5.0, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel", "counts"),
+    [
+        ((1, 64, 64, 3), 3, True),
+        ((1, 64, 64, 3), 1, False),
+        ((1, 3, 64, 64), 1, True),
+        ((1, 3, 64, 64), 3, False),
+        ((1, 84, 200), 1, True),
+        ((1, 200, 84), 2, True),
+        ((1, 60, 64, 3), 1, True),
+    ],
+)
+def test_a_row_or_column_of_a_square_image_is_no_channel(shape: tuple[int, ...], channel: int, counts: bool) -> None:
+    exact = np.ones(shape, np.float32)
+    quiet = tuple(slice(0, 1) if axis == channel else slice(None) for axis in range(len(shape)))
+    exact[quiet] = 1e-3
+    device = exact.copy()
+    device[quiet] *= 2
+    assert (channel_ratio(device, [exact], exact, UNIT_ROUNDOFF) > 1000) == counts
