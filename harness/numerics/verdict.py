@@ -114,9 +114,9 @@ def channel_ratio(
     """Error over expected error of the worst channel, by RMS.
 
     A channel is a slice along the last axis or along axis 1 (where detectors keep boxes beside scores), with at least
-    `LEAST_SLICE` elements that are finite throughout; not a row or a column of an image. Among hundreds of them some are
-    rounded luckily in the ideal runs, so that relative to its own size a channel may be off as far as the whole tensor
-    is relative to its size. Values below `smallest` may be flushed towards zero, as in :class:`~harness.numerics.metrics.Comparator`.
+    `LEAST_SLICE` elements that are finite throughout; not a row or a column of an image. Some of hundreds are rounded
+    luckily in the ideal runs, so relative to its own size a channel may be off as far as the whole tensor is relative
+    to its size. Values below `smallest` may be flushed towards zero, as `metrics.Comparator` has it.
     """
     if actual.dtype.kind != "f" or not np.isfinite(exact).all() or not np.isfinite(actual).all():
         return 0.0
