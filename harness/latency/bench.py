@@ -135,11 +135,10 @@ def _once(
             folder.log(measured.log)
             device = {
                 "name": result.cell.device,
-                "kind": result.cell.device,
+                "kind": measured.kind,
                 "runtime": result.runtime,
                 "gpu": result.gpu,
             }
-            device["kind"] = "host" if result.cell.device.startswith("host") else "android"
             folder.save(status="done", device=device, seconds=seconds, result=result.to_json())
             done.append(Benched(result, folder.path, rounds))
         return tuple(done)

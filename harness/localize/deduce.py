@@ -34,7 +34,6 @@ class Findings:
     once: bool = False
     single: Observation | None = None
     long_sums: Observation | None = None
-    cpu: Observation | None = None
     split: Observation | None = None
     limit: Limit | None = None
 

@@ -88,8 +88,7 @@ class Observation:
         return None if self.worst is None else signature_of(self.worst.actual, self.worst.exact, operands, others)
 
     def alike(self, other: Observation) -> bool:
-        """Whether both fail in the same way: the same ending, the same cause by values, a kernel's fault of the same
-        signature."""
+        """Whether both fail in the same way: the same ending, and the same kind of error by values."""
         if self.ending != other.ending or not self.fails:
             return False
         if self.worst is None or other.worst is None:

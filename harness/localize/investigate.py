@@ -157,8 +157,7 @@ class Investigator:
             if sums.ending != "refused":
                 findings = replace(findings, long_sums=group.note("in float16 with float32 sums", sums))
         if options.accelerator != "cpu":
-            cpu = ask(part.specimen, Options(accelerator="cpu"))
-            findings = replace(findings, cpu=group.note("on the device's CPU", cpu))
+            group.note("on the device's CPU", ask(part.specimen, Options(accelerator="cpu")))  # for the reader
         if findings.op in _SUMS and findings.alone:
             split = self._rewritten(SPLIT_SUM, group, part)
             if split is not None:
