@@ -67,7 +67,7 @@ class _Localizer:
             found = find_lost_digits(bench, case, first)
             self.notes += found.notes
             return self._finish(found.status, found.certified, first, found.culprits, found.explained)
-        if (unplaced := not_placed(case.placement)) is not None:
+        if (unplaced := not_placed(case.placement, self.graph)) is not None:
             self.notes.append(unplaced)
             return self._finish("unresolved", False, first)
         if first.differs:

@@ -86,7 +86,7 @@ def _ranges(ops: Sequence[int]) -> str:
     return ", ".join(told[:MOST_RANGES]) + (f" and {rest} more" if rest else "")
 
 
-def not_placed(placement: Placement | None) -> str | None:
+def not_placed(placement: Placement | None, graph: Graph) -> str | None:
     """Why no op of the GPU can be named where the CPU runs a part; None where one can."""
     if placement is None or placement.residency.full:
         return None
@@ -94,6 +94,16 @@ def not_placed(placement: Placement | None) -> str | None:
         return "No op ran on the GPU, so none of its ops is at fault."
     if placement.on_cpu is None:
         return "Which ops ran on the GPU cannot be told, so none is named."
+    prepared = graph.constant_ops & placement.on_cpu
+    on_gpu = (op for op in graph.ops if op.index not in placement.on_cpu)
+    fed = {graph.producer[t] for op in on_gpu for t in op.inputs if t in graph.producer}
+    if unread := sorted(prepared & fed):
+        kinds = ", ".join(sorted({graph.ops[o].name for o in unread}))
+        return (
+            f"The GPU's ops read constants that the CPU prepares at run time ({kinds} {_ranges(unread)}), and these "
+            "cannot be read back: whether they or the ops are wrong cannot be told. "
+            "Without --fallback they are computed ahead, as a converter can."
+        )
     return None
 
 
