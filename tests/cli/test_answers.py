@@ -165,6 +165,7 @@ class TestAudit:
             "weights_bytes": 64 * 128 * 2 + 64 * 128 * 4,
             "signatures": ["serving_default"],
             "asked": "host's GPU",
+            "folded": "",
         }
         assert not (tmp_path / "results").exists()
 

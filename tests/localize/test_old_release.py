@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +16,8 @@ from harness.job import Options
 from harness.numerics.metrics import compare
 from harness.on_device import OnDevice
 
+KINDS: tuple[surgery.TapKind, ...] = ("direct", "copy", "negated")
+
 
 @pytest.mark.gpu
 def test_a_direct_tap_lies_on_2_1_5_and_the_answer_does_not_rest_on_it(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_a_direct_tap_lies_on_2_1_5_and_the_answer_does_not_rest_on_it(tmp_path:
     exact = inputs["q"] @ np.swapaxes(inputs["k"], 1, 2)
     seen = {}
     with HostDevice(OLD) as device:
-        for kind in get_args(surgery.TapKind):
+        for kind in KINDS:
             tapped, names = surgery.tap(model, [product], kind)
             outputs = completed(device, make_job(tapped, inputs, Options(), timeout=120), "tapping").outputs
             values = outputs[names[product]]
