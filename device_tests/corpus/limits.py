@@ -47,8 +47,8 @@ def large_vocabulary() -> Model:
 
 
 def narrow_input() -> Model:
-    """8,388,612 values of one channel: in slices of four, 64 bytes more than 128 MiB. The RESHAPE's result is within every
-    limit, so that it can be read."""
+    """8,388,612 values of one channel: in slices of four, 64 bytes more than 128 MiB. The RESHAPE's result is within
+    every limit, so that it can be read."""
     graph = GraphBuilder()
     graph.output(graph.reduce("MEAN", graph.reshape(graph.input("x", (1, 8388612, 1)), (1, 36, 233017)), 2), "y")
     return graph.build()
