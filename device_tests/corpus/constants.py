@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from device_tests.corpus.bug import EVERY, OLD, OLDEST, Bug
+from device_tests.corpus.bug import EVERY, Bug
 from device_tests.corpus.ops import draw, options
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -65,7 +65,6 @@ CONSTANTS = (
         ((3, "CAST", "kernel"),),
         EVERY,
         first=1,
-        pending=dict.fromkeys((OLDEST, OLD), "SUB #2, context"),
     ),
     Bug(
         "int32_constant_vector",
