@@ -115,7 +115,7 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             if any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:
-                step = "`harness audit` lists what the GPU refuses; run those ops on the CPU or re-author them."
+                step = "`harness audit` lists what the GPU refuses: --fallback cpu runs it on the CPU, or re-author it."
         case TimedOut():
             said = f"gave {outcome.reason} while {doing} and was killed"
             step = "Raise --timeout, or look at log.txt." if outcome.log else "Raise --timeout."

@@ -272,11 +272,12 @@ def ranked(remedies: Iterable[Remedy]) -> tuple[Remedy, ...]:
     return tuple(sorted(found, key=lambda remedy: _rank(remedy, fastest)))
 
 
-def _rank(remedy: Remedy, fastest: float) -> tuple[bool, float, float]:
+def _rank(remedy: Remedy, fastest: float) -> tuple[bool, float, bool, float]:
+    """Right ones first; then by steps of run time; one model before a chain of several; then by accuracy."""
     ratio = remedy.ratio if math.isfinite(remedy.ratio) else math.inf
     if not remedy.ok or not remedy.run_ms:
-        return True, ratio, 0.0
-    return False, math.floor(math.log(remedy.run_ms / fastest, ALIKE)), ratio
+        return True, 0.0, False, ratio
+    return False, math.floor(math.log(remedy.run_ms / fastest, ALIKE)), remedy.name == ON_CPU, ratio
 
 
 def _failed(name: str, why: str) -> Remedy:

@@ -185,7 +185,7 @@ def test_a_reason_that_is_only_in_the_log_is_told_with_the_op(cli: Cli, tmp_path
     assert said.code == EXIT_DEVICE
     assert said.sentence.startswith(
         "host rejected the model while running the model: Failed to load model from file (Variable tensors not yet "
-        "supported); the op is ADD #1. Run what is refused on the CPU"
+        "supported); the op is ADD #1. Re-author it, or run the model with"
     )
 
 

@@ -15,7 +15,7 @@ from harness.inputs import random_inputs
 from harness.job import Options
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
-from harness.localize.remedy import Plan, Truth, Whole, ranked
+from harness.localize.remedy import ON_CPU, Plan, Truth, Whole, ranked
 from harness.localize.result import Remedy
 from harness.remedies.catalogue import CONCATENATION, Rewrite, each
 from harness.results import RunFolder
@@ -133,3 +133,9 @@ def test_a_remedy_that_mends_is_before_any_that_does_not() -> None:
     infinite = remedy("infinite", 1.0, math.nan, ok=False)
     assert order(refused, wrong, remedy("slow", 900.0, 15.0)) == ["slow", "wrong", "refused"]
     assert order(infinite, wrong) == ["wrong", "infinite"]
+
+
+def test_of_run_times_within_a_quarter_one_model_is_before_a_chain_of_several() -> None:
+    """A chain through the CPU is exact, and harder to ship than a model that is right."""
+    assert order(remedy(ON_CPU, 10.0, 1.0), remedy("rewritten", 11.0, 2.0)) == ["rewritten", ON_CPU]
+    assert order(remedy(ON_CPU, 10.0, 1.0), remedy("rewritten", 13.0, 2.0)) == [ON_CPU, "rewritten"]
