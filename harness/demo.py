@@ -128,7 +128,7 @@ def told(answer: Localization) -> list[tuple[str, Remedy]]:
     remedies = answer.culprits[0].remedies if answer.culprits else ()
     by_parts = {frozenset(r.name.split("; ")): r for r in remedies if r.run_ms is not None}
     single = by_parts.get(frozenset({FP32}))
-    precision = "GPU, float32" if single is None or single.ok else "GPU, float32: no matter of precision"
+    precision = "GPU, float32" if single is None or single.ok else "GPU, float32: wrong too, so not precision"
     steps = {
         precision: single,
         "GPU, float16, batch dimension kept": by_parts.get(frozenset({KEEP_BATCH.name})),
@@ -205,9 +205,9 @@ def tell(
 
 def show(story: Story) -> None:
     """Tell the story on stdout."""
-    answer, say = story.answer, terminal.out.print
+    answer, say = story.answer, terminal.say
     x, y = story.workload.at
-    say("\n[bold]SAM 2.1 Hiera-Tiny mask decoder, written as first published: without the batch dimension[/]")
+    say("\n[bold]SAM 2.1 Hiera-Tiny mask decoder as first published: no batch dimension[/]")
     provenance = story.workload.provenance[:1].upper() + story.workload.provenance[1:]
     if story.workload.is_random:
         say(f"[yellow]{escape(provenance)}: the masks mean nothing; how far CPU and GPU differ does.[/]")
@@ -216,13 +216,13 @@ def show(story: Story) -> None:
     say(f"Photo: the sample portrait, tapped on the face at ({x:.0f}, {y:.0f}).")
     say(f"GPU: {escape(answer.device['gpu'])}; {terminal.residency_text(answer.residency)}.\n")
     table = Table("mask against the CPU's", box=None, header_style="dim", pad_edge=False)
-    for title in ("IoU", "least of 3"):
+    for title in ("IoU on photo", "least of 3 raw"):
         table.add_column(title, justify="right")
     table.add_column("")
     for step in story.scene.steps:
         word = "[green]right[/]" if step.ok else "[red]wrong[/]"
         table.add_row(escape(step.title), f"{step.iou:.4f}", f"{step.least_iou:.4f}", word)
-    say(table)
+    terminal.out.print(table)
     if any(culprit.signature == ROW_0 for culprit in answer.culprits):
         say(
             f"\n[bold]The rule.[/] {escape(RULES[ROW_0])} The positional encoding has a row for each place: a decoder "
@@ -231,12 +231,13 @@ def show(story: Story) -> None:
     terminal.show_localization(answer, story.folder)
     say("\n[bold]On a phone[/] (docs/phone.md), the same in minutes:")
     for line in PHONE:
-        say(f"  {line}", soft_wrap=True)
+        terminal.out.print(f"  {line}")
+    say(f"[dim]RUN is the folder that localize prints; here it is {escape(str(story.folder))}.[/]")
 
 
 PHONE = (
     "harness sam2 convert decoder --batch dropped",
     "harness localize decoder/*.tflite --inputs decoder/inputs.npz --device pixel8a",
-    "for f in RUN/remedies/*.tflite; do harness compare $f --inputs decoder/inputs.npz --device pixel8a; done",
+    "harness compare RUN/remedies/FILE.tflite --inputs decoder/inputs.npz --device pixel8a",
 )
 """Three commands that confirm the finding on a phone."""

@@ -319,8 +319,10 @@ def show_audit(found: Audit, path: Path) -> None:
         table.add_row(escape(name), str(count))
     out.print(table)
     signatures = ", ".join(found.signatures) or "none"
-    out.print(
-        f"\n{escape(str(path))}: {found.total} ops, {found.weights_bytes / 1e6:.1f} MB of weights, largest rank "
+    weights = found.weights_bytes
+    size = f"{weights / 1e6:.1f} MB" if weights >= 1e5 else f"{weights / 1e3:.1f} kB"
+    say(
+        f"\n{escape(str(path))}: {found.total} ops, {size} of weights, largest rank "
         f"{found.max_rank}, {found.rank_over_4} tensor(s) over rank 4, signatures: {escape(signatures)}."
     )
     if found.folded:
@@ -328,11 +330,12 @@ def show_audit(found: Audit, path: Path) -> None:
     asked = f"{found.asked} refuses" if found.asked else "the file shows ops that a GPU refuses"
     if not found.unsupported:
         said = f"{found.asked} takes all of it" if found.asked else "nothing in the file that a GPU is known to refuse"
-        out.print(f"[green]{escape(said)}[/]")
+        say(f"[green]{escape(said)}[/]")
         return
     out.print(f"[red]{escape(asked)}[/]:")
     for line in grouped(found.unsupported):
-        out.print(f"  {escape(line)}")
+        say(f"  {escape(line)}")
+    say("`run`, `compare`, `dump` and `localize` take it with --fallback cpu: the CPU then runs what the GPU refuses.")
 
 
 def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[str]) -> None:

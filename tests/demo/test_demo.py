@@ -69,7 +69,7 @@ def test_the_remedies_are_told_in_the_storys_order_whatever_order_their_parts_ha
         remedy(FP32, ok=False),
     )  # fmt: skip
     assert [(title, r.name) for title, r in told(answer(tried))] == [
-        ("GPU, float32: no matter of precision", FP32),
+        ("GPU, float32: wrong too, so not precision", FP32),
         ("GPU, float16, batch dimension kept", KEEP_BATCH.name),
         ("GPU, float16, kept and long sums split", both),
     ]
@@ -89,7 +89,7 @@ def test_each_step_has_its_mask_its_iou_and_its_verdict(run: RunFolder) -> None:
     assert [(s.title, round(s.iou, 3), round(s.least_iou, 3), s.ok) for s in scene.steps] == [
         ("CPU, float32", 1.0, 1.0, True),
         ("GPU, float16", 0.6, 0.6, False),
-        ("GPU, float32: no matter of precision", 1.0, 1.0, False),
+        ("GPU, float32: wrong too, so not precision", 1.0, 1.0, False),
         ("GPU, float16, batch dimension kept", 1.0, 1.0, True),
     ]
     assert [(t["mask"], t["ok"]) for t in drawn["tried"]] == [("scene/mask-0.png", False), ("scene/mask-1.png", True)]
