@@ -181,7 +181,7 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
         if verdict.runs:
             say(f"Output '{escape(verdict.name)}' was {rate(*verdict.runs)}.")
     if not comparison.ok:
-        out.print(f"Which op: harness localize {escape(shlex.quote(str(model)))}, with the same options.")
+        out.print(f"Which op: harness localize {escape(shlex.quote(str(model)))}, with the same options, --inputs too.")
     out.print(f"[dim]{escape(str(folder))}[/]")
 
 
