@@ -185,7 +185,10 @@ def quantize(model: Model, recipe: str, seed: int) -> Model:
         found = None
         if tool.need_calibration:
             draws = [
-                {p.name: rng.standard_normal(graph.tensors[p.tensor].shape).astype(np.float32) for p in graph.inputs}
+                {
+                    p.name: np.asarray(rng.standard_normal(graph.tensors[p.tensor].shape), np.float32)
+                    for p in graph.inputs
+                }
                 for _ in range(CALIBRATION)
             ]
             found = tool.calibrate({"serving_default": draws})
@@ -203,6 +206,6 @@ def inputs_of(model: Model, seed: int) -> dict[str, Array]:
     inputs = {}
     for port in graph.inputs:
         tensor = graph.tensors[port.tensor]
-        values = rng.standard_normal(tensor.shape).astype(np.float32)
+        values = np.asarray(rng.standard_normal(tensor.shape), np.float32)
         inputs[port.name] = values if tensor.grid is None else tensor.grid.nearest(values)
     return inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -55,7 +56,7 @@ def _cuts(rebuild: Rebuild) -> tuple[int, ...]:
             if begin is not None and size is not None:
                 found |= {int(begin[-1]), rebuild.shape(op.outputs[0])[-1]}
     cuts = tuple(found - {0})
-    return cuts if np.gcd.reduce(cuts or (0,)) % 4 == 0 else ()
+    return cuts if math.gcd(*cuts) % 4 == 0 else ()
 
 
 @dataclass
