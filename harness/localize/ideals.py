@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.graph.grid import Grid
 from harness.job import Array
+from harness.numerics.metrics import rms
 from harness.numerics.verdict import INTEGER_STEPS, NOTHING, Granted
 
 # Further inputs at which the rounding of a quantized model is looked at, and how far they lie off: a step of a
@@ -63,8 +64,7 @@ def neighbour(inputs: dict[str, Array], rng: np.random.Generator) -> dict[str, A
     moved = {}
     for name, values in inputs.items():
         if values.dtype == np.float32:
-            rms = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
-            noise = rng.uniform(-1, 1, values.shape) * rms * NEIGHBOUR_SHARE
+            noise = rng.uniform(-1, 1, values.shape) * rms(values) * NEIGHBOUR_SHARE
             values = (values + noise).astype(np.float32)
         elif values.dtype.name in ("int8", "uint8", "int16"):
             limits = np.iinfo(values.dtype)
@@ -90,4 +90,4 @@ def _size(values: Array) -> tuple[float, float]:
     """The largest magnitude and the RMS."""
     if not values.size:
         return 0.0, 0.0
-    return float(np.abs(values).max()), float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+    return float(np.abs(values).max()), rms(values)

@@ -22,6 +22,7 @@ from harness.graph.shapes import result_shape
 from harness.job import Array
 from harness.localize.experiment import Experiments, Specimen
 from harness.localize.specimen import fewer_ops, fewer_outputs
+from harness.numerics.metrics import rms
 
 MOST_QUESTIONS = 60
 
@@ -192,8 +193,8 @@ def _recipe(random: bool, seed: int, values: Array) -> Recipe:
     if values.dtype != np.float32:
         return Recipe("zeros", values.dtype.name, 0.0, seed)
     finite = values[np.isfinite(values)]
-    rms = float(np.sqrt(np.mean(np.square(finite, dtype=np.float64)))) if finite.size else 1.0
-    scale = float(f"{rms:.2g}") if rms else 1.0
+    size = rms(finite)
+    scale = float(f"{size:.2g}") if size else 1.0
     if not random:
         return Recipe("constant", "float32", scale, seed)
     return Recipe("uniform" if finite.size and finite.min() >= 0 else "normal", "float32", scale, seed)

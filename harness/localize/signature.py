@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.job import Array
 from harness.numerics.fp16 import LARGEST
+from harness.numerics.metrics import rms
 
 Kind = Literal[
     "zeros", "constant", "saturated", "nonfinite", "operand", "stale", "transposed", "shifted", "permuted",
@@ -51,11 +52,11 @@ def signature_of(
     finite = np.isfinite(actual)
     if not finite.all():
         return _nonfinite(actual, exact, finite)
-    error = _rms(actual - np.nan_to_num(exact))
+    error = rms(actual - np.nan_to_num(exact))
     if not error:
         return None
     for signature, predicted in _predictions(actual, exact, operands or {}, others or {}):
-        if _rms(actual - predicted) <= CLOSE * error:
+        if rms(actual - predicted) <= CLOSE * error:
             return signature
     return _confined(actual, exact)
 
@@ -64,8 +65,8 @@ def predicts(predicted: Array, actual: Array, exact: Array) -> bool:
     """Whether predicted values, all finite, explain nearly all of a wrong tensor's error; shapes are equal."""
     if not all(np.isfinite(values).all() for values in (predicted, actual, exact)):
         return False
-    error = _rms(actual - exact)
-    return error > 0 and _rms(actual - predicted) <= CLOSE * error
+    error = rms(actual - exact)
+    return error > 0 and rms(actual - predicted) <= CLOSE * error
 
 
 def _nonfinite(actual: Array, exact: Array, finite: Array) -> Signature | None:
@@ -216,7 +217,3 @@ def _tail(squares: Array) -> Signature | None:
 def _holds(part: Array, squares: Array) -> bool:
     """Whether nearly all of an error is in a part of it."""
     return bool(part.sum() >= (1 - CLOSE**2) * squares.sum())
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0

@@ -209,13 +209,17 @@ def compare(actual: Array, reference: Array, smallest: float = 0.0) -> Compariso
     return comparator.result()
 
 
+def rms(values: Array) -> float:
+    """The root of the mean square, in float64; 0 for no values."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
+
+
 def one_error(first: Array, second: Array) -> bool:
     """Whether two errors of one tensor are the same, up to what `ONE_FAULT` allows; both finite."""
-    if first.dtype.kind != "f" or not (np.isfinite(first).all() and np.isfinite(second).all()):
+    if first.dtype.kind != "f" or not first.size or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False
     first, second = first.astype(np.float64), second.astype(np.float64)
-    common = np.sqrt(np.mean(np.square(first - second)))
-    return bool(common <= ONE_FAULT * min(np.sqrt(np.mean(np.square(e))) for e in (first, second)))
+    return rms(first - second) <= ONE_FAULT * min(rms(first), rms(second))
 
 
 def flushed(actual: Array, reference: Array, smallest: float) -> Array:

@@ -23,7 +23,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.numerics.fp16 import FLOAT32_ROUNDOFF, SMALLEST_NORMAL, rounded
-from harness.numerics.metrics import Array, compare, is_mask, mask_iou
+from harness.numerics.metrics import Array, compare, is_mask, mask_iou, rms
 
 Kind = Literal["spread", "difference", "mask", "cosine", "iou", "tolerance"]
 
@@ -143,9 +143,9 @@ class Yardstick:
         if self.base is not None:
             added = e - self.base.reshape(e.shape)
             known &= added != 0
-            return _rms(error[known]) / _rms(added[known])
-        rms = _rms(error[known])
-        return rms / size_of(self.exact) if rms > self.pardon else 0.0
+            return rms(error[known]) / rms(added[known])
+        size = rms(error[known])
+        return size / size_of(self.exact) if size > self.pardon else 0.0
 
     def severity(self, actual: Array) -> float:
         """The loss over its limit; over 1 an output is of no use."""
@@ -208,14 +208,14 @@ def size_of(exact: Array) -> float:
     finite = exact[np.isfinite(exact)].astype(np.float64)
     if not finite.size:
         return 0.0
-    rms, spread = _rms(finite), float(finite.std())
-    return spread if spread > FLOAT32_ROUNDOFF * rms else rms
+    size, spread = rms(finite), float(finite.std())
+    return spread if spread > FLOAT32_ROUNDOFF * size else size
 
 
 def storing(exact: Array) -> float:
     """The RMS error of storing the exact values as float16, once."""
     finite = exact[np.isfinite(exact)]
-    return _rms(rounded(finite).astype(np.float64) - finite) if finite.size else 0.0
+    return rms(rounded(finite).astype(np.float64) - finite) if finite.size else 0.0
 
 
 def is_copy(exact: Array, values: Array) -> bool:
@@ -224,8 +224,8 @@ def is_copy(exact: Array, values: Array) -> bool:
         return False
     if exact.size < FEW or not np.isfinite(exact).all():
         return False
-    size = _rms(values.astype(np.float64))
-    return LEAST_ADDED * size < _rms(exact.astype(np.float64) - values.reshape(exact.shape)) < COPY * size
+    size = rms(values.astype(np.float64))
+    return LEAST_ADDED * size < rms(exact.astype(np.float64) - values.reshape(exact.shape)) < COPY * size
 
 
 def _over(error: Array, allowed: Array) -> float:
@@ -233,10 +233,6 @@ def _over(error: Array, allowed: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(error == 0, 0.0, error / allowed)
     return float(shares.max(initial=0.0))
-
-
-def _rms(values: Array) -> float:
-    return math.sqrt(float(np.mean(np.square(values)))) if values.size else 0.0
 
 
 def _share(value: float) -> str:
