@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -188,7 +188,7 @@ class Case:
         model = fp32.oracle(with_real_weights(self.model), beyond)
         job = make_job(model, self.inputs, REFERENCE, timeout=self.timeout)
         single = real_outputs(self.model, completed(host, job, "running the ideal float32 device").outputs)
-        return {name: Ideals((*each, single[name]), each.grid) for name, each in ideal.items()}
+        return {name: each.followed_by(single[name]) for name, each in ideal.items()}
 
     def judge(
         self,
@@ -206,20 +206,23 @@ class Case:
         rounding = granted(ideals, grid, unrounded=exact.dtype.kind == "f")
         if grid is not None:
             actual, exact = grid.real(actual), grid.real(exact)
+        smooth = getattr(ideals, "smooth", ()) or ideals
         channels = 0.0
         if by_channel and grid is None:
-            slices = (*ideals, *(exact + shift for shift in getattr(ideals, "grid", ())))
+            moved = (*getattr(ideals, "grid", ()), *getattr(ideals, "jumps", ()))
+            slices = (*smooth, *(exact + shift for shift in moved))
             channels = channel_ratio(actual, slices, exact, self.roundoff, smallest)
-        return judge(
-            compare(actual, exact, smallest),
-            worst_case([compare(ideal, exact) for ideal in ideals]),
+        rule = partial(
+            judge,
+            expected=worst_case([compare(ideal, exact) for ideal in smooth]),
             roundoff=self.roundoff,
             factor=factor,
             integer=exact.dtype.kind in "iu",
-            channels=channels,
-            grid=rounding,
             step=None if grid is None else grid.step,
         )
+        judgement = rule(compare(actual, exact, smallest), channels=channels, grid=rounding)
+        steady = ideals.steady(actual, exact) if isinstance(ideals, Ideals) else None
+        return judgement if steady is None else judgement.and_by(rule(compare(steady, exact, smallest)))
 
 
 def label_of(graph: Graph, tensor: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from harness.graph.real import (
 )
 from harness.job import Array, Options
 from harness.localize.ideals import NEIGHBOURS, Ideals, difference, moved, neighbour
+from harness.localize.jumped import Jumped, Runs, Values
 
 if TYPE_CHECKING:
     from harness.localize.baseline import Case
@@ -36,7 +38,7 @@ class HostRuns:
     case: Case
     host: Device
     model: Model
-    inputs: dict[str, Array]
+    inputs: Values
     beyond: frozenset[int]
     doing: str
     as_they_are: frozenset[str] = frozenset()
@@ -48,42 +50,49 @@ class HostRuns:
         By how much rounding to the grids moves an output is told by the reference's own distance from the model in real
         numbers; an output of a few elements may lie near by chance, so it is asked at neighbouring inputs too.
         """
-        runs = self._ideal_runs
+        runs, smooth, shifts = self._ideal_runs, list(self._jumped.smooth), self._unpacking()
         if not grids(self.model.graph()):
-            unpacking = self._unpacking()
-            return {name: Ideals((run[name] for run in runs), unpacking.get(name, ())) for name in runs[0]}
+            return {name: self._ideals(name, runs, smooth, shifts.get(name, ())) for name in runs[0]}
         rng = np.random.default_rng(self.case.seed)
         found = [(self._stored(self.inputs), self.unrounded)]
         for _ in range(NEIGHBOURS):
             near = neighbour(self.inputs, rng)
             found.append((self._stored(near), self._in_real_numbers(near)))
         reference, exact = found[0]
-        ideals = {name: [moved(reference[name], run[name], exact[name]) for run in runs] for name in reference}
-        shifts = self._unpacking()
+
+        def on_grids(runs: Iterable[Values]) -> list[Values]:
+            return [{name: moved(reference[name], run[name], exact[name]) for name in reference} for run in runs]
+
         for stored, unrounded in found:
             for name in reference:
                 shifts.setdefault(name, []).append(difference(stored[name], unrounded[name]))
-        return {name: Ideals(ideals[name], shifts[name]) for name in reference}
+        runs, smooth = on_grids(runs), on_grids(smooth)
+        return {name: self._ideals(name, runs, smooth, shifts[name]) for name in reference}
 
-    def of_part(self) -> tuple[dict[str, Array], dict[str, Ideals]]:
+    def of_part(self) -> tuple[Values, dict[str, Ideals]]:
         """What is exact, and what ideal devices give, in real numbers that no grid has rounded. What rounding on the
         way to an output makes of it is in `grid`."""
         exact, runs, shifts = self.unrounded, self._ideal_runs, self._unpacking()
+        smooth = self._jumped.smooth
         if inside := rounded_inside(self.model.graph()):
             stored = self._stored(self.inputs)
             for name in inside:
                 shifts.setdefault(name, []).append(difference(stored[name], exact[name]))
-        return exact, {name: Ideals((run[name] for run in runs), shifts.get(name, ())) for name in exact}
+        return exact, {name: self._ideals(name, runs, smooth, shifts.get(name, ())) for name in exact}
 
     @cached_property
-    def unrounded(self) -> dict[str, Array]:
+    def _real(self) -> Model:
+        return with_real_values(self.model)
+
+    @cached_property
+    def unrounded(self) -> Values:
         """The model in real numbers."""
         return self._in_real_numbers(self.inputs)
 
-    def _in_real_numbers(self, inputs: dict[str, Array], *, unpacked: bool = False) -> dict[str, Array]:
+    def _in_real_numbers(self, inputs: Values, *, unpacked: bool = False) -> Values:
         return self._run(with_real_values(self.model, unpacked=unpacked), real_inputs(self.model, inputs))
 
-    def _stored(self, inputs: dict[str, Array]) -> dict[str, Array]:
+    def _stored(self, inputs: Values) -> Values:
         """The reference: integer kernels where the model has integers, their outputs in real numbers."""
         return real_outputs(self.model, self._run(self.model, inputs))
 
@@ -95,7 +104,18 @@ class HostRuns:
         return {name: [difference(found[name], exact)] for name, exact in self.unrounded.items()}
 
     @cached_property
-    def _ideal_runs(self) -> list[dict[str, Array]]:
+    def _jumped(self) -> Jumped:
+        given = real_inputs(self.model, self.inputs)
+        held = self.case.ideal_inputs(given, self.as_they_are)
+        ideal = partial(self.case.ideal, beyond=self.beyond)
+        return Runs(self._real, given, held, self._run, ideal, self.case.roundoff, self.case.seed).jumped()
+
+    def _ideals(self, name: str, runs: Sequence[Values], smooth: Sequence[Values], grid: Iterable[Array]) -> Ideals:
+        moved = [difference(run[name], self.unrounded[name]) for run in self._jumped.moved]
+        return Ideals([run[name] for run in runs], grid, moved, [run[name] for run in smooth])
+
+    @cached_property
+    def _ideal_runs(self) -> list[Values]:
         """The model in real numbers on an ideal device, once for each of the inputs that it may hold. A CPU may compute
         as LiteRT's plain kernels do, which quantize activations at run time or have approximations for integers: so
         does an ideal one, and what that costs beyond rounding the result is its to spend."""
@@ -111,6 +131,6 @@ class HostRuns:
             runs.append(stored)
         return runs
 
-    def _run(self, model: Model, inputs: dict[str, Array], *, as_stored: bool = False) -> dict[str, Array]:
+    def _run(self, model: Model, inputs: Values, *, as_stored: bool = False) -> Values:
         job = make_job(model, inputs, REFERENCE, timeout=self.case.timeout, as_stored=as_stored)
         return completed(self.host, job, self.doing).outputs

@@ -120,7 +120,7 @@ class LocalError:
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
         exact, ideals = self.case.run_open(self.host, parts.model, feeds, beyond, "re-running ops")
         names = [port.name for port in parts.model.graph().outputs]
-        return [(_unclamped(exact[n]), Ideals(map(_unclamped, ideals[n]), ideals[n].grid)) for n in names]
+        return [(_unclamped(exact[n]), ideals[n].mapped(_unclamped)) for n in names]
 
     def islands(self, batch: Sequence[Reading]) -> surgery.Islands:
         """The readings' ops side by side in one model, outputs in their order."""

@@ -66,6 +66,10 @@ class Judgement:
         """Largest absolute error that an ideal device shows."""
         return self.expected.max_abs
 
+    def and_by(self, other: Judgement) -> Judgement:
+        """The same, unless another judgement of the tensor is worse."""
+        return replace(self, ok=self.ok and other.ok, ratio=max(self.ratio, other.ratio))
+
     def limits(self, factor: float, roundoff: float) -> tuple[float, float]:
         """The largest error and the largest RMS error at which :func:`judge` calls it right."""
         floor = roundoff * self.actual.reference_rms

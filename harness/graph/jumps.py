@@ -1,0 +1,100 @@
+"""Ops whose result jumps: a value near a threshold that a device rounds to its other side is off by a whole step.
+
+How far a sum of such results may be off does not follow from how far their inputs are: it has to be tried, with those
+inputs moved by as much as they may be off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.graph.model import AlignedBuffer, Graph, Model, Op, indices
+from harness.graph.rebuild import Rebuild
+from harness.job import Array
+
+_WHOLE_NUMBERS = frozenset(("ROUND", "FLOOR", "CEIL", "SIGN", "FLOOR_DIV", "FLOOR_MOD"))
+_COMPARISONS = frozenset(("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL"))
+_EXTREMES = {"ARG_MAX": 1, "ARG_MIN": -1}
+_CHOICES = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"))
+JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
+
+
+@dataclass(frozen=True)
+class Jump:
+    """An operand of such an op: its place among the inputs, and its tensor."""
+
+    op: Op
+    place: int
+    tensor: int
+
+    @property
+    def operand(self) -> tuple[int, int]:
+        """(op, place)."""
+        return self.op.index, self.place
+
+
+def jumps(graph: Graph) -> list[Jump]:
+    """The float32 operands, computed or given at run time, of ops whose result jumps with them."""
+    found = []
+    for op in graph.ops:
+        if op.index in graph.constant_ops or not (op.name in JUMPING or _counts(graph, op)):
+            continue
+        for place, t in enumerate(op.inputs):
+            fixed = t < 0 or graph.tensors[t].constant or graph.producer.get(t) in graph.constant_ops
+            if not fixed and graph.tensors[t].type == "FLOAT32":
+                found.append(Jump(op, place, t))
+    return found
+
+
+def _counts(graph: Graph, op: Op) -> bool:
+    """Whether an op makes whole numbers or flags of its operand."""
+    return op.name == "CAST" and "FLOAT" not in graph.tensors[op.outputs[0]].type
+
+
+def push(model: Model, jump: Jump, values: Array, size: Array, direction: int, rng: np.random.Generator) -> Array:
+    """A move of an operand by `size` each way, which takes values across the thresholds that they are near to.
+
+    All up or all down (`direction` 1 or -1) for what rounds to whole numbers, the second operand of two the other way;
+    the extreme away from the others for the place of an extreme; either way by chance where many are ranked.
+    """
+    if jump.op.name in _EXTREMES:
+        sign = _EXTREMES[jump.op.name]
+        axis = model.constant(jump.op.inputs[1])
+        place = -1 if axis is None else int(axis.reshape(-1)[0])
+        best = (sign * values).argmax(axis=place, keepdims=True)
+        move = np.full_like(values, sign)
+        np.put_along_axis(move, best, -sign, axis=place)
+        return np.asarray(move * size)
+    if jump.op.name in _CHOICES:
+        return np.asarray(size * rng.choice(np.asarray([-1, 1], np.float32), values.shape))
+    return np.asarray(size * np.float32(direction if jump.place == 0 else -direction))
+
+
+def pushed(model: Model, moves: Mapping[tuple[int, int], Array]) -> Model:
+    """The model with a move added to operands, by (op, place); other readers of the same tensor keep it as it is."""
+    rebuild = Rebuild(model)
+    for op in rebuild.graph.ops:
+        inputs = list(op.inputs)
+        for place, t in enumerate(inputs):
+            if (op.index, place) in moves:
+                inputs[place] = rebuild.binary("ADD", t, rebuild.constant(moves[op.index, place]))
+        rebuild.like(op, inputs, outputs=op.outputs)
+    return rebuild.finish()
+
+
+def settled(model: Model, results: Mapping[int, Array]) -> Model:
+    """The model with all results of some ops as constants, by tensor; every tensor keeps its index."""
+    root = copy(model.root)
+    root.buffers, root.subgraphs = list(root.buffers), list(root.subgraphs)
+    root.subgraphs[0] = sub = copy(root.subgraphs[0])
+    sub.tensors = list(sub.tensors)
+    sub.operators = [op for op in sub.operators if results.keys().isdisjoint(indices(op.outputs))]
+    for t, values in results.items():
+        root.buffers.append(AlignedBuffer(np.frombuffer(values.tobytes(), np.uint8)))
+        sub.tensors[t] = table = copy(sub.tensors[t])
+        table.buffer = len(root.buffers) - 1
+    return Model(root)
