@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.counted import counted
 from harness.devices.android import PhoneOptions
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
@@ -159,7 +160,7 @@ def _run_of(
     stack.callback(journal.close)
     if journal.sessions > 1:
         stack.enter_context(run)
-        progress.stage(f"continued run: {journal.finished} probe(s) already answered", 0.1)
+        progress.stage(f"continued run: {counted(journal.finished, 'probe')} already answered", 0.1)
     return Journaled(device, journal), run
 
 

@@ -122,7 +122,10 @@ def check_inputs(arrays: dict[str, Array], graph: Graph) -> dict[str, Array]:
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
-            raise UsageError(f"Input '{port.name}' holds {bad} NaN or infinite value(s).", "Give finite inputs.")
+            raise UsageError(
+                f"Input '{port.name}' holds {bad} NaN or infinite {'value' if bad == 1 else 'values'}.",
+                "Give finite inputs.",
+            )
         checked[port.name] = np.asarray(array, order="C")
     return checked
 

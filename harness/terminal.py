@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from harness.counted import counted
 from harness.devices.refusal import grouped
 from harness.graph.audit import Audit
 from harness.job import Completed, Residency
@@ -132,7 +133,8 @@ def print_json(document: dict[str, Any]) -> None:
 def residency_text(residency: Residency) -> str:
     """`all 330 nodes`, or what is known."""
     if residency.delegated is not None and residency.total is not None:
-        return f"{residency.delegated} of {residency.total} nodes delegated, {residency.partitions} partition(s)"
+        parts = counted(residency.partitions or 0, "partition")
+        return f"{residency.delegated} of {residency.total} nodes delegated, {parts}"
     return "fully delegated" if residency.full else "not delegated"
 
 
@@ -243,22 +245,33 @@ def show_explanation(answer: Localization) -> None:
             continue
         shown.add(culprit.remedies)
         table = Table("remedy (whole model)", box=None, header_style="dim", pad_edge=False)
-        for title in ("cosine", "max error", "mask IoU", "run"):
+        masks = any(is_mask(output.name) for output in answer.outputs)
+        for title in ("cosine", "max error", *["mask IoU"] * masks, "run"):
             table.add_column(title, justify="right")
         table.add_column("")
         for remedy in culprit.remedies:
             run = "–" if remedy.run_ms is None else _milliseconds(remedy.run_ms)
-            figures = (f"{remedy.cosine:.6f}", f"{remedy.max_abs:.3g}", f"{remedy.iou:.4f}")
+            figures = _worst_figures(remedy.cosine, remedy.max_abs, remedy.iou if masks else None)
             word = "[green]pass[/]" if remedy.ok else "[red]fail[/]" if remedy.run_ms else "did not run"
-            table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ("–",) * 3), run, word)
+            table.add_row(escape(remedy.name), *(figures if remedy.run_ms else ["–"] * len(figures)), run, word)
         if answer.explanation and answer.explanation.run_ms is not None:
-            table.add_row("[dim]untouched[/]", "", "", "", f"[dim]{_milliseconds(answer.explanation.run_ms)}[/]", "")
+            seen = [output.judgement.actual for output in answer.outputs]
+            iou = min(output.iou for output in answer.outputs) if masks else None
+            as_is = _worst_figures(min(a.cosine for a in seen), max(a.max_abs for a in seen), iou)
+            run = _milliseconds(answer.explanation.run_ms)
+            table.add_row(*(f"[dim]{each}[/]" for each in ("untouched", *as_is, run)), "")
         out.print(table, width=TABLE_WIDTH, crop=False)
+        if len(answer.outputs) > 1:
+            out.print("  [dim]Each figure is that of the output for which it is worst.[/]")
         for remedy in culprit.remedies:
             if remedy.path or not remedy.run_ms:
                 out.print(f"  [dim]{escape(remedy.name)}: {escape(remedy.path or remedy.note)}[/]")
             for sentence in remedy.declares:
                 out.print(f"    {escape(sentence)}")
+
+
+def _worst_figures(cosine: float, max_abs: float, iou: float | None) -> list[str]:
+    return [f"{cosine:.6f}", f"{max_abs:.3g}", *([] if iou is None else [f"{iou:.4f}"])]
 
 
 def show_localization(answer: Localization, folder: Path) -> None:
@@ -302,10 +315,13 @@ def show_localization(answer: Localization, folder: Path) -> None:
         say(f"[dim]{escape(note)}[/]")
     more = answer.explanation
     extra = (
-        f"; to explain: {more.device_compiles} more, {more.device_runs} run(s), {more.seconds:.0f} s" if more else ""
+        f"; to explain: {more.device_compiles} more, {counted(more.device_runs, 'run')}, {more.seconds:.0f} s"
+        if more
+        else ""
     )
     say(
-        f"[dim]{answer.device_compiles} device compile(s), {answer.device_runs} run(s), {answer.seconds:.0f} s{extra}; "
+        f"[dim]{counted(answer.device_compiles, 'device compile')}, {counted(answer.device_runs, 'run')}, "
+        f"{answer.seconds:.0f} s{extra}; "
         f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
     )
     out.print(f"[dim]{escape(str(folder / 'report.html'))}[/]")
@@ -323,7 +339,7 @@ def show_audit(found: Audit, path: Path) -> None:
     size = f"{weights / 1e6:.1f} MB" if weights >= 1e5 else f"{weights / 1e3:.1f} kB"
     say(
         f"\n{escape(str(path))}: {found.total} ops, {size} of weights, largest rank "
-        f"{found.max_rank}, {found.rank_over_4} tensor(s) over rank 4, signatures: {escape(signatures)}."
+        f"{found.max_rank}, {counted(found.rank_over_4, 'tensor')} over rank 4, signatures: {escape(signatures)}."
     )
     if found.folded:
         out.print(escape(found.folded))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.counted import counted
 from harness.errors import UsageError
 from harness.graph.model import Graph, Model, Port, Tensor, indices
 
@@ -87,7 +88,7 @@ def _check_asked(port: Port, asked: Shape, declared: list[int]) -> None:
     if declared and len(asked) != len(declared):
         raise UsageError(
             f"--shape gives input '{port.name}' {list(asked)}, the file has {declared}.",
-            f"Give {len(declared)} size(s).",
+            f"Give {counted(len(declared), 'size')}.",
         )
     if min(asked, default=1) < 1:
         raise UsageError(f"--shape gives input '{port.name}' {list(asked)}.", "Give sizes of 1 or more.")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from harness.counted import counted
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
 from harness.devices.host import HostDevice
@@ -156,7 +157,7 @@ def measure(
         plan, samples=-(-plan.samples // plan.replications), seconds=plan.seconds / plan.replications, replications=1
     )
     for number in range(plan.replications):
-        what = f"replication {number + 1} of {plan.replications}, {len(subjects)} cell(s)"
+        what = f"replication {number + 1} of {plan.replications}, {counted(len(subjects), 'cell')}"
         progress.stage(what, 1 + len(subjects) * (2 + share.seconds))
         with ExitStack() as stack:
             devices = _devices(subjects, open_device, stack)

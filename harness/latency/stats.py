@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.counted import counted
 from harness.latency.record import Distribution, Interval, Verdict
 
 Values = npt.NDArray[np.float64]
@@ -182,7 +183,7 @@ def _word(ratio: Interval, p: float, effect: float) -> Compared:
 
 
 def _too_few(rounds: int) -> Compared:
-    return Compared("cannot tell", f"{rounds} round(s) on one side; {LEAST_ROUNDS} are needed")
+    return Compared("cannot tell", f"{counted(rounds, 'round')} on one side; {LEAST_ROUNDS} are needed")
 
 
 def _interval(centre: float, draws: Values) -> Interval:

@@ -11,6 +11,7 @@ from statistics import median
 
 import numpy as np
 
+from harness.counted import counted
 from harness.devices.ready import MODERATE, THERMAL
 from harness.latency.conditions import severity
 from harness.latency.measure import Measured, total
@@ -108,7 +109,7 @@ def _throttled(measured: Measured) -> Iterator[Flaw]:
         yield Flaw("throttled", f"The thermal state reached {hottest} ({THERMAL[MODERATE]} or worse slows the clocks).")
     events = sum(c.throttled or 0 for c in seen)
     if events:
-        yield Flaw("throttled", f"The processor reports {events} thermal throttling event(s).")
+        yield Flaw("throttled", f"The processor reports {counted(events, 'thermal throttling event')}.")
     headroom = [c.headroom for c in seen if c.headroom is not None]
     if headroom and max(headroom) >= HEADROOM:
         yield Flaw(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from harness.counted import counted
 from harness.localize.result import OpRecord
 from harness.numerics.fp16 import LARGEST
 from harness.numerics.verdict import Judgement
@@ -62,7 +63,7 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None, beyond: boo
     peak = max(map(abs, actual.reference_range))
     match kind_of_error(record.local, half=half):
         case "flushed":
-            return "underflow", f"{actual.flushed} value(s) below float16's range came out nearer to zero"
+            return "underflow", f"{counted(actual.flushed, 'value')} below float16's range came out nearer to zero"
         case "nonfinite" if not half:
             return "kernel", "NaN or infinity from finite inputs"
         case "nonfinite" if peak <= LARGEST:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.counted import counted
 from harness.errors import DeviceError, UnresolvedError, UsageError
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
@@ -96,7 +97,9 @@ class _Explainer:
         """Every group, then remedies for all of them together."""
         groups = self._groups()
         if len(groups) > MOST_GROUPS:
-            self.notes.append(f"{len(groups) - MOST_GROUPS} kind(s) of culprit are left unexplained.")
+            self.notes.append(
+                f"{counted(len(groups) - MOST_GROUPS, 'kind of culprit is', 'kinds of culprit are')} left unexplained."
+            )
         for group in groups[:MOST_GROUPS]:
             record = self.culprits[group.members[0]].record
             self.bench.progress.stage(f"{record.title} {record.number}: experiments", 8.0)

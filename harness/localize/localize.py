@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.counted import counted
 from harness.devices.excess import limit_exceeded
 from harness.localize import unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
@@ -221,7 +222,7 @@ class _Localizer:
         count = len(readings)
         if any(reading not in self.asked_alone for reading in readings.values()):
             where = self.bench.device.name
-            self.bench.progress.stage(f"{count} op(s) by themselves on {where}", 2 + count * TAP_SECONDS)
+            self.bench.progress.stage(f"{counted(count, 'op')} alone on {where}", 2 + count * TAP_SECONDS)
         asked = [reading for reading in readings.values() if reading not in self.asked_alone]
         self.by_itself |= Alone(self.bench.device, local).judge(asked)
         self.asked_alone.update(asked)
@@ -300,7 +301,7 @@ class _Localizer:
         )
         self.bench.device.rest()
         if tapped.unread:
-            self.notes.append(f"{len(tapped.unread)} tensor(s) could not be read on the device.")
+            self.notes.append(f"{counted(len(tapped.unread), 'tensor')} could not be read on the device.")
         return tapped
 
     def _judge(self, local: LocalError, readings: Sequence[Reading]) -> list[OpRecord]:
@@ -337,7 +338,8 @@ class _Localizer:
             alone = self.by_itself.get(reading)
             culprits.append(replace(found, isolated=alone is not None and not alone.ok))
         if cleared:
-            self.notes.append(f"{len(cleared)} op(s) leave float16's range without harm to any output.")
+            leave = counted(len(cleared), "op leaves", "ops leave")
+            self.notes.append(f"{leave} float16's range without harm to any output.")
         named = {c.record.tensor for c in culprits}
         records = [replace(r, verdict="fine") if r in cleared else r for r in look.records]
         records = [replace(r, verdict="culprit") if r in suspects and r.tensor in named else r for r in records]

@@ -210,12 +210,12 @@ class Whole:
         for output, values in runs[0].items():
             self._bench.run.tensors.put(remedy_label(name, output), "device", values, output)
         judged = [judgement for outputs in runs for judgement in self._judged(outputs)]
-        worst = max(judged, key=lambda j: j.ratio)
-        actual = worst.actual
+        seen = [judgement.actual for judgement in judged]
         iou = min(mask_iou(outputs[n], exact) for outputs in runs for n, exact in self._truth.exact.items())
         ok = all(j.ok and j.actual.odd == 0 and j.actual.finite > 0 for j in judged)
         ok = ok and not any(map(self._useless, runs))
-        return Remedy(name, actual.cosine, actual.max_abs, worst.ratio, iou, run_ms, ok)
+        cosine, most = min(each.cosine for each in seen), max(each.max_abs for each in seen)
+        return Remedy(name, cosine, most, max(judgement.ratio for judgement in judged), iou, run_ms, ok)
 
     def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> _Timed | str:
         """A warm-up and some timed runs, or why there are none."""

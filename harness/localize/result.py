@@ -198,9 +198,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A fix that was tried on the whole model: figures of its worst output against the host's run of the original,
-    median run in ms, and where the model that has it lies. `iou` is the least mask IoU of all outputs; `declares` says
-    which inputs and outputs have another shape in it."""
+    """A fix that was tried on the whole model: figures against the host's run of the original, each that of the output
+    for which it is worst, median run in ms, and where the model that has it lies. `iou` is that of the masks
+    `values > 0`; `declares` says which inputs and outputs have another shape in it."""
 
     name: str
     cosine: float

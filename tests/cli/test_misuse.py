@@ -120,7 +120,7 @@ class TestInputs:
             ({"x": np.ones((1, 4)), "scale": f32([1] * 4)}, "Input 'x' has type float64, the model takes float32."),
             (
                 {"x": f32([[1, np.nan, 2, np.inf]]), "scale": f32([1] * 4)},
-                "Input 'x' holds 2 NaN or infinite value(s).",
+                "Input 'x' holds 2 NaN or infinite values.",
             ),
             ({"x": np.asarray([[{}]] * 4, object), "scale": f32([1] * 4)}, "holds pickled Python objects"),
         ],

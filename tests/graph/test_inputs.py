@@ -141,7 +141,7 @@ class TestFit:
             ({"image": np.ones((2, 3), ">f4")}, "Input 'image' has type >f4, the model takes float32."),
             ({"count": np.asarray(3, np.int64)}, "Input 'count' has type int64, the model takes int32."),
             ({"flags": np.ones(4, np.uint8)}, "Input 'flags' has type uint8, the model takes bool."),
-            ({"image": f32([[np.nan, 1, np.inf]] * 2)}, "Input 'image' holds 4 NaN or infinite value(s)."),
+            ({"image": f32([[np.nan, 1, np.inf]] * 2)}, "Input 'image' holds 4 NaN or infinite values."),
         ],
     )
     def test_what_does_not_fit_is_told(self, path: Path, changes: dict[str, Any], sentence: str) -> None:

@@ -108,7 +108,7 @@ class TestWords:
     def test_too_few_rounds_give_no_word(self) -> None:
         rounds = disturbed(7, 0)
         assert compare_interleaved(rounds, rounds).verdict == "cannot tell"
-        assert compare_apart([rounds], [rounds]).why == "7 round(s) on one side; 8 are needed"
+        assert compare_apart([rounds], [rounds]).why == "7 rounds on one side; 8 are needed"
 
     def test_identical_rounds_are_the_same(self) -> None:
         rounds = disturbed(20, 0)

@@ -108,7 +108,7 @@ class TestFailures:
         device = Failing({RESULTS[6]: LOUD}, lambda job: 3 in taps(job), how)
         answer = find(device)
         assert named(answer) == [(6, 6)]
-        assert any("1 tensor(s) could not be read" in note for note in answer.notes)
+        assert any("1 tensor could not be read" in note for note in answer.notes)
 
     @pytest.mark.parametrize("culprit", [3, 4])
     def test_a_culprit_whose_own_tensor_cannot_be_tapped_is_judged_with_its_reader(
