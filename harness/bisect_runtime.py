@@ -8,9 +8,11 @@ from typing import Any
 
 from harness.commands import Request, compare_command
 from harness.devices.host import release_environment
+from harness.devices.registry import open_device
 from harness.devices.releases import available_releases, between
 from harness.errors import DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
+from harness.localize import control
 from harness.localize.bisect import Bisection, State, bisect
 from harness.localize.comparison import Comparison
 from harness.progress import SILENT, Progress
@@ -128,4 +130,16 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
             state = "unknown" if isinstance(error, DeviceSilent) or beside else "fails"
         else:
             return Tested(release, "right" if found.ok else "wrong", "", found, folder)
+    if state == "fails" and (broken := _broken(device, request)) is not None:
+        return Tested(release, "untestable", broken)
     return Tested(release, state, why)
+
+
+def _broken(device: str, request: Request) -> str | None:
+    """Why a release that does not run the model runs nothing; None where it does."""
+    try:
+        with open_device(device) as opened:
+            control.check(opened, request.options, request.timeout)
+    except DeviceError as error:
+        return error.message
+    return None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.job import Options, Residency
+from harness.localize import control
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
@@ -30,7 +31,8 @@ def find_fatal(bench: Bench, case: Case, scratch: Path) -> Localization | None:
     """The ops that crash or hang the device; None when the model does neither (any more).
 
     Raises:
-        DeviceError: the reference does not complete, or the device is lost. StorageError: no room for the reference.
+        DeviceError: the reference does not complete, the device is lost, or fails on everything. StorageError: no room
+            for the reference.
     """
     return _Search(bench, case, 1).answer(scratch, ("crash", "hang"))
 
@@ -57,6 +59,7 @@ class _Search:
         whole = self._ending(Specimen(case.model, case.inputs), case.options)
         if whole[0] not in sought:
             return None
+        self._control()
         bench.progress.stage("reference on the host CPU", 1 + len(graph.ops) / 100)
         known = Known.collect(bench.host, case, bench.run.tensors, scratch)
         items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
@@ -75,6 +78,7 @@ class _Search:
             return "bad" if ending in sought else "good"
 
         found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
+        self._control()  # it may have broken since
         culprits = [self._culprit(items, window, endings[window], whole[1]) for window in found.failing]
         why = f": {whole[1].rstrip('.')}" if whole[1] else ""
         notes = [f"The untouched model {_SAID[whole[0]]}{why}."]
@@ -95,6 +99,12 @@ class _Search:
             seconds=time.monotonic() - self.started,
             notes=tuple(notes),
         )
+
+    def _control(self) -> None:
+        before = self.bench.device.compiles, self.bench.device.runs
+        control.check(self.bench.device, self.case.part_options, self.case.timeout)
+        self.compiles += self.bench.device.compiles - before[0]
+        self.done += self.bench.device.runs - before[1]
 
     def _ending(self, specimen: Specimen, options: Options) -> tuple[str, str]:
         """How a specimen ended, and why."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness.counted import counted
 from harness.devices.excess import limit_exceeded
-from harness.localize import unsteady
+from harness.localize import control, unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case
 from harness.localize.cause import cause_of, reduction_length
@@ -41,10 +41,10 @@ def localize(bench: Bench, case: Case, *, tap_budget: int = TAP_BUDGET, runs: in
     least, to see how often it is wrong.
 
     Raises:
-        DeviceError: the reference or the untouched model does not complete. What goes wrong later is part of the
-            answer.
+        DeviceError: the reference or the untouched model does not complete, or the device is wrong on everything.
     """
-    return _Localizer(bench, case, tap_budget, runs).answer()
+    answer = _Localizer(bench, case, tap_budget, runs).answer()
+    return control.confirmed(answer, bench.device, case.part_options, case.timeout)
 
 
 class _Localizer:

@@ -20,6 +20,7 @@ from harness.errors import DeviceRefused, HarnessError, UsageError
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.job import Completed, Crashed, Options, Rejected
+from harness.localize import control
 from harness.localize.search import Answer, Window, find_windows
 from harness.localize.specimen import feeds_of, leaves
 from harness.progress import SILENT, Progress
@@ -43,7 +44,7 @@ class Refusing:
         """The refusal of the whole model with the op to blame, or as the file's fault. One that names ops has said all.
 
         Raises:
-            DeviceError: the device is lost on the way.
+            DeviceError: the device is lost on the way, or refuses everything.
         """
         if error.ops:
             return error
@@ -64,7 +65,7 @@ class Refusing:
         reason alone where these do not tell.
 
         Raises:
-            UsageError: the file is at fault. DeviceError: the device is lost on the way.
+            UsageError: the file is at fault. DeviceError: the device is lost on the way, or refuses everything.
         """
         if outcome.ops:
             return outcome.ops
@@ -84,7 +85,8 @@ class Refusing:
         down by themselves; none where neither can be told.
 
         Raises:
-            UsageError: the file ends the plain CPU runtime too. DeviceError: the device is lost on the way.
+            UsageError: the file ends the plain CPU runtime too. DeviceError: the device is lost on the way, or
+                crashes on everything.
         """
         check_loadable(self.model)
         graph = self.model.graph()
@@ -94,7 +96,8 @@ class Refusing:
 
     def smallest(self, reason: str, *, crashes: bool = False) -> list[list[int]]:
         """The smallest stretches of ops that are refused for the same reason, or that end the process; none where the
-        whole model alone is, or does."""
+        whole model alone is, or does. Raises DeviceError where the device refuses, or dies of, everything."""
+        control.check(self.device, self.options, self.timeout, compiled=True)
         graph = self.model.graph()
         items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
         compiles = 0

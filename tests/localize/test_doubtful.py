@@ -120,6 +120,7 @@ class TestDoubtfulDevices:
         answer = find(FirstTime(ATTENTION, {}), ATTENTION)
         assert (answer.status, answer.culprits, answer.certified) == ("unresolved", (), False)
         assert any("right only the first time" in note for note in answer.notes)
+        assert any("for a model of one RELU as well" in note for note in answer.notes)
 
     @pytest.mark.parametrize("liar", [1, 4, 13])
     def test_a_fault_that_hides_while_a_tap_lies_about_another_op(self, find: Localize, liar: int) -> None:
