@@ -11,8 +11,10 @@ export PYTEST_ARGS ?=
 SEED ?= 0
 COUNT ?= 20
 PART ?=
+# For `make fuzz`.
+MINUTES ?= 10
 
-.PHONY: help setup demo test portable mutants adb bench lint lock format clean
+.PHONY: help setup demo test portable mutants fuzz adb bench lint lock format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ portable: setup ## The numeric tests under other instruction sets, BLAS kernels 
 mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (minutes each)
 	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(BIN)/pip install --quiet -e '.[mutation]'
 	@$(BIN)/python -m scripts.mutants --seed $(SEED) --count $(COUNT) --part '$(PART)'
+
+fuzz: setup ## Broken models and run folders for MINUTES, each time others; .hypothesis keeps what is found
+	@$(BIN)/python -m scripts.fuzz --minutes $(MINUTES)
 
 adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)

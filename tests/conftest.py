@@ -28,8 +28,7 @@ def evaluate() -> Evaluate:
     return run
 
 
-@pytest.fixture(scope="session")
-def rich_model() -> Model:
+def made_rich() -> Model:
     """A small model with everything that the reader follows: two subgraphs and signatures, quantization, metadata, a
     custom op with options, a composite with a name and attributes, a shape signature, int and bool tensors."""
     graph = GraphBuilder()
@@ -65,6 +64,12 @@ def rich_model() -> Model:
     metadata.name, metadata.buffer = "min_runtime_version", 0
     root.metadata = [metadata]
     return Model.from_bytes(Model(root).to_bytes())
+
+
+@pytest.fixture(scope="session")
+def rich_model() -> Model:
+    """The same, made once."""
+    return made_rich()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,75 @@
+"""Run folders that somebody edited: values of other kinds and sizes at any place, and bytes that are no text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from harness.localize.result import OpRecord
+from tests.fuzz.mutants import broken_bytes
+from tests.report.conftest import op, run_record
+
+VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 2**31, 2**64, 10**400, -0.0, 1e308, float("nan"), float("-inf"), "", "x" * 100_000,
+    "../../../etc/passwd", "/etc/passwd", "\x1b]8;;http://x\x07", "a\u202eb\ud800", "[/oops]", "</script>", "9" * 5_000,
+    [], [[[]]], {}, {"a": {"a": {}}}, [0] * 10_000,
+)  # fmt: skip
+
+
+def folder_files() -> dict[str, bytes]:
+    """The files of a finished localization."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(OpRecord.HEADER)
+    for i in range(9):
+        row = op(i, "culprit" if i in (2, 5, 7) else "fine")
+        writer.writerow([row[name] for name in OpRecord.HEADER])
+    samples = "phase,iteration,write_ns,run_ns,read_ns\nfirst,0,20228052,317870702,3883682630\n"
+    return {
+        "run.json": json.dumps(run_record()).encode(),
+        "ops.csv": table.getvalue().encode(),
+        "samples.csv": samples.encode(),
+        "log.txt": b"INFO: compiled\n",
+    }
+
+
+FILES = folder_files()
+
+
+@st.composite
+def broken_folder(draw: st.DrawFn) -> dict[str, bytes]:
+    """The files of a run, up to four values of its record and up to two files of it broken."""
+    files = dict(FILES)
+    record = json.loads(files["run.json"])
+    for _ in range(draw(st.integers(0, 4))):
+        _broken(draw, record)
+    files["run.json"] = json.dumps(record).encode()
+    for name in draw(st.sets(st.sampled_from(sorted(files)), max_size=2)):
+        files[name] = draw(broken_bytes(files[name]))
+    return files
+
+
+def _broken(draw: st.DrawFn, node: Any) -> None:
+    """Another value at some place of a document."""
+    while True:
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        key = draw(st.sampled_from(list(keys)))
+        child = node[key]
+        if isinstance(child, dict | list) and child and draw(st.booleans()):
+            node = child
+            continue
+        node[key] = deepcopy(draw(st.sampled_from(VALUES)))
+        return
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """A run folder with these files."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
