@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.devices.execute import completed, make_job
+from harness.devices.execute import make_job
 from harness.devices.registry import open_device
 from harness.errors import UsageError
-from harness.job import Residency
+from harness.job import Completed, Residency
 from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import Bench, compare_model, outputs_under_taps
 from harness.localize.local_error import LocalError, plan
@@ -188,12 +188,14 @@ def _every_op(at: Bench, case: Case) -> list[OpRecord]:
 
 
 def _times(device: str, cases: Sequence[Case], progress: Progress) -> list[float]:
-    """Milliseconds of each case's fastest warm run, the cases timed in turns."""
+    """Milliseconds of each case's fastest warm run, the cases timed in turns; NaN for one that does not complete, which
+    is no reason to lose what the others were found to be."""
     best = [math.inf] * len(cases)
     with open_device(device) as opened:
         for number in range(ROUNDS):
             for index, case in enumerate(cases):
                 progress.stage(f"timing, round {number + 1} of {ROUNDS}", 10.0)
                 job = make_job(case.model, case.inputs, case.options, timeout=case.timeout, warmup=1, iterations=RUNS)
-                best[index] = min(best[index], millis(completed(opened, job, "timing the decoder")))
+                outcome = opened.run(job)
+                best[index] = min(best[index], millis(outcome)) if isinstance(outcome, Completed) else math.nan
     return best

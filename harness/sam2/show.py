@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +38,7 @@ def ablation_table(found: Ablation) -> Table:
             f"{row.accuracy.best_iou:.4f}",
             f"{row.accuracy.least_iou:.4f}",
             f"{row.accuracy.error_ratio:.1f}x",
-            f"{row.millis / found.card_millis:.2f}",
+            "–" if math.isnan(row.millis / found.card_millis) else f"{row.millis / found.card_millis:.2f}",
         )
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,23 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from harness.devices.base import Sink
 from harness.errors import UsageError
 from harness.graph.audit import Audit
-from harness.job import Residency
+from harness.graph.build import GraphBuilder
+from harness.job import Job, Options, Outcome, Residency, TimedOut
+from harness.localize.baseline import Case
 from harness.localize.result import Culprit, OpRecord
+from harness.progress import SILENT
+from harness.sam2 import ablate as module
 from harness.sam2.ablate import Ablated, Ablation, ablate
 from harness.sam2.accuracy import Accuracy, SceneAccuracy
 from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
 from harness.sam2.fidelity import Fidelity, Figure, FileFacts, Scores, fidelity
 from harness.sam2.scenes import Scene
-from harness.sam2.show import show_ablation, show_accuracy, show_fidelity, variant_name
+from harness.sam2.show import ablation_table, show_ablation, show_accuracy, show_fidelity, variant_name
 from harness.sam2.taps import Tap
+from tests.localize.planted import InProcess
 
 # The slow one converts four models.
 pytestmark = pytest.mark.timeout(900)
@@ -94,6 +101,27 @@ def test_an_ablation_tells_times_as_ratios_to_the_cards() -> None:
     assert told["random_weights"] is True
     without = replace(found, rows=found.rows[1:])
     assert without.card_millis == 150.0, "without the card's variant, the first one"
+
+
+def test_a_variant_that_does_not_run_when_it_is_timed_has_no_time_and_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("TANH", graph.input("x", (1, 4))), "y")
+    right = Case(graph.build(), {"x": np.ones((1, 4), np.float32)}, Options(), timeout=60)
+    slow = replace(right, timeout=1)
+
+    class Impatient(InProcess):
+        def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+            return TimedOut(1) if job.timeout == 1 else super().run(job, sink)
+
+    monkeypatch.setattr(module, "open_device", lambda name: nullcontext(Impatient()))
+    first, lost, last = module._times("host", [right, slow, right], SILENT)
+    assert math.isfinite(first) and math.isfinite(last) and math.isnan(lost)
+    rows = [replace(row, millis=time) for row, time in zip(ablation().rows, (100.0, lost, 200.0), strict=False)]
+    screen = io.StringIO()
+    Console(file=screen, width=100).print(ablation_table(replace(ablation(), rows=tuple(rows))))
+    assert [line.split()[-1] for line in screen.getvalue().splitlines()[1:]] == ["1.00", "–", "2.00"]
 
 
 def test_an_ablation_of_nothing_is_refused(tmp_path: Path) -> None:
