@@ -350,13 +350,14 @@ class _Localizer:
 
     @staticmethod
     def _suspects(records: Sequence[OpRecord]) -> list[OpRecord]:
-        """Records over their limit, one for each tensor; without any, those that lost values below float16's range, and
-        those that would be over the limit of an output."""
-        over = {r.tensor: r for r in reversed(records) if r.verdict == "culprit"}
+        """Records over their limit, one for each tensor, by what ops read of it if they do; without any, those that
+        lost values below float16's range, and those that would be over the limit of an output."""
+        records = sorted(records, key=lambda r: r.reading == "copy")
+        over = {r.tensor: r for r in records if r.verdict == "culprit"}
         most = len(over)
         if not over:
             near = [r for r in records if r.local is not None and (r.local.actual.flushed or r.local.ratio > FACTOR)]
-            over, most = {r.tensor: r for r in reversed(near)}, MOST_TRIED
+            over, most = {r.tensor: r for r in near}, MOST_TRIED
         return sorted(over.values(), key=lambda r: (r.index, r.tensor))[:most]
 
     def _culprit(self, suspect: OpRecord, doubt: str, impact: tuple[Impact, ...], unchanged: bool) -> Culprit:

@@ -105,9 +105,10 @@ def look_again(
 
 
 def _parts(case: Case, direct: list[int], copies: list[int], budget: int) -> Iterator[tuple[list[int], list[int]]]:
-    wanted = set(direct)
+    """What each compile reads as it is and through copies: an own output of the model may be asked for as both."""
+    wanted, hidden = set(direct), set(copies)
     for part in budgeted(case.graph, [*direct, *(t for t in copies if t not in wanted)], budget):
-        yield [t for t in part if t in wanted], [t for t in part if t not in wanted]
+        yield [t for t in part if t in wanted], [t for t in part if t in hidden]
 
 
 class _Second:
@@ -142,7 +143,8 @@ class _Second:
         model, exposed = surgery.tap(model, [t for t in direct if t not in negated and t not in folded], "direct")
         model = without_large_outputs(model)
         exposed |= turned | plain | folded
-        by_name = {name: t for t, name in (copied | exposed).items()}
+        copies_by_name = {name: t for t, name in copied.items()}
+        by_name = {name: t for t, name in exposed.items()} | copies_by_name
         own = {port.name for port in graph.outputs}
         number = 1 + max(self._compile.values(), default=0)
 
@@ -151,7 +153,7 @@ class _Second:
             values = values.reshape(graph.tensors[t].shape or ())
             self._compile[t] = number
             label = label_of(graph, t)
-            if t in copied:
+            if name in copies_by_name:
                 self._store.put(label, "device", values, graph.tensors[t].name)
                 self.copied.add(t)
                 return
@@ -162,7 +164,8 @@ class _Second:
             self._agrees[t] = self._agree(t, values)
             if not self._agrees[t] and t not in self._drifted:
                 return  # one of the two readings lies, and nothing is to rest on this one
-            self._store.put(_SecondRun.label(label), "device", values, graph.tensors[t].name)
+            if t not in copied:  # else the copy is what the graph sees
+                self._store.put(_SecondRun.label(label), "device", values, graph.tensors[t].name)
             if name in own:
                 self._own[name] = values
 
@@ -258,12 +261,14 @@ class _SecondRun(TensorStore):
 def _taken_apart(
     local: LocalError, records: list[OpRecord], chosen: dict[OpRecord, Reading], read: frozenset[int]
 ) -> tuple[list[OpRecord], dict[OpRecord, Reading]]:
-    """Judge each op of the suspect runs alone, in place of the runs."""
+    """Judge each op of the suspect runs alone, in place of the runs: of both readings where a run's result is an own
+    output that is read too."""
     split = {s: r for s, r in chosen.items() if len(r.ops) > 1}
     concerned = {op for r in split.values() for op in r.ops}
     parts = [r for r in plan(local.case.graph, read) if r.op in concerned]
     fresh = list(local.judge(parts))
-    kept = [r for r in records if r not in split]
+    apart = {s.tensor for s in split}
+    kept = [r for r in records if r.tensor not in apart]
     known = {(r.tensor, r.reading) for r in kept}
     fresh = [r for r in fresh if (r.tensor, r.reading) not in known]
     by_key = {(p.tensor, p.from_output is None): p for p in parts}
