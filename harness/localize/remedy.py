@@ -155,9 +155,10 @@ class Whole:
         again = dict(first)
         run_ms = 0.0
         for part in chain.parts:
-            feeds = {port.name: again[port.name] for port in part.model.graph().inputs}
+            names = [port.name for port in part.model.graph().inputs]
+            feeds = [{name: values[name] for name in names} for values in (first, again)]
             options = self._case.options if part.on == "gpu" else Options(accelerator="cpu")
-            found = self._timed(part.model, feeds, options)
+            found = self._timed(part.model, feeds[0], options, again=feeds[1])
             if not isinstance(found, _Timed):
                 return _failed(ON_CPU, found)
             first |= found.outputs[0]
@@ -217,8 +218,10 @@ class Whole:
         cosine, most = min(each.cosine for each in seen), max(each.max_abs for each in seen)
         return Remedy(name, cosine, most, max(judgement.ratio for judgement in judged), iou, run_ms, ok)
 
-    def _timed(self, model: Model, inputs: dict[str, Array], options: Options) -> _Timed | str:
-        """A warm-up and some timed runs, or why there are none."""
+    def _timed(
+        self, model: Model, inputs: dict[str, Array], options: Options, *, again: dict[str, Array] | None = None
+    ) -> _Timed | str:
+        """A warm-up and some timed runs, those on inputs of their own if they are given; or why there are none."""
         device = self._bench.device
         try:
             first = device.run(make_job(model, inputs, options, timeout=self._case.timeout, warmup=1))
@@ -227,11 +230,11 @@ class Whole:
         if not isinstance(first, Completed):
             return failure(device.name, first, "trying a remedy").message
         runs = SLOW_RUNS if _nanoseconds(first.samples[0]) > SLOW_NS else RUNS
-        job = make_job(model, inputs, options, timeout=self._case.timeout, iterations=runs)
-        again = device.run(job)
-        if not isinstance(again, Completed):
-            return failure(device.name, again, "timing a remedy").message
-        return _Timed((first.outputs, again.outputs), _median_ms(again.samples))
+        job = make_job(model, again or inputs, options, timeout=self._case.timeout, iterations=runs)
+        timed = device.run(job)
+        if not isinstance(timed, Completed):
+            return failure(device.name, timed, "timing a remedy").message
+        return _Timed((first.outputs, timed.outputs), _median_ms(timed.samples))
 
 
 def other_shapes(before: Model, after: Model) -> tuple[str, ...]:
