@@ -13,17 +13,21 @@ from harness.devices.base import Sink
 from harness.errors import UsageError
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Completed, Crashed, Job, Options, Outcome, Rejected, Sample
+from harness.job import Array, Completed, Crashed, Job, Options, Outcome, Rejected, Sample
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
+from harness.localize.ideals import Ideals
 from harness.localize.remedy import FP32, ON_CPU, Plan, Truth, Whole
 from harness.localize.result import Remedy
+from harness.numerics.fp16 import FLOAT32_ROUNDOFF
 from harness.numerics.usefulness import Limits
 from harness.remedies.catalogue import CONCATENATION, Rewrite, each
 from harness.results import RunFolder
+from tests.arrays import f32
 from tests.localize.broken import Broken, in_rank, rolled
 from tests.localize.planted import InProcess, evaluated
 from tests.localize.test_remedy import OFF, made_of, padded
+from tests.remedies.small import one_op
 
 WITHOUT = "Without 'a little more': Written so, the model means something else."
 
@@ -45,13 +49,14 @@ def whole(
     device: InProcess,
     host: InProcess | None = None,
     *,
+    options: Options | None = None,
     limits: Limits | None = None,
     excused: frozenset[str] = frozenset(),
 ) -> Whole:
     """RELU #0, PAD #1, TANH #2 on a device whose PAD of rank 3 is wrong, or another."""
     model = padded()
     inputs = random_inputs(model.graph(), 0)
-    case = Case(model, inputs, Options(precision="fp16"), timeout=60, limits=limits or Limits())
+    case = Case(model, inputs, options or Options(), timeout=60, limits=limits or Limits())
     plain = InProcess()
     ideal = case.run_ideal(plain, model, inputs, frozenset(), "running ideally")
     truth = Truth(evaluated(model, inputs), ideal, {op.outputs[0]: 1.0 for op in model.graph().ops})
@@ -151,6 +156,60 @@ class TestRewritten:
         assert remedy is not None
         expected = "Takes the place of the model." if excused else "Written so, the model means something else."
         assert (remedy.ok, remedy.note, bool(right.jobs)) == (excused, expected, excused)
+
+    def test_all_that_can_be_written_is_in_the_one_model(self, tmp_path: Path) -> None:
+        tried = whole(tmp_path, Broken(in_rank(3, rolled("PAD"))))
+        remedy = tried.rewritten(Plan(((CONCATENATION, made_of(1)), (SAME, made_of(2)))))
+        assert remedy is not None
+        assert (remedy.name, remedy.ok, remedy.note) == (
+            "PAD as CONCATENATION; turned twice", True, "Takes the place of the model.",
+        )  # fmt: skip
+        assert remedy.path is not None
+        ops = [op.name for op in Model.load(Path(remedy.path)).graph().ops]
+        assert ops == ["RELU", "CONCATENATION", "NEG", "NEG", "TANH"]
+
+    def test_a_model_that_is_right_and_beyond_the_callers_limits_is_no_remedy(self, tmp_path: Path) -> None:
+        """On the host it is exact; float16 alone takes it there."""
+        tried = whole(tmp_path, Broken(in_rank(3, rolled("PAD"))), limits=Limits(atol=1e-6, rtol=0.0))
+        remedy = tried.rewritten(MENDED)
+        assert remedy is not None
+        assert (remedy.ok, remedy.path) == (False, None)
+        assert remedy.ratio < 2
+
+    def test_in_float32_the_host_may_round_as_a_device_may(self, tmp_path: Path) -> None:
+        """Three of the roundings that a device's float32 functions are granted: host and device have one precision."""
+        more = 1 + 3 * FLOAT32_ROUNDOFF
+        scaled = each(
+            lambda r, op: r.replace(op.outputs[0], r.binary("MUL", r.unary("TANH", op.inputs[0]), r.constant([more])))
+        )
+        tried = whole(tmp_path, Broken(lambda rebuild, op: None), options=Options(precision="fp32"))
+        remedy = tried.rewritten(Plan(((Rewrite("otherwise", scaled), made_of(2)),)))
+        assert remedy is not None
+        assert remedy.ok
+        assert 1 < remedy.ratio < 16
+
+    @pytest.mark.parametrize(
+        ("exact", "given", "ok"),
+        [
+            ([-np.inf, 1.0], [-np.inf, 1.0], True),
+            ([-np.inf, 1.0], [np.nan, 1.0], False),
+            ([-np.inf, 1.0], [np.inf, 1.0], False),
+            ([-np.inf, -np.inf], [-np.inf, -np.inf], False),  # a comparison of nothing
+        ],
+    )
+    def test_infinity_is_right_where_the_exact_result_is_infinite_and_some_of_it_is_finite(
+        self, tmp_path: Path, exact: list[float], given: list[float], ok: bool
+    ) -> None:
+        class Given(Broken):
+            def finished(self, outputs: dict[str, Array], job: Job) -> dict[str, Array]:
+                return {"y": f32([given])}
+
+        model = one_op(lambda graph: graph.unary("LOG", graph.input("x", (1, 2))))
+        case = Case(model, {"x": np.exp(f32([exact]))}, Options(), timeout=60)
+        truth = Truth({"y": f32([exact])}, {"y": Ideals((f32([exact]),))}, {})
+        run = RunFolder.create(tmp_path, "localize", "remedy", "given")
+        tried = Whole(Bench(Given(lambda rebuild, op: None), InProcess(), run), case, truth)
+        assert tried.with_precision(FP32, Options(precision="fp32")).ok is ok
 
 
 class TestOnTheCpu:
