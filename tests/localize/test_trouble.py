@@ -108,7 +108,14 @@ class TestFailures:
         device = Failing({RESULTS[6]: LOUD}, lambda job: 3 in taps(job), how)
         answer = find(device)
         assert named(answer) == [(6, 6)]
-        assert any("1 tensor could not be read" in note for note in answer.notes)
+        assert [note for note in answer.notes if "could not be read" in note] == [
+            "1 tensor could not be read on the device."
+        ]
+
+    def test_those_that_cannot_be_tapped_are_counted_and_where_all_can_be_nothing_is_said(self, find: Find) -> None:
+        two = find(Failing({RESULTS[6]: LOUD}, lambda job: bool({2, 3} & taps(job)), HOW[0]))
+        assert [note for note in two.notes if "read" in note] == ["2 tensors could not be read on the device."]
+        assert find(Half(CHAIN, {RESULTS[6]: LOUD})).notes == ()
 
     @pytest.mark.parametrize("culprit", [3, 4])
     def test_a_culprit_whose_own_tensor_cannot_be_tapped_is_judged_with_its_reader(
@@ -152,6 +159,24 @@ class TestFailures:
         assert any(looked)
         assert named(answer) == [(4, 4)]
         assert not answer.culprits[0].certified
+
+
+class TestRest:
+    def test_a_model_with_nothing_to_tap_is_compiled_anew_for_the_second_reading(
+        self, bench: Callable[[Half], Bench]
+    ) -> None:
+        """What it is held against is another compile, and not the same one again."""
+
+        class Forgetting(Half):
+            def rest(self) -> None:
+                self._compiled = ""
+
+        graph = GraphBuilder()
+        graph.output(graph.unary("TANH", graph.input("x", (4, 16))), "y")
+        model = graph.build()
+        device = Forgetting(model, {model.graph().ops[0].outputs[0]: LOUD})
+        answer = localize(bench(device), Case(model, random_inputs(model.graph(), 0), Options(), timeout=60))
+        assert (named(answer), answer.certified, answer.device_compiles) == ([(0, 0)], True, 2)
 
 
 class TestContext:
