@@ -13,6 +13,7 @@ from pathlib import Path
 
 import harness
 from harness.devices.adb import Adb, AdbError
+from harness.devices.log_lines import first_match
 from harness.errors import DeviceError, UsageError
 
 PACKAGE = "dev.litertharness"
@@ -23,6 +24,10 @@ PUSH_SECONDS = 120.0
 INSTALL_SECONDS = 180.0
 GRADLE_SECONDS = 1800.0
 HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
+
+_VERSION = re.compile(r"^\s*versionName=(\S+)")
+_WHERE = re.compile(r"^package:(\S+)")
+_FAILURE = re.compile(r"Failure \[(.*)\]")
 
 Progress = Callable[[str], None]
 
@@ -54,8 +59,19 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Progress | None = None) 
 
 def installed_version(adb: Adb) -> str | None:
     """Version of the app on the phone, None when it is not installed. Raises AdbError."""
-    found = re.search(r"^\s*versionName=(\S+)", adb.shell("dumpsys", "package", PACKAGE), re.M)
+    return version_name(adb.shell("dumpsys", "package", PACKAGE))
+
+
+def version_name(said: str) -> str | None:
+    """The first version that `dumpsys package` names."""
+    found = first_match(_VERSION, said)
     return None if found is None else found[1]
+
+
+def install_failure(said: str) -> str:
+    """Why `pm install` took a package not, in its words; empty where it gives none."""
+    found = first_match(_FAILURE, said)
+    return found[1] if found else ""
 
 
 def _at_hand(chosen: Path | None) -> Path | None:
@@ -94,7 +110,7 @@ def _build(serial: str, progress: Progress | None) -> Path:
 
 def _installed_digest(adb: Adb) -> str:
     """SHA-256 of the installed APK, empty when there is none or it cannot be read."""
-    where = re.search(r"^package:(\S+)", adb.shell("pm", "path", PACKAGE, check=False), re.M)
+    where = first_match(_WHERE, adb.shell("pm", "path", PACKAGE, check=False))
     if where is None:
         return ""
     return adb.shell("sha256sum", where[1], check=False).split(" ")[0].strip()
@@ -116,9 +132,9 @@ def _install(adb: Adb, apk: Path) -> None:
     except AdbError as error:
         if re.search("No space left|INSUFFICIENT_STORAGE", error.output):
             raise DeviceError(f"{adb.serial} has no room for the app.", "Free space on the phone.") from None
-        refused = re.search(r"Failure \[(.*)\]", error.output)
+        refused = install_failure(error.output)
         if refused:
-            raise DeviceError(f"{adb.serial} refuses {apk.name}: {refused[1]}.", HOW) from None
+            raise DeviceError(f"{adb.serial} refuses {apk.name}: {refused}.", HOW) from None
         raise
     finally:
         with suppress(AdbError):

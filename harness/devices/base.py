@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
+from harness.devices.log_lines import last_match
 from harness.devices.refusal import explain_refusal, last_words
 from harness.devices.residency import residency_of
 from harness.errors import DeviceError
@@ -318,15 +319,15 @@ def _seen(values: Array | None) -> str:
     return "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
 
 
-_ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$", re.M)
+_ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$")
 
 
 def adapter_of(log: str) -> str:
     """Name and kind of the GPU that the runtime's log names, or an empty string."""
-    found = list(_ADAPTER.finditer(log))
-    if not found:
+    found = last_match(_ADAPTER, log)
+    if found is None:
         return ""
-    name, backend, kind = found[-1].groups()
+    name, backend, kind = found.groups()
     return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.devices.log_lines import DIGITS, first_match
+
 _BEYOND = r"(?:exceed(?:s|ed|ing)?|is (?:larger|greater|bigger) than)"
-_SENTENCE = re.compile(rf"^.*?\b(\w[^\n]*? {_BEYOND} (?:the )?max(?:imum)?\b[^\n]*)$", re.M)
-_NUMBER = re.compile(r"\((\d+)\)")
-_PREFIX = re.compile(r"^.*(?:\w+\.cc:\d+\]|[Ee]rror:)\s*")
+_EXCEEDED = re.compile(rf"\S {_BEYOND} (?:the )?max(?:imum)?\b")
+_NUMBER = re.compile(rf"\((\d{{1,{DIGITS}}})\)")
+_PREFIX = re.compile(r"^.*(?:\w\.cc:\d+\]|[Ee]rror:)\s*")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Excess:
 
 def limit_exceeded(log: str) -> Excess | None:
     """The first sentence of a log that names a limit of the device, if there is one."""
-    found = _SENTENCE.search(log)
+    found = first_match(_EXCEEDED, log)
     if found is None:
         return None
-    words = _PREFIX.sub("", found[0]).strip().split(". ")[0].rstrip(".")
+    words = _PREFIX.sub("", found.string).strip().split(". ")[0].rstrip(".")
     before, _, after = re.split(f"({_BEYOND})", words, maxsplit=1)
     asked, most = _NUMBER.findall(before), _NUMBER.findall(after)
     if asked and most and int(asked[-1]) > int(most[0]):

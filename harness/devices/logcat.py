@@ -19,9 +19,15 @@ from pathlib import Path
 
 from harness.devices.adb import Adb, AdbError
 from harness.devices.base import LOG_LIMIT, signal_name
+from harness.devices.log_lines import NUMBER, first_match, lines_of
 
 # 11-20 14:05:17.107  6937  6956 E tflite  : text
-_LINE = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+(\d+)\s+\d+ ([VDIWEFS]) (.*?)\s*: (.*)")
+_LINE = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\s+\d+\s+\d+ ([VDIWEFS]) (.*)")
+_FATAL = re.compile(rf"^FATAL: Fatal signal ({NUMBER})")
+# How `dumpsys activity exit-info` begins each record, and what it says in it.
+_RECORD = "ApplicationExitInfo #"
+_REASON = re.compile(rf"\breason=({NUMBER}) \((.*?)\)(?: subreason=\d+ \((.*?)\))? status=(-?{NUMBER})")
+_DESCRIPTION = re.compile(r"\bdescription=(.*?) state=")
 _WORDS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 # What the runtime and the GPU's driver log is taken as it is; other tags stay visible.
 _RUNTIME = re.compile(r"tflite|litert|native|TFLite", re.I)
@@ -87,18 +93,25 @@ def as_on_the_host(log: str) -> str:
     """`threadtime` lines as the runtime writes them on the host: `ERROR: text`; other tags keep their name."""
     lines = []
     for line in log.splitlines():
-        parsed = _LINE.fullmatch(line)
+        parsed = _parsed(line)
         if parsed is None:
             if not line.startswith("--------- beginning of"):
                 lines.append(line)
             continue
-        _, priority, tag, text = parsed.groups()
+        priority, tag, text = parsed
         told = f"{_WORDS.get(priority, 'VERBOSE')}: "
         # The runtime's own loggers said so already: `ERROR: …`, or `E0000 00:00:… file.cc:1] …`.
         if re.match(r"(INFO|WARNING|ERROR|FATAL): |[IWEF]\d{4} ", text):
             told = ""
         lines.append(f"{told}{text}" if _RUNTIME.search(tag) or priority == "F" else f"{told}[{tag}] {text}")
     return "\n".join(lines) + ("\n" if lines else "")
+
+
+def _parsed(line: str) -> tuple[str, str, str] | None:
+    """(priority, tag, text) of a `threadtime` line; None for any other."""
+    found = _LINE.fullmatch(line)
+    tag, colon, text = found[2].partition(": ") if found else ("", "", "")
+    return (found[1], tag.rstrip(), text) if found and colon else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +133,7 @@ def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
         record = _record(adb, package, pid)
         if record:
             return _explained(record, lambda: tombstone_of(adb, pid))
-    fatal = re.search(r"^FATAL: Fatal signal (\d+)", log, re.M)
+    fatal = first_match(_FATAL, log)
     if fatal:
         name = signal_name(int(fatal[1]))
         return Exit(f"the app was ended by {name}", name, tombstone_of(adb, pid))
@@ -128,17 +141,35 @@ def exit_of(adb: Adb, package: str, pid: int, log: str) -> Exit:
     return Exit("the app ended, and the phone does not say why")
 
 
-def _record(adb: Adb, package: str, pid: int) -> re.Match[str] | None:
+@dataclass(frozen=True)
+class ExitRecord:
+    """What `dumpsys activity exit-info` says of one process: reason and status as numbers, and their words."""
+
+    reason: int
+    label: str
+    detail: str
+    status: int
+    description: str
+
+
+def exit_record(said: str, pid: int) -> ExitRecord | None:
+    """The newest record of that process in what `dumpsys activity exit-info` printed."""
+    of_process = re.compile(rf"\bpid={pid} ")
+    for part in said.split(_RECORD)[1:]:
+        found = first_match(_REASON, part) if first_match(of_process, part) else None
+        if found:
+            described = first_match(_DESCRIPTION, part)
+            return ExitRecord(int(found[1]), found[2], found[3] or "", int(found[4]), described[1] if described else "")
+    return None
+
+
+def _record(adb: Adb, package: str, pid: int) -> ExitRecord | None:
     """The exit record of that process once it has a reason; None where there is none in time. Raises AdbError."""
     deadline = time.monotonic() + RECORD_SECONDS
     while True:
         said = adb.shell("dumpsys", "activity", "exit-info", package)
-        record = re.search(
-            rf"\bpid={pid} [^#]*?\breason=(\d+) \((.*?)\)(?: subreason=\d+ \((.*?)\))? status=(-?\d+)"
-            r"(?:[^#]*?\bdescription=(.*?) state=)?",
-            said,
-        )
-        if record and record[1] != "0":
+        record = exit_record(said, pid)
+        if record and record.reason:
             return record
         # Android 10 and older keep no records.
         if "PROCESS EXIT INFO" not in said or time.monotonic() >= deadline:
@@ -146,12 +177,12 @@ def _record(adb: Adb, package: str, pid: int) -> re.Match[str] | None:
         time.sleep(RECORD_POLL_SECONDS)
 
 
-def _explained(record: re.Match[str], tombstone: Callable[[], str]) -> Exit:
-    kind, label, detail, status, described = int(record[1]), record[2], record[3], int(record[4]), record[5]
-    why = f"{label}, {detail}" if detail not in (None, "UNKNOWN") else label
-    if described and described != "null":
-        why += f": {described}"
-    match kind:
+def _explained(record: ExitRecord, tombstone: Callable[[], str]) -> Exit:
+    status = record.status
+    why = f"{record.label}, {record.detail}" if record.detail not in ("", "UNKNOWN") else record.label
+    if record.description not in ("", "null"):
+        why += f": {record.description}"
+    match record.reason:
         case 1:
             return Exit(f"the app ended with exit code {status}")
         case 2:
@@ -173,7 +204,7 @@ def tombstone_of(adb: Adb, pid: int) -> str:
         crash = adb.shell("logcat", "-b", "crash", "-d", "-v", "threadtime")
     except AdbError:
         return ""
-    texts = [parsed[4] for line in crash.splitlines() if (parsed := _LINE.fullmatch(line))]
+    texts = [parsed[2] for line in lines_of(crash) if (parsed := _parsed(line))]
     starts = [i for i, text in enumerate(texts) if re.match(rf"(pid: {pid},|Process: .*PID: {pid}\b)", text)]
     if not starts:
         return ""

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from harness.devices.adb import Adb
+from harness.devices.log_lines import NUMBER, first_match
 from harness.errors import DeviceError
 
 LEAST_BATTERY = 10
@@ -18,6 +19,8 @@ THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shut
 SEVERE = THERMAL.index("severe")
 MODERATE = THERMAL.index("moderate")
 COOL_POLL_SECONDS = 5.0
+_WAKEFULNESS = re.compile(r"^\s*mWakefulness=(\w+)")
+_POWERED = re.compile(r"^\s*(AC|USB|Wireless|Dock) powered: true")
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,21 @@ def readiness(adb: Adb) -> Readiness:
     power = adb.shell("dumpsys", "power")
     battery = adb.shell("dumpsys", "battery")
     thermal = adb.shell("dumpsys", "thermalservice", check=False)  # Android 9 has no such service
-    wakefulness = re.search(r"^\s*mWakefulness=(\w+)", power, re.M)
+    return readiness_from(power, battery, thermal)
+
+
+def readiness_from(power: str, battery: str, thermal: str) -> Readiness:
+    """What `dumpsys` says of power, battery and thermalservice; what it leaves out, or no number can be, is unknown."""
+    wakefulness = first_match(_WAKEFULNESS, power)
     level, scale = _number("level", battery), _number("scale", battery) or 100
     tenths = _number("temperature", battery)
-    status = re.search(r"^\s*Thermal Status: (\d+)", thermal, re.M)
+    status = _number("Thermal Status", thermal)
     return Readiness(
         awake=None if wakefulness is None else wakefulness[1] == "Awake",
         battery=None if level is None else round(100 * level / scale),
-        charging=re.search(r"^\s*(AC|USB|Wireless|Dock) powered: true", battery, re.M) is not None,
+        charging=first_match(_POWERED, battery) is not None,
         celsius=None if tenths is None else tenths / 10,
-        thermal=THERMAL[min(int(status[1]), len(THERMAL) - 1)] if status else None,
+        thermal=None if status is None else THERMAL[max(0, min(status, len(THERMAL) - 1))],
     )
 
 
@@ -94,5 +102,5 @@ def make_ready(adb: Adb, cool_down: float = 0.0) -> Readiness:
 
 
 def _number(name: str, text: str) -> int | None:
-    found = re.search(rf"^\s*{name}: (-?\d+)", text, re.M)
+    found = first_match(re.compile(rf"^\s*{name}: (-?{NUMBER})"), text)
     return None if found is None else int(found[1])

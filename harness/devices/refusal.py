@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.devices.log_lines import first_match, last_match, lines_of, matches
 from harness.devices.residency import refused_ops
 
 # A line of an absl logger with a status, `E0000 … file.cc:478] Failed to …: INVALID_ARGUMENT: why`.
-_STATUS = re.compile(r"^E\d{4} .*?\] .*?\b[A-Z]{3,}(?:_[A-Z]+)*: (.+)$", re.M)
-_DYNAMIC = re.compile(r"graph that has dynamic-sized tensors \(tensor#(-?\d+) is")
+_ABSL = re.compile(r"^[EF]\d{4} .*?\] (.*)")
+_STATUS = re.compile(r"\b[A-Z]{3,}(?:_[A-Z]+)*: (.+)$")
+_ERROR = re.compile(r"^ERROR: (.+)$")
+_PLACED = re.compile(r"^\[[^\]]*\] (.+)$")
+_CUSTOM = re.compile(r"Encountered unresolved custom op: (.+)")
+_DYNAMIC = re.compile(r"graph that has dynamic-sized tensors \(tensor#(-?\d{1,9}) is")
 # Errors that say where the runtime gave up, and not why.
 _NO_REASON = re.compile(r"Failed to (?:initialize|apply|create|modify|build|load)|Restored original execution plan")
 # What the log says of parts that are missing and not needed.
@@ -46,7 +51,7 @@ _SHADER = re.compile(
 
 def shader_fault(log: str) -> str:
     """A sentence where a GPU program did not compile and the runtime went on regardless; empty where none says so."""
-    found = _SHADER.search(log)
+    found = first_match(_SHADER, log)
     if found is None:
         return ""
     why = (found[1] or found[2]).strip().rstrip(".")[:200]
@@ -55,8 +60,8 @@ def shader_fault(log: str) -> str:
 
 def lacking_custom_op(said: str) -> str:
     """The custom op that a runtime says to lack; empty where it says of none."""
-    found = re.search(r"Encountered unresolved custom op: (.+?)\.?(?:\s+See instructions|$)", said, re.M)
-    return found[1].strip() if found else ""
+    found = first_match(_CUSTOM, said)
+    return found[1].partition(" See instructions")[0].strip().removesuffix(".") if found else ""
 
 
 def grouped(lines: Sequence[str]) -> list[str]:
@@ -87,32 +92,40 @@ def _with_causes(op: str, causes: dict[str, int]) -> str:
 def dynamic_tensor(log: str) -> int | None:
     """The tensor because of which a delegate refused a graph with sizes that are known only when it runs; -1 where the
     runtime names none; None when that was not it."""
-    found = _DYNAMIC.findall(log)
-    return int(found[-1]) if found else None
+    found = last_match(_DYNAMIC, log)
+    return int(found[1]) if found else None
 
 
 def _own_reason(log: str) -> str:
     """Why, in the runtime's own words, from the most telling line of its log; empty when none tells."""
-    status = _STATUS.findall(log)
+    status = [found[1] for line in matches(_ABSL, log) if line[0][0] == "E" and (found := _STATUS.search(line[1]))]
     if status:
-        return str(status[-1]).strip().rstrip(".")
+        return status[-1].strip().rstrip(".")
     if dynamic_tensor(log) is not None:
         return "it has tensors whose size is known only when it runs"
-    errors = re.findall(r"^ERROR: (?!\[)(.+)$", log, re.M)
+    every = [found[1] for found in matches(_ERROR, log)]
+    errors = [line for line in every if not line.startswith("[")]
     telling = [line for line in errors if not _NO_REASON.match(line)]
     if telling:
         node = len(telling) > 1 and telling[-1].startswith("Node number")  # the kernel's own words come before that
         return " ".join(telling[-2:] if node else telling[-1:]).rstrip(".")
-    placed = [line for line in re.findall(r"^ERROR: \[[^\]]*\] (.+)$", log, re.M) if not _BESIDE.search(line)]
-    return str((placed or errors or [""])[-1]).rstrip(".")
+    placed = [found[1] for line in every if (found := _PLACED.search(line)) and not _BESIDE.search(found[1])]
+    return (placed or errors or [""])[-1].rstrip(".")
 
 
 def last_words(log: str) -> str:
     """The last thing that sounds fatal in a log: a failed check, a fatal line or an error; empty when nothing does."""
-    fatal = re.findall(
-        r"^(?:F\d{4} .*?\] (.+)|(?:ERROR|FATAL): (?!\[)(.+)|(.*(?:terminate called|Check failed).*))$", log, re.M
-    )
-    return next((text.strip() for text in fatal[-1] if text), "")[:200] if fatal else ""
+    return next((text[:200] for line in reversed(lines_of(log)) if (text := _fatal(line))), "")
+
+
+def _fatal(line: str) -> str:
+    """What a line says that sounds fatal; empty where it does not."""
+    logged = _ABSL.match(line)
+    if logged and line[0] == "F":
+        return logged[1].strip()
+    if line.startswith(("ERROR: ", "FATAL: ")) and not line[7:].startswith("["):
+        return line[7:].strip()
+    return line.strip() if "terminate called" in line or "Check failed" in line else ""
 
 
 def first_words(text: str) -> str:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 
+from harness.devices.log_lines import NUMBER, last_match, lines_of, matches
 from harness.job import Residency
 
-_REPLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\).*?yielding (\d+) partitions")
+_REPLACED = re.compile(
+    rf"Replacing ({NUMBER}) out of ({NUMBER}) node\(s\) with delegate \(([^)]*)\).*?yielding ({NUMBER}) partitions"
+)
 _SHARED = re.compile(
-    r"(\d+|No) operations will run on the GPU, and (?:the remaining|all) (\d+) operations? will run on"
+    rf"({NUMBER}|No) operations will run on the GPU, and (?:the remaining|all) ({NUMBER}) operations? will run on"
 )
 _ENGAGED = re.compile(r"Initializing \w+-based API from graph")
-_REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?\s*$")
-_COUNTED = re.compile(r"(\d+ operations|No operations) will run")
+_REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?$")
+_COUNTED = re.compile(rf"({NUMBER}|No) operations will run")
 # A phone's log has the level on each line.
 _LEVEL = re.compile(r"^(?:INFO|WARNING|ERROR): ")
 
@@ -28,23 +31,23 @@ def residency_of(log: str, full: bool, *, shared: bool = False) -> Residency:
     says that of both together, so the log alone counts: without a sign there that the GPU was used, it was not `full`.
     """
     refused = refused_ops(log)
-    found = [m for m in _REPLACED.finditer(log) if not shared or "XNN" not in m[3].upper()]
+    found = [m for m in matches(_REPLACED, log) if not shared or "XNN" not in m[3].upper()]
     if found:
         last = found[-1]
         delegated, total, partitions = int(last[1]), int(last[2]), int(last[4])
         return Residency(delegated == total if shared else full, delegated, total, partitions, refused)
     if not shared:
         return Residency(full)
-    counted = list(_SHARED.finditer(log))
+    counted = last_match(_SHARED, log)
     if counted:
-        delegated = 0 if counted[-1][1] == "No" else int(counted[-1][1])
-        return Residency(False, delegated, delegated + int(counted[-1][2]), 1 if delegated else 0, refused)
-    return Residency(full and _ENGAGED.search(log) is not None)
+        delegated = 0 if counted[1] == "No" else int(counted[1])
+        return Residency(False, delegated, delegated + int(counted[2]), 1 if delegated else 0, refused)
+    return Residency(full and last_match(_ENGAGED, log) is not None)
 
 
 def refused_ops(log: str) -> tuple[str, ...]:
     """The delegate's lines on ops that it does not take, `OP: why`, as the log's last block of them has it."""
-    lines = [_LEVEL.sub("", line).strip() for line in log.splitlines()]
+    lines = [_LEVEL.sub("", line).strip() for line in lines_of(log)]
     starts = [i for i, line in enumerate(lines) if _REFUSED.search(line)]
     refused = []
     for line in lines[starts[-1] + 1 :] if starts else ():

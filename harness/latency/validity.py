@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 
 from harness.counted import counted
+from harness.devices.log_lines import NUMBER, first_match
 from harness.devices.ready import MODERATE, THERMAL
 from harness.latency.conditions import severity
 from harness.latency.measure import Measured, total
@@ -38,7 +39,7 @@ DISAGREEMENT = 0.08
 HEADROOM = 1.0
 CLOCK_DROP = 0.85
 
-_TO_CPU = re.compile(r"^.*?(\d+|No) operations? will run on the GPU, and .*? will run on the CPU", re.M)
+_TO_CPU = re.compile(rf"^.*?({NUMBER}|No) operations? will run on the GPU, and .*? will run on the CPU")
 
 
 def flaws(measured: Measured, timed: list[TimedSample]) -> tuple[Flaw, ...]:
@@ -97,9 +98,15 @@ def _fallback(measured: Measured) -> Iterator[Flaw]:
             )
         elif not residency.full:
             yield Flaw("fallback", f"The runtime does not say that the whole model ran on the {kind}.")
-    said = _TO_CPU.search(measured.log)
+    said = ops_on_the_cpu(measured.log)
     if said:
-        yield Flaw("fallback", f"The runtime's log says: {said[0].strip()[-160:]}.")
+        yield Flaw("fallback", f"The runtime's log says: {said}.")
+
+
+def ops_on_the_cpu(log: str) -> str:
+    """The runtime's words on how many ops run on the CPU; empty where it says nothing of that."""
+    found = first_match(_TO_CPU, log)
+    return found[0].strip()[-160:] if found else ""
 
 
 def _throttled(measured: Measured) -> Iterator[Flaw]:
