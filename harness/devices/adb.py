@@ -15,8 +15,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from harness.devices.captured import MOST, captured
 from harness.errors import DeviceError, UsageError
 
 ADB_SECONDS = 10.0
@@ -95,42 +95,40 @@ class Adb:
         """Run `adb WORDS` and give what it printed, both streams together.
 
         Raises:
-            AdbError: it failed (unless `check` is off), took longer than `seconds` (default `ADB_SECONDS`) and was
-                killed, or is not there.
+            AdbError: it failed (unless `check` is off), took longer than `seconds` (default `ADB_SECONDS`) or said more
+                than `captured.MOST` bytes and was killed, or is not there.
         """
         seconds = ADB_SECONDS if seconds is None else seconds
         shown = shlex.join(["adb", *(["-s", self.serial] if self.serial else []), *words])
         try:
-            done = subprocess.run(
-                self._command(*words),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as expired:
-            said = (expired.output or b"").decode("utf-8", "replace")
-            why = f"gave no answer within {seconds:g} s and was killed"
-            raise AdbError(shown, self.serial, said, None, why) from None
+            done = captured(self._command(*words), seconds)
         except OSError as error:
             raise AdbError(shown, self.serial, "", None, f"cannot be started ({error.strerror})") from None
-        said = done.stdout.decode("utf-8", "replace")
-        if check and done.returncode:
-            raise AdbError(shown, self.serial, said, done.returncode, f"ended with exit code {done.returncode}")
-        return said
+        if done.killed:
+            over = {"time": f"gave no answer within {seconds:g} s", "size": f"said more than {MOST >> 20} MiB"}
+            raise AdbError(shown, self.serial, done.output, None, f"{over[done.killed]} and was killed")
+        if check and done.code:
+            raise AdbError(shown, self.serial, done.output, done.code, f"ended with exit code {done.code}")
+        return done.output
 
     def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
         """Run a program on the device; every word reaches it as it is. Raises AdbError as :meth:`call`."""
         return self.call("shell", shlex.join(argv), seconds=seconds, check=check)
 
-    def follow(self, *argv: str, into: IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a program on the device whose output goes to a file until it is ended: its standard input closed, as it
-        is when this process dies, or its process group killed. Raises AdbError."""
+    def follow(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a program on the device whose output comes through a pipe until it is ended: its standard input closed,
+        as it is when this process dies, or its process group killed. Raises AdbError."""
         command = self._command("shell", shlex.join(argv))
         watched = ["/bin/sh", "-c", '"$@" & read -r _; kill $!', "sh", *command]
         try:
-            return subprocess.Popen(watched, stdin=subprocess.PIPE, stdout=into, stderr=into, start_new_session=True)
+            return subprocess.Popen(
+                watched,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=True,
+            )
         except OSError as error:
             raise AdbError(
                 shlex.join(command), self.serial, "", None, f"cannot be started ({error.strerror})"

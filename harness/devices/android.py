@@ -22,7 +22,6 @@ from harness.devices.locks import SerialLock
 from harness.devices.logcat import Exit, Logcat, exit_of
 from harness.devices.ready import make_ready
 from harness.devices.recovery import bring_back
-from harness.devices.scratch import Scratch
 from harness.errors import DeviceError
 
 APP_SECONDS = 30.0
@@ -53,8 +52,7 @@ class AndroidLauncher:
         self._options = options
         self._progress = progress
         self._lock = SerialLock(adb.serial)
-        self._scratch = Scratch("harness-phone-")
-        self._logcat = Logcat(self._scratch.path / "log.txt")
+        self._logcat = Logcat()
         self._boot_id = ""
         self._pid: int | None = None
         self._socket_name = ""
@@ -143,10 +141,9 @@ class AndroidLauncher:
         self._logcat.stop()
 
     def close(self) -> None:
-        """Stop the app, give the phone to others, remove what was kept here."""
+        """Stop the app, give the phone to others."""
         self.kill()
         self._lock.give_back()
-        self._scratch.close()
 
     def log_mark(self) -> int:
         """Size of the log so far."""

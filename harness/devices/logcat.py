@@ -1,4 +1,4 @@
-"""A phone's own words: its log, followed into a file, and why a process of it ended.
+"""A phone's own words: its log, followed while it runs, and why a process of it ended.
 
 Log lines are brought to the form that the runtime has on the host (`ERROR: …`), so that one reader serves both. Exit
 records are those of `dumpsys activity exit-info` (ApplicationExitInfo, Android 11 and newer); a native crash leaves
@@ -11,11 +11,12 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 from harness.devices.adb import Adb, AdbError
 from harness.devices.base import LOG_LIMIT, signal_name
@@ -33,49 +34,72 @@ _WORDS = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
 _RUNTIME = re.compile(r"tflite|litert|native|TFLite", re.I)
 TOMBSTONE_LIMIT = 16384
 SETTLE_POLL_SECONDS = 0.0005
+STOP_SECONDS = 5.0
+_CHUNK = 1 << 16
 # The system writes the record of an exit a moment after the process has gone.
 RECORD_SECONDS = 2.0
 RECORD_POLL_SECONDS = 0.1
 
 
 class Logcat:
-    """The log of one process on a phone, followed into a file from its start on."""
+    """The log of one process on a phone, followed from its start on. Only the last `LOG_LIMIT` bytes are kept, which
+    are as much as is ever asked for: a phone that logs without an end fills neither disk nor memory."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        path.touch()
+        self._reader: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._kept = bytearray()
+        self._end = 0
 
     def follow(self, adb: Adb, pid: int) -> None:
         """Begin with what that process has logged so far. Raises AdbError."""
         self.stop()
-        with self.path.open("ab") as file:
-            self._process = adb.follow("logcat", "-v", "threadtime", f"--pid={pid}", into=file)
+        self._process = adb.follow("logcat", "-v", "threadtime", f"--pid={pid}")
+        assert self._process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
 
     def stop(self) -> None:
-        """Follow no longer; the file stays."""
-        if self._process is not None:
-            with suppress(OSError):  # gone already
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.communicate()
-            self._process = None
+        """Follow no longer; what was logged stays."""
+        process, reader = self._process, self._reader
+        if process is None or reader is None:
+            return
+        with suppress(OSError):  # gone already
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reader.join(STOP_SECONDS)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None and not (pipe is process.stdout and reader.is_alive()):
+                pipe.close()
+        self._process = self._reader = None
 
     def append(self, text: str) -> None:
         """Put words beside what was logged."""
-        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
-            file.write(text if text.endswith("\n") else f"{text}\n")
+        self._keep((text if text.endswith("\n") else f"{text}\n").encode("utf-8", "replace"))
 
     def mark(self) -> int:
-        """The present end."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """The present end, in bytes since the start."""
+        return self._end
 
     def since(self, mark: int) -> str:
-        """What came after `mark`, in the host's form, the last `LOG_LIMIT` bytes."""
-        if not self.path.exists():
-            return ""
-        with self.path.open("rb") as file:
-            file.seek(max(mark, self.mark() - LOG_LIMIT))
-            return as_on_the_host(file.read(LOG_LIMIT).decode("utf-8", "replace"))
+        """What came after `mark`, in the host's form, at most `LOG_LIMIT` bytes; says what is gone."""
+        with self._lock:
+            gone = self._end - len(self._kept)
+            said = bytes(self._kept[max(0, mark - gone) :])
+        told = f"[{gone - mark} bytes of log before this were not kept]\n" if mark < gone else ""
+        return told + as_on_the_host(said.decode("utf-8", "replace"))
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with suppress(OSError, ValueError):  # it was closed
+            while chunk := pipe.read(_CHUNK):
+                self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        with self._lock:
+            self._kept += chunk
+            self._end += len(chunk)
+            del self._kept[:-LOG_LIMIT]
 
     def settle(self, seconds: float, there: Callable[[str], bool], mark: int) -> None:
         """Wait until `there` says that what was logged after `mark` is complete, or the time is up."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -84,8 +83,8 @@ def children_of(process: psutil.Process) -> list[psutil.Process]:
     return children
 
 
-def test_a_log_that_is_followed_no_longer_leaves_no_process(tmp_path: Path) -> None:
-    log = Logcat(tmp_path / "log.txt")
+def test_a_log_that_is_followed_no_longer_leaves_no_process() -> None:
+    log = Logcat()
     log.follow(SLEEPING, 1)
     assert log._process is not None
     follower = psutil.Process(log._process.pid)
@@ -94,12 +93,12 @@ def test_a_log_that_is_followed_no_longer_leaves_no_process(tmp_path: Path) -> N
     assert psutil.wait_procs(children, 20)[1] == []
 
 
-def test_a_follower_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+def test_a_follower_that_is_killed_leaves_no_process() -> None:
     script = (
-        "import sys; from pathlib import Path; from tests.devices.test_logcat import SLEEPING, Logcat;"
-        "log = Logcat(Path(sys.argv[1])); log.follow(SLEEPING, 1); print(log._process.pid, flush=True); input()"
+        "from tests.devices.test_logcat import SLEEPING, Logcat;"
+        "log = Logcat(); log.follow(SLEEPING, 1); print(log._process.pid, flush=True); input()"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "log.txt")]
+    command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdout is not None
         follower = psutil.Process(int(killed.stdout.readline()))

@@ -1,0 +1,88 @@
+"""What a device says without an end takes a bounded memory and no disk, and it is said that the end was cut."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import sys
+import time
+
+import psutil
+import pytest
+
+from harness.devices import captured
+from harness.devices.adb import Adb, AdbError, Server
+from harness.devices.base import LOG_LIMIT
+from harness.devices.logcat import Logcat
+
+ENDLESS = "while True: sys.stdout.buffer.write(b'0123456789abcde\\n' * 65536)"
+
+
+class Talking(Adb):
+    """Each of its programs is a Python one."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(Server(), "phone")
+        self.program = program
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-S", "-c", f"import sys\n{self.program}"]
+
+
+def test_output_without_an_end_is_cut_and_said() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(AdbError) as caught:
+        Talking(ENDLESS).shell("cat", "/dev/zero", seconds=30)
+    assert caught.value.message.startswith("`adb -s phone shell 'cat /dev/zero'` said more than 4 MiB and was killed: ")
+    assert len(caught.value.output) == captured.MOST
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    assert not [child for child in psutil.Process().children() if "0123456789abcde" in shlex.join(child.cmdline())]
+
+
+def test_a_program_without_an_end_keeps_what_it_said_until_its_time_was_up() -> None:
+    with pytest.raises(AdbError) as caught:
+        Talking("print('so far', flush=True); sys.stdin.read(); import time; time.sleep(60)").shell("x", seconds=1.5)
+    assert caught.value.message == "`adb -s phone shell x` gave no answer within 1.5 s and was killed: so far."
+
+
+def test_a_program_that_ends_is_heard_to_its_end() -> None:
+    assert Talking("print('out'); print('and err', file=sys.stderr)").shell("x") in ("out\nand err\n", "and err\nout\n")
+    with pytest.raises(AdbError) as caught:
+        Talking("print('no'); sys.exit(7)").shell("x")
+    assert (caught.value.code, caught.value.output) == (7, "no\n")
+    assert len(Talking("print('x' * (1 << 21))").shell("x")) == (1 << 21) + 1
+
+
+def test_a_log_without_an_end_keeps_its_end_and_says_what_is_gone() -> None:
+    log = Logcat()
+    log.follow(Talking(ENDLESS), 1)
+    deadline = time.monotonic() + 30
+    while log.mark() < 8 * LOG_LIMIT:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    log.stop()
+    said = log.since(0).splitlines()
+    assert said[0].endswith(" bytes of log before this were not kept]")
+    assert set(said[2:-1]) == {"0123456789abcde"}
+    assert LOG_LIMIT - 64 < len("\n".join(said[1:])) <= LOG_LIMIT
+    end = log.mark()
+    log.append("the last word")
+    assert log.since(end) == "the last word\n"
+
+
+def test_a_short_log_is_kept_whole() -> None:
+    log = Logcat()
+    log.follow(Talking("print('one'); print('two', flush=True); sys.stdin.read()"), 1)
+    deadline = time.monotonic() + 30
+    while log.mark() < len("one\ntwo\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert log.since(0) == "one\ntwo\n"
+    assert log.since(len("one\n")) == "two\n"
+    log.stop()
+    assert log.since(0) == "one\ntwo\n"
+
+
+def test_a_capture_that_cannot_be_started_says_so() -> None:
+    with pytest.raises(FileNotFoundError):
+        captured.captured(["/no/such/program"], 1.0)
