@@ -146,7 +146,7 @@ class Adb:
             for request in (f"host:transport:{self.serial}", service):
                 sock.settimeout(_left(deadline))
                 sock.sendall(f"{len(request.encode()):04x}{request}".encode())
-                self._acknowledged(sock, service)
+                self._acknowledged(sock, service, deadline)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException as error:
             if sock is not None:
@@ -188,14 +188,14 @@ class Adb:
         where = ["-H", self.server.host, "-P", str(self.server.port)] if self.server.host else []
         return [adbutils.adb_path(), *where, *(["-s", self.serial] if self.serial else []), *words]
 
-    def _acknowledged(self, sock: socket.socket, service: str) -> None:
-        answer = _exactly(sock, 4)
+    def _acknowledged(self, sock: socket.socket, service: str, deadline: float) -> None:
+        answer = _exactly(sock, 4, deadline)
         if answer == b"OKAY":
             return
         said = ""
         if answer == b"FAIL":
             with suppress(ValueError):
-                said = _exactly(sock, int(_exactly(sock, 4), 16)).decode("utf-8", "replace")
+                said = _exactly(sock, int(_exactly(sock, 4, deadline), 16), deadline).decode("utf-8", "replace")
         raise AdbError(f"adb {service}", self.serial, said, None, "was refused")
 
 
@@ -213,9 +213,10 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
+def _exactly(sock: socket.socket, size: int, deadline: float) -> bytes:
     whole = b""
     while len(whole) < size:
+        sock.settimeout(_left(deadline))
         chunk = sock.recv(size - len(whole))
         if not chunk:
             raise ConnectionResetError(104, "the adb server closed the connection")

@@ -157,9 +157,10 @@ class AndroidLauncher:
 
     def _pids(self) -> list[int]:
         said = self._adb.shell("pidof", PACKAGE, check=False)
-        if not re.fullmatch(r"[\d\s]*", said):
+        words = said.split()
+        if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
             raise AdbError("adb shell pidof", self._adb.serial, said, None, "gave no process ids")
-        return [int(word) for word in said.split()]
+        return [int(word) for word in words]
 
     def _wait_for_pid(self, before: list[int]) -> int:
         deadline = time.monotonic() + PROCESS_SECONDS

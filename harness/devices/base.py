@@ -300,14 +300,22 @@ class _Report:
 def _report_of(message: Message, iterations: int) -> _Report:
     fields = message.fields
     try:
-        samples = tuple(Sample(*(int(v) for v in row)) for row in fields["samples"])
-        compile_ns, thermal = int(fields["compile_ns"]), str(fields.get("thermal", ""))
+        samples = tuple(Sample(*map(_nanoseconds, row)) for row in fields["samples"])
+        compile_ns, thermal = _nanoseconds(fields["compile_ns"]), str(fields.get("thermal", ""))
         report = _Report(samples, compile_ns, bool(fields["compiled"]), bool(fields["full"]), thermal)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise LinkError("the run's end came without samples, compile_ns, compiled and full") from None
     if len(samples) != iterations:
         raise LinkError(f"{len(samples)} samples came for {iterations} iterations")
     return report
+
+
+def _nanoseconds(value: Any) -> int:
+    """Raises LinkError for what no clock can have counted, TypeError, ValueError or OverflowError for no number."""
+    counted = int(value)
+    if not 0 <= counted < 1 << 63:
+        raise LinkError(f"a time of {str(counted)[:24]} ns came")
+    return counted
 
 
 def _options(options: Options) -> dict[str, Any]:

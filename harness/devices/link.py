@@ -248,8 +248,8 @@ def _check_announcement(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]
     name, dtype, shape, size, crc = (entry.get(key) for key in ("name", "dtype", "shape", "bytes", "crc32"))
     if not isinstance(name, str) or not isinstance(dtype, str) or dtype not in DTYPES:
         raise LinkError(f"a payload is announced as {name!r} of type {dtype!r}")
-    if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(_is_size(d) for d in shape):
-        raise LinkError(f"payload '{name}' is announced with shape {shape!r}")
+    if not isinstance(shape, list) or len(shape) > MAX_RANK or not _is_shape(shape):
+        raise LinkError(f"payload '{name}' is announced with shape {str(shape)[:80]}")
     if not isinstance(size, int) or not isinstance(crc, int) or not 0 <= size <= MAX_PAYLOAD_BYTES:
         raise LinkError(f"payload '{name}' is announced with {size!r} bytes, checksum {crc!r}")
     if math.prod(shape) * DTYPES[dtype].itemsize != size:
@@ -257,5 +257,8 @@ def _check_announcement(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]
     return name, DTYPES[dtype], tuple(shape), size, crc
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_shape(sizes: list[Any]) -> bool:
+    """Sizes that an array can have: numpy counts the others of one without elements too."""
+    if not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in sizes):
+        return False
+    return bool(math.prod(d for d in sizes if d) < 1 << 60)

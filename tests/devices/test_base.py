@@ -183,6 +183,21 @@ class TestLiar:
         assert isinstance(outcome, Lost)
         assert outcome.output == "y"
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            {"samples": [[10**400, 1, 1]]},
+            {"samples": [[-1, 1, 1]]},
+            {"samples": [[1, 1, 1 << 63]]},
+            {"samples": [[1, 1, 1e300]]},
+            {"compile_ns": 10**400},
+            {"compile_ns": -5},
+        ],
+    )
+    def test_a_time_that_cannot_be_loses_the_device(self, scripted: Scripted, job: Job, end: dict[str, Any]) -> None:
+        device, _ = scripted(run=say_outputs(("y", TWOS), **end))
+        assert "a time of" in lost(device.run(job))
+
     def test_an_end_with_numbers_that_json_lacks_loses_the_device(self, scripted: Scripted, job: Job) -> None:
         def answer(link: Link, request: Message) -> None:
             link.send("output", request.id, payloads=[("y", TWOS)])

@@ -182,6 +182,8 @@ class TestIsRefused:
             (frame(announced(VALUES, shape=[3.0])), "is announced with shape"),
             (frame(announced(VALUES, shape=[True, 3])), "is announced with shape"),
             (frame(announced(VALUES, shape=[3] + [1] * 8)), "is announced with shape"),
+            (frame(announced(VALUES, shape=[0, 10**400], bytes=0)), "is announced with shape"),
+            (frame(announced(VALUES, shape=[0, 1 << 40, 1 << 40], bytes=0)), "is announced with shape"),
             (frame(announced(VALUES, shape=[4])), r"12 bytes for shape \[4\] of float32"),
             (frame(announced(VALUES, dtype="float64")), "12 bytes for shape"),
             (frame(announced(VALUES, bytes=8)), "8 bytes for shape"),
