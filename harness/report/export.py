@@ -14,7 +14,7 @@ from typing import Literal
 from harness.errors import UsageError
 from harness.numerics.verdict import LOCAL_FACTOR
 from harness.report.record import CulpritFacts, Run, parse_run
-from harness.report.tables import OPS_COLUMNS, OpRow, read_ops
+from harness.report.tables import OPS_COLUMNS, OpRow, read_ops, whole_lines
 from harness.results import read_run
 
 Format = Literal["csv", "model-explorer", "fp32-ops", "fp32-names"]
@@ -68,19 +68,15 @@ def _csv(path: Path, run: Run) -> str:
     """ops.csv with what the answer says of each culprit beside it; empty where an op is none."""
     by_op = {(c.last, c.output): c for c in run.culprits}
     text = io.StringIO()
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        writer = csv.DictWriter(text, [*OPS_COLUMNS, *CULPRIT_COLUMNS], extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in reader:
-            if None in row.values():
-                continue  # cut off when the run was killed
-            culprit = by_op.get((int(row["index"]), row["output"]))
-            if row["verdict"] != "culprit" or culprit is None:
-                facts = dict.fromkeys(CULPRIT_COLUMNS, "")
-            else:
-                facts = {name: str(getattr(culprit, name)) for name in CULPRIT_COLUMNS}
-            writer.writerow(row | facts)
+    writer = csv.DictWriter(text, [*OPS_COLUMNS, *CULPRIT_COLUMNS], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in whole_lines(path):
+        culprit = by_op.get((int(row["index"]), row["output"]))
+        if row["verdict"] != "culprit" or culprit is None:
+            facts = dict.fromkeys(CULPRIT_COLUMNS, "")
+        else:
+            facts = {name: str(getattr(culprit, name)) for name in CULPRIT_COLUMNS}
+        writer.writerow(row | facts)
     return text.getvalue()
 
 

@@ -96,12 +96,17 @@ def read_ops(path: Path) -> Ops:
     return Ops(tuple(rows), incomplete, True)
 
 
+def whole_lines(path: Path) -> Iterator[dict[str, str]]:
+    """The cells of ops.csv as they were written, by column, without lines that were cut off. Raises UsageError."""
+    return (cells for _, cells in _lines(path, OPS_COLUMNS) if cells.keys() >= set(OPS_COLUMNS))
+
+
 def read_samples(path: Path) -> tuple[SampleRow, ...]:
     """Read samples.csv, without a last line that was cut off; nothing when there is none. Raises UsageError."""
     rows = []
     for line, cells in _lines(path, SAMPLES_COLUMNS) if path.exists() else ():
         try:
-            times = [float(cells[name]) for name in SAMPLES_COLUMNS[2:]]
+            times = [_nanoseconds(cells[name]) for name in SAMPLES_COLUMNS[2:]]
             rows.append(SampleRow(cells["phase"], int(cells["iteration"]), *times))
         except KeyError:
             continue
@@ -186,6 +191,14 @@ def _op(cells: dict[str, str]) -> OpRow:
         reference_max=value["max_abs_vs_reference"],
         device_range=tuple(float(b) for b in bounds) if read and all(bounds) else (),
     )
+
+
+def _nanoseconds(cell: str) -> float:
+    """Raises ValueError for what no clock can have counted."""
+    value = float(cell)
+    if not 0 <= value < 2**63:
+        raise ValueError(f"a time of {cell[:24]} ns cannot be")
+    return value
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

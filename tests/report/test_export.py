@@ -56,6 +56,25 @@ class TestCsv:
         path.write_text(path.read_text("utf-8")[:-20], "utf-8")
         assert table(folder)["index"].tolist() == list(range(8))
 
+    @pytest.mark.parametrize("cut", [1, 2, 3, 20])
+    def test_a_line_cut_within_its_last_number_is_left_out(self, make: Make, cut: int) -> None:
+        folder = make()
+        path = folder / "ops.csv"
+        path.write_text(path.read_text("utf-8")[:-cut], "utf-8")
+        assert table(folder)["index"].tolist() == list(range(8))
+
+    def test_bytes_that_are_no_text_are_replaced(self, make: Make, samples: Any) -> None:
+        folder = make(samples.record(result=samples.localization(culprits=[])), [samples.op(0, output="name")])
+        path = folder / "ops.csv"
+        path.write_bytes(path.read_bytes().replace(b"name", b"n\xff\xfe"))
+        assert table(folder).output.tolist() == ["n\ufffd\ufffd"]
+
+    @pytest.mark.parametrize("number", ["9" * 400, "9" * 5000, "1e999", "nan", "-inf"])
+    def test_numbers_that_cannot_be_end_in_one_sentence(self, make: Make, samples: Any, number: str) -> None:
+        folder = make(ops=[samples.op(0, first=number)])
+        with pytest.raises(UsageError, match=r"ops\.csv, line 2"):
+            export(folder, "csv")
+
 
 class TestModelExplorer:
     def test_its_own_builder_reads_it_back(self, make: Make, samples: Any) -> None:

@@ -109,3 +109,11 @@ def test_the_log_is_its_last_lines(tmp_path: Path) -> None:
     assert tail.cut
     assert tail.text.splitlines()[-1].startswith("line 4999 ")
     assert all(line.startswith("line ") for line in tail.text.splitlines())
+
+
+@pytest.mark.parametrize("times", ["-1,2,3", "1,nan,3", "1,2,inf", "1,2," + "9" * 400])
+def test_a_time_that_cannot_be_is_told(times: str, tmp_path: Path) -> None:
+    path = tmp_path / "samples.csv"
+    path.write_text(f"phase,iteration,write_ns,run_ns,read_ns\nfirst,0,{times}\n")
+    with pytest.raises(UsageError, match=r"line 2: a time of .* cannot be"):
+        read_samples(path)
