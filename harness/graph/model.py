@@ -21,6 +21,8 @@ from harness.graph.grid import Grid, grid_of
 from harness.graph.verify import MalformedError, verify
 
 MAX_FILE_BYTES = (1 << 31) - 1
+MOST_ELEMENTS = 1 << 60
+_MALFORMED = (MalformedError, struct.error, ValueError, IndexError, TypeError, OverflowError, UnicodeError)
 MAX_RANK = 32  # kernels stop at 8; numpy, which holds the values, at 64
 
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
@@ -171,15 +173,7 @@ class Model:
             root = schema.ModelT.InitFromPackedBuf(data, 0)
             _inline_buffers(root, data)
             _check_graph(root)
-        except (
-            MalformedError,
-            struct.error,
-            ValueError,
-            IndexError,
-            TypeError,
-            OverflowError,
-            UnicodeError,
-        ) as error:
+        except _MALFORMED as error:
             raise UsageError(f"{name} is not a readable .tflite: {error}.", "Export or copy the model again.") from None
         return cls(root, path, data)
 
@@ -257,7 +251,8 @@ class Model:
         info = self._tensor(self.root.subgraphs[subgraph], tensor)
         if not info.constant or info.dtype is None or info.shape is None or raw.sparsity is not None:
             return None
-        data = np.asarray(self.root.buffers[raw.buffer].data, dtype=np.uint8)
+        held = self.root.buffers[raw.buffer].data  # None where there is no element
+        data = np.asarray([] if held is None else held, dtype=np.uint8)
         if data.nbytes != info.nbytes:
             return None
         return data.view(info.dtype).reshape(info.shape)
@@ -349,6 +344,10 @@ def _check_graph(root: Any) -> None:
                 raise MalformedError(f"tensor {t} of subgraph {s} names buffer {tensor.buffer} of {buffers}")
             if tensor.shape is not None and len(tensor.shape) > MAX_RANK:
                 raise MalformedError(f"tensor {t} of subgraph {s} has rank {len(tensor.shape)}")
+            # One without elements has limits too: numpy counts its other sizes.
+            if math.prod(d for d in indices(tensor.shape) if d > 0) >= MOST_ELEMENTS:
+                shape = list(indices(tensor.shape))
+                raise MalformedError(f"tensor {t} of subgraph {s} has shape {shape}, which no array can have")
             held = _length(root.buffers[tensor.buffer].data) if tensor.buffer else 0
             taken = _plain_size(tensor)
             if held and taken is not None and held != taken:

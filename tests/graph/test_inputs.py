@@ -205,9 +205,10 @@ class TestDrawn:
     )
     def test_what_cannot_be_drawn_is_misuse(self, shape: tuple[int, ...], kind: int, why: str) -> None:
         builder = GraphBuilder()
-        builder.output(builder.unary("RELU", builder.input("x", shape)), "y")
+        builder.output(builder.unary("RELU", builder.input("x", (2, 3))), "y")
         root = builder.build().root
         root.subgraphs[0].tensors[0].type = kind
+        root.subgraphs[0].tensors[0].shape = np.asarray(shape, np.int32)
         with pytest.raises(UsageError) as caught:
             random_inputs(Model(root).graph(), 0)
         assert why in caught.value.message

@@ -297,3 +297,24 @@ def test_a_model_of_150_megabytes_is_read_and_cut_within_bounds() -> None:
 def test_two_models_differ_in_their_digest() -> None:
     assert linear(seed=0).sha256 != linear(seed=1).sha256
     assert struct.unpack_from("<4s", linear().to_bytes(), 4) == (b"TFL3",)
+
+
+class TestNothing:
+    """Constants without elements, and shapes that no memory has."""
+
+    @pytest.mark.parametrize("shape", [(0,), (3, 0, 2)])
+    def test_a_constant_without_elements_needs_no_data(self, shape: tuple[int, ...]) -> None:
+        model = linear()
+        (bias,) = (t for t in model.graph().tensors if t.constant and t.shape == (3,))
+        raw = model.root.subgraphs[0].tensors[bias.index]
+        raw.shape, model.root.buffers[raw.buffer].data = np.asarray(shape, np.int32), None
+        values = repacked(model).constant(bias.index)
+        assert values is not None
+        assert (values.shape, values.dtype) == (shape, np.float32)
+
+    @pytest.mark.parametrize("shape", [[0, 2**31 - 1, 2**31 - 1], [2**31 - 1] * 3])
+    def test_a_shape_that_no_array_can_have_is_refused(self, shape: list[int]) -> None:
+        model = linear()
+        model.root.subgraphs[0].tensors[0].shape = np.asarray(shape, np.int32)
+        with pytest.raises(UsageError, match=r"tensor 0 of subgraph 0 has shape \[.*\], which no array can have"):
+            repacked(model)
