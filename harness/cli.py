@@ -20,6 +20,7 @@ from harness.commands import Request
 from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
+from harness.entry import ENDING
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
 from harness.lint_command import lint_command
 from harness.report.export import Format, export
@@ -287,15 +288,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 class _Interrupted(BaseException):
     """A signal to end; not KeyboardInterrupt, which the command-line library would turn into exit code 1."""
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for other in _ENDING:
+    for other in ENDING:
         signal.signal(other, signal.SIG_IGN)  # one is enough; the next would cut the tidying short
     raise _Interrupted(number)
 
@@ -303,7 +301,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT, SIGTERM and
     SIGHUP end a command in order, with the code that a shell gives them."""
-    for number in _ENDING:
+    for number in ENDING:
         signal.signal(number, _interrupt)
     try:
         app()

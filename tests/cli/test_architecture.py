@@ -27,7 +27,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"demo", "pytest_plugin"}),
     frozenset({"sam2_commands", "bench_command", "dashboard_command", "lint_command"}),
     frozenset({"sam2_video_commands"}),
-    frozenset({"cli"}),
+    frozenset({"cli", "entry"}),
 )
 
 

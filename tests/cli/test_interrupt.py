@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import time
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -12,7 +15,7 @@ import pytest
 
 from device_tests.corpus import healthy_mlp
 from harness.results import list_runs, read_run
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import COMMAND, ROOT, environment
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -49,3 +52,31 @@ def _workers(pid: int) -> list[psutil.Process]:
             return found
         time.sleep(0.05)
     raise AssertionError("no worker was started")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_program_is_still_loading_ends_it_without_a_traceback(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    slow = tmp_path / "typer.py"
+    slow.write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(60)\n")
+    words = [sys.executable, "-c", "from harness.entry import main; main()", "devices"]
+    paths = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment() | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "loading").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (code, "Interrupted.\n")
+
+
+def test_the_program_that_is_installed_begins_there() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    assert scripts == {"harness": "harness.entry:main"}
