@@ -20,7 +20,7 @@ import harness
 from harness.devices.base import LOG_LIMIT, Device, signal_name
 from harness.devices.link import Link
 from harness.devices.scratch import Scratch
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, StorageError, UsageError
 
 _PACKAGE = Path(harness.__file__).parent
 _RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
@@ -31,9 +31,19 @@ INSTALL_SECONDS = 900
 
 
 def cache_folder() -> Path:
-    """Where environments, converted models and the like are kept: `$HARNESS_CACHE`, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("HARNESS_CACHE") or Path(base) / "litert-device-harness")
+    """Where environments, converted models and the like are kept: `$HARNESS_CACHE`, else the user's cache folder. An
+    absolute path, since the worker runs in another folder.
+
+    Raises:
+        StorageError: the user has no home folder, and none is named.
+    """
+    chosen, base = os.environ.get("HARNESS_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
+    if chosen:
+        return Path(chosen).absolute()
+    try:
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "litert-device-harness"
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        raise StorageError("This user has no home folder.", "Set HARNESS_CACHE to a folder to keep files in.") from None
 
 
 class HostLauncher:
@@ -155,7 +165,7 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
     one is never used, for it gets its name only when complete.
 
     Raises:
-        UsageError: not a release number. DeviceError: the release cannot be installed.
+        UsageError: not a release number. DeviceError: the release cannot be installed. StorageError: the disk is full.
     """
     if not _RELEASE.fullmatch(release):
         raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5.")
@@ -207,6 +217,11 @@ def _install(command: list[str], release: str) -> None:
             f"ai-edge-litert {release} was not installed within {INSTALL_SECONDS} s.",
             "Check the connection, and try again.",
         ) from None
+    if done.returncode and re.search("No space left on device|Disk quota exceeded", done.stderr + done.stdout):
+        raise StorageError(
+            f"The disk that holds {cache_folder()} is full: ai-edge-litert {release} cannot be installed there.",
+            "Free space, or set HARNESS_CACHE to a folder elsewhere.",
+        )
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise DeviceError(

@@ -11,22 +11,43 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness.errors import StorageError
+
 _OWNER = ".owner"
 # A folder without an owner's lock is one in the making, or of a release that took none.
 _UNOWNED_SECONDS = 86_400.0
 
 
 class Scratch:
-    """A folder `<temporary folder>/<prefix>…` of this process, known as such by a lock that ends with the process."""
+    """A folder `<temporary folder>/<prefix>…` of this process, known as such by a lock that ends with the process.
+
+    Raises:
+        StorageError: the temporary folder takes none.
+    """
 
     def __init__(self, prefix: str) -> None:
-        remove_abandoned(prefix)
-        while True:
-            self.path = Path(tempfile.mkdtemp(prefix=prefix))
-            self._lock = os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if _locked(self._lock):
-                return
-            os.close(self._lock)  # a sweep came between; it is removing the folder
+        try:
+            remove_abandoned(prefix)
+            while True:
+                self.path = Path(tempfile.mkdtemp(prefix=prefix))
+                self._lock = self._owned()
+                if _locked(self._lock):
+                    return
+                os.close(self._lock)  # a sweep came between; it is removing the folder
+        except OSError as error:
+            # Where there is no temporary folder at all, gettempdir raises too, and its words name those that it tried.
+            where = tempfile.tempdir or os.environ.get("TMPDIR", "a temporary folder")
+            raise StorageError(
+                f"No folder for temporary files can be made in {where} ({error.strerror or error}).",
+                "Free space and inodes there, or set TMPDIR to another folder.",
+            ) from None
+
+    def _owned(self) -> int:
+        try:
+            return os.open(self.path / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def close(self) -> None:
         """Remove the folder."""

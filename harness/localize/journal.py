@@ -18,6 +18,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +158,8 @@ class Journal:
     def drop_outputs(self) -> None:
         """Remove the outputs: the answer is in, and nobody will continue this run."""
         for path in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.part")]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed, such as a folder of that name, is none of its files
+                path.unlink(missing_ok=True)
 
     def _load(self, run: Path, identity: Identity) -> int:
         """Read what is there; the offset behind its last whole line."""

@@ -73,7 +73,8 @@ class Keeper:
         """Leave nothing behind."""
         with suppress(OSError):  # what was still to be written is not wanted
             self._file.close()
-        self._partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk's error, which brought it here, is the one to tell
+            self._partial.unlink(missing_ok=True)
 
     def _write(self, data: Any) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from harness.devices.execute import make_job
 from harness.devices.host import HostDevice, cache_folder, release_environment
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError, StorageError, UsageError
 from harness.graph.model import Model
 from harness.job import Completed, Options
 
@@ -61,3 +62,44 @@ def test_the_cache_is_where_it_is_told_to_be(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/c")
     assert cache_folder() == Path("/c/.cache/litert-device-harness")
+
+
+def test_a_relative_cache_is_made_absolute_where_the_command_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker runs in another folder, and finds its Python there all the same."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", "mine")
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("HARNESS_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, by the XDG base directory specification
+    assert cache_folder() == tmp_path / "home" / ".cache" / "litert-device-harness"
+
+
+def test_without_a_home_it_is_said_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HARNESS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 4242")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(StorageError, match=r"no home folder.*Set HARNESS_CACHE"):
+        cache_folder()
+
+
+@pytest.mark.parametrize("words", ["[Errno 28] No space left on device", "[Errno 122] Disk quota exceeded: 'x'"])
+def test_a_full_disk_is_not_blamed_on_the_release_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+
+    def full(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", f"ERROR: Could not install packages: {words}\n\nlast\n")
+
+    monkeypatch.setattr(subprocess, "run", full)
+    with pytest.raises(StorageError, match=r"The disk that holds .* is full") as caught:
+        release_environment("2.1.4")
+    assert "release number" not in str(caught.value)
+    assert list((tmp_path / "runtimes").iterdir()) == []

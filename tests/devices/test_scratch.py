@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import harness
 from harness.devices.host import HostDevice, HostLauncher
 from harness.devices.scratch import Scratch, remove_abandoned
+from harness.errors import StorageError
 
 PREFIX = "harness-test-"
 
@@ -91,4 +93,40 @@ def test_a_device_that_was_closed_leaves_nothing(temporary: Path) -> None:
     with HostDevice() as device:
         device.facts()
         assert len(list(temporary.iterdir())) == 1
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission")])
+def test_a_temporary_folder_without_room_is_one_sentence(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def none(prefix: str) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", none)
+    with pytest.raises(StorageError, match=f"can be made in .*{words}.*TMPDIR"):
+        Scratch(PREFIX)
+
+
+def test_no_temporary_folder_at_all_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(StorageError, match=r"No usable temporary directory.*TMPDIR"):
+        Scratch(PREFIX)
+
+
+def test_a_lock_without_an_inode_leaves_no_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def full(path: str | Path, flags: int, *mode: int, **more: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        Scratch(PREFIX)
+    monkeypatch.undo()
     assert list(temporary.iterdir()) == []

@@ -19,12 +19,13 @@ import pytest
 from harness.devices.base import Device, Sink
 from harness.devices.execute import make_job
 from harness.devices.worker import NO_READING
-from harness.errors import UsageError
+from harness.errors import StorageError, UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejected, TimedOut
+from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, TimedOut
 from harness.localize import journal as journal_module
+from harness.localize import kept
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.journal import Identity, Journal, starts_after_finish
@@ -470,3 +471,19 @@ def job_of(output: str) -> Job:
 def probes(bench: Bench) -> Any:
     assert isinstance(bench.device, Journaled)
     return bench.device.probes()
+
+
+def test_a_folder_in_the_place_of_a_probe_s_file_costs_that_probe_alone(tmp_path: Path) -> None:
+    port = OutputPort("y", 0, np.dtype(np.float32), (2,))
+    journal = Journal(tmp_path, identity_of(Half(CHAIN, FAULTS), CASE))
+    for name in ("probe.safetensors", "other.part"):
+        (journal.folder / name).mkdir()
+    assert not kept.is_whole(journal.folder / "probe.safetensors", (port,), [0])
+    journal.drop_outputs()
+    journal.close()
+    keeper = kept.Keeper(journal.folder / "probe.safetensors", (port,))
+    keeper.put("y", np.zeros(2, np.float32))
+    with pytest.raises(StorageError, match=r"probe\.safetensors"):
+        keeper.finish()
+    with pytest.raises(StorageError, match=r"other\.safetensors"):
+        kept.Keeper(journal.folder / "other.safetensors", (port,))
