@@ -20,7 +20,6 @@ from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.concrete import stored_shape
-from harness.graph.model import Model
 from harness.graph.ports import check_ports
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Crashed, Options, Rejected
@@ -337,7 +336,6 @@ def audit_command(
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Audit:
     """`harness audit`; with a device, what its GPU delegate itself refuses. Raises HarnessError."""
-    whole = Model.load(path)
     try:
         opened = open_model(path, signature, shapes)
     except UsageError:
@@ -349,7 +347,7 @@ def audit_command(
     model = opened.model
     for told in filter(None, (opened.assumed, opened.folded)):
         progress.stage(told, 0.1)
-    found = replace(audit(model), signatures=whole.signatures, folded=opened.folded)
+    found = replace(audit(model), signatures=opened.signatures, folded=opened.folded)
     if device_name is None:
         return found
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)

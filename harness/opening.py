@@ -35,12 +35,14 @@ from harness.graph.surgery import isolate
 @dataclass(frozen=True)
 class Opened:
     """The model to work on, the shapes of inputs that were chosen for it, and a sentence on what was assumed; both
-    empty where the file leaves nothing open. `folded` is a sentence on ops that were computed ahead."""
+    empty where the file leaves nothing open. `folded` is a sentence on ops that were computed ahead; `signatures` are
+    the keys of all that the file has."""
 
     model: Model
     shapes: dict[str, Shape] = field(default_factory=dict)
     assumed: str = ""
     folded: str = ""
+    signatures: tuple[str, ...] = ()
 
 
 def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
@@ -50,17 +52,19 @@ def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
         UsageError: as `Model.load` and `Model.graph`, and where the signature names a tensor that its graph does not
             take or give: runtimes find ports by their place there.
     """
-    isolated = isolate(Model.load(path), signature)
+    whole = Model.load(path)
+    isolated = isolate(whole, signature)
     graph, sub = isolated.graph(), isolated.root.subgraphs[0]
     for kind, ports, listed in (("input", graph.inputs, sub.inputs), ("output", graph.outputs, sub.outputs)):
+        there = set(indices(listed))
         for port in ports:
-            if port.tensor not in indices(listed):
+            if port.tensor not in there:
                 raise UsageError(
                     f"The signature's {kind} {port.name[:80]!r} is no {kind} of its graph.", "Export the model again."
                 )
     model = with_named_ports(isolated)
     model.path = path
-    return Opened(model)
+    return Opened(model, signatures=whole.signatures)
 
 
 def with_constants(opened: Opened) -> Opened:
@@ -86,13 +90,14 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
         UsageError: as `Model.load` and `Model.graph`; a shape asked for does not fit, an open input has no size to run
             at, the runtime refuses the shapes, or a tensor's shape depends on values.
     """
-    model = as_in_the_file(path, signature).model
+    opened = as_in_the_file(path, signature)
+    model = opened.model
     unknown = open_tensors(model)
     chosen = starting_shapes(model, shapes or {})
     ports = {port.name: port.tensor for port in model.graph().inputs}
     new = {name: shape for name, shape in chosen.items() if shape != stored_shape(model, ports[name])}
     if not unknown and not new:
-        return Opened(model)
+        return opened
     said = "; ".join(
         f"input '{name}' {declared_shape(model, ports[name])} is {list(shape)}, "
         + ("as asked" if name in new else "as the file stores it")
@@ -123,7 +128,8 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
         )
     every = {*unknown, *ports.values(), *(t for op in graph.ops for t in op.outputs)}
     said = said or "shapes that the file leaves out are those that the host's runtime computes"
-    return Opened(with_shapes(model, {t: shape for t in every if (shape := found.get(t)) is not None}), chosen, said)
+    shaped = with_shapes(model, {t: shape for t in every if (shape := found.get(t)) is not None})
+    return replace(opened, model=shaped, shapes=chosen, assumed=said)
 
 
 def _constant(graph: Graph, tensors: Sequence[int]) -> bool:

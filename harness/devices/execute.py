@@ -40,11 +40,13 @@ def output_ports(model: Model) -> tuple[OutputPort, ...]:
 def _positions(model: Model, graph: Graph, ports: Sequence[Port]) -> list[int]:
     """Where the runtime has each port: it keeps the subgraph's order, of which a signature's may be another."""
     sub = model.root.subgraphs[graph.subgraph]
-    tensors = indices(sub.inputs if ports is graph.inputs else sub.outputs)
+    every: dict[int, list[int]] = {}
+    for place, tensor in enumerate(indices(sub.inputs if ports is graph.inputs else sub.outputs)):
+        every.setdefault(tensor, []).append(place)
     taken: dict[int, int] = {}
     positions = []
     for port in ports:
-        places = [i for i, tensor in enumerate(tensors) if tensor == port.tensor]
+        places = every[port.tensor]
         again = taken.get(port.tensor, 0)
         positions.append(places[min(again, len(places) - 1)])
         taken[port.tensor] = again + 1
@@ -75,7 +77,8 @@ def make_job(
         given = with_memory_of_their_own(given)
     data = given.to_bytes()
     order = dict(zip((port.name for port in graph.inputs), _positions(model, graph, graph.inputs), strict=True))
-    ports = [] if wanted == () else [p for p in output_ports(model) if wanted is None or p.name in wanted]
+    names = None if wanted is None else frozenset(wanted)
+    ports = [] if wanted == () else [p for p in output_ports(model) if names is None or p.name in names]
     return Job(
         model=data,
         sha256=hashlib.sha256(data).hexdigest(),

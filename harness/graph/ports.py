@@ -1,17 +1,21 @@
 """Inputs and outputs: names for those that the file leaves unnamed (`input_0`, `output_1`, after their place), and what
-no runtime can be asked for."""
+no runtime or device can be asked for."""
 
 from __future__ import annotations
 
+import json
 from copy import copy
 from typing import Any
 
+from harness.devices.link import MAX_HEADER, MAX_PAYLOAD_BYTES, MAX_PAYLOADS
 from harness.errors import UsageError
 from harness.graph.model import Graph, Model, Port, indices, text
 from harness.graph.surgery import fresh
 
 # Longer names make headers that the wire refuses.
 MOST_NAME = 1000
+# Of a message's header: options, digest and counts, beside what is said of each input and output.
+_BESIDE = 4096
 
 
 def with_named_ports(model: Model) -> Model:
@@ -71,6 +75,7 @@ def check_ports(graph: Graph) -> None:
     step = "Export the model again without that."
     if not graph.ops:
         raise UsageError("The model has no ops.", "Export it again.")
+    _check_message(graph)
     for what, ports in (("input", graph.inputs), ("output", graph.outputs)):
         seen: set[str] = set()
         for port in ports:
@@ -89,3 +94,36 @@ def check_ports(graph: Graph) -> None:
         if port.tensor in taken:
             raise UsageError(f"Outputs '{taken[port.tensor]}' and '{port.name}' are one tensor.", step)
         taken[port.tensor] = port.name
+
+
+def _check_message(graph: Graph) -> None:
+    """A device gets all inputs and the names of all outputs in one message, which has limits. Raises UsageError."""
+    if len(graph.inputs) > MAX_PAYLOADS:
+        raise UsageError(
+            f"The model has {len(graph.inputs)} inputs, of which a device is sent at most {MAX_PAYLOADS}.",
+            "Export it with fewer, larger inputs.",
+        )
+    for what, ports in (("Input", graph.inputs), ("Output", graph.outputs)):
+        for port in ports:
+            if graph.tensors[port.tensor].nbytes > MAX_PAYLOAD_BYTES:
+                size = graph.tensors[port.tensor].nbytes / 1e9
+                raise UsageError(
+                    f"{what} '{port.name}' has {size:.1f} GB, over the {MAX_PAYLOAD_BYTES / 1e9:.1f} GB of one tensor.",
+                    "Export the model for a smaller shape.",
+                )
+    inputs = [(port.name, graph.tensors[port.tensor]) for port in graph.inputs]
+    said = {
+        "payloads": [
+            {"name": name, "dtype": tensor.type, "shape": tensor.shape, "bytes": tensor.nbytes, "crc32": 0xFFFFFFFF}
+            for name, tensor in inputs
+        ],
+        "outputs": [port.name for port in graph.outputs],
+        "positions": list(range(len(graph.outputs))),
+    }
+    size = len(json.dumps(said)) + _BESIDE
+    if size > MAX_HEADER:
+        raise UsageError(
+            f"The names and shapes of the model's {len(graph.inputs)} inputs and {len(graph.outputs)} outputs take "
+            f"{size / 1e6:.1f} MB, more than the {MAX_HEADER / 1e6:.1f} MB that one message to a device holds.",
+            "Export the model with fewer of them, or with shorter names.",
+        )

@@ -150,7 +150,7 @@ class TestInputs:
         (tmp_path / "m.tflite").write_bytes(graph.build().to_bytes())
         said = cli("run", "m.tflite")
         assert said.code == EXIT_MISUSE
-        assert said.sentence.startswith("Input 'x' has shape [32768, 32768, 64], 275 GB: too much to draw at random.")
+        assert said.sentence.startswith("Input 'x' has 274.9 GB, over the 2.1 GB of one tensor.")
 
 
 class TestWords:

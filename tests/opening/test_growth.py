@@ -1,0 +1,98 @@
+"""Large models: the time to open one grows with its size and not with its square, or it is refused with the figure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.commands import audit_command
+from harness.devices.execute import make_job, output_ports
+from harness.devices.link import MAX_PAYLOADS
+from harness.errors import UsageError
+from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
+from harness.graph.ports import check_ports
+from harness.job import Options
+from harness.opening import as_in_the_file
+
+SMALL, LARGE = 1_000, 4_000
+# Four times as large a model takes four times as long where the time is linear, sixteen times where it is quadratic.
+MOST = 7.0
+
+
+def wide(count: int) -> Model:
+    """As many inputs, each with a RELU behind it that is an output."""
+    graph = GraphBuilder()
+    for i in range(count):
+        graph.output(graph.unary("RELU", graph.input(f"x{i}", (1, 4))), f"y{i}")
+    return graph.build()
+
+
+def long(count: int) -> Model:
+    """A chain of as many ops."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 4))
+    for _ in range(count):
+        x = graph.unary("RELU", x)
+    graph.output(x, "y")
+    return graph.build()
+
+
+def seconds(do: Callable[[], object]) -> float:
+    """The shorter of three times, so that what else runs on the machine is not counted."""
+    best = float("inf")
+    for _ in range(3):
+        begin = time.process_time()
+        do()
+        best = min(best, time.process_time() - begin)
+    return best
+
+
+@pytest.mark.parametrize("build", [wide, long])
+def test_four_times_the_model_takes_about_four_times_as_long(build: Callable[[int], Model], tmp_path: Path) -> None:
+    taken = {}
+    for count in (SMALL, LARGE):
+        path = tmp_path / f"{count}.tflite"
+        path.write_bytes(build(count).to_bytes())
+        model = as_in_the_file(path).model
+        taken[count] = [
+            seconds(lambda path=path: as_in_the_file(path)),  # type: ignore[misc]
+            seconds(lambda path=path: audit_command(path, None, None, 60)),  # type: ignore[misc]
+            seconds(lambda model=model: output_ports(model)),  # type: ignore[misc]
+            seconds(lambda model=model: make_job(model, {}, Options(), timeout=60)),  # type: ignore[misc]
+        ]
+    ratios = [large / small for small, large in zip(taken[SMALL], taken[LARGE], strict=True)]
+    assert max(ratios) < MOST, ratios
+
+
+def test_the_outputs_wanted_are_found_without_going_through_all_of_them_for_each() -> None:
+    model = wide(LARGE)
+    every = [port.name for port in model.graph().outputs]
+    all_of_them = seconds(lambda: make_job(model, {}, Options(), timeout=60, wanted=every))
+    assert all_of_them < MOST / 4 * seconds(lambda: make_job(model, {}, Options(), timeout=60))
+
+
+def test_more_inputs_than_one_message_holds_are_refused_with_the_figure() -> None:
+    check_ports(wide(MAX_PAYLOADS).graph())
+    with pytest.raises(UsageError, match=f"The model has {MAX_PAYLOADS + 1} inputs, of which a device is sent at most"):
+        check_ports(wide(MAX_PAYLOADS + 1).graph())
+
+
+def test_names_longer_than_one_message_in_all_are_refused_with_the_figure() -> None:
+    graph = GraphBuilder()
+    for i in range(1200):
+        graph.output(graph.unary("RELU", graph.input(f"x{i}-{'n' * 900}", (1, 4))), f"y{i}")
+    with pytest.raises(UsageError, match=r"1200 inputs and 1200 outputs take 1\.2 MB"):
+        check_ports(graph.build().graph())
+
+
+def test_a_port_larger_than_one_tensor_may_be_is_refused_with_the_figure() -> None:
+    model = wide(2)
+    graph = model.graph()
+    model.root.subgraphs[0].tensors[graph.inputs[1].tensor].shape = np.asarray([1 << 15, 1 << 15], np.int32)
+    with pytest.raises(UsageError, match=r"Input 'x1' has 4\.3 GB, over the 2\.1 GB of one tensor"):
+        check_ports(model.graph())
