@@ -26,6 +26,7 @@ from harness.latency.profile_record import Profile
 from harness.latency.profile_table import profile_line, profile_table
 from harness.latency.record import Verdict
 from harness.latency.table import against_line, bench_table, detail_line, flaw_lines, per_op_table
+from harness.memory import COPIES_TO_RUN, check_memory
 from harness.opening import open_model
 from harness.request_options import JsonOption, OutOption, ShapeOption, SignatureOption, TimeoutOption, shapes_of
 
@@ -188,7 +189,11 @@ def _load(
     check_ports(graph)
     if not graph.outputs:
         raise UsageError(f"{path} has no outputs to read back.", "Export it with the results that are wanted.")
-    return Loaded(path, model, random_inputs(graph, seed) if inputs is None else load_inputs(inputs, graph))
+    if inputs is not None:
+        check_memory(graph, COPIES_TO_RUN)
+    given = random_inputs(graph, seed) if inputs is None else load_inputs(inputs, graph)
+    check_memory(graph, COPIES_TO_RUN)
+    return Loaded(path, model, given)
 
 
 def _show(tries: Sequence[Sequence[Benched]]) -> None:

@@ -21,8 +21,17 @@ from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
 from harness.entry import ENDING
-from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
+from harness.errors import (
+    EXIT_DEFECT,
+    EXIT_DEVICE,
+    EXIT_OK,
+    EXIT_UNRESOLVED,
+    EXIT_WRONG,
+    HarnessError,
+    UsageError,
+)
 from harness.lint_command import lint_command
+from harness.memory import NEXT_STEP
 from harness.report.export import Format, export
 from harness.report.page import write_report
 from harness.request_options import (
@@ -298,13 +307,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise _Interrupted(number)
 
 
+def _run() -> None:
+    try:
+        app()
+    except MemoryError as error:  # no estimate knows it all
+        why = str(error)[:200].rstrip(".") or "none was left"
+        raise UsageError(f"This machine's memory does not suffice ({why}).", NEXT_STEP) from None
+
+
 def main() -> None:
     """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT, SIGTERM and
     SIGHUP end a command in order, with the code that a shell gives them."""
     for number in ENDING:
         signal.signal(number, _interrupt)
     try:
-        app()
+        _run()
     except HarnessError as error:
         terminal.err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
         if "--json" in sys.argv[1:]:

@@ -35,6 +35,7 @@ from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.localize.scope import comparable, notes, placed
+from harness.memory import COPIES_TO_COMPARE, COPIES_TO_RUN, check_memory
 from harness.numerics.metrics import finite_range
 from harness.numerics.usefulness import Limits
 from harness.opening import as_in_the_file, open_model, with_constants
@@ -83,12 +84,16 @@ def _session(
     model = found.model
     graph = model.graph()
     check_ports(graph)
+    copies = COPIES_TO_RUN if command == "run" else COPIES_TO_COMPARE
+    if request.inputs is not None:
+        check_memory(graph, copies)
     if request.given is not None:
         inputs, origin = check_inputs(request.given, graph), ""
     elif request.inputs is not None:
         inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
     else:
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
+    check_memory(graph, copies)
     for told in filter(None, (found.assumed, found.folded)):
         progress.stage(told, 0.1)
     drawn = request.given is None and request.inputs is None

@@ -17,7 +17,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "foreign_json", "job", "progress", "__init__"}),
     frozenset({"devices.link"}),
     frozenset({"graph", "results"}),
-    frozenset({"numerics", "inputs", "remedies", "lint", "devices.worker"}),
+    frozenset({"numerics", "inputs", "memory", "remedies", "lint", "devices.worker"}),
     frozenset({"devices"}),
     frozenset({"localize", "latency", "report", "sam2"}),
     frozenset({"dashboard"}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.results import list_runs, read_run
 from tests.arrays import f32
-from tests.cli.conftest import COMMAND, Cli, Said
+from tests.cli.conftest import COMMAND, Cli, Said, environment
 from tests.mounts import in_mount
 
 
@@ -265,3 +267,17 @@ def test_a_run_folder_that_is_none(cli: Cli, tmp_path: Path) -> None:
     assert said.sentence == "nowhere is no run folder (no run.json). List the runs with `harness runs`."
     (tmp_path / "run.json").write_text("{")
     assert cli("report", tmp_path).sentence.startswith(f"{tmp_path}/run.json cannot be read (")
+
+
+def test_memory_that_runs_out_is_one_sentence_all_the_same() -> None:
+    said = "Unable to allocate 512. MiB for an array with shape (134217728,) and data type float32"
+    code = f"""if True:
+        from harness import cli
+        def app():
+            raise MemoryError({said!r})
+        cli.app = app
+        cli.main()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    step = "Free memory, or export the model for smaller shapes."
+    assert " ".join(done.stderr.split()) == f"This machine's memory does not suffice ({said}). {step}"
