@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
-from harness.devices.base import LOG_LIMIT, Device, signal_name
+from harness.devices.base import Device, signal_name
 from harness.devices.link import Link
+from harness.devices.log_file import LogFile
 from harness.devices.scratch import Scratch
 from harness.errors import DeviceError, StorageError, UsageError
 
@@ -58,8 +59,7 @@ class HostLauncher:
         self._paths = paths
         self._scratch = Scratch("harness-host-")
         self._folder = self._scratch.path
-        self._log = self._folder / "log.txt"
-        self._log.touch()
+        self._log = LogFile(self._folder / "log.txt")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Link:
@@ -77,7 +77,7 @@ class HostLauncher:
             store.mkdir(exist_ok=True)
             if not self._paths:
                 _link_package(self._folder / "src")
-            with there, self._log.open("ab") as log:
+            with there, self._log.open() as log:
                 self._process = subprocess.Popen(
                     [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
                     pass_fds=[there.fileno()],
@@ -127,19 +127,16 @@ class HostLauncher:
     def close(self) -> None:
         """Remove what the worker kept on disk."""
         self.kill()
+        self._log.close()
         self._scratch.close()
 
     def log_mark(self) -> int:
-        """Size of the log so far."""
-        return self._log.stat().st_size if self._log.exists() else 0
+        """Bytes logged so far."""
+        return self._log.mark()
 
     def log(self, mark: int) -> str:
         """The log since `mark`."""
-        if not self._log.exists():
-            return ""
-        with self._log.open("rb") as file:
-            file.seek(max(mark, self.log_mark() - LOG_LIMIT))
-            return file.read(LOG_LIMIT).decode("utf-8", "replace")
+        return self._log.since(mark)
 
 
 class HostDevice(Device):

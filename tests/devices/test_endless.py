@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import resource
 import shlex
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from harness.devices import captured
+from harness.devices import captured, log_file
 from harness.devices.adb import Adb, AdbError, Server
 from harness.devices.base import LOG_LIMIT
 from harness.devices.logcat import Logcat
@@ -86,3 +88,32 @@ def test_a_short_log_is_kept_whole() -> None:
 def test_a_capture_that_cannot_be_started_says_so() -> None:
     with pytest.raises(FileNotFoundError):
         captured.captured(["/no/such/program"], 1.0)
+
+
+def test_a_host_s_log_without_an_end_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "MOST", 2 << 20)
+    monkeypatch.setattr(log_file, "WATCH_SECONDS", 0.01)
+    log = log_file.LogFile(tmp_path / "log.txt")
+    words = "while True: sys.stdout.buffer.write(b'0123456789abcde\\n' * 65536); time.sleep(0.02)"
+    with (
+        log.open() as file,
+        subprocess.Popen([sys.executable, "-c", f"import sys, time\n{words}"], stdout=file) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 30
+            largest = 0
+            while log.mark() < 32 << 20:
+                assert time.monotonic() < deadline
+                largest = max(largest, log.path.stat().st_size)
+                time.sleep(0.005)
+        finally:
+            process.kill()
+    said = log.since(5)
+    assert said.splitlines()[0].endswith(" bytes of log before this were not kept]")
+    assert len(said) <= LOG_LIMIT + 80
+    assert largest < 16 << 20
+    end = log.mark()
+    log.close()
+    with log.path.open("ab") as file:
+        file.write(b"the last word\n")
+    assert log.since(end) == "the last word\n"

@@ -312,12 +312,12 @@ class TestTrouble:
     def test_the_log_of_a_job_holds_only_its_own_words_and_is_bounded(self, tmp_path: Path) -> None:
         launcher = HostLauncher("python", ())
         try:
-            launcher._log.write_text("before\n")
+            launcher._log.path.write_text("before\n")
             mark = launcher.log_mark()
-            with launcher._log.open("a") as file:
+            with launcher._log.path.open("a") as file:
                 file.write("after\n")
             assert launcher.log(mark) == "after\n"
-            with launcher._log.open("a") as file:
+            with launcher._log.path.open("a") as file:
                 file.write("x" * (2 * LOG_LIMIT) + "end")
             assert len(launcher.log(mark)) == LOG_LIMIT
             assert launcher.log(mark).endswith("end")
