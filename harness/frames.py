@@ -5,6 +5,7 @@ docs/pandas.md lists the columns. An unreadable folder is a row of `runs` that s
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -99,8 +100,10 @@ class Frames:
             if not path.is_file():
                 continue
             try:
-                read = shape(pd.read_csv(path, encoding_errors="replace", low_memory=False)).assign(run=run.run)
-            except (OSError, ValueError, KeyError) as error:
+                text = path.read_bytes().decode("utf-8", errors="replace")
+                whole = io.StringIO(text[: text.rfind("\n") + 1])  # a last line without its end was cut off
+                read = shape(pd.read_csv(whole, low_memory=False)).assign(run=run.run)
+            except (OSError, ValueError, KeyError, OverflowError) as error:
                 problems.append((run.run, name, f"{type(error).__name__}: {error}"))
                 continue
             parts.append(read.reindex(columns=list(columns)).dropna(axis="columns", how="all"))
@@ -123,7 +126,10 @@ def load_runs(results: str | Path = "results") -> Frames:
 def _samples(read: pd.DataFrame) -> pd.DataFrame:
     """samples.csv in milliseconds. Raises KeyError or ValueError when it is not one."""
     for milliseconds, nanoseconds in _NANOSECONDS.items():
-        read[milliseconds] = pd.to_numeric(read[nanoseconds]) / 1e6
+        times = pd.to_numeric(read[nanoseconds]).astype("float64")
+        if not times.between(0, 2.0**63).all():
+            raise ValueError(f"{nanoseconds} has a time that cannot be")
+        read[milliseconds] = times / 1e6
     return read.assign(total_ms=read["write_ms"] + read["run_ms"] + read["readback_ms"])
 
 

@@ -102,6 +102,27 @@ def test_what_cannot_be_read_is_a_problem_and_never_an_error(tmp_path: Path) -> 
     assert found.samples["run"].nunique() == 1
 
 
+@pytest.mark.parametrize("times", ["-1,2,3", "1,nan,3", "1,2,inf", "1,2,", "1,2," + "9" * 400])
+def test_a_time_that_cannot_be_is_a_problem(tmp_path: Path, times: str) -> None:
+    write_runs(tmp_path, 1, samples=4)
+    (folder,) = tmp_path.iterdir()
+    (folder / "samples.csv").write_text(f"phase,iteration,write_ns,run_ns,read_ns\nsteady,0,{times}\n")
+    found = harness.load_runs(tmp_path)
+    assert found.problems[["run", "file"]].to_numpy().tolist() == [[folder.name, "samples.csv"]]
+    assert found.samples.empty
+
+
+def test_a_last_line_that_was_cut_off_is_no_row(tmp_path: Path) -> None:
+    write_runs(tmp_path, 1, samples=4)
+    (folder,) = tmp_path.iterdir()
+    (folder / "ops.csv").write_text("index,first,op,output,verdict,ratio\n49,49,ADD,y,fine,335\n50,50,ADD,z,fine,33")
+    (folder / "samples.csv").write_text("phase,iteration,write_ns,run_ns,read_ns\nsteady,0,1,2,3\nsteady,1,1,2,3")
+    found = harness.load_runs(tmp_path)
+    assert found.ops["index"].tolist() == [49]
+    assert found.samples["iteration"].tolist() == [0]
+    assert found.problems.empty
+
+
 def test_ops_have_the_columns_of_their_file(tmp_path: Path) -> None:
     write_runs(tmp_path, 1, samples=4)
     (folder,) = tmp_path.iterdir()
