@@ -22,6 +22,7 @@ from harness import foreign_json
 from harness.devices.base import signal_name
 from harness.devices.host import release_environment
 from harness.devices.scratch import Scratch
+from harness.errors import StorageError
 from harness.graph.model import Graph
 from harness.latency import profiler_process
 from harness.latency.measure import Plan, Subject
@@ -77,6 +78,8 @@ def _ask(python: str, subject: Subject, plan: Plan) -> dict[str, Any] | str:
     try:
         with closing(Scratch("harness-profile-")) as scratch:
             return _answer(python, subject, plan, scratch.path)
+    except StorageError as error:
+        return error.message.rstrip(".")
     except OSError as error:
         return f"its process or its files cannot be made ({error.strerror})"
 

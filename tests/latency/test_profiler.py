@@ -172,7 +172,7 @@ def test_without_room_for_its_files_there_is_a_sentence_too(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     found = profile(subject("host"), PLAN)
     assert isinstance(found, Unprofiled)
-    assert "its process or its files cannot be made (No such file or directory)" in found.reason
+    assert f"be made in {tmp_path / 'missing'} (No such file or directory)" in found.reason
 
 
 class Slow:
