@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import foreign_files
 from harness.dashboard.facts import RunFacts, error_ratio
 from harness.dashboard.index import build_index
 from harness.errors import UsageError
@@ -100,7 +101,7 @@ class Frames:
             if not path.is_file():
                 continue
             try:
-                text = path.read_bytes().decode("utf-8", errors="replace")
+                text = foreign_files.read(path).decode("utf-8", errors="replace")
                 whole = io.StringIO(text[: text.rfind("\n") + 1])  # a last line without its end was cut off
                 read = shape(pd.read_csv(whole, low_memory=False)).assign(run=run.run)
             except (OSError, ValueError, KeyError, OverflowError) as error:

@@ -43,6 +43,8 @@ def load_inputs(path: str | Path, graph: Graph) -> dict[str, Array]:
     path = Path(path)
     if not path.exists():
         raise UsageError(f"The inputs {path} do not exist.", "Give an .npz with one array for each input.")
+    if not path.is_file():  # a pipe would be waited for
+        raise UsageError(f"{path} is not an .npz.", "Save it with np.savez.")
     try:
         if not zipfile.is_zipfile(path):  # numpy would take any other file for a pickle
             raise UsageError(f"{path} is not an .npz.", "Save it with np.savez.")

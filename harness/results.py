@@ -30,7 +30,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from harness import foreign_json
+from harness import foreign_files, foreign_json
 from harness.errors import StorageError, UsageError
 from harness.job import Array, Sample
 
@@ -54,18 +54,6 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise _storage_error(path, full, error.strerror or str(error)) from None
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` once complete, and leaves no part of itself when it is not: a full
-    disk then has room for the last word about it."""
-    partial = path.with_suffix(".part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _storage_error(path: Path, full: bool, why: str) -> StorageError:
@@ -92,7 +80,7 @@ class TensorStore:
         path = self.path(label, side)
         with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _replacing(path) as partial:
+            with foreign_files.replacing(path) as partial:
                 save_file({name: np.asarray(values, order="C")}, partial)
 
     def get(self, label: str, side: Side) -> Array:
@@ -191,7 +179,7 @@ class RunFolder:
         """Update run.json, atomically. Raises StorageError."""
         self.record.update(fields)
         path = self.path / "run.json"
-        with writing(path), _replacing(path) as partial:
+        with writing(path), foreign_files.replacing(path) as partial:
             partial.write_text(json.dumps(to_json(self.record), indent=1) + "\n", encoding="utf-8")
 
     def log(self, text: str) -> None:
@@ -214,7 +202,11 @@ class RunFolder:
     def replace_rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a .csv anew, atomically. Raises StorageError."""
         path = self.path / name
-        with writing(path), _replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with (
+            writing(path),
+            foreign_files.replacing(path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
@@ -248,11 +240,13 @@ def read_run(path: Path) -> dict[str, Any]:
     """The record of one run; a run whose process is gone reads `interrupted`.
 
     Raises:
-        UsageError: no run.json there, or not one that this release can read.
+        UsageError: no run.json there, or not one that this release can read; or the folder is a link.
     """
     file = path / "run.json"
+    if path.is_symlink():
+        raise UsageError(f"Run {path} is a link.", f"Give the folder itself, {path.resolve()}, if that is meant.")
     try:
-        record = foreign_json.loads(file.read_bytes())
+        record = foreign_json.loads(foreign_files.read(file))
     except FileNotFoundError:
         raise UsageError(f"{path} is no run folder (no run.json).", "List the runs with `harness runs`.") from None
     except (OSError, ValueError) as error:
@@ -266,8 +260,9 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def list_runs(root: Path) -> list[Path]:
-    """Run folders under `root`, newest first."""
-    return sorted((p.parent for p in root.glob("*/run.json")), key=lambda p: p.name, reverse=True)
+    """Run folders under `root`, newest first; links are not followed."""
+    found = (p.parent for p in root.glob("*/run.json") if not p.parent.is_symlink())
+    return sorted(found, key=lambda p: p.name, reverse=True)
 
 
 def to_json(value: Any) -> Any:

@@ -10,21 +10,24 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from harness.dashboard import pages
 from harness.dashboard.facts import RunFacts
-from harness.dashboard.index import build_index, code_digest, read_cache, to_cache
+from harness.dashboard.index import build_index, code_digest, of_this_release, read_cache, to_cache
 from harness.dashboard.pages import Site
 from harness.dashboard.series import Series, group, row_id
 from harness.errors import UsageError
+from harness.foreign_files import is_file, replacing
 from harness.progress import SILENT, Progress
+from harness.report.figures import visible
+from harness.report.page import render
 from harness.results import to_json, writing
 
 CACHE = ".cache.json"
@@ -65,7 +68,8 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
             f"{results} is no folder.", "Give the folder that holds the runs (--out of the other commands)."
         )
     _check_own(site)
-    before = read_cache(site / CACHE)
+    left = read_cache(site / CACHE)
+    before = of_this_release(left)
     progress.stage("reading runs", 5.0)
     index = build_index(results, before)
     series = group(index.runs)
@@ -73,8 +77,7 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
     with writing(site):
         (site / "history").mkdir(parents=True, exist_ok=True)
     digests = {each.slug: _digest(each, made) for each in series}
-    old = before.get("pages")
-    known: Mapping[str, Any] = old if isinstance(old, dict) else {}
+    known = _pages_of(before)
     dirty = [
         s for s in series if known.get(s.slug) != digests[s.slug] or not (site / "history" / f"{s.slug}.html").is_file()
     ]
@@ -85,10 +88,10 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
     for place, each in enumerate(dirty):
         progress.fraction(place / len(dirty))
         _draw(made, each, site / "history")
-    _sweep(site / "history", {f"{s.slug}{kind}" for s in series for kind in (".html", ".csv")})
+    _sweep(site / "history", _history_files(_pages_of(left)), _history_files(s.slug for s in series))
     progress.stage("writing the overview", 2.0)
     if bundle:
-        _bundle(results, site, index.runs)
+        _bundle(results, site, index.runs, _runs_of(left))
     _write(site / "matrix.html", pages.matrix(made))
     _write(site / "runs.html", pages.runs(made))
     _write(site / "runs.csv", as_csv(index.runs))
@@ -119,7 +122,10 @@ def _cell(value: Any) -> Any:
 
 
 def _check_own(site: Path) -> None:
-    """Nobody else's folder is written into. Raises UsageError."""
+    """Nobody else's folder is written into, nor through a link. Raises UsageError."""
+    for folder in (site, site / "history", site / "reports"):
+        if folder.is_symlink():
+            raise UsageError(f"{folder} is a link.", "Give a folder of the site's own with --site.")
     if site.exists() and not site.is_dir():
         raise UsageError(f"{site} is a file.", "Give a folder with --site.")
     if site.is_dir() and not (site / CACHE).is_file():
@@ -150,18 +156,34 @@ def _draw(site: Site, series: Series, folder: Path) -> None:
     _write(folder / f"{series.slug}.html", pages.history(site, series))
 
 
-def _bundle(results: Path, site: Path, runs: Sequence[RunFacts]) -> None:
-    """A copy of every report that is newer than the one there."""
+def _bundle(results: Path, site: Path, runs: Sequence[RunFacts], before: Iterable[str]) -> None:
+    """The report of every run that has one, made here where the run's is newer than the one there: what lies in a
+    folder from elsewhere under that name may be anything."""
     folder = site / "reports"
     with writing(folder):
         folder.mkdir(exist_ok=True)
-        for run in runs:
-            source, target = results / run.run / "report.html", folder / f"{row_id(run.run)}.html"
-            if not source.is_file():
-                continue
-            if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
-                shutil.copyfile(source, target)
-    _sweep(folder, {f"{row_id(run.run)}.html" for run in runs})
+    for run in runs:
+        source, target = results / run.run / "report.html", folder / f"{row_id(run.run)}.html"
+        if not is_file(source):
+            continue
+        if not is_file(target) or os.lstat(target).st_mtime_ns < os.lstat(source).st_mtime_ns:
+            try:
+                page = render(results / run.run)
+            except UsageError as error:
+                page = (
+                    f"<!doctype html><meta charset=utf-8><title>No report</title><p>{escape(visible(str(error)))}</p>\n"
+                )
+            _write(target, page)
+    _sweep(folder, {f"{row_id(name)}.html" for name in before}, {f"{row_id(run.run)}.html" for run in runs})
+
+
+def _history_files(slugs: Iterable[str]) -> set[str]:
+    return {f"{slug}{kind}" for slug in slugs for kind in (".html", ".csv")}
+
+
+def _pages_of(cached: Mapping[str, Any]) -> Mapping[str, Any]:
+    pages = cached.get("pages")
+    return pages if isinstance(pages, dict) else {}
 
 
 def _runs_of(cached: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -169,17 +191,15 @@ def _runs_of(cached: Mapping[str, Any]) -> Mapping[str, Any]:
     return runs if isinstance(runs, dict) else {}
 
 
-def _sweep(folder: Path, kept: set[str]) -> None:
-    """Remove pages of what is gone; only files that look like the site's own."""
-    gone = [p for p in folder.iterdir() if p.suffix in (".html", ".csv") and p.is_file() and p.name not in kept]
+def _sweep(folder: Path, written: set[str], kept: set[str]) -> None:
+    """Remove pages of what is gone: of those that an earlier build wrote, by its own list."""
     with writing(folder):
-        for path in gone:
-            path.unlink()
+        for name in sorted(written - kept):
+            if Path(name).name == name:  # the list may have been edited
+                (folder / name).unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
     """Atomically. Raises StorageError."""
-    with writing(path):
-        partial = path.with_name(f"{path.name}.part")
+    with writing(path), replacing(path) as partial:
         partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-        partial.replace(path)

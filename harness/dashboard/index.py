@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness import foreign_json
+from harness import foreign_files, foreign_json
 from harness.dashboard.facts import RunFacts, read_facts
 from harness.results import to_json
 
@@ -61,7 +61,7 @@ def run_folders(results: Path) -> list[Path]:
     found = []
     with os.scandir(results) as entries:
         for entry in entries:
-            if not entry.is_dir():
+            if not entry.is_dir(follow_symlinks=False):
                 continue
             path = Path(entry.path)
             if (path / "run.json").exists() or _named_like_a_run(entry.name):
@@ -87,14 +87,17 @@ def code_digest() -> str:
 
 
 def read_cache(path: Path) -> dict[str, Any]:
-    """The document that an earlier build left; empty when there is none that can be read."""
+    """The document that an earlier build left, of whatever release; empty when there is none that can be read."""
     try:
-        if path.stat().st_size > _LARGEST_CACHE:
-            return {}
-        document = foreign_json.loads(path.read_bytes())
+        document = foreign_json.loads(foreign_files.read(path, _LARGEST_CACHE))
     except (OSError, ValueError):
         return {}
-    return document if isinstance(document, dict) and document.get("code") == code_digest() else {}
+    return document if isinstance(document, dict) else {}
+
+
+def of_this_release(document: dict[str, Any]) -> dict[str, Any]:
+    """The document if this code made it, for what it holds to be used again; else an empty one."""
+    return document if document.get("code") == code_digest() else {}
 
 
 def _known(before: Mapping[str, Any] | None) -> dict[str, tuple[str, RunFacts]]:

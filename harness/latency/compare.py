@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from harness import foreign_files
 from harness.errors import UsageError
 from harness.latency.record import Against, BenchResult, Cell, Verdict
 from harness.latency.stats import Compared, Values, compare_apart, compare_interleaved
@@ -116,11 +118,11 @@ def _grouped(rounds: Rounds) -> list[list[Values]]:
 def _read_rounds(path: Path) -> dict[tuple[int, int], Values]:
     found: dict[tuple[int, int], list[float]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["phase"] == "steady":
-                    key = (int(row["replication"]), int(row["round"]))
-                    found.setdefault(key, []).append(float(row["total_ns"]))
+        text = foreign_files.read(path).decode("utf-8")
+        for row in csv.DictReader(io.StringIO(text, newline="")):
+            if row["phase"] == "steady":
+                key = (int(row["replication"]), int(row["round"]))
+                found.setdefault(key, []).append(float(row["total_ns"]))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read ({error}).", "Give another run, or measure it again.") from None
     return {key: np.asarray(values, np.float64) for key, values in found.items()}

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import foreign_files
 from harness.errors import UsageError
 from harness.results import writing
 
@@ -99,7 +100,9 @@ class Journal:
         path = self.folder / "log"
         with writing(path):
             self.folder.mkdir(exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if os.path.lexists(path) and not foreign_files.is_file(path):  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device")
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -213,11 +216,10 @@ class Journal:
 def read_identity(run: Path) -> Identity | None:
     """What a run with a journal was about; None for any other folder."""
     try:
-        with (run / FOLDER / "log").open("rb") as file:
-            first = file.readline(MOST_LINE)
+        first, end, _ = foreign_files.read(run / FOLDER / "log").partition(b"\n")
     except OSError:
         return None
-    line = next(_lines(first), None)
+    line = next(_lines(first[:MOST_LINE] + end), None)
     return None if line is None else _identity_of(line)
 
 
@@ -225,7 +227,7 @@ def starts_after_finish(run: Path) -> tuple[int, int]:
     """(finished probes, how many of them were begun again afterwards): the second is to be 0."""
     done: set[str] = set()
     again: Counter[str] = Counter()
-    for line in _lines((run / FOLDER / "log").read_bytes()):
+    for line in _lines(foreign_files.read(run / FOLDER / "log")):
         if line is None:
             continue
         if line["entry"] == "end" and line["ending"] in FINISHED:

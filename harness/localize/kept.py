@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 
 from harness.devices.base import Sink
+from harness.foreign_files import is_file
 from harness.job import Array, Completed, Job, OutputPort, Rejected, Residency, Sample
 from harness.results import writing
 
@@ -105,6 +106,8 @@ def is_whole(path: Path, ports: tuple[OutputPort, ...], checksums: Any) -> bool:
     if not isinstance(checksums, list) or len(checksums) != len(ports):
         return False
     try:
+        if not is_file(path):
+            return False
         with safetensors.safe_open(path, "numpy") as file:
             for place, (port, checksum) in enumerate(zip(ports, checksums, strict=True)):
                 values = file.get_tensor(str(place))

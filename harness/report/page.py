@@ -16,6 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.errors import UsageError
+from harness.foreign_files import replacing
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
@@ -44,10 +45,8 @@ def write_report(run: Path) -> Path:
     """
     page = render(run)
     path = run / "report.html"
-    with writing(path):
-        partial = path.with_suffix(".part")
+    with writing(path), replacing(path) as partial:
         partial.write_bytes(page.encode("utf-8", errors="backslashreplace"))
-        partial.replace(path)
     return path
 
 

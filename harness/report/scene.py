@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from harness import foreign_files
 from harness.numerics.metrics import mask_iou
 from harness.report.fields import Fields
 
@@ -27,6 +28,7 @@ GPU_COLOUR: Colour = (255, 140, 26)
 
 _PHOTO_EDGE = 1024
 _LARGEST = 64_000_000
+_MOST_BYTES = 64 << 20
 _MOST_TRIED = 12
 _FILL, _EDGE = 110, 255
 
@@ -156,7 +158,7 @@ def _open(run: Path, name: str) -> Image.Image:
             raise _Unusable(f"A picture of this run would lie at {name!r}, outside its folder, so it is not shown.")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG", "PNG"))
+            image = Image.open(io.BytesIO(foreign_files.read(path, _MOST_BYTES)), formats=("JPEG", "PNG"))
         if image.width * image.height > _LARGEST:
             raise _Unusable(f"{name} has {image.width}×{image.height} pixels, too many to be shown.")
         image.load()

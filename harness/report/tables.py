@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness import foreign_files
 from harness.errors import UsageError
 
 Verdict = Literal["culprit", "unread", "inherited", "fine"]
@@ -120,13 +120,10 @@ def read_log(path: Path) -> LogTail:
     if not path.exists():
         return LogTail()
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _LOG_BYTES))
-            text = file.read(_LOG_BYTES).decode("utf-8", errors="replace")
+        content, size = foreign_files.tail(path, _LOG_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
-    lines = text.splitlines()
+    lines = content.decode("utf-8", errors="replace").splitlines()
     cut = size > _LOG_BYTES or len(lines) > _LOG_LINES
     # The first line of a tail by bytes is likely half a line.
     kept = lines[1:] if size > _LOG_BYTES and len(lines) > 1 else lines
@@ -136,7 +133,7 @@ def read_log(path: Path) -> LogTail:
 def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column; a line that a killed writer cut off has none."""
     try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
+        text = foreign_files.read(path).decode("utf-8", errors="replace")
         records = [(number, cells) for cells, number in _numbered(text)]
     except OSError as error:
         raise _unreadable(path, error) from None

@@ -91,7 +91,7 @@ def test_shapes_that_the_file_leaves_out_are_the_runtimes(tmp_path: Path) -> Non
     ("shapes", "why"),
     [
         ({"y": (1, 4)}, "--shape names 'y', which is no input. The inputs are: x."),
-        ({"x": (4,)}, "--shape gives input 'x' [4], the file has [-1, 4]. Give 2 size(s)."),
+        ({"x": (4,)}, "--shape gives input 'x' [4], the file has [-1, 4]. Give 2 sizes."),
         ({"x": (0, 4)}, "--shape gives input 'x' [0, 4]. Give sizes of 1 or more."),
     ],
 )

@@ -295,7 +295,7 @@ def test_a_record_of_another_form_is_misuse_that_names_the_field(
 
 def test_a_page_that_cannot_be_written_is_a_storage_error(make: Make) -> None:
     folder = make()
-    (folder / "report.part").mkdir()
+    (folder / "report.html.part").mkdir()
     with pytest.raises(StorageError, match=r"report\.html cannot be written"):
         write_report(folder)
 
