@@ -130,7 +130,7 @@ class _Folding:
         *lead, _ = self.rebuild.shape(op.inputs[0])
         *kept, last = self.rebuild.shape(op.outputs[0])
         columns = self.rebuild.shape(self.held[op.inputs[0]])[-1]
-        return not begin[:-1].any() and kept == lead and int(begin[-1]) % columns == 0 and last % columns == 0
+        return kept == lead and int(begin[-1]) % columns == 0 and last % columns == 0
 
     def _rows(self, op: Op) -> None:
         """A SLICE of the last dimension as one of whole rows."""

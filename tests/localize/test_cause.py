@@ -43,3 +43,34 @@ CASES = {
 def test_the_values_suggest_the_cause(name: str) -> None:
     found, half, cause = CASES[name]
     assert cause_of(found, half=half, reduction=None)[0] == cause
+
+
+@pytest.mark.parametrize(
+    ("actual", "exact", "half", "found"),
+    [
+        (
+            [1, np.inf], [1, 65504], True,
+            ("overflow", "results stay below 6.55e+04, but a step on the way leaves float16's range"),
+        ),
+        ([1, np.inf], [1, 70000], True, ("overflow", "results reach 7e+04, beyond float16's 65504")),
+        ([1, 2], [1, 70000], True, ("overflow", "results reach 7e+04, beyond float16's 65504")),
+        ([1, np.inf], [1, 70000], False, ("kernel", "NaN or infinity from finite inputs")),
+        ([0, 0], [1, 2], True, ("kernel", "all zeros")),
+        ([-1, -2], [1, 2], True, ("kernel", None)),
+    ],
+)  # fmt: skip
+def test_values_that_leave_float16s_range_are_told_from_steps_that_do_and_from_another_result(
+    actual: list[float], exact: list[float], half: bool, found: tuple[str, str | None]
+) -> None:
+    right, wrong = np.asarray(exact, np.float32), np.asarray(actual, np.float32)
+    local = judge(compare(wrong, right), compare(right, right), roundoff=2.0**-11, factor=LOCAL_FACTOR)
+    record = OpRecord(4, "TANH", 4, "y", 9, (2,), "float32", "culprit", local)
+    assert cause_of(record, half=half, reduction=None) == found
+
+
+@pytest.mark.parametrize(("actual", "cause"), [([0, 0], "limits"), ([-1, -2], "kernel")])
+def test_zeros_alone_are_put_down_to_a_limit_of_which_the_runtime_spoke(actual: list[float], cause: str) -> None:
+    right, wrong = np.asarray([1, 2], np.float32), np.asarray(actual, np.float32)
+    local = judge(compare(wrong, right), compare(right, right), roundoff=2.0**-11, factor=LOCAL_FACTOR)
+    record = OpRecord(4, "TANH", 4, "y", 9, (2,), "float32", "culprit", local)
+    assert cause_of(record, half=True, reduction=None, beyond=True)[0] == cause

@@ -13,6 +13,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.inputs import random_inputs
+from harness.job import Array
 from harness.numerics.fp16 import LARGEST, peak
 from harness.remedies import catalogue
 from harness.remedies.catalogue import Rewrite
@@ -191,6 +192,30 @@ def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> 
 def small_integers(graph: GraphBuilder) -> int:
     feeds = [graph.input("x", (2, 96), np.int8), graph.constant(np.ones((3, 96), np.int8)), -1]
     return graph.op("FULLY_CONNECTED", feeds, (2, 3), schema.FullyConnectedOptionsT(), dtype=np.int8)
+
+
+def with_weights(
+    kind: str, shape: tuple[int, ...], dtype: type, *, constant: bool = True
+) -> Callable[[GraphBuilder], int]:
+    """A sum of float32 with weights of some rank and type, a constant or an input."""
+
+    def build(graph: GraphBuilder) -> int:
+        options = schema.Conv2DOptionsT() if kind == "CONV_2D" else schema.FullyConnectedOptionsT()
+        values: Array = np.ones(shape, dtype)
+        held = graph.constant(values) if constant else graph.input("w", shape)
+        x = graph.input("x", (1, 6, 6, 32) if kind == "CONV_2D" else (1, 32))
+        return graph.op(kind, [x, held, -1], (1, 6, 6, 4) if kind == "CONV_2D" else (1, 4), options)
+
+    return build
+
+
+@pytest.mark.parametrize("kind", ["CONV_2D", "FULLY_CONNECTED"])
+@pytest.mark.parametrize("odd", ["rank", "type", "computed"])
+def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, odd: str) -> None:
+    shape = (4, 1, 1, 32) if (kind == "CONV_2D") != (odd == "rank") else (4, 32)
+    build = with_weights(kind, shape, np.int32 if odd == "type" else np.float32, constant=odd != "computed")
+    with pytest.raises(CannotRewrite, match="its weights are no float constant"):
+        catalogue.SPLIT_SUM.apply(one_op(build), frozenset({0}), {})
 
 
 @pytest.mark.parametrize(
