@@ -32,6 +32,7 @@ from harness.errors import (
 )
 from harness.lint_command import lint_command
 from harness.memory import NEXT_STEP
+from harness.report import figures
 from harness.report.export import Format, export
 from harness.report.page import write_report
 from harness.request_options import (
@@ -241,7 +242,8 @@ def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
     for title in ("command", "status", "answer"):
         table.add_column(title, no_wrap=True)
     for path, record in rows:
-        table.add_row(escape(path.name), str(record.get("command")), str(record.get("status")), escape(_word(record)))
+        said = (str(record.get("command")), str(record.get("status")), _word(record))
+        table.add_row(escape(path.name), *(escape(figures.name(word, 40)) for word in said))
     terminal.out.print(table)
 
 
@@ -253,7 +255,7 @@ def _word(record: dict[str, object]) -> str:
 @app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Write a run's report.html anew."""
-    terminal.out.print(str(write_report(run_folder)))
+    terminal.out.print(escape(str(write_report(run_folder))))
 
 
 @app.command(name="export")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.errors import MarkupError
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -29,16 +30,24 @@ from harness.localize.sentence import sentence as verdict_of
 from harness.localize.unsteady import rate
 from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.verdict import Judgement
-from harness.report.figures import visible
+from harness.report import figures
 from harness.results import to_json
+
+# Longer than any path.
+LONGEST_LINE = 8000
 
 
 class Screen(Console):
-    """A console to which no name can give orders: control and formatting characters are shown as escapes."""
+    """A console to which no name can give orders: control and formatting characters are shown as escapes, what is no
+    markup is text, and a line has an end."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Text with markup, each line's characters visible."""
-        return super().render_str("\n".join(map(visible, text.split("\n"))), **how)
+        shown = "\n".join(figures.name(line, LONGEST_LINE) for line in text.split("\n"))
+        try:
+            return super().render_str(shown, **how)
+        except MarkupError:
+            return super().render_str(shown, **how | {"markup": False})
 
 
 out = Screen(highlight=False, soft_wrap=True)
@@ -89,7 +98,7 @@ class Stages:
             self._bars.start()  # not before: a fault that shows at once is told without an empty line for the bars
             self._finish(complete=True)
             self._began, self._expected, self._done = time.monotonic(), max(expected_seconds, 0.1), None
-            self._task = self._bars.add_task(escape(visible(what)), total=1.0, left="")
+            self._task = self._bars.add_task(escape(figures.name(what)), total=1.0, left="")
 
     def fraction(self, done: float) -> None:
         """This share of the stage is done."""

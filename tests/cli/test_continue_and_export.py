@@ -10,6 +10,7 @@ import pytest
 from device_tests.corpus import rank3_pad_9272
 from harness.results import list_runs, read_run
 from tests.cli.conftest import Cli
+from tests.fuzz.documents import FILES, write
 
 
 def saved(tmp_path: Path) -> Path:
@@ -45,3 +46,17 @@ def test_a_localization_is_exported_whole_and_a_run_at_its_end_is_not_continued(
     again = cli("localize", saved(tmp_path), "--resume", run)
     assert again.code == 2
     assert again.sentence.startswith(f"Run {run} is at its end.")
+
+
+@pytest.mark.parametrize(
+    "word", ["[/oops]", "a\x1b]8;;http://x\x07b", "b\u202eexe", "x" * 1_000_000, "[red]x", "\ud800"]
+)
+def test_runs_from_elsewhere_are_listed_as_text(tmp_path: Path, cli: Cli, word: str) -> None:
+    record = json.loads(FILES["run.json"]) | {"command": word, "status": word, "model": {"path": word}}
+    record["result"] = {"status": word}
+    write(tmp_path / "results/20261128T000000Z-model-host", FILES | {"run.json": json.dumps(record).encode()})
+    said = cli("runs")
+    assert (said.code, said.err) == (0, "")
+    assert len(said.out) < 1000
+    assert all(part.isprintable() for part in said.out.split("\n"))
+    assert "20261128T000000Z-model-host" in said.out.replace("\n", "")
