@@ -48,6 +48,11 @@ def test_operands_that_do_not_go_together_are_refused() -> None:
     options = schema.BatchMatMulOptionsT()
     with pytest.raises(ValueError, match="4 terms cannot be summed with 3"):
         result_shape("BATCH_MATMUL", [(2, 4), (3, 2)], [None, None], options)
+    connected = schema.FullyConnectedOptionsT()
+    connected.keepNumDims = True
+    for terms in (4, 6):
+        with pytest.raises(ValueError, match=f"{terms} terms cannot be summed with 5"):
+            result_shape("FULLY_CONNECTED", [(2, 3, terms), (7, 5)], [None, None], connected)
     with pytest.raises(ValueError, match="cannot become"):
         result_shape("RESHAPE", [(2, 4)], [None, np.asarray([3, 3], np.int32)], None)
 

@@ -85,6 +85,31 @@ class TestJudgement:
         assert not judged(actual + 1, exact, Ideals((GRID.real(exact),))).ok
 
 
+class TestChannels:
+    """One of eight, of values a two-hundredth as large, is all wrong; the whole is granted more than that."""
+
+    EXACT = np.concatenate([np.full((64, 7), 4.0), np.full((64, 1), 0.02)], 1).astype(np.float32)
+    ACTUAL = EXACT * f32([*[1] * 7, 2])
+
+    @staticmethod
+    def case() -> Case:
+        graph = QuantizedBuilder()
+        graph.output(graph.input("x", (1, 4)), "y")
+        return Case(graph.build(), {}, Options(), timeout=60)
+
+    @pytest.mark.parametrize("by_channel", [True, False])
+    def test_an_output_is_judged_by_channel_and_an_op_is_not(self, by_channel: bool) -> None:
+        ideals = Ideals((self.EXACT,))
+        assert self.case().judge(self.ACTUAL, ideals, self.EXACT, by_channel=by_channel).ok is not by_channel
+
+    def test_nor_is_what_is_on_a_grid(self) -> None:
+        """0.02 is half a step there, and rounding may take it to either side."""
+        coarse = Grid(step=0.04, zero=0, dtype="int8")
+        actual, exact = coarse.nearest(self.ACTUAL), coarse.nearest(self.EXACT)
+        ideals = Ideals((coarse.real(exact),))
+        assert self.case().judge(actual, ideals, exact, by_channel=True, grid=coarse).ok
+
+
 class TestGranted:
     def test_a_float_model_is_granted_nothing(self) -> None:
         assert granted((f32([1.0]),), None, unrounded=True) is NOTHING
@@ -137,3 +162,13 @@ def test_a_run_of_ops_has_no_ops_name() -> None:
     assert (told["op"], told["ops"], record.number) == ("4 ops", [0, 3], "#0-3")
     single = OpRecord(3, "SOFTMAX", 3, "y", 9, (1, 4), "int8", "culprit")
     assert (single.title, single.number) == ("SOFTMAX", "#3")
+
+
+def test_the_line_of_an_op_that_was_not_judged_has_as_many_columns_as_any() -> None:
+    record = OpRecord(3, "SOFTMAX", 3, "y", 9, (1, 4), "int8", "unread")
+    assert dict(zip(OpRecord.HEADER, record.row(), strict=True)) == {
+        "index": 3, "first": 3, "op": "SOFTMAX", "output": "y", "shape": "1x4", "dtype": "int8", "verdict": "unread",
+        "reading": "copy", "local_max_abs": "", "local_rms": "", "expected_max_abs": "", "expected_rms": "",
+        "ratio": "", "nonfinite": "", "cosine_vs_reference": 1.0, "max_abs_vs_reference": 0.0, "device_min": "",
+        "device_max": "",
+    }  # fmt: skip

@@ -118,3 +118,13 @@ def test_a_tensor_that_no_compile_gives_is_left_out_with_the_reason(tmp_path: Pa
     assert tapped.unread == dict.fromkeys(
         MADE[:2], "half crashed while reading one tensor: the worker was ended by SIGSEGV."
     )
+
+
+def test_the_last_of_several_compiles_alone_gives_the_models_own_outputs(tmp_path: Path) -> None:
+    """Each is a window that reads what those before it brought."""
+    case = Case(CHAIN, random_inputs(CHAIN.graph(), 0), Options(), timeout=60)
+    device = Half(CHAIN, {})
+    tapped = read_copies(device, case, TensorStore(tmp_path), MADE[:5], budget=256)
+    ops = [[MADE.index(int(port.name.removeprefix("t"))) for port in job.outputs] for job in device.jobs]
+    assert ops == [[0, 1], [2, 3], [4, 5]]
+    assert [list(own) for own in tapped.own_outputs] == [[], [], ["y"]]

@@ -10,8 +10,9 @@ import pytest
 
 from harness.localize.alone import fails_likewise
 from harness.localize.impact import unexplained
-from harness.localize.result import Impact, OpRecord, OutputVerdict
-from harness.localize.uncertified import accounts_for, explains
+from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
+from harness.localize.search import Answer
+from harness.localize.uncertified import accounts_for, explains, resolve
 from harness.numerics.fp16 import SMALLEST_NORMAL, UNIT_ROUNDOFF
 from harness.numerics.metrics import compare
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, judge
@@ -102,3 +103,39 @@ def test_every_wrong_output_has_to_fail_by_the_injected_errors() -> None:
     assert accounts_for(fails, both)
     assert not accounts_for([fails[0], replace(fails[1], judgement=judged(EXACT, factor=FACTOR))], both)
     assert accounts_for([fails[0]], [both[0], output(EXACT, "b")])
+
+
+class Windows:
+    """Six ops, of which every window is right; what a run of ops does by itself is up to the test."""
+
+    items = tuple(range(6))
+
+    def __init__(self, by_itself: Answer) -> None:
+        self.by_itself = by_itself
+
+    def ask(self, start: int, stop: int) -> Answer:
+        return "good"
+
+    def alone(self, record: OpRecord) -> Answer:
+        return self.by_itself
+
+
+@pytest.mark.parametrize(
+    ("by_itself", "rests_on_no_tap", "first", "stands"),
+    [
+        ("bad", False, 1, True),
+        ("bad", True, 1, True),
+        ("good", True, 1, True),
+        ("good", False, 1, False),
+        ("unresolved", False, 1, False),
+        ("bad", False, 0, False),  # the whole model is no answer
+    ],
+)
+def test_a_run_of_ops_stands_where_it_fails_by_itself_or_rests_on_no_tap(
+    by_itself: Answer, rests_on_no_tap: bool, first: int, stands: bool
+) -> None:
+    record = replace(suspect(off(40)), first=first, index=3 if first else 5)
+    run = Culprit(record, "kernel", None, certified=False)
+    probe: Any = Windows(by_itself)
+    found = resolve(probe, [run], {}, lambda r: rests_on_no_tap, False, lambda what: None)
+    assert [(c.record, c.isolated) for c in found.culprits] == ([(record, by_itself == "bad")] if stands else [])
