@@ -367,8 +367,8 @@ def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[s
     """Releases with their states and figures, then the answer."""
     table = Table("release", "", "", box=None, header_style="dim", pad_edge=False)
     colours = {"right": "green", "wrong": "red", "fails": "red"}
-    for release, state, figures in tested:
-        table.add_row(release, f"[{colours.get(state, 'yellow')}]{state}[/]", escape(figures))
+    for release, state, told in tested:
+        table.add_row(release, f"[{colours.get(state, 'yellow')}]{state}[/]", escape(told))
     out.print(table)
     out.print()
     for each in sentences:
