@@ -18,6 +18,7 @@ from harness.job import Array
 
 _WHOLE_NUMBERS = frozenset(("ROUND", "FLOOR", "CEIL", "SIGN", "FLOOR_DIV", "FLOOR_MOD"))
 _COMPARISONS = frozenset(("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL"))
+EQUALITIES = frozenset(("EQUAL", "NOT_EQUAL"))
 _EXTREMES = {"ARG_MAX": 1, "ARG_MIN": -1}
 _CHOICES = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"))
 JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
@@ -55,12 +56,25 @@ def _counts(graph: Graph, op: Op) -> bool:
     return op.name == "CAST" and "FLOAT" not in graph.tensors[op.outputs[0]].type
 
 
-def push(model: Model, jump: Jump, values: Array, size: Array, direction: int, rng: np.random.Generator) -> Array:
+def push(
+    model: Model,
+    jump: Jump,
+    values: Array,
+    size: Array,
+    direction: int,
+    rng: np.random.Generator,
+    other: Array | None = None,
+) -> Array:
     """A move of an operand by `size` each way, which takes values across the thresholds that they are near to.
 
     All up or all down (`direction` 1 or -1) for what rounds to whole numbers, the second operand of two the other way;
-    the extreme away from the others for the place of an extreme; either way by chance where many are ranked.
+    the extreme away from the others for the place of an extreme; either way by chance where many are ranked. What is
+    asked to be equal is made so, where `other`, the other operand, is near enough, or moved away.
     """
+    if jump.op.name in EQUALITIES and other is not None and direction > 0:
+        apart = np.broadcast_to(other, np.broadcast_shapes(other.shape, values.shape)) - values
+        if apart.shape == values.shape:
+            return np.asarray(np.where(np.abs(apart) <= size, apart, 0), np.float32)
     if jump.op.name in _EXTREMES:
         sign = _EXTREMES[jump.op.name]
         axis = model.constant(jump.op.inputs[1])

@@ -111,7 +111,11 @@ class HostRuns:
         return Runs(self._real, given, held, self._run, ideal, self.case.roundoff, self.case.seed).jumped()
 
     def _ideals(self, name: str, runs: Sequence[Values], smooth: Sequence[Values], grid: Iterable[Array]) -> Ideals:
-        moved = [difference(run[name], self.unrounded[name]) for run in self._jumped.moved]
+        jumped = self._jumped
+        moved = [difference(run[name], self.unrounded[name]) for run in jumped.moved]
+        # What the ideal devices take across a threshold, a right one may as well.
+        ideal = zip(self._ideal_runs, jumped.smooth, strict=False)
+        moved += [difference(run[name], smoothly[name]) for run, smoothly in ideal]
         return Ideals([run[name] for run in runs], grid, moved, [run[name] for run in smooth])
 
     @cached_property

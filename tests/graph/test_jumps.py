@@ -57,6 +57,17 @@ def test_operands_of_a_comparison_move_towards_or_from_each_other() -> None:
         np.testing.assert_array_equal(right, -way * size)
 
 
+def test_what_is_asked_to_be_equal_is_made_so_where_it_is_near_and_moved_apart_then() -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 3))
+    graph.output(graph.op("EQUAL", [x, graph.constant([0.5])], (1, 3), schema.EqualOptionsT(), dtype=np.bool_), "y")
+    model = graph.build()
+    (jump,) = jumps(model.graph())
+    values, size, other = f32([[0.25, 0.5, 2]]), np.full((1, 3), 0.25, np.float32), f32([0.5])
+    np.testing.assert_array_equal(push(model, jump, values, size, 1, RNG, other), [[0.25, 0, 0]])
+    np.testing.assert_array_equal(push(model, jump, values, size, -1, RNG, other), [[-0.25, -0.25, -0.25]])
+
+
 def test_an_extreme_and_the_others_move_towards_each_other() -> None:
     values = f32([[1, 5, 2], [7, 3, 4]])
     np.testing.assert_array_equal(place_of("ARG_MAX", values), [[0.5, -0.5, 0.5], [-0.5, 0.5, 0.5]])

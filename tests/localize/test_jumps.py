@@ -44,6 +44,12 @@ def behind_a_sum(kind: str) -> Model:
         options = schema.CastOptionsT()
         options.inDataType, options.outDataType = schema.TensorType.FLOAT32, schema.TensorType.INT32
         graph.output(graph.op("CAST", [sums], (1, 32, 64), options, dtype=np.int32), "y")
+    elif kind == "EQUAL":
+        rounded = graph.unary("ROUND", sums)
+        same = graph.op("EQUAL", [rounded, sums], (1, 32, 64), schema.EqualOptionsT(), dtype=np.bool_)
+        near = graph.op("EQUAL", [sums, graph.constant([0.5])], (1, 32, 64), schema.EqualOptionsT(), dtype=np.bool_)
+        graph.output(same, "same")
+        graph.output(near, "near")
     else:
         whole = graph.unary(kind, sums)
         graph.output(graph.fully_connected(whole, f32(RNG.standard_normal((16, 64)))), "y")
@@ -55,7 +61,7 @@ def found(find: Localize, model: Model, fault: Fault, op: int) -> Localization:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["ROUND", "FLOOR", "CEIL", "LESS", "CAST", "ARG_MAX"])
+@pytest.mark.parametrize("kind", ["ROUND", "FLOOR", "CEIL", "LESS", "EQUAL", "CAST", "ARG_MAX"])
 def test_a_right_device_may_take_other_values_across_than_the_ideal_one(find: Localize, kind: str, seed: int) -> None:
     got = found(find, behind_a_sum(kind), noisy(ACCUMULATED, seed), 0)
     assert got.status == "pass", [output.to_json() for output in got.outputs]
