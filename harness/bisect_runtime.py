@@ -10,7 +10,7 @@ from harness.commands import Request, compare_command
 from harness.devices.host import release_environment
 from harness.devices.registry import open_device
 from harness.devices.releases import available_releases, between
-from harness.errors import DeviceError, DeviceSilent, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
 from harness.localize import control
 from harness.localize.bisect import Bisection, State, bisect
@@ -117,6 +117,7 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
     except DeviceError as error:
         return Tested(release, "untestable", error.message)
     why = ""
+    died = False
     state: State = "fails"
     for _ in range(2):  # a failure must show twice: cold shaders alone make some releases lose patience
         try:
@@ -124,19 +125,20 @@ def _test(release: str, request: Request, progress: Progress) -> Tested:
         except DeviceError as error:
             if not error.message.startswith((f"{device} ", f"Device '{device}' ")):
                 raise  # the reference's, which is the same for all
-            why = error.message
+            why, died = error.message, isinstance(error, DeviceDied)
             # What ended before the model was asked, outside of it or at a limit of time says nothing of the release.
             beside = why.startswith((f"Device '{device}' ", f"{device} was lost "))
             state = "unknown" if isinstance(error, DeviceSilent) or beside else "fails"
         else:
             return Tested(release, "right" if found.ok else "wrong", "", found, folder)
-    if state == "fails" and (broken := _broken(device, request)) is not None:
+    # A refusal is the release's own word; one that crashes may crash on everything.
+    if state == "fails" and died and (broken := _broken(device, request)) is not None:
         return Tested(release, "untestable", broken)
     return Tested(release, state, why)
 
 
 def _broken(device: str, request: Request) -> str | None:
-    """Why a release that does not run the model runs nothing; None where it does."""
+    """Why a release that does not survive the model survives nothing; None where it does."""
     try:
         with open_device(device) as opened:
             control.check(opened, request.options, request.timeout)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from harness.bisect_runtime import bisect_runtime_command
 from harness.commands import Request, compare_command
 from harness.devices import releases
 from harness.devices.host import release_environment
-from harness.errors import DeviceError, DeviceSilent, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
-from harness.job import Options
+from harness.job import Crashed, Options
+from harness.progress import SILENT
 from harness.results import read_run
 from tests.cli.conftest import Cli
+from tests.localize.broken import Deadly
 
 LISTED = ("2.1.3", "2.1.5", "2.2.0", "2.3.0")
 
@@ -197,3 +201,23 @@ def test_the_corpus_on_real_releases(tmp_path: Path, cli: Cli) -> None:
     said = cli("bisect-runtime", never, "--from", "2.1.3", "--to", "2.3.0", "--all", seconds=900)
     assert said.code == 1
     assert said.out.splitlines()[-1].startswith("Wrong on every release that was tested: 2.1.3, 2.1.4, 2.1.5,")
+
+
+def nullcontext_of(device: Deadly, name: str) -> AbstractContextManager[Deadly]:
+    return nullcontext(device)
+
+
+def test_a_release_that_survives_nothing_is_not_one_that_broke_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*arguments: object) -> None:
+        raise DeviceDied("host@2.2.0 crashed while running the model: SIGABRT.")
+
+    monkeypatch.setattr(bisect_runtime, "compare_command", dies)
+    monkeypatch.setattr(bisect_runtime, "release_environment", lambda *arguments: sys.executable)
+    crashed = Crashed("SIGABRT", "SIGABRT")
+    devices = {"untestable": Deadly(lambda model: True, crashed), "fails": Deadly(lambda model: False, crashed)}
+    for state, device in devices.items():
+        monkeypatch.setattr(bisect_runtime, "open_device", partial(nullcontext_of, device))
+        tested = bisect_runtime._test("2.2.0", Request(saved(tmp_path, healthy_mlp()), out=tmp_path), SILENT)
+        assert tested.state == state
