@@ -149,7 +149,7 @@ def _broken() -> dict[str, tuple[bytes, str, str]]:
         ),
         "a_terabyte": (announcing(bytes=1 << 40, shape=[1 << 40]), "1099511627776 bytes", size),
         "other_size": (announcing(bytes=8), "with 8 bytes for shape", "with 8 bytes for shape"),
-        "overflow": (announcing(shape=[1 << 62, 1 << 62, 4]), "with 4 bytes for shape", "with 4 bytes for shape"),
+        "overflow": (announcing(shape=[1 << 62, 1 << 62, 4]), "is announced with shape", "with 4 bytes for shape"),
         "negative": (announcing(shape=[-4]), "is announced with shape", "is announced with another shape"),
         "rank_9": (announcing(shape=[4, *[1] * 8]), "is announced with shape", "is announced with another shape"),
         "text_type": (announcing(dtype="str"), "is announced as", "of another type than known"),
