@@ -21,15 +21,7 @@ from harness.dashboard_command import dashboard_command
 from harness.devices.registry import attached_devices, profiles
 from harness.devices.releases import OLDEST
 from harness.entry import ENDING
-from harness.errors import (
-    EXIT_DEFECT,
-    EXIT_DEVICE,
-    EXIT_OK,
-    EXIT_UNRESOLVED,
-    EXIT_WRONG,
-    HarnessError,
-    UsageError,
-)
+from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
 from harness.lint_command import lint_command
 from harness.memory import NEXT_STEP
 from harness.report import figures

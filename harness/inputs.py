@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.counted import counted
 from harness.errors import UsageError
 from harness.graph.model import Graph
 
@@ -125,7 +126,7 @@ def check_inputs(arrays: dict[str, Array], graph: Graph) -> dict[str, Array]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(array.size - np.isfinite(array).sum())
             raise UsageError(
-                f"Input '{port.name}' holds {bad} NaN or infinite {'value' if bad == 1 else 'values'}.",
+                f"Input '{port.name}' holds {counted(bad, 'NaN or infinite value')}.",
                 "Give finite inputs.",
             )
         checked[port.name] = np.asarray(array, order="C")

@@ -56,6 +56,13 @@ def writing(path: Path) -> Iterator[None]:
         raise _storage_error(path, full, error.strerror or str(error)) from None
 
 
+def write_page(path: Path, text: str) -> None:
+    """Write a page or a table whole, past what lies in its place; what no UTF-8 holds as escapes. Raises
+    StorageError."""
+    with writing(path), foreign_files.replacing(path) as partial:
+        partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+
+
 def _storage_error(path: Path, full: bool, why: str) -> StorageError:
     if full:
         return StorageError(

@@ -24,11 +24,11 @@ from harness.dashboard.index import build_index, code_digest, of_this_release, r
 from harness.dashboard.pages import Site
 from harness.dashboard.series import Series, group, row_id
 from harness.errors import UsageError
-from harness.foreign_files import is_file, replacing
+from harness.foreign_files import is_file
 from harness.progress import SILENT, Progress
 from harness.report.figures import visible
 from harness.report.page import render
-from harness.results import to_json, writing
+from harness.results import to_json, write_page, writing
 
 CACHE = ".cache.json"
 _ALWAYS = ("index.html", "matrix.html", "runs.html", "runs.csv")
@@ -92,11 +92,11 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
     progress.stage("writing the overview", 2.0)
     if bundle:
         _bundle(results, site, index.runs, _runs_of(left))
-    _write(site / "matrix.html", pages.matrix(made))
-    _write(site / "runs.html", pages.runs(made))
-    _write(site / "runs.csv", as_csv(index.runs))
-    _write(site / "index.html", pages.overview(made))
-    _write(site / CACHE, json.dumps(to_cache(index) | {"pages": digests}))
+    write_page(site / "matrix.html", pages.matrix(made))
+    write_page(site / "runs.html", pages.runs(made))
+    write_page(site / "runs.csv", as_csv(index.runs))
+    write_page(site / "index.html", pages.overview(made))
+    write_page(site / CACHE, json.dumps(to_cache(index) | {"pages": digests}))
     return Built(site, len(index.facts), len(series), len(index.read), len(dirty), len(gone))
 
 
@@ -152,8 +152,8 @@ def _digest(series: Series, site: Site) -> str:
 
 def _draw(site: Site, series: Series, folder: Path) -> None:
     """One history and its CSV. Raises StorageError."""
-    _write(folder / f"{series.slug}.csv", as_csv(series.runs))
-    _write(folder / f"{series.slug}.html", pages.history(site, series))
+    write_page(folder / f"{series.slug}.csv", as_csv(series.runs))
+    write_page(folder / f"{series.slug}.html", pages.history(site, series))
 
 
 def _bundle(results: Path, site: Path, runs: Sequence[RunFacts], before: Iterable[str]) -> None:
@@ -173,7 +173,7 @@ def _bundle(results: Path, site: Path, runs: Sequence[RunFacts], before: Iterabl
                 page = (
                     f"<!doctype html><meta charset=utf-8><title>No report</title><p>{escape(visible(str(error)))}</p>\n"
                 )
-            _write(target, page)
+            write_page(target, page)
     _sweep(folder, {f"{row_id(name)}.html" for name in before}, {f"{row_id(run.run)}.html" for run in runs})
 
 
@@ -197,9 +197,3 @@ def _sweep(folder: Path, written: set[str], kept: set[str]) -> None:
         for name in sorted(written - kept):
             if Path(name).name == name:  # the list may have been edited
                 (folder / name).unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically. Raises StorageError."""
-    with writing(path), replacing(path) as partial:
-        partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))

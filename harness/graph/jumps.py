@@ -24,6 +24,10 @@ _CHOICES = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_
 JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
 
 
+Operand = tuple[int, int]
+"""(op, place among its inputs)."""
+
+
 @dataclass(frozen=True)
 class Jump:
     """An operand of such an op: its place among the inputs, and its tensor."""
@@ -33,7 +37,7 @@ class Jump:
     tensor: int
 
     @property
-    def operand(self) -> tuple[int, int]:
+    def operand(self) -> Operand:
         """(op, place)."""
         return self.op.index, self.place
 
@@ -56,25 +60,21 @@ def _counts(graph: Graph, op: Op) -> bool:
     return op.name == "CAST" and "FLOAT" not in graph.tensors[op.outputs[0]].type
 
 
-def push(
-    model: Model,
-    jump: Jump,
-    values: Array,
-    size: Array,
-    direction: int,
-    rng: np.random.Generator,
-    other: Array | None = None,
-) -> Array:
+def meet(values: Array, other: Array, size: Array) -> Array | None:
+    """A move of an operand to another one that it is asked to be equal to, where that is within `size`; None where the
+    other is the larger tensor."""
+    if np.broadcast_shapes(other.shape, values.shape) != values.shape:
+        return None
+    apart = other - values
+    return np.asarray(np.where(np.abs(apart) <= size, apart, 0), np.float32)
+
+
+def push(model: Model, jump: Jump, values: Array, size: Array, direction: int, rng: np.random.Generator) -> Array:
     """A move of an operand by `size` each way, which takes values across the thresholds that they are near to.
 
     All up or all down (`direction` 1 or -1) for what rounds to whole numbers, the second operand of two the other way;
-    the extreme away from the others for the place of an extreme; either way by chance where many are ranked. What is
-    asked to be equal is made so, where `other`, the other operand, is near enough, or moved away.
+    the extreme away from the others for the place of an extreme; either way by chance where many are ranked.
     """
-    if jump.op.name in EQUALITIES and other is not None and direction > 0:
-        apart = np.broadcast_to(other, np.broadcast_shapes(other.shape, values.shape)) - values
-        if apart.shape == values.shape:
-            return np.asarray(np.where(np.abs(apart) <= size, apart, 0), np.float32)
     if jump.op.name in _EXTREMES:
         sign = _EXTREMES[jump.op.name]
         axis = model.constant(jump.op.inputs[1])
@@ -88,7 +88,7 @@ def push(
     return np.asarray(size * np.float32(direction if jump.place == 0 else -direction))
 
 
-def pushed(model: Model, moves: Mapping[tuple[int, int], Array]) -> Model:
+def pushed(model: Model, moves: Mapping[Operand, Array]) -> Model:
     """The model with a move added to operands, by (op, place); other readers of the same tensor keep it as it is."""
     rebuild = Rebuild(model)
     for op in rebuild.graph.ops:

@@ -206,11 +206,11 @@ class Case:
         rounding = granted(ideals, grid, unrounded=exact.dtype.kind == "f")
         if grid is not None:
             actual, exact = grid.real(actual), grid.real(exact)
-        smooth = getattr(ideals, "smooth", ()) or ideals
+        ideals = Ideals.of(ideals)
+        smooth = ideals.smooth or ideals
         channels = 0.0
         if by_channel and grid is None:
-            moved = (*getattr(ideals, "grid", ()), *getattr(ideals, "jumps", ()))
-            slices = (*smooth, *(exact + shift for shift in moved))
+            slices = (*smooth, *(exact + shift for shift in (*ideals.grid, *ideals.jumps)))
             channels = channel_ratio(actual, slices, exact, self.roundoff, smallest)
         rule = partial(
             judge,
@@ -221,7 +221,7 @@ class Case:
             step=None if grid is None else grid.step,
         )
         judgement = rule(compare(actual, exact, smallest), channels=channels, grid=rounding)
-        steady = ideals.steady(actual, exact) if isinstance(ideals, Ideals) else None
+        steady = ideals.steady(actual, exact)
         return judgement if steady is None else judgement.and_by(rule(compare(steady, exact, smallest)))
 
 

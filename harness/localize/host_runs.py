@@ -85,12 +85,23 @@ class HostRuns:
         return with_real_values(self.model)
 
     @cached_property
+    def _given(self) -> Values:
+        """The inputs in real numbers."""
+        return real_inputs(self.model, self.inputs)
+
+    @cached_property
+    def _held(self) -> tuple[Values, ...]:
+        """The same as ideal devices hold them."""
+        return self.case.ideal_inputs(self._given, self.as_they_are)
+
+    @cached_property
     def unrounded(self) -> Values:
         """The model in real numbers."""
         return self._in_real_numbers(self.inputs)
 
     def _in_real_numbers(self, inputs: Values, *, unpacked: bool = False) -> Values:
-        return self._run(with_real_values(self.model, unpacked=unpacked), real_inputs(self.model, inputs))
+        model = with_real_values(self.model, unpacked=True) if unpacked else self._real
+        return self._run(model, real_inputs(self.model, inputs))
 
     def _stored(self, inputs: Values) -> Values:
         """The reference: integer kernels where the model has integers, their outputs in real numbers."""
@@ -105,10 +116,9 @@ class HostRuns:
 
     @cached_property
     def _jumped(self) -> Jumped:
-        given = real_inputs(self.model, self.inputs)
-        held = self.case.ideal_inputs(given, self.as_they_are)
         ideal = partial(self.case.ideal, beyond=self.beyond)
-        return Runs(self._real, given, held, self._run, ideal, self.case.roundoff, self.case.seed).jumped()
+        case = self.case
+        return Runs(self._real, self._given, self._held, self._run, ideal, case.roundoff, case.seed).jumped()
 
     def _ideals(self, name: str, runs: Sequence[Values], smooth: Sequence[Values], grid: Iterable[Array]) -> Ideals:
         jumped = self._jumped
@@ -123,10 +133,9 @@ class HostRuns:
         """The model in real numbers on an ideal device, once for each of the inputs that it may hold. A CPU may compute
         as LiteRT's plain kernels do, which quantize activations at run time or have approximations for integers: so
         does an ideal one, and what that costs beyond rounding the result is its to spend."""
-        case, real, given = self.case, with_real_values(self.model), real_inputs(self.model, self.inputs)
-        job = make_job(case.ideal(real, self.beyond), given, REFERENCE, timeout=case.timeout)
-        held = case.ideal_inputs(given, self.as_they_are)
-        runs = [completed(self.host, replace(job, inputs=each), self.doing).outputs for each in held]
+        case, real = self.case, self._real
+        job = make_job(case.ideal(real, self.beyond), self._given, REFERENCE, timeout=case.timeout)
+        runs = [completed(self.host, replace(job, inputs=each), self.doing).outputs for each in self._held]
         if real is not self.model and case.options.accelerator == "cpu":
             stored = self._run(self.model, self.inputs, as_stored=True)
             for port in self.model.graph().outputs:

@@ -49,6 +49,11 @@ class Ideals(tuple[Array, ...]):
         made.grid, made.jumps, made.smooth = tuple(grid), tuple(jumps), tuple(smooth)
         return made
 
+    @classmethod
+    def of(cls, runs: Sequence[Array]) -> Ideals:
+        """Runs, plain ones with nothing granted beside them."""
+        return runs if isinstance(runs, Ideals) else cls(runs)
+
     def followed_by(self, run: Array) -> Ideals:
         """With one run more."""
         smooth = (*self.smooth, run) if self.smooth else ()
@@ -77,8 +82,9 @@ def granted(ideals: Sequence[Array], grid: Grid | None, *, unrounded: bool) -> G
     they are a reference's integers, that one rounds as well, and an integer result may be off by `INTEGER_STEPS`. What
     happens inside is granted twice; what jumps do, once.
     """
-    inside = [_size(moved) for moved in getattr(ideals, "grid", ())]
-    jumps = [_size(moved) for moved in getattr(ideals, "jumps", ())]
+    ideals = Ideals.of(ideals)
+    inside = [_size(moved) for moved in ideals.grid]
+    jumps = [_size(moved) for moved in ideals.jumps]
     if grid is None and not inside and not jumps:
         return NOTHING
     most, rms = (max((size[i] for size in inside), default=0.0) for i in (0, 1))

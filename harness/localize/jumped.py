@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.graph.hybrid import MOST_BYTES
-from harness.graph.jumps import EQUALITIES, Jump, jumps, push, pushed, settled
+from harness.graph.jumps import EQUALITIES, Jump, Operand, jumps, meet, push, pushed, settled
 from harness.graph.model import Graph, Model
 from harness.graph.surgery import tap
 from harness.job import Array
@@ -64,24 +64,28 @@ class Runs:
             rng = np.random.default_rng(self.seed)
             values = {t: exact[name] for t, name in names.items()}
             for way in (1, -1):
-                moves: dict[tuple[int, int], Array] = {}
-                for jump in found:
-                    other = self._other(jump, values)
-                    if way > 0 and other is not None and (jump.op.index, 1 - jump.place) in moves:
-                        continue  # one of the two has been moved to the other
-                    size = off[jump.tensor]
-                    if way > 0 and other is not None:  # it is moved by what both may be off
-                        size = size + off.get(jump.op.inputs[1 - jump.place], np.zeros(1, np.float32)).max(initial=0)
-                    moves[jump.operand] = push(self.model, jump, values[jump.tensor], size, way, rng, other)
+                moves = {j.operand: push(self.model, j, values[j.tensor], off[j.tensor], way, rng) for j in found}
+                if way > 0:
+                    moves |= self._meetings(found, values, off)
                 moved.append(self.run(pushed(self.model, moves), self.inputs))
         return Jumped(tuple(smooth), tuple(moved))
 
-    def _other(self, jump: Jump, values: dict[int, Array]) -> Array | None:
-        """The other operand of two that are asked to be equal, where it is known."""
-        if jump.op.name not in EQUALITIES:
-            return None
-        t = jump.op.inputs[1 - jump.place]
-        return values.get(t, self.model.constant(t))
+    def _meetings(self, found: list[Jump], values: dict[int, Array], off: dict[int, Array]) -> dict[Operand, Array]:
+        """Moves that make operands equal which are asked to be: the first known one, by what both may be off, and the
+        other not at all."""
+        met: dict[Operand, Array] = {}
+        for jump in found:
+            if jump.op.name not in EQUALITIES or jump.operand in met:
+                continue
+            t = jump.op.inputs[1 - jump.place]
+            other = values.get(t, self.model.constant(t))
+            size = off[jump.tensor] + (off[t].max(initial=0) if t in off else 0)
+            move = None if other is None else meet(values[jump.tensor], other, size)
+            if move is not None:
+                met[jump.operand] = move
+                if t in off:
+                    met[jump.op.index, 1 - jump.place] = np.zeros_like(off[t])
+        return met
 
 
 def _bounded(graph: Graph, found: list[Jump]) -> list[Jump]:

@@ -16,7 +16,6 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.errors import UsageError
-from harness.foreign_files import replacing
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
@@ -25,7 +24,7 @@ from harness.report.scene import read_scene
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
 from harness.report.templating import environment, inline
 from harness.report.timings import timings
-from harness.results import read_run, writing
+from harness.results import read_run, write_page
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,10 +42,8 @@ def write_report(run: Path) -> Path:
         UsageError: no run folder, or a file in it is not what this release writes.
         StorageError: the page cannot be written.
     """
-    page = render(run)
     path = run / "report.html"
-    with writing(path), replacing(path) as partial:
-        partial.write_bytes(page.encode("utf-8", errors="backslashreplace"))
+    write_page(path, render(run))
     return path
 
 

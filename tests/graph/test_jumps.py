@@ -6,7 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.build import GraphBuilder
-from harness.graph.jumps import Jump, jumps, push, pushed, settled
+from harness.graph.jumps import Jump, jumps, meet, push, pushed, settled
 from harness.graph.model import Model
 from harness.job import Array
 from tests.arrays import Evaluate, f32
@@ -64,8 +64,9 @@ def test_what_is_asked_to_be_equal_is_made_so_where_it_is_near_and_moved_apart_t
     model = graph.build()
     (jump,) = jumps(model.graph())
     values, size, other = f32([[0.25, 0.5, 2]]), np.full((1, 3), 0.25, np.float32), f32([0.5])
-    np.testing.assert_array_equal(push(model, jump, values, size, 1, RNG, other), [[0.25, 0, 0]])
-    np.testing.assert_array_equal(push(model, jump, values, size, -1, RNG, other), [[-0.25, -0.25, -0.25]])
+    np.testing.assert_array_equal(meet(values, other, size), [[0.25, 0, 0]])
+    np.testing.assert_array_equal(push(model, jump, values, size, -1, RNG), [[-0.25, -0.25, -0.25]])
+    assert meet(other, values, size) is None
 
 
 def test_an_extreme_and_the_others_move_towards_each_other() -> None:

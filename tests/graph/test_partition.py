@@ -7,15 +7,11 @@ import numpy as np
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph
 from harness.graph.partition import delegated, half_weights, subsets
+from tests.chains import chain
 
 
-def chain(length: int) -> Graph:
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 8))
-    for _ in range(length):
-        x = graph.unary("RELU", x)
-    graph.output(x, "y")
-    return graph.build().graph()
+def relus(length: int) -> Graph:
+    return chain(*["RELU"] * length).graph()
 
 
 def two_branches() -> Graph:
@@ -29,17 +25,17 @@ def two_branches() -> Graph:
 
 
 def test_a_chain_is_cut_where_an_op_is_not_taken() -> None:
-    assert subsets(chain(7), frozenset({2, 5})) == [(0, 1), (3, 4), (6,)]
+    assert subsets(relus(7), frozenset({2, 5})) == [(0, 1), (3, 4), (6,)]
 
 
 def test_the_delegate_takes_the_largest_piece_alone() -> None:
-    assert delegated(chain(7), frozenset({2})) == (3, 4, 5, 6)
-    assert delegated(chain(3), frozenset()) == (0, 1, 2)
-    assert delegated(chain(2), frozenset({0, 1})) == ()
+    assert delegated(relus(7), frozenset({2})) == (3, 4, 5, 6)
+    assert delegated(relus(3), frozenset()) == (0, 1, 2)
+    assert delegated(relus(2), frozenset({0, 1})) == ()
 
 
 def test_of_two_pieces_of_one_size_it_is_not_known_which() -> None:
-    assert delegated(chain(5), frozenset({2})) is None
+    assert delegated(relus(5), frozenset({2})) is None
 
 
 def test_a_branch_beside_the_op_that_is_not_taken_stays_with_what_comes_before() -> None:

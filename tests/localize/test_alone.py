@@ -9,27 +9,16 @@ import pytest
 
 from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
-from harness.graph.model import Model
 from harness.inputs import random_inputs
 from harness.job import Array, Completed, Crashed, Job, Options, Outcome, Rejected
 from harness.localize.alone import Alone, reference_values
 from harness.localize.baseline import Case, label_of, output_label, run_reference
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.results import TensorStore
+from tests.chains import chain
 from tests.localize.planted import SCALED, Fault, Half, InProcess
 
-
-def chain() -> Model:
-    """ABS #0, EXP #1, TANH #2, NEG #3, SQUARE #4, the last one an output."""
-    graph = GraphBuilder()
-    t = graph.input("x", (1, 8))
-    for kind in ("ABS", "EXP", "TANH", "NEG", "SQUARE"):
-        t = graph.unary(kind, t)
-    graph.output(t, "y")
-    return graph.build()
-
-
-CHAIN = chain()
+CHAIN = chain("ABS", "EXP", "TANH", "NEG", "SQUARE")
 MADE = [op.outputs[0] for op in CHAIN.graph().ops]
 READ = frozenset(MADE[:-1])
 FEED = CHAIN.graph().inputs[0].tensor

@@ -11,7 +11,6 @@ import pytest
 from harness.devices.base import Sink
 from harness.devices.worker import NO_READING
 from harness.errors import DeviceError, DeviceSilent
-from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
 from harness.job import Array, Completed, Crashed, Job, Lost, Options, Outcome, Rejected, Residency, TimedOut
@@ -23,6 +22,7 @@ from harness.localize.fatal import find_fatal
 from harness.localize.localize import localize
 from harness.localize.refused import Refusing
 from harness.results import RunFolder
+from tests.chains import chain
 from tests.localize.attention import Localize
 from tests.localize.broken import Deadly
 from tests.localize.planted import GROUP, Half, InProcess
@@ -30,13 +30,7 @@ from tests.localize.planted import GROUP, Half, InProcess
 CRASHED = Crashed("SIGABRT in the driver", "SIGABRT", "a log")
 
 
-def chain() -> Model:
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 8, 8))
-    for kind in ("TANH", "ABS", "EXP"):
-        x = graph.unary(kind, x)
-    graph.output(x, "y")
-    return graph.build()
+MODEL = chain("TANH", "ABS", "EXP", shape=(1, 8, 8))
 
 
 class Stuck(InProcess):
@@ -83,7 +77,7 @@ def bench(tmp_path: Path) -> Callable[[InProcess], Bench]:
 
 
 def case() -> Case:
-    model = chain()
+    model = MODEL
     return Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
 
 
@@ -137,14 +131,14 @@ def test_nor_does_one_that_breaks_on_the_way(bench: Callable[[InProcess], Bench]
 
 
 def test_a_runtime_that_refuses_everything_refuses_no_op() -> None:
-    refusing = Refusing(Ends(Rejected("No GPU", (), "a log")), chain(), Options(), 10)
+    refusing = Refusing(Ends(Rejected("No GPU", (), "a log")), MODEL, Options(), 10)
     with pytest.raises(DeviceBroken, match="phone refuses a model of one RELU as well: No GPU"):
         refusing.ops(Rejected("No GPU"))
 
 
 def test_a_driver_that_crashes_while_anything_compiles_blames_no_op() -> None:
     with pytest.raises(DeviceBroken, match="phone crashes on a model of one RELU as well"):
-        Refusing(Ends(CRASHED), chain(), Options(), 10).ops_of_crash(CRASHED)
+        Refusing(Ends(CRASHED), MODEL, Options(), 10).ops_of_crash(CRASHED)
 
 
 @pytest.mark.parametrize("outcome", [Lost("unplugged"), Rejected(f"{NO_READING} of y")])
@@ -167,7 +161,7 @@ def test_the_control_is_asked_as_the_model_was_and_no_longer_than_it_needs() -> 
 
 
 def test_it_is_in_no_count_of_compiles(find: Localize) -> None:
-    model = chain()
+    model = MODEL
     device = Half(model, {model.graph().ops[1].outputs[0]: GROUP})
     found = find(device, model)
     assert [c.record.index for c in found.culprits] == [1]
@@ -176,6 +170,6 @@ def test_it_is_in_no_count_of_compiles(find: Localize) -> None:
 
 
 def test_a_model_that_passes_needs_none(find: Localize) -> None:
-    device = Half(chain(), {})
-    assert find(device, chain()).status == "pass"
+    device = Half(MODEL, {})
+    assert find(device, MODEL).status == "pass"
     assert all("control_in" not in job.inputs for job in device.jobs)

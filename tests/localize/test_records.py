@@ -13,6 +13,7 @@ from harness.localize.refused import _named
 from harness.localize.result import OpRecord
 from harness.numerics.metrics import compare
 from harness.numerics.verdict import Judgement
+from tests.chains import chain
 
 RECORD = OpRecord(3, "ADD", 3, "y", 7, (1, 4), "float32", "unread", reference_max_abs=0.5, reference_cosine=0.9)
 
@@ -45,11 +46,6 @@ def test_channels_are_looked_at_in_floats_of_an_output_alone() -> None:
 
 
 def test_stretches_of_ops_are_named_by_their_ends_and_kinds() -> None:
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 4))
-    for kind in ("RELU", "TANH", "RELU", "ABS"):
-        x = graph.unary(kind, x)
-    graph.output(x, "y")
-    view = graph.build().graph()
+    view = chain("RELU", "TANH", "RELU", "ABS").graph()
     assert _named(view, [1]) == "TANH #1"
     assert _named(view, [1, 2, 3]) == "ops #1 to #3 (TANH, RELU, ABS)"

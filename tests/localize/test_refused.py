@@ -16,6 +16,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Completed, Crashed, Job, Options, Outcome, Rejected, Residency
 from harness.localize.refused import MOST_COMPILES, Refusing
+from tests.chains import chain
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
 
 DONE = Completed({}, Residency(True), (), 0, True, "1", "", "")
@@ -34,15 +35,6 @@ class Refuses:
         self.asked += 1
         kinds = {op.name for op in Model.from_bytes(job.model).graph().ops}
         return Rejected(self.reason) if self.kind in kinds else DONE
-
-
-def chain(*kinds: str) -> Model:
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 8))
-    for kind in kinds:
-        x = graph.unary(kind, x)
-    graph.output(x, "y")
-    return graph.build()
 
 
 def refusing(device: Refuses, model: Model) -> Refusing:

@@ -15,6 +15,7 @@ from harness.localize.baseline import Case, run_reference
 from harness.localize.result import OpRecord
 from harness.localize.windows import Cut, WindowProbe, cut
 from harness.results import TensorStore
+from tests.chains import chain
 from tests.localize.planted import SHIFTED, Half, InProcess
 
 
@@ -63,17 +64,8 @@ def test_constants_and_what_is_folded_into_them_feed_no_window() -> None:
     assert cut(view, (1,)) == Cut((1,), (x,), (multiply.outputs[0],))
 
 
-def straight() -> Model:
-    """4 ops one after another, of which none hides what an earlier one does."""
-    graph = GraphBuilder()
-    t = graph.input("x", (1, 16))
-    for kind in ("NEG", "TANH", "ABS", "NEG"):
-        t = graph.unary(kind, t)
-    graph.output(t, "y")
-    return graph.build()
-
-
-STRAIGHT = straight()
+# None hides what an earlier one does.
+STRAIGHT = chain("NEG", "TANH", "ABS", "NEG", shape=(1, 16))
 
 
 @pytest.fixture

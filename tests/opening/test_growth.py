@@ -18,6 +18,7 @@ from harness.graph.model import Model
 from harness.graph.ports import check_ports
 from harness.job import Options
 from harness.opening import as_in_the_file
+from tests.chains import chain
 
 SMALL, LARGE = 1_000, 4_000
 # Four times as large a model takes four times as long where the time is linear, sixteen times where it is quadratic.
@@ -34,12 +35,7 @@ def wide(count: int) -> Model:
 
 def long(count: int) -> Model:
     """A chain of as many ops."""
-    graph = GraphBuilder()
-    x = graph.input("x", (1, 4))
-    for _ in range(count):
-        x = graph.unary("RELU", x)
-    graph.output(x, "y")
-    return graph.build()
+    return chain(*["RELU"] * count, shape=(1, 4))
 
 
 def seconds(do: Callable[[], object]) -> float:
