@@ -126,6 +126,8 @@ class HostRuns:
         # What the ideal devices take across a threshold, a right one may as well.
         ideal = zip(self._ideal_runs, jumped.smooth, strict=False)
         moved += [difference(run[name], smoothly[name]) for run, smoothly in ideal]
+        # A CPU's own run behind them has no other form, and costs what it costs.
+        smooth = (*smooth, *runs[len(smooth) :]) if smooth else ()
         return Ideals([run[name] for run in runs], grid, moved, [run[name] for run in smooth])
 
     @cached_property

@@ -10,11 +10,15 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import GraphBuilder
 from harness.graph.jumps import jumps
 from harness.graph.model import Model
+from harness.inputs import random_inputs
+from harness.job import Options
+from harness.localize.baseline import Case
 from harness.localize.ideals import may_be_off
 from harness.localize.result import Localization
 from tests.arrays import f32
 from tests.localize.attention import Localize
-from tests.localize.planted import GROUP, SHIFTED, Fault, Half, noisy
+from tests.localize.planted import GROUP, SHIFTED, Fault, Half, InProcess, noisy
+from tests.quantized import QuantizedBuilder
 
 RNG = np.random.default_rng(3)
 WEIGHTS = f32(RNG.standard_normal((64, 32)))
@@ -96,3 +100,19 @@ def test_operands_that_are_constants_or_integers_do_not_jump() -> None:
     for left, right in ((fixed, x), (i, graph.constant(np.asarray([1], np.int32)))):
         graph.output(graph.op("LESS", [left, right], (1, 4), schema.LessOptionsT(), dtype=np.bool_))
     assert [(jump.op.name, jump.place, jump.tensor) for jump in jumps(graph.build().graph())] == [("LESS", 1, x)]
+
+
+def test_what_a_cpus_own_quantization_costs_is_among_the_smooth_runs_too() -> None:
+    graph = QuantizedBuilder()
+    hidden = graph.layer(graph.quantized_input("x", (1, 8), 0.05), RNG.integers(-127, 128, (4, 8)), 0.005, (0.1, 0))
+    graph.output(hidden, "sums")
+    options = schema.ArgMaxOptionsT()
+    options.outputType = schema.TensorType.INT32
+    axis = graph.constant(np.asarray([-1], np.int32))
+    graph.output(graph.op("ARG_MAX", [hidden, axis], (1,), options, dtype=np.int32), "place")
+    model = graph.build()
+    inputs = random_inputs(model.graph(), 0)
+    case = Case(model, inputs, Options("cpu"), timeout=60)
+    ideals = case.run_ideal(InProcess(), model, inputs, frozenset(), "running ideally")["sums"]
+    assert len(ideals.smooth) == len(ideals) == 3
+    np.testing.assert_array_equal(ideals.smooth[2], ideals[2])
