@@ -2,7 +2,7 @@
 place.
 
 A run folder, or a site, that somebody sent may hold links to files outside, or a pipe where a table is expected. A link
-is not followed, nothing is waited for, and no more is read than asked.
+is not followed, nothing is waited for, no more is read than asked, and what was written here is known again.
 """
 
 from __future__ import annotations
@@ -10,37 +10,69 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 MOST_BYTES = 1 << 30
+SECONDS = 60.0
+"""For reading one file. A disk gives the gigabyte in less; what a network or a user's own file system never gives is
+waited for up to the next piece."""
+_CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read(path: Path, most: int = MOST_BYTES) -> bytes:
+def read(path: Path, most: int = MOST_BYTES, *, seconds: float = SECONDS) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: there is none, it is a link, a pipe, a socket or a device, or has more than `most` bytes.
+        OSError: there is none, it is a link, a pipe, a socket or a device, has more than `most` bytes, or gives them in
+            no less than `seconds`.
     """
-    content, size = tail(path, most)
-    if size > most:
-        raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than {most:,}", str(path))
+    with _opened(path) as (file, size):
+        if size > most:
+            raise OSError(errno.EINVAL, f"it has {size:,} bytes, more than {most:,}", str(path))
+        content = _taken(file, most + 1, path, seconds)
+    if len(content) > most:  # a file that grows, or one without a size
+        raise OSError(errno.EINVAL, f"it has more than {most:,} bytes", str(path))
     return content
+
+
+def head(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a file. Raises OSError, as :func:`read`."""
+    with _opened(path) as (file, _):
+        return _taken(file, most, path, SECONDS)
 
 
 def tail(path: Path, most: int) -> tuple[bytes, int]:
     """The last `most` bytes of a file, and how many it has. Raises OSError, as :func:`read`."""
+    with _opened(path) as (file, size):
+        file.seek(max(0, size - most))
+        return _taken(file, most, path, SECONDS), size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device", str(path))
     with os.fdopen(os.open(path, _READ), "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no file but a device", str(path))
-        file.seek(max(0, found.st_size - most))
-        return file.read(most), found.st_size
+        yield file, found.st_size
+
+
+def _taken(file: BinaryIO, most: int, path: Path, seconds: float) -> bytes:
+    end = time.monotonic() + seconds
+    content = bytearray()
+    while len(content) < most and (chunk := file.read(min(_CHUNK, most - len(content)))):
+        content += chunk
+        if time.monotonic() > end:
+            raise OSError(errno.ETIMEDOUT, f"it was not read within {seconds:g} s", str(path))
+    return bytes(content)
 
 
 def is_file(path: Path) -> bool:
@@ -51,10 +83,31 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def stamp_of(path: Path) -> str:
+    """Changes whenever a file does; empty where there is none.
+
+    It is of the inode's time of change, which is the system's alone to set: unlike the time of change of the content,
+    no archive brings it along, so that no file from elsewhere has a stamp that was noted here.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return ""
+    return f"{found.st_ctime_ns}.{found.st_size}" if stat.S_ISREG(found.st_mode) else ""
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError where a folder to write into is a link."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a link, which is not followed", str(folder))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new, empty file to write, which takes the place of `path` once complete; what lay there, a link too, goes. It
-    leaves no part of itself when it is not: a full disk then has room for the last word about it. Raises OSError."""
+    leaves no part of itself when it is not: a full disk then has room for the last word about it. Raises OSError, also
+    where the folder is a link."""
+    check_folder(path.parent)
     partial = path.with_name(f"{path.name}.part")
     partial.unlink(missing_ok=True)
     os.close(os.open(partial, _CREATE, 0o666))

@@ -38,6 +38,10 @@ SCHEMA = 1
 Status = Literal["running", "done", "failed", "interrupted"]
 Side = Literal["device", "reference"]
 
+# Of a record; 3,000 ops with all that is said of each have a tenth of it.
+_MOST_RECORD = 256 << 20
+# A path or a name that is no UTF-8 is written with escapes for what cannot be.
+_ODD = "backslashreplace"
 # What a run keeps when it is continued.
 _KEPT = frozenset({"run.json", "inputs.npz", "journal"})
 # What its record loses then.
@@ -192,7 +196,7 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Append to log.txt. Raises StorageError."""
         path = self.path / "log.txt"
-        with writing(path), path.open("a", encoding="utf-8") as file:
+        with writing(path), path.open("a", encoding="utf-8", errors=_ODD) as file:
             file.write(text)
 
     def rows(self, name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -200,7 +204,7 @@ class RunFolder:
         path = self.path / name
         with writing(path):
             new = not path.exists()
-            with path.open("a", newline="", encoding="utf-8") as file:
+            with path.open("a", newline="", encoding="utf-8", errors=_ODD) as file:
                 writer = csv.writer(file, lineterminator="\n")
                 if new:
                     writer.writerow(header)
@@ -212,7 +216,7 @@ class RunFolder:
         with (
             writing(path),
             foreign_files.replacing(path) as partial,
-            partial.open("w", newline="", encoding="utf-8") as file,
+            partial.open("w", newline="", encoding="utf-8", errors=_ODD) as file,
         ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
@@ -251,9 +255,11 @@ def read_run(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     if path.is_symlink():
-        raise UsageError(f"Run {path} is a link.", f"Give the folder itself, {path.resolve()}, if that is meant.")
+        raise UsageError(
+            f"Run {path} is a link.", f"Give the folder itself, {os.path.realpath(path)}, if that is meant."
+        )
     try:
-        record = foreign_json.loads(foreign_files.read(file))
+        record = foreign_json.loads(foreign_files.read(file, _MOST_RECORD))
     except FileNotFoundError:
         raise UsageError(f"{path} is no run folder (no run.json).", "List the runs with `harness runs`.") from None
     except (OSError, ValueError) as error:

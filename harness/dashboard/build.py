@@ -1,7 +1,8 @@
 """Writing the site: every page that changed, nothing else, and nothing that is not the site's own.
 
-The cache in the site's folder holds the facts of every run and a digest of what each page shows. A history is drawn
-anew when one of its runs changed; the overview, the matrix and the list of runs are cheap and always written.
+The cache in the site's folder holds the facts of every run, a digest of what each page shows and a stamp of each file
+that was written. A history is drawn anew when one of its runs changed or its file is not the one that was written: a
+site may come from elsewhere with its cache. The overview, the matrix and the list of runs are cheap and always written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
@@ -24,7 +26,7 @@ from harness.dashboard.index import build_index, code_digest, of_this_release, r
 from harness.dashboard.pages import Site
 from harness.dashboard.series import Series, group, row_id
 from harness.errors import UsageError
-from harness.foreign_files import is_file
+from harness.foreign_files import is_file, stamp_of
 from harness.progress import SILENT, Progress
 from harness.report.figures import visible
 from harness.report.page import render
@@ -34,6 +36,7 @@ CACHE = ".cache.json"
 _ALWAYS = ("index.html", "matrix.html", "runs.html", "runs.csv")
 _OWN = {*_ALWAYS, "history", "reports", CACHE}
 _SECONDS_A_PAGE = 0.3
+_OWN_FILE = re.compile(r"(?:(?:history|reports)/)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CSV_COLUMNS = tuple(field.name for field in fields(RunFacts))
 
 
@@ -77,26 +80,36 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
     with writing(site):
         (site / "history").mkdir(parents=True, exist_ok=True)
     digests = {each.slug: _digest(each, made) for each in series}
-    known = _pages_of(before)
-    dirty = [
-        s for s in series if known.get(s.slug) != digests[s.slug] or not (site / "history" / f"{s.slug}.html").is_file()
-    ]
-    gone = set(_runs_of(before)) - set(index.facts)
-    if not (dirty or index.read or gone) and all((site / name).is_file() for name in _ALWAYS):
+    known, ours = _part(before, "pages"), _ours(site, left)
+    dirty = [s for s in series if known.get(s.slug) != digests[s.slug] or not ours.issuperset(_history_files(s))]
+    shown = {_report_file(run): index.stamps[run] for run in index.facts if is_file(results / run / "report.html")}
+    rendered = _part(before, "reports")
+    stale = (
+        {name for name, stamp in shown.items() if rendered.get(name) != stamp or name not in ours} if bundle else set()
+    )
+    gone = set(_part(before, "runs")) - set(index.facts)
+    if not (dirty or stale or index.read or gone) and ours.issuperset(_ALWAYS):
         return Built(site, len(index.facts), len(series), 0, 0, 0)
     progress.stage(f"drawing {len(dirty)} of {len(series)} histories", 1.0 + _SECONDS_A_PAGE * len(dirty))
     for place, each in enumerate(dirty):
         progress.fraction(place / len(dirty))
         _draw(made, each, site / "history")
-    _sweep(site / "history", _history_files(_pages_of(left)), _history_files(s.slug for s in series))
-    progress.stage("writing the overview", 2.0)
+    kept = {name for each in series for name in _history_files(each)}
     if bundle:
-        _bundle(results, site, index.runs, _runs_of(left))
+        progress.stage(f"writing {len(stale)} reports", _SECONDS_A_PAGE * len(stale))
+        _bundle(results, site, [run for run in index.runs if _report_file(run.run) in stale])
+        kept |= set(shown)
+    else:
+        kept |= {name for name in ours if name.startswith("reports/")}
+    _sweep(site, ours - kept - set(_ALWAYS))
+    progress.stage("writing the overview", 2.0)
     write_page(site / "matrix.html", pages.matrix(made))
     write_page(site / "runs.html", pages.runs(made))
     write_page(site / "runs.csv", as_csv(index.runs))
     write_page(site / "index.html", pages.overview(made))
-    write_page(site / CACHE, json.dumps(to_cache(index) | {"pages": digests}))
+    written = {name: stamp_of(site / name) for name in sorted({*kept, *_ALWAYS})}
+    made_of = {"pages": digests, "written": written, "reports": shown if bundle else rendered}
+    write_page(site / CACHE, json.dumps(to_cache(index) | made_of))
     return Built(site, len(index.facts), len(series), len(index.read), len(dirty), len(gone))
 
 
@@ -156,44 +169,42 @@ def _draw(site: Site, series: Series, folder: Path) -> None:
     write_page(folder / f"{series.slug}.html", pages.history(site, series))
 
 
-def _bundle(results: Path, site: Path, runs: Sequence[RunFacts], before: Iterable[str]) -> None:
-    """The report of every run that has one, made here where the run's is newer than the one there: what lies in a
-    folder from elsewhere under that name may be anything."""
-    folder = site / "reports"
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
+def _bundle(results: Path, site: Path, runs: Sequence[RunFacts]) -> None:
+    """The reports of these runs, made here: what lies in a folder from elsewhere under that name may be anything."""
+    with writing(site / "reports"):
+        (site / "reports").mkdir(exist_ok=True)
     for run in runs:
-        source, target = results / run.run / "report.html", folder / f"{row_id(run.run)}.html"
-        if not is_file(source):
-            continue
-        if not is_file(target) or os.lstat(target).st_mtime_ns < os.lstat(source).st_mtime_ns:
-            try:
-                page = render(results / run.run)
-            except UsageError as error:
-                page = (
-                    f"<!doctype html><meta charset=utf-8><title>No report</title><p>{escape(visible(str(error)))}</p>\n"
-                )
-            write_page(target, page)
-    _sweep(folder, {f"{row_id(name)}.html" for name in before}, {f"{row_id(run.run)}.html" for run in runs})
+        try:
+            page = render(results / run.run)
+        except UsageError as error:
+            page = f"<!doctype html><meta charset=utf-8><title>No report</title><p>{escape(visible(str(error)))}</p>\n"
+        write_page(site / _report_file(run.run), page)
 
 
-def _history_files(slugs: Iterable[str]) -> set[str]:
-    return {f"{slug}{kind}" for slug in slugs for kind in (".html", ".csv")}
+def _history_files(series: Series) -> tuple[str, str]:
+    return f"history/{series.slug}.html", f"history/{series.slug}.csv"
 
 
-def _pages_of(cached: Mapping[str, Any]) -> Mapping[str, Any]:
-    pages = cached.get("pages")
-    return pages if isinstance(pages, dict) else {}
+def _report_file(run: str) -> str:
+    return f"reports/{row_id(run)}.html"
 
 
-def _runs_of(cached: Mapping[str, Any]) -> Mapping[str, Any]:
-    runs = cached.get("runs")
-    return runs if isinstance(runs, dict) else {}
+def _part(cached: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = cached.get(name)
+    return part if isinstance(part, dict) else {}
 
 
-def _sweep(folder: Path, written: set[str], kept: set[str]) -> None:
-    """Remove pages of what is gone: of those that an earlier build wrote, by its own list."""
-    with writing(folder):
-        for name in sorted(written - kept):
-            if Path(name).name == name:  # the list may have been edited
-                (folder / name).unlink(missing_ok=True)
+def _ours(site: Path, cached: Mapping[str, Any]) -> set[str]:
+    """The files of the site that an earlier build wrote, by its list, and that nobody touched since."""
+    return {
+        name
+        for name, stamp in _part(cached, "written").items()
+        if stamp and _OWN_FILE.fullmatch(name) and stamp_of(site / name) == stamp
+    }
+
+
+def _sweep(site: Path, gone: Iterable[str]) -> None:
+    """Remove pages of what is gone."""
+    for name in sorted(gone):
+        with writing(site / name):
+            (site / name).unlink(missing_ok=True)

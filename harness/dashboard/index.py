@@ -128,14 +128,7 @@ def _facts(values: Mapping[str, Any]) -> RunFacts:
 
 def _stamp(folder: Path) -> str:
     """Size and time of change of each source."""
-    parts = []
-    for name in _SOURCES:
-        try:
-            seen = (folder / name).stat()
-            parts.append(f"{seen.st_mtime_ns}.{seen.st_size}")
-        except OSError:
-            parts.append("-")
-    return " ".join(parts)
+    return " ".join(foreign_files.stamp_of(folder / name) or "-" for name in _SOURCES)
 
 
 def _named_like_a_run(name: str) -> bool:

@@ -100,6 +100,7 @@ class Journal:
         path = self.folder / "log"
         with writing(path):
             self.folder.mkdir(exist_ok=True)
+            foreign_files.check_folder(self.folder)
             if os.path.lexists(path) and not foreign_files.is_file(path):  # a pipe would be waited for
                 raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device")
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -216,10 +217,10 @@ class Journal:
 def read_identity(run: Path) -> Identity | None:
     """What a run with a journal was about; None for any other folder."""
     try:
-        first, end, _ = foreign_files.read(run / FOLDER / "log").partition(b"\n")
+        first, end, _ = foreign_files.head(run / FOLDER / "log", MOST_LINE).partition(b"\n")
     except OSError:
         return None
-    line = next(_lines(first[:MOST_LINE] + end), None)
+    line = next(_lines(first + end), None)
     return None if line is None else _identity_of(line)
 
 

@@ -14,11 +14,13 @@ from harness import foreign_files
 from harness.dashboard.build import build
 from harness.errors import HarnessError, UsageError
 from harness.frames import load_runs
+from harness.localize.journal import FOLDER, Identity, Journal
 from harness.report.export import export
 from harness.report.page import write_report
 from harness.results import list_runs, read_run
 from tests.fuzz.documents import FILES, write
 
+IDENTITY = Identity("", "", "host", "host", "2.3.0", "", "gpu", "default", 0, "none")
 SECRET = "root:x:0:0:not for anybody else"
 
 
@@ -176,6 +178,22 @@ class TestReading:
         assert not foreign_files.is_file(tmp_path / "l")
         assert not foreign_files.is_file(tmp_path / "nothing")
 
+    def test_what_has_no_size_is_bounded_too(self) -> None:
+        """What lies under /proc says that it is empty, and is not."""
+        with pytest.raises(OSError, match="it has more than 3 bytes"):
+            foreign_files.read(Path("/proc/self/status"), 3)
+
+    def test_reading_that_takes_too_long_ends(self, tmp_path: Path) -> None:
+        (tmp_path / "f").write_bytes(b"x")
+        with pytest.raises(OSError, match="it was not read within -1 s"):
+            foreign_files.read(tmp_path / "f", seconds=-1)
+
+    def test_of_a_large_file_the_beginning_can_be_read(self, tmp_path: Path) -> None:
+        with (tmp_path / "f").open("wb") as file:
+            file.write(b"first\n")
+            file.truncate(1 << 40)  # sparse
+        assert foreign_files.head(tmp_path / "f", 6) == b"first\n"
+
 
 class TestReplacing:
     def test_a_failure_leaves_what_was_there_and_no_part(self, tmp_path: Path) -> None:
@@ -184,3 +202,69 @@ class TestReplacing:
             partial.write_text("half")
             raise ValueError("half")
         assert contents(tmp_path) == {"f": b"before"}
+
+
+HOSTILE = "<!doctype html><script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("bundle", [False, True])
+def test_pages_that_came_with_a_site_are_drawn_anew(run: Path, bundle: bool) -> None:
+    """The list of a site is as foreign as its pages: neither a list that fits nor a later date vouches for a page."""
+    site = run.parent / "dashboard"
+    write_report(run)
+    build(run.parent, site, bundle=bundle)
+    there = sorted(site.rglob("*.html"))
+    for page in there:
+        page.write_text(HOSTILE)
+        os.utime(page, (2e9, 2e9))
+    built = build(run.parent, site, bundle=bundle)
+    assert built.drawn == 1
+    assert [page for page in there if HOSTILE in page.read_text()] == []
+
+
+def test_facts_that_came_with_a_site_are_read_anew(run: Path, tmp_path: Path) -> None:
+    site = run.parent / "dashboard"
+    build(run.parent, site)
+    about = (run / "run.json").stat()
+    (run / "run.json").rename(run / "old")
+    (run / "run.json").write_bytes((run / "old").read_bytes())
+    os.utime(run / "run.json", ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert build(run.parent, site).read == 1
+
+
+def test_a_page_that_took_the_place_of_the_sites_own_is_not_swept(run: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    build(run.parent, site)
+    (page,) = (site / "history").glob("*.html")
+    page.unlink()
+    page.write_text("mine")
+    for path in sorted(run.iterdir()):
+        path.unlink()
+    run.rmdir()
+    build(run.parent, site)
+    assert page.read_text() == "mine"
+    assert [path.name for path in (site / "history").iterdir()] == [page.name]
+
+
+def test_a_folder_that_is_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="loop is a link"):
+        read_run(tmp_path / "loop")
+
+
+def test_a_journal_in_a_linked_folder_is_not_opened(run: Path, outside: Path) -> None:
+    (outside / "log").write_bytes(b"")
+    (outside / "0.safetensors").write_bytes(b"")
+    (run / FOLDER).symlink_to(outside, target_is_directory=True)
+    before = contents(outside)
+    with pytest.raises(HarnessError, match="journal is a link"):
+        Journal(run, IDENTITY)
+    assert contents(outside) == before
+
+
+def test_nothing_is_written_into_a_linked_folder(run: Path, outside: Path) -> None:
+    (run / "linked").symlink_to(outside, target_is_directory=True)
+    before = contents(outside)
+    with pytest.raises(OSError, match="linked is a link"), foreign_files.replacing(run / "linked" / "page.html"):
+        pass
+    assert contents(outside) == before

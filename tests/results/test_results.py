@@ -289,3 +289,12 @@ def _folder(tmp_path: Path) -> Path:
 
 def _script(text: str, tmp_path: Path) -> list[str]:
     return [sys.executable, "-c", text, str(tmp_path / "out")]
+
+
+def test_text_that_is_no_text_is_written_as_escapes(run: RunFolder) -> None:
+    run.log("no \udcff UTF-8\n")
+    run.rows("a.csv", ["name"], [["\udcff"]])
+    run.replace_rows("b.csv", ["name"], [["\udcff"]])
+    assert (run.path / "log.txt").read_text(encoding="utf-8") == "no \\udcff UTF-8\n"
+    for name in ("a.csv", "b.csv"):
+        assert (run.path / name).read_text(encoding="utf-8") == "name\n\\udcff\n"
