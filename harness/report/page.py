@@ -7,8 +7,9 @@ the one whose hash it names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 # More cards than this are no overview; all culprits are in the table of ops.
 _CARDS = 24
+# Lines of the table of ops, and marks of each chart: as much as a browser sorts and draws while one waits.
+MOST_ROWS = 10_000
 
 
 def write_report(run: Path) -> Path:
@@ -60,6 +63,8 @@ def render(folder: Path) -> str:
         raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
     ops = read_ops(folder / "ops.csv")
     judged = [row for row in ops.rows if row.verdict != "unread"]
+    left_out = max(0, len(ops.rows) - MOST_ROWS)
+    ops = replace(ops, rows=_worst(ops.rows))
     device = f"{run.device or 'Device'} {run.accelerator.upper()}"
     return (
         _environment()
@@ -79,6 +84,7 @@ def render(folder: Path) -> str:
             root=figures.common_root(row.output for row in ops.rows),
             nonfinite=any(row.nonfinite for row in ops.rows),
             judged=len(judged),
+            left_out=left_out,
             unconfirmed=_unconfirmed(run, ops.rows),
             tally={name: sum(row.verdict == name for row in ops.rows) for name in VERDICTS},
             charts=[chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
@@ -112,6 +118,19 @@ def _unconfirmed(run: Run, rows: Sequence[OpRow]) -> int:
         return 0
     looked = [row.index for row in rows if row.verdict == "culprit"]
     return sum(not any(c.first <= index <= c.last for c in run.culprits) for index in looked)
+
+
+def _worst(rows: tuple[OpRow, ...]) -> tuple[OpRow, ...]:
+    """As many rows as a page takes: culprits first, then those that are furthest off; in their order."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    ranked = sorted(range(len(rows)), key=lambda place: _badness(rows[place]), reverse=True)
+    return tuple(rows[place] for place in sorted(ranked[:MOST_ROWS]))
+
+
+def _badness(row: OpRow) -> tuple[bool, float]:
+    lost = row.nonfinite or (row.ratio is not None and math.isnan(row.ratio))
+    return row.verdict == "culprit", math.inf if lost else row.ratio or 0.0
 
 
 def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:

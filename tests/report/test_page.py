@@ -11,6 +11,7 @@ from PIL import Image
 
 from harness.errors import StorageError, UsageError
 from harness.localize.misreading import FIRST
+from harness.report import page as page_of
 from harness.report.page import write_report
 from harness.report.wording import RULES
 
@@ -328,3 +329,14 @@ SCENE: dict[str, Any] = {
     "masks": {"reference": "scene/mask-reference.png", "device": "scene/mask-device.png"},
     "tried": [{"title": "GPU, mended", "mask": "scene/mask-0.png", "iou": 0.75, "ok": False}],
 }  # fmt: skip
+
+
+def test_of_very_many_ops_the_page_shows_the_worst_and_says_how_many_it_leaves_out(
+    make: Make, read: Read, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_of, "MOST_ROWS", 4)
+    rows = [samples.op(i, ratio=[0.5, 3.0, 0.1, 2.0, "nan", 0.2][i]) for i in range(6)]
+    rows += [samples.op(6, "culprit", ratio=0.4), samples.op(7, "unread")]
+    shown = read(make(ops=rows))
+    assert [row.all("th")[0].text for row in shown.one("table", id="op-table").all("tr")[1:]] == ["1", "3", "4", "6"]
+    assert "4 results are left out here and in the charts, of 8" in shown.one("section", id="ops").text
