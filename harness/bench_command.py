@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from harness import terminal
 from harness.devices.android import PhoneOptions
@@ -26,6 +25,7 @@ from harness.latency.profile_record import Profile
 from harness.latency.profile_table import profile_line, profile_table
 from harness.latency.record import Verdict
 from harness.latency.table import against_line, bench_table, detail_line, flaw_lines, per_op_table
+from harness.markup import escape
 from harness.memory import COPIES_TO_RUN, check_memory
 from harness.opening import open_model
 from harness.request_options import JsonOption, OutOption, ShapeOption, SignatureOption, TimeoutOption, shapes_of

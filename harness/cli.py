@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import traceback
@@ -10,7 +11,6 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from harness import __version__, commands, demo, doctor, sam2_commands, sam2_video_commands, terminal
@@ -23,6 +23,7 @@ from harness.devices.releases import OLDEST
 from harness.entry import ENDING
 from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, HarnessError, UsageError
 from harness.lint_command import lint_command
+from harness.markup import escape
 from harness.memory import NEXT_STEP
 from harness.report import figures
 from harness.report.export import Format, export
@@ -263,10 +264,10 @@ def export_command(
     if made.note:
         terminal.err.print(f"[yellow]{escape(made.note)}[/]")
     if out is None:
-        sys.stdout.write(made.text)
+        terminal.print_text(made.text)
         return
     with writing(out):
-        out.write_text(made.text, encoding="utf-8")
+        out.write_text(made.text, encoding="utf-8", errors="backslashreplace")
     terminal.out.print(escape(str(out)))
 
 
@@ -309,11 +310,19 @@ def _run() -> None:
         raise UsageError(f"This machine's memory does not suffice ({why}).", NEXT_STEP) from None
 
 
+def printable() -> None:
+    """Show as escapes what the locale's encoding cannot say, rather than end with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Entry point: a fault of the user's or the device's becomes one sentence and its exit code; SIGINT, SIGTERM and
     SIGHUP end a command in order, with the code that a shell gives them."""
     for number in ENDING:
         signal.signal(number, _interrupt)
+    printable()
     try:
         _run()
     except HarnessError as error:

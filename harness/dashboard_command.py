@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from harness import terminal
 from harness.dashboard.build import Built, build
 from harness.dashboard.watch import watch
+from harness.markup import escape
 from harness.request_options import JsonOption, OutOption
 
 

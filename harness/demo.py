@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from harness import terminal
@@ -23,6 +22,7 @@ from harness.localize.baseline import output_label
 from harness.localize.misreading import ROW_0
 from harness.localize.remedy import FP32, remedy_label
 from harness.localize.result import Localization, Remedy
+from harness.markup import escape
 from harness.numerics.metrics import mask_iou
 from harness.progress import Progress
 from harness.remedies.catalogue import KEEP_BATCH, SPLIT_SUM

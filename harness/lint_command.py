@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.padding import Padding
 
 from harness import terminal
@@ -16,6 +15,7 @@ from harness.graph.model import Model
 from harness.lint.catalogue import RULES
 from harness.lint.lint import entered, lint, shapeless
 from harness.lint.rule import Finding
+from harness.markup import escape
 from harness.request_options import JsonOption
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from harness import demo, terminal
 from harness.devices.host import cache_folder
 from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
+from harness.markup import escape
 from harness.request_options import DeviceOption, JsonOption, OutOption, TimeoutOption
 from harness.sam2.contract import (
     CARD,

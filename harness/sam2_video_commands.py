@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from harness import terminal
 from harness.commands import Request, localize_command
@@ -16,6 +15,7 @@ from harness.devices.host import cache_folder
 from harness.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.job import Options
 from harness.localize.result import Localization
+from harness.markup import escape
 from harness.request_options import DeviceOption, JsonOption, TimeoutOption
 from harness.sam2.source import resolve
 from harness.sam2.taps import Tap

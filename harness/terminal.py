@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.errors import MarkupError
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +27,7 @@ from harness.localize.comparison import Comparison
 from harness.localize.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.sentence import sentence as verdict_of
 from harness.localize.unsteady import rate
+from harness.markup import escape
 from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.verdict import Judgement
 from harness.report import figures
@@ -50,10 +50,10 @@ class Screen(Console):
             return super().render_str(shown, **how | {"markup": False})
 
 
-out = Screen(highlight=False, soft_wrap=True)
+out = Screen(highlight=False, soft_wrap=True, emoji=False)
 # A table is not broken to fit a narrow terminal; the terminal does that.
 TABLE_WIDTH = 140
-err = Screen(stderr=True, highlight=False, soft_wrap=True)
+err = Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class Stages:
@@ -98,7 +98,7 @@ class Stages:
             self._bars.start()  # not before: a fault that shows at once is told without an empty line for the bars
             self._finish(complete=True)
             self._began, self._expected, self._done = time.monotonic(), max(expected_seconds, 0.1), None
-            self._task = self._bars.add_task(escape(figures.name(what)), total=1.0, left="")
+            self._task = self._bars.add_task(escape(what), total=1.0, left="")
 
     def fraction(self, done: float) -> None:
         """This share of the stage is done."""
@@ -132,6 +132,11 @@ class Stages:
 def say(sentence: str) -> None:
     """A sentence on stdout, broken at words where a person reads it and whole where a program does."""
     out.print(sentence, soft_wrap=not out.is_terminal)
+
+
+def print_text(text: str) -> None:
+    """A document on stdout: as it is for a program, with nothing that gives orders for a person."""
+    sys.stdout.write("\n".join(map(figures.visible, text.split("\n"))) if sys.stdout.isatty() else text)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from harness.latency.profile_record import Profile, ProfileRow, Spread, Unprofiled
+from harness.markup import escape
 
 MOST_ROWS = 15
 """The longest; the others are in run.json."""

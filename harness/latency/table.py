@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from harness.latency.record import Against, BenchResult, Interval
+from harness.markup import escape
 
 _COLOURS = {"faster": "green", "same": "green", "slower": "red", "cannot tell": "yellow", "incomparable": "yellow"}
 

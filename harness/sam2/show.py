@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from harness.markup import escape
 from harness.sam2.ablate import Ablated, Ablation
 from harness.sam2.accuracy import Accuracy
 from harness.sam2.click import Clicked

@@ -19,7 +19,7 @@ ROOMS: tuple[frozenset[str], ...] = (
     frozenset({"graph", "results"}),
     frozenset({"numerics", "inputs", "memory", "remedies", "lint", "devices.worker"}),
     frozenset({"devices"}),
-    frozenset({"localize", "latency", "report", "sam2"}),
+    frozenset({"localize", "latency", "markup", "report", "sam2"}),
     frozenset({"dashboard"}),
     frozenset({"opening"}),
     frozenset({"commands", "doctor", "frames"}),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from harness.markup import escape
 from harness.sam2.show import RANDOM_NOTE
 from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
 from harness.sam2.video.track import TrackResult
