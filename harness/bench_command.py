@@ -216,4 +216,4 @@ def _show(tries: Sequence[Sequence[Benched]]) -> None:
                 terminal.out.print(profile_table(one.result.profile))
             if one.result.profile is not None:
                 terminal.say(profile_line(one.result.profile))
-            terminal.out.print(f"[dim]{one.folder}[/]")
+            terminal.out.print(f"[dim]{escape(str(one.folder))}[/]")

@@ -189,7 +189,7 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
         say(f"[red]{escape(changed.capitalize())}[/]")
     say(
         f"{escape(device)} against plain kernels on this machine's CPU: "
-        f"{residency_text(done.residency)}, LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}."
+        f"{residency_text(done.residency)}, {_runtime(done)}."
     )
     for note in comparison.notes:
         say(f"[yellow]{escape(note)}[/]")
@@ -199,6 +199,10 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
     if not comparison.ok:
         out.print(f"Which op: harness localize {escape(shlex.quote(str(model)))}, with the same options, --inputs too.")
     out.print(f"[dim]{escape(str(folder))}[/]")
+
+
+def _runtime(done: Completed) -> str:
+    return f"LiteRT {escape(done.runtime)}{f', {escape(done.adapter)}' if done.adapter else ''}"
 
 
 def show_run(done: Completed, folder: Path) -> None:
@@ -214,9 +218,7 @@ def show_run(done: Completed, folder: Path) -> None:
         f"\n{residency_text(done.residency).capitalize()}; compiled in {done.compile_ns / 1e9:.2f} s; last run "
         f"{total:.1f} ms (write {last.write_ns / 1e6:.1f}, run {last.run_ns / 1e6:.1f}, read {last.read_ns / 1e6:.1f})."
     )
-    out.print(
-        f"LiteRT {done.runtime}{f', {escape(done.adapter)}' if done.adapter else ''}.\n[dim]{escape(str(folder))}[/]"
-    )
+    out.print(f"{_runtime(done)}.\n[dim]{escape(str(folder))}[/]")
 
 
 def culprit_line(culprit: Culprit) -> str:
@@ -336,7 +338,7 @@ def show_localization(answer: Localization, folder: Path) -> None:
     say(
         f"[dim]{counted(answer.device_compiles, 'device compile')}, {counted(answer.device_runs, 'run')}, "
         f"{answer.seconds:.0f} s{extra}; "
-        f"LiteRT {answer.device['runtime']}, {escape(answer.device['gpu'])}[/]"
+        f"LiteRT {escape(answer.device['runtime'])}, {escape(answer.device['gpu'])}[/]"
     )
     out.print(f"[dim]{escape(str(folder / 'report.html'))}[/]")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -12,6 +14,7 @@ from markupsafe import Markup
 from harness import __version__
 from harness.report import figures
 
+_KEPT = re.compile(r"[^\n\t]+")
 _FILTERS = (
     figures.figure,
     figures.count,
@@ -31,6 +34,7 @@ def environment(*folders: Path) -> Environment:
     made = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,
+        finalize=_inert,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -38,6 +42,14 @@ def environment(*folders: Path) -> Environment:
     made.filters |= {convert.__name__: convert for convert in _FILTERS}
     made.globals["version"] = __version__
     return made
+
+
+def _inert(value: Any) -> Any:
+    """Every value on its way into a page, lines and tabs kept: whatever filter a template forgot, no character in it
+    reorders or hides what surrounds it."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return _KEPT.sub(lambda found: figures.visible(found[0]), value)
 
 
 def inline(made: Environment, template: str) -> tuple[Markup, str]:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -268,3 +269,25 @@ def test_nothing_is_written_into_a_linked_folder(run: Path, outside: Path) -> No
     with pytest.raises(OSError, match="linked is a link"), foreign_files.replacing(run / "linked" / "page.html"):
         pass
     assert contents(outside) == before
+
+
+def test_no_page_holds_a_character_that_reorders_or_hides_text(run: Path, tmp_path: Path) -> None:
+    odd = "\x1b[2J\u202e[/oops]\u2066"
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                k: v if k in ("status", "command", "accelerator", "precision") else named(v) for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [named(each) for each in value]
+        return odd if isinstance(value, str) else value
+
+    (run / "run.json").write_text(json.dumps(named(json.loads(FILES["run.json"]))))
+    (run / "log.txt").write_text(f"one {odd}\ntwo\n")
+    report = write_report(run).read_text()
+    build(run.parent, tmp_path / "site", bundle=True)
+    texts = [report, *(page.read_text() for page in (tmp_path / "site").rglob("*.html"))]
+    assert len(texts) == 6
+    assert {c for text in texts for c in odd if not c.isprintable() and c in text} == set()
+    assert "one \\x1b[2J\\u202e[/oops]\\u2066\ntwo" in report
