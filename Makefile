@@ -31,8 +31,7 @@ test: setup ## What CI runs, to its end whatever fails: lint, types, tests, devi
 portable: setup ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
 	@$(BIN)/python -m scripts.portable -- $(PYTEST_ARGS)
 
-mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (minutes each)
-	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null || $(BIN)/pip install --quiet -e '.[mutation]'
+mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (a quarter of an hour, and half a minute each)
 	@$(BIN)/python -m scripts.mutants --seed $(SEED) --count $(COUNT) --part '$(PART)'
 
 fuzz: setup ## Broken models and run folders for MINUTES, each time others; .hypothesis keeps what is found

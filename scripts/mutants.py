@@ -2,9 +2,11 @@
 
 A mutant is one operator of Cosmic Ray applied at one place. Places are drawn first and then what is done there, so that
 one comparison counts as much as another, however many ways there are to change it. What leaves the code as it was, such
-as a change of an annotation, is not drawn. Each mutant is written into a copy of the tree and run against the fast
-tests that concern its module, those of its own file first; the tree itself is never touched. One that takes the tests
-beyond their time counts as killed, and that is said.
+as a change of an annotation, is not drawn. Each mutant is written into a copy of the tree, which the fast tests pass
+once before while `scripts.reached` notes which lines each of them reaches: a mutant is given to the tests that reach
+its statement, the quickest first, and, where those pass, to the others of their files. The tree itself is never
+touched. One that takes the tests far beyond their time counts as killed, and that is said. `--reached` keeps the notes
+for the next run on the same code.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import difflib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,18 +27,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# What is mutated, and the tests that concern it beside its own.
-TESTS: dict[str, tuple[str, ...]] = {
-    "harness/localize": ("tests/localize", "tests/numerics"),
-    "harness/numerics": ("tests/numerics", "tests/localize"),
-    "harness/graph": ("tests/graph", "tests/remedies"),
-    "harness/remedies": ("tests/remedies", "tests/localize/test_remedy.py"),
-    "harness/devices": ("tests/devices",),
-    "harness/latency/stats.py": ("tests/latency/test_stats.py",),
-}
-# They start processes or search for long: minutes each, and nothing that the others do not ask as well.
-LONG = ("campaign", "kill", "old_release", "reference", "refused", "scale", "unsteady")
-SECONDS = 290.0
+from scripts.reached import FOLDER, Reached
+
+# What is mutated.
+MUTATED = ("localize", "numerics", "graph", "remedies", "devices", "latency/stats.py")
+# What may notice, and what takes minutes or needs a browser and asks nothing that the others do not ask as well.
+TESTS = ("localize", "numerics", "graph", "remedies", "devices", "latency", "results", "standin", "foreign_files")
+LONG = ("campaign", "kill", "old_release", "refused", "scale", "unsteady")
+# Of the tests that a mutant is given to, as they took it in the first run, and of the rest of their files.
+SECONDS = 150.0
+# The tests may take so much longer than they did then, before they count as not ending.
+PATIENCE = 4.0
+START = 60.0
+# For all tests once.
+FIRST_SECONDS = 7200.0
 
 Ending = Literal["killed", "out of time", "survived"]
 
@@ -55,19 +60,50 @@ class Mutant:
 
 def sources(root: Path) -> list[str]:
     """The files that are mutated."""
-    found = [root / p if p.endswith(".py") else root / p / "**/*.py" for p in TESTS]
-    files = {f for pattern in found for f in root.glob(str(pattern.relative_to(root)))}
-    return sorted(str(f.relative_to(root)) for f in files if f.name != "__init__.py")
+    found = [
+        f
+        for p in MUTATED
+        for f in ([root / "harness" / p] if p.endswith(".py") else (root / "harness" / p).rglob("*.py"))
+    ]
+    return sorted(str(f.relative_to(root)) for f in found if f.name != "__init__.py")
 
 
-def tests_of(path: str, root: Path) -> list[str]:
-    """The tests that a file's mutants are run against, those named like it first."""
-    (chosen,) = (tests for prefix, tests in TESTS.items() if path.startswith(prefix))
-    own = f"tests/{Path(path).parent.name}/test_{Path(path).stem}.py"
-    files = [str(f.relative_to(root)) for t in chosen for f in sorted((root / t).glob("test_*.py"))] or list(chosen)
-    files += [t for t in chosen if t.endswith(".py") and t not in files]
-    rest = [f for f in files if f != own and Path(f).stem.removeprefix("test_") not in LONG]
-    return [own, *rest] if (root / own).exists() else rest
+def fast_tests(root: Path) -> list[str]:
+    """The files of the tests that may notice."""
+    found = [f for folder in TESTS for f in (root / "tests" / folder).glob("test_*.py")]
+    return sorted(str(f.relative_to(root)) for f in found if f.stem.removeprefix("test_") not in LONG)
+
+
+def statement(code: str, line: int) -> range | None:
+    """The lines of the innermost statement that holds a line, of a compound one its head; None where it is run while
+    the module is imported."""
+    found: list[tuple[ast.stmt, bool]] = []
+
+    def look(node: ast.AST, inside: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt) and child.lineno <= line <= (child.end_lineno or child.lineno):
+                found.append((child, inside))
+            look(child, inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+
+    look(ast.parse(code), False)
+    if not found or not found[-1][1]:
+        return None
+    held = found[-1][0]
+    body = getattr(held, "body", None)
+    return range(held.lineno, body[0].lineno if body else (held.end_lineno or held.lineno) + 1)
+
+
+def given(mutant: Mutant, code: str, reached: Reached) -> tuple[list[str], list[str]]:
+    """The tests that reach a mutant, and the others of their files, each the quickest first. One that is run in other
+    processes alone is given to those that run its file and to those of its folder."""
+    lines = statement(code, mutant.line)
+    first = reached.of(mutant.path, lines) if lines else reached.of_file(mutant.path)
+    if not first:
+        room = f"tests/{Path(mutant.path).parent.name}/"
+        first = reached.of_file(mutant.path) | {test for test in reached.seconds if test.startswith(room)}
+    files = {test.partition("::")[0] for test in first}
+    others = {test for test in reached.seconds if test.partition("::")[0] in files} - first
+    return reached.quickest(first, SECONDS), reached.quickest(others, SECONDS)
 
 
 def places(path: str, code: str) -> Iterator[tuple[tuple[int, int], Mutant]]:
@@ -158,23 +194,40 @@ def copied(root: Path, to: Path) -> None:
             shutil.copy2(root / name, to / name)
 
 
-def run_tests(copy: Path, tests: list[str], seconds: float) -> Ending:
-    """Whether the tests notice. Raises SystemExit where there were none."""
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
+def pytest(copy: Path, words: list[str], seconds: float, **variables: str) -> int | None:
+    """The exit code of pytest on the copy; None where it did not end in time."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *words]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *words, *tests],
-        cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        code = process.wait(seconds)
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return "out of time"
-    if code == 5:
-        raise SystemExit(f"{' '.join(tests)} hold no test that runs here.")
-    return "killed" if code else "survived"
+        return None
+
+
+def run_tests(copy: Path, tests: list[str], seconds: float) -> Ending:
+    """Whether the tests notice; where there are none, they do not."""
+    if not tests:
+        return "survived"
+    listed = copy / ".chosen-tests"
+    listed.write_text("\n".join(tests), encoding="utf-8")
+    code = pytest(copy, ["-x", f"@{listed}"], seconds)
+    return "out of time" if code is None else "killed" if code else "survived"
+
+
+def note_reached(copy: Path, folder: Path, jobs: str) -> Reached:
+    """Run the fast tests once. Raises SystemExit where none passes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.glob("*.json")):
+        pytest(copy, ["-p", "scripts.reached", "-n", jobs, *fast_tests(copy)], FIRST_SECONDS, **{FOLDER: str(folder)})
+    reached = Reached.read(folder)
+    if not reached.seconds:
+        raise SystemExit("No test passes on the code as it is: make test says why.")
+    return reached
 
 
 def main() -> None:
@@ -182,6 +235,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--part", default="", help="only files whose path has this in it")
+    parser.add_argument("--reached", type=Path, help="a folder for what is noted of the tests, used again if it has it")
     chosen = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
     mutants = drawn(root, chosen.seed, chosen.count, chosen.part)
@@ -189,20 +243,19 @@ def main() -> None:
         raise SystemExit(f"There is nothing to mutate in files named like '{chosen.part}'.")
     endings: list[tuple[Mutant, str, Ending]] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copy = Path(folder)
+        copy = Path(folder) / "tree"
         copied(root, copy)
-        healthy: dict[tuple[str, ...], Ending] = {}
+        print("the tests run once on the code as it is, which takes minutes", flush=True)
+        reached = note_reached(copy, chosen.reached or Path(folder) / "reached", os.environ.get("JOBS", "2"))
+        print(f"{len(reached.seconds)} tests pass", flush=True)
         for mutant, code in mutants:
-            tests = tests_of(mutant.path, root)
-            key = tuple(sorted(tests))
-            if key not in healthy:
-                healthy[key] = run_tests(copy, tests, SECONDS)
-            if healthy[key] != "survived":
-                raise SystemExit(f"Without a mutant these fail, or take over {SECONDS:.0f} s: {' '.join(tests)}.")
             before = (copy / mutant.path).read_text(encoding="utf-8")
             (copy / mutant.path).write_text(code, encoding="utf-8")
             begun = time.monotonic()
-            ending = run_tests(copy, tests, SECONDS)
+            ending: Ending = "survived"
+            for tests in given(mutant, before, reached):
+                if ending == "survived":
+                    ending = run_tests(copy, tests, START + PATIENCE * sum(reached.seconds[t] for t in tests))
             (copy / mutant.path).write_text(before, encoding="utf-8")
             print(f"{ending:<12} {time.monotonic() - begun:4.0f} s  {mutant}", flush=True)
             lines = difflib.unified_diff(before.splitlines(), code.splitlines(), mutant.path, "mutant", "", "", 1, "")

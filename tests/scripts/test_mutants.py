@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
 
-from scripts.mutants import LONG, TESTS, Mutant, copied, drawn, mutated, places, run_tests, sources
-from scripts.mutants import tests_of as concerning
+from scripts.mutants import (
+    LONG,
+    Mutant,
+    copied,
+    drawn,
+    fast_tests,
+    given,
+    mutated,
+    note_reached,
+    places,
+    run_tests,
+    sources,
+    statement,
+)
+from scripts.reached import Reached
 
 ROOT = Path(__file__).parents[2]
 PART = "harness/latency/stats.py"
@@ -31,48 +45,104 @@ def larger(a: int | float, b: int | float = 1) -> int | float:
 
 
 class TestFiles:
-    def test_every_file_that_is_mutated_has_tests_that_are_there(self) -> None:
+    def test_every_file_that_is_mutated_is_there_and_every_test_that_may_notice(self) -> None:
         found = sources(ROOT)
         assert PART in found
         assert "harness/localize/localize.py" in found
         assert not [path for path in found if path.endswith("__init__.py")]
-        for path in found:
-            tests = concerning(path, ROOT)
-            assert tests, path
-            assert all((ROOT / test).is_file() for test in tests)
-            assert len(set(tests)) == len(tests)
+        assert all((ROOT / path).is_file() for path in [*found, *fast_tests(ROOT)])
 
-    def test_the_tests_named_like_a_file_come_first(self) -> None:
-        tests = concerning("harness/localize/impact.py", ROOT)
-        assert tests[0] == "tests/localize/test_impact.py"
-        assert "tests/localize/test_localize.py" in tests
-        assert "tests/numerics/test_metrics.py" in tests
-        assert not [test for test in tests if test.startswith("tests/devices")]
-
-    def test_single_files_among_the_tests_of_a_folder_are_run_too(self) -> None:
-        assert "tests/localize/test_remedy.py" in concerning("harness/remedies/rescale.py", ROOT)
-        assert concerning(PART, ROOT) == ["tests/latency/test_stats.py"]
-
-    def test_long_tests_are_left_out_but_for_those_of_the_file_itself(self) -> None:
-        own = "tests/localize/test_unsteady.py"
-        assert concerning("harness/localize/unsteady.py", ROOT)[0] == own
-        assert own not in concerning("harness/localize/impact.py", ROOT)
+    def test_long_tests_are_left_out(self) -> None:
+        tests = fast_tests(ROOT)
+        assert "tests/localize/test_impact.py" in tests
         for name in LONG:
             assert (ROOT / f"tests/localize/test_{name}.py").is_file()
+            assert f"tests/localize/test_{name}.py" not in tests
 
-    def test_a_file_that_is_not_mutated_has_none(self) -> None:
-        with pytest.raises(ValueError, match="not enough values"):
-            concerning("harness/cli/main.py", ROOT)
-        assert all(not "harness/cli/main.py".startswith(prefix) for prefix in TESTS)
+
+class TestStatement:
+    @pytest.mark.parametrize(
+        ("line", "lines"),
+        [
+            (1, None),  # run at import
+            (4, None),
+            (5, None),
+            (6, range(6, 9)),  # the head of a compound statement
+            (7, range(6, 9)),
+            (9, range(9, 10)),
+            (10, range(10, 14)),
+            (12, range(10, 14)),  # one statement on four lines
+            (14, range(14, 15)),
+        ],
+    )
+    def test_is_the_innermost_one_that_a_line_is_of(self, line: int, lines: range | None) -> None:
+        code = (
+            "A = 1\n\n\ndef f(\n    a: int = 2):\n    if (\n        a > 1\n    ):\n        a += 1\n"
+            "    b = max(\n        a,\n        2,\n    )\n    return b\n"
+        )
+        assert statement(code, line) == lines
+
+
+class TestGiven:
+    CODE = "A = 1\n\n\ndef f():\n    return A\n\n\ndef g():\n    return 2\n\n\ndef h():\n    return 3\n"
+
+    @staticmethod
+    def given(line: int) -> tuple[list[str], list[str]]:
+        tests = {"harness/devices/m.py": {5: {"tests/x.py::slow", "tests/x.py::quick"}, 9: {"tests/x.py::other"}}}
+        seconds = {"tests/x.py::slow": 5.0, "tests/x.py::quick": 1.0, "tests/x.py::other": 2.0, "tests/x.py::long": 1e3,
+                   "tests/y.py::far": 1.0, "tests/devices/z.py::near": 0.5}  # fmt: skip
+        return given(Mutant("harness/devices/m.py", line, "core/AddNot", 0), TestGiven.CODE, Reached(tests, seconds))
+
+    def test_the_tests_that_reach_it_come_first_the_quickest_of_them_ahead(self) -> None:
+        assert self.given(5) == (["tests/x.py::quick", "tests/x.py::slow"], ["tests/x.py::other"])
+
+    def test_what_runs_at_import_is_given_to_all_that_run_the_file(self) -> None:
+        assert self.given(1)[0] == ["tests/x.py::quick", "tests/x.py::other", "tests/x.py::slow"]
+
+    def test_what_only_other_processes_run_is_given_to_the_tests_of_its_folder_too(self) -> None:
+        first = self.given(13)[0]
+        assert first == ["tests/devices/z.py::near", "tests/x.py::quick", "tests/x.py::other", "tests/x.py::slow"]
+
+    def test_no_test_is_given_beyond_the_time_there_is(self) -> None:
+        assert "tests/x.py::long" not in [test for tests in self.given(5) for test in tests]
+
+
+class TestReached:
+    """The plugin, on a small tree."""
+
+    @pytest.mark.parametrize("jobs", ["0", "2"])
+    def test_each_line_has_the_tests_that_ran_it_and_none_that_failed(self, tmp_path: Path, jobs: str) -> None:
+        copied(ROOT, tmp_path)
+        shutil.rmtree(tmp_path / "harness")
+        shutil.rmtree(tmp_path / "tests")
+        (tmp_path / "harness").mkdir()
+        (tmp_path / "conftest.py").unlink()
+        (tmp_path / "harness/__init__.py").touch()
+        (tmp_path / "harness/it.py").write_text("def f(a):\n    if a:\n        return 1\n    return 2\n", "utf-8")
+        body = (
+            "from harness.it import f\ndef test_a(): assert f(1) == 1\ndef test_b(): assert f(0) == 2\n"
+            "def test_c(): assert f(0) == 3\n"
+        )
+        (tmp_path / "tests/graph").mkdir(parents=True)
+        (tmp_path / "tests/graph/test_it.py").write_text(body, "utf-8")
+        found = note_reached(tmp_path, tmp_path / "reached", jobs)
+        a, b = "tests/graph/test_it.py::test_a", "tests/graph/test_it.py::test_b"
+        assert found.seconds.keys() == {a, b}
+        assert {n: found.of("harness/it.py", range(n, n + 1)) for n in (1, 2, 3, 4)} == {
+            1: set(),
+            2: {a, b},
+            3: {a},
+            4: {b},
+        }
+        assert found.of_file("harness/it.py") == {a, b}
+
+    def test_where_nothing_passes_there_is_nothing_to_go_by(self, tmp_path: Path) -> None:
+        (tmp_path / "tests").mkdir()
+        with pytest.raises(SystemExit, match="No test passes"):
+            note_reached(tmp_path, tmp_path / "reached", "0")
 
 
 class TestDrawing:
-    """With Cosmic Ray, which is an extra of its own."""
-
-    @pytest.fixture(autouse=True)
-    def cosmic_ray(self) -> None:
-        pytest.importorskip("cosmic_ray")
-
     def test_one_seed_draws_the_same_mutants_and_another_one_others(self) -> None:
         first = drawn(ROOT, 3, 6, PART)
         assert len(first) == 6
@@ -99,7 +169,7 @@ class TestDrawing:
         found = [mutant for _, mutant in places("f.py", CODE)]
         kinds = {(m.line, m.operator.removeprefix("core/"), mutated(m, CODE) is not None) for m in found}
         of_types = {(line, meant) for line, operator, meant in kinds if "BinaryOperator_BitOr" in operator}
-        assert of_types == {(9, False), (12, False)}
+        assert {meant for _, meant in of_types} == {False}
         changed = {line for line, _, meant in kinds if meant}
         assert changed == {7, 9, 12, 14}  # a decorator, a value, a default, a comparison
 
@@ -130,11 +200,8 @@ class TestRunning:
         body = "def test_it():\n    time.sleep(60)"
         assert run_tests(self.tree(tmp_path, body), ["test_it.py"], 3) == "out of time"
 
-    def test_where_no_test_runs_there_is_nothing_to_say(self, tmp_path: Path) -> None:
-        (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: long\n", encoding="utf-8")
-        body = "@pytest.mark.slow\ndef test_it():\n    pass"
-        with pytest.raises(SystemExit, match=r"test_it\.py hold no test that runs here"):
-            run_tests(self.tree(tmp_path, body), ["test_it.py"], 60)
+    def test_where_no_test_is_given_nothing_notices(self, tmp_path: Path) -> None:
+        assert run_tests(tmp_path, [], 60) == "survived"
 
     def test_the_copy_has_what_git_has_and_what_it_does_not_ignore(self, tmp_path: Path) -> None:
         copied(ROOT, tmp_path)
