@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
-from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, StorageError, UsageError
+from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, NoReference, StorageError, UsageError
 from harness.graph.audit import Audit, audit
 from harness.graph.concrete import stored_shape
 from harness.graph.ports import check_ports
@@ -200,7 +201,7 @@ def _resumable(device: Journaled, run: RunFolder) -> Iterator[None]:
     try:
         yield
     except (DeviceError, StorageError) as error:
-        if not device.failed or isinstance(error, StorageError):
+        if isinstance(error, StorageError) or not (device.failed or isinstance(error, NoReference)):
             with suppress(StorageError):
                 run.save(resumable=True)
             error.next_step = f"{error.next_step} Continue with --resume {run.path}.".lstrip()
@@ -357,14 +358,17 @@ def audit_command(
         return found
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)
     with open_device(device_name) as device:
-        outcome = device.run(make_job(model, {}, Options(), timeout=timeout, wanted=(), iterations=0))
+        job = partial(make_job, model, {}, timeout=timeout, wanted=(), iterations=0)
+        outcome = device.run(job(Options()))
+        refused: tuple[str, ...] = ()
         if isinstance(outcome, Rejected):
             refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
-            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
         if isinstance(outcome, Crashed):
             refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
-            if refused:
-                return replace(found, unsupported=refused, asked=f"{device_name}'s GPU")
+        if refused:
+            progress.stage("asking whether the CPU may run the rest", 2 + found.total * COMPILE_SECONDS)
+            shared = isinstance(device.run(job(Options(fallback="cpu"))), Completed)
+            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU", fallback=shared)
     if not isinstance(outcome, Completed):
         error = failure(device_name, outcome, "asking what its GPU refuses")
         error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."

@@ -64,6 +64,11 @@ class DeviceRefused(DeviceError):
         self.doing = doing
 
 
+class NoReference(DeviceError):
+    """A model that the host's CPU runtime does not compute, so that there is nothing to compare with, however often it
+    is asked."""
+
+
 class DeviceDied(DeviceError):
     """The process on the device crashed, or gave no answer in time and was ended: a property of the model, maybe."""
 

@@ -367,7 +367,11 @@ def show_audit(found: Audit, path: Path) -> None:
     out.print(f"[red]{escape(asked)}[/]:")
     for line in grouped(found.unsupported):
         say(f"  {escape(line)}")
-    say("`run`, `compare`, `dump` and `localize` take it with --fallback cpu: the CPU then runs what the GPU refuses.")
+    if found.fallback is False:
+        say("It does not run with --fallback cpu either: the delegate refuses the model as a whole.")
+    else:
+        may = "take" if found.fallback else "may take"
+        say(f"`run`, `compare`, `dump` and `localize` {may} it with --fallback cpu: the CPU runs what the GPU refuses.")
 
 
 def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[str]) -> None:

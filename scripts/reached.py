@@ -95,11 +95,12 @@ class _Noting:
             for file in data.measured_files()
         }
         passed = {test: round(s, 3) for test, s in self._seconds.items() if test not in self._failed}
-        if passed:
-            noted = json.dumps({"tests": tests, "lines": lines, "seconds": passed})
-            (self._folder / f"{os.getpid()}.json").write_text(noted, encoding="utf-8")
+        noted = json.dumps({"tests": tests, "lines": lines, "seconds": passed})
+        (self._folder / f"{os.getpid()}.json").write_text(noted, encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """In each process of the run; one that only hands out tests to others has nothing to note."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
     config.pluginmanager.register(_Noting(Path(os.environ[FOLDER]), config.rootpath), "reached-noting")

@@ -65,7 +65,8 @@ def lacking_custom_op(said: str) -> str:
 
 
 def grouped(lines: Sequence[str]) -> list[str]:
-    """`RESHAPE (rank over 4, 8 tensors)`, `SLICE`, …: refused ops, each with its reasons once.
+    """`RESHAPE (rank over 4, 8 tensors)`, `SVDF #1, #3 (not supported)`, `SLICE`, …: refused ops, each with its reasons
+    once, and each kind of op once where they are the same.
 
     Lines are the delegate's or an audit's, `OP: why` or `OP: why. tensor` or with the tensor in quotes; one op may be
     in several.
@@ -81,7 +82,11 @@ def grouped(lines: Sequence[str]) -> list[str]:
                 break
         of_op = causes.setdefault(op.strip(), {})
         of_op[cause.rstrip(".")] = of_op.get(cause.rstrip("."), 0) + bool(tensor)
-    return [_with_causes(op, found) for op, found in causes.items()]
+    alike: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for op, of_op in causes.items():
+        kind, mark, number = op.rpartition(" #")
+        alike.setdefault((kind if mark else op, tuple(of_op.items())), []).append(f"#{number}" if mark else "")
+    return [_with_causes(f"{op} {', '.join(numbers)}".rstrip(), dict(found)) for (op, found), numbers in alike.items()]
 
 
 def _with_causes(op: str, causes: dict[str, int]) -> str:

@@ -16,7 +16,8 @@ KNOWN_CUSTOM = frozenset(("MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Convoluti
 @dataclass(frozen=True)
 class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
-    from a delegate itself. `folded` is a sentence on ops that were computed before it was asked."""
+    from a delegate itself. `folded` is a sentence on ops that were computed before it was asked. `fallback`: whether it
+    takes the model where the CPU may run what it refuses; None where it was not asked."""
 
     ops: dict[str, int]
     total: int
@@ -27,6 +28,7 @@ class Audit:
     signatures: tuple[str, ...]
     asked: str = ""
     folded: str = ""
+    fallback: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`audit --json`, schema 1."""
@@ -41,6 +43,7 @@ class Audit:
             "signatures": list(self.signatures),
             "asked": self.asked,
             "folded": self.folded,
+            "fallback": self.fallback,
         }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from harness.devices.base import Device, Sink
 from harness.devices.execute import completed, failure, make_job
 from harness.devices.loadable import check_loadable
-from harness.errors import DeviceError, UsageError
+from harness.errors import NoReference, UsageError
 from harness.graph import surgery
 from harness.graph.grid import Grid
 from harness.graph.hybrid import with_real_weights
@@ -331,7 +331,7 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
             "Export the model anew, so that its shapes are those that it computes.",
         )
     if isinstance(outcome, Rejected) and outcome.ops:
-        raise DeviceError(
+        raise NoReference(
             f"The CPU reference cannot be run: {outcome.reason}, so nothing can be compared with it.",
             "Replace that op by builtin ones, or end the model before it, when exporting; `harness run` asks the "
             "device alone.",
@@ -339,10 +339,11 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
         )
     if isinstance(outcome, Rejected | Crashed):
         check_loadable(case.model)
-    if isinstance(outcome, Rejected):
-        raise DeviceError(
-            f"The plain CPU kernels of this release do not compute the model: {outcome.reason.rstrip('.')}, so nothing "
-            "can be compared with them.",
+    if isinstance(outcome, Rejected | Crashed):
+        verb = "end their process on" if isinstance(outcome, Crashed) else "do not compute"
+        raise NoReference(
+            f"The plain CPU kernels of this release {verb} the model: {outcome.reason.rstrip('.')}, so nothing can be "
+            "compared with them.",
             "Try another release of ai-edge-litert, or export that op in a type that the CPU has; `harness run` asks "
             "the device alone.",
             outcome.log,

@@ -78,6 +78,11 @@ def test_what_the_file_shows_is_grouped_likewise() -> None:
     ]
 
 
+def test_ops_of_one_kind_that_are_refused_for_the_same_reason_are_one_line() -> None:
+    lines = ["SVDF #1: not supported", "SVDF #3: rank 5", "SVDF #5: not supported", "ADD: not supported", "IF #7:"]
+    assert grouped(lines) == ["SVDF #1, #5 (not supported)", "SVDF #3 (rank 5)", "ADD (not supported)", "IF #7"]
+
+
 def test_the_tensor_of_unknown_size_is_the_last_that_was_told() -> None:
     line = "WARNING: … a graph that has dynamic-sized tensors (tensor#{} is a dynamic-sized tensor).\n"
     assert dynamic_tensor(line.format(3) + line.format(-1)) == -1

@@ -97,6 +97,8 @@ def test_without_the_fallback_the_same_model_is_refused(cli: Cli, tmp_path: Path
     refused = cli("compare", path)
     assert refused.code == EXIT_DEVICE
     assert "the GPU delegate refuses RESHAPE (rank over 4, 2 tensors)" in refused.sentence
+    audited = cli("audit", path, "--json")
+    assert (audited.code, audited.json["fallback"]) == (EXIT_DEVICE, True)
     told = cli("compare", path, "--fallback", "cpu", "--json")
     assert told.code == EXIT_OK
     assert told.json["notes"][0].startswith("The GPU ran 6 of 10 ops; the CPU ran #0 to #3. ")

@@ -1,4 +1,4 @@
-"""The reference of a model whose file states other shapes than the runtime computes."""
+"""The reference of a model whose file states other shapes than the runtime computes, and of one that ends it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.commands import Request, localize_command
+from harness.devices.base import Sink
 from harness.devices.host import HostDevice
-from harness.errors import UsageError
+from harness.errors import NoReference, UsageError
 from harness.graph import surgery
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Options
-from harness.localize.baseline import Case, run_reference
+from harness.job import Crashed, Job, Options, Outcome
+from harness.localize.baseline import REFERENCE, Case, run_reference
 from harness.results import TensorStore
+from tests.chains import chain
+from tests.localize.test_control import Ends
 
 
 def stating(shape: tuple[int, ...], op: int) -> Model:
@@ -43,3 +47,31 @@ def test_a_tensor_of_another_shape_than_the_file_states_is_named(
     )
     with HostDevice() as host, pytest.raises(UsageError, match=said):
         run_reference(host, case, TensorStore(tmp_path), surgery.tappable(graph), budget=budget)
+
+
+ENDED = Crashed("the worker was ended by SIGABRT", "SIGABRT", "malloc_consolidate(): invalid chunk size\n")
+SAID = (
+    "The plain CPU kernels of this release end their process on the model: the worker was ended by SIGABRT, so nothing"
+)
+
+
+def test_plain_kernels_that_do_not_survive_the_model_are_no_fault_of_the_device(tmp_path: Path) -> None:
+    model = chain("RELU", "TANH")
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    with pytest.raises(NoReference, match=SAID) as raised:
+        run_reference(Ends(ENDED), case, TensorStore(tmp_path), surgery.tappable(case.graph))
+    assert raised.value.log == ENDED.log
+
+
+def test_a_run_without_a_reference_is_not_to_be_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = HostDevice.run
+
+    def ends_plain_kernels(self: HostDevice, job: Job, sink: Sink | None = None) -> Outcome:
+        return ENDED if job.options == REFERENCE else run(self, job, sink)
+
+    monkeypatch.setattr(HostDevice, "run", ends_plain_kernels)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(chain("RELU", "TANH").to_bytes())
+    with pytest.raises(NoReference, match=SAID) as raised:
+        localize_command(Request(path, options=Options("cpu"), out=tmp_path / "runs"))
+    assert "--resume" not in str(raised.value)

@@ -186,6 +186,9 @@ def test_audit_says_the_same(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     said = cli("audit", saved(tmp_path, variable()), "--json")
     assert said.code == EXIT_DEVICE
     assert said.json["unsupported"] == ["ADD #1: Failed to load model from file (Variable tensors not yet supported)"]
+    assert said.json["fallback"] is False
+    told = " ".join(cli("audit", tmp_path / "model.tflite").out.split())
+    assert "It does not run with --fallback cpu either" in told
 
 
 @pytest.mark.gpu
