@@ -15,7 +15,7 @@ import numpy as np
 from harness.counted import counted
 from harness.devices.android import PhoneOptions
 from harness.devices.base import Device
-from harness.devices.execute import completed, failure, make_job
+from harness.devices.execute import UNTOUCHED, completed, failure, make_job
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
 from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError, NoReference, StorageError, UsageError
@@ -24,7 +24,7 @@ from harness.graph.concrete import stored_shape
 from harness.graph.ports import check_ports
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Crashed, Options, Rejected
-from harness.localize.baseline import UNTOUCHED, Case, output_label
+from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
 from harness.localize.explain import SCRATCH

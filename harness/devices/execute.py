@@ -104,6 +104,10 @@ def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) ->
     raise failure(device.name, outcome, doing)
 
 
+# What is done with an untouched model, and what a refusal of it need not say.
+UNTOUCHED = "running the model"
+
+
 def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     """The sentence for an outcome that is not `Completed`."""
     words = f"The runtime's {'last' if isinstance(outcome, Crashed) else 'own'} words are in log.txt."
@@ -114,7 +118,8 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             said = f"gave no answer while {doing}: {outcome.reason}"
             step = "Run it again while the machine does nothing else: shaders it has compiled by now are kept."
         case Rejected():
-            said = f"rejected the model while {doing}: {outcome.reason}"
+            what = "the model" if doing == UNTOUCHED else f"the model while {doing}"
+            said = f"rejected {what}: {outcome.reason}"
             if any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:

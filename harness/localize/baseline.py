@@ -11,7 +11,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from harness.devices.base import Device, Sink
-from harness.devices.execute import completed, failure, make_job
+from harness.devices.execute import UNTOUCHED, completed, failure, make_job
 from harness.devices.loadable import check_loadable
 from harness.errors import NoReference, UsageError
 from harness.graph import surgery
@@ -31,9 +31,6 @@ from harness.numerics.metrics import compare, is_mask, mask_iou
 from harness.numerics.usefulness import Limits, Shortfall, Yardstick, yardsticks
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
-
-# What is done when the untouched model runs, in messages.
-UNTOUCHED = "running the model"
 
 # Ideal runs of a float16 device: inputs rounded, inputs moved.
 HALF_RUNS = 2

@@ -18,6 +18,7 @@ from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
 from harness.localize.investigate import UNSTEADY_RUNS
 from harness.localize.known import Known
+from harness.localize.remarks import left_open
 from harness.localize.result import Culprit, Localization, ModelFacts, OpRecord
 from harness.localize.search import Answer, Window, find_windows
 from harness.localize.specimen import cut_out
@@ -82,8 +83,7 @@ class _Search:
         culprits = [self._culprit(items, window, endings[window], whole[1]) for window in found.failing]
         why = f": {whole[1].rstrip('.')}" if whole[1] else ""
         notes = [f"The untouched model {_SAID[whole[0]]}{why}."]
-        if found.unresolved:
-            notes.append(f"{len(found.unresolved)} stretch(es) of ops could not be resolved on the device.")
+        notes += left_open(len(found.unresolved))
         facts = bench.device.facts()
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(graph.ops)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.counted import counted
 from harness.graph.model import Graph
 from harness.job import Array
 from harness.localize.baseline import Case, output_label
@@ -65,6 +66,12 @@ def _of_inputs(case: Case, outputs: Sequence[OutputVerdict]) -> list[str]:
     if any(output.verdict == "precision" for output in outputs):
         return ["The inputs are random numbers, and how much precision is enough depends on them: give real ones."]
     return []
+
+
+def left_open(stretches: int) -> list[str]:
+    """What a search that did not settle everything says."""
+    told = counted(stretches, "stretch", "stretches")
+    return [f"{told} of ops could not be resolved on the device."] if stretches else []
 
 
 def images_of(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:

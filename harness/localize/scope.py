@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.devices.base import Device
-from harness.devices.execute import completed, make_job
+from harness.devices.execute import UNTOUCHED, completed, make_job
 from harness.devices.loadable import up_to_what_the_cpu_has
 from harness.errors import DeviceError
-from harness.localize.baseline import UNTOUCHED, Case
+from harness.localize.baseline import Case
 from harness.localize.comparison import COMPILE_SECONDS
 from harness.localize.placement import find_placement
 from harness.progress import Progress

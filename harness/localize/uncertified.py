@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from harness.localize.alone import fails_likewise
 from harness.localize.budget import Budget
 from harness.localize.cause import cause_of
+from harness.localize.remarks import left_open
 from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
 from harness.localize.search import Answer, find_windows
 from harness.localize.windows import WindowProbe
@@ -75,8 +76,7 @@ def resolve(
     found, unresolved = _search(probe, standing, listen, budget)
     if budget.refused:
         notes.append(f"The search by windows ended with what it may take, {budget}.")
-    if unresolved:
-        notes.append(f"{unresolved} stretch(es) of ops could not be resolved on the device.")
+    notes += left_open(unresolved)
     for run in runs:
         record = run.record
         whole = record.first <= probe.items[0] and record.index >= probe.items[-1]

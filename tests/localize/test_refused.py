@@ -81,7 +81,7 @@ def test_the_sentence_ends_with_the_op() -> None:
     error = failure("phone", Rejected("Failed to build", (), "words"), "running the model")
     assert isinstance(error, DeviceRefused)
     told = refusing(device, chain("RELU", "TANH")).explained(error)
-    assert told.message == "phone rejected the model while running the model: Failed to build; the op is TANH #1."
+    assert told.message == "phone rejected the model: Failed to build; the op is TANH #1."
     assert (told.exit_code, cast(DeviceRefused, told).log) == (EXIT_DEVICE, "words")
 
 
@@ -108,9 +108,26 @@ def test_where_the_log_names_no_tensor_the_runtime_is_asked_which_it_sizes_late(
     error = failure("phone", Rejected("no", (), log), "running the model")
     assert isinstance(error, DeviceRefused)
     assert str(refused.explained(error)) == (
-        "phone rejected the model while running the model: no; the op is RESHAPE #2. "
+        "phone rejected the model: no; the op is RESHAPE #2. "
         "Export the model with fixed input shapes, so that sizes it computes of them become constants."
     )
+
+
+@pytest.mark.parametrize(("late", "named"), [({2, 3, 4}, "TANH #2"), ({3, 4}, "RESHAPE #3"), ({4}, "RESHAPE #3")])
+def test_a_reshape_to_a_computed_size_is_to_blame_for_what_is_not_prepared_behind_it(
+    late: set[int], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows the file's shape before it runs, on some releases."""
+    graph = GraphBuilder()
+    size = graph.unary("ABS", graph.unary("NEG", graph.input("size", (1,), np.int32)))
+    x = graph.unary("TANH", graph.input("x", (2, 4)))
+    graph.output(graph.unary("EXP", graph.op("RESHAPE", [x, size], (8,), schema.ReshapeOptionsT())), "y")
+    model = graph.build()
+    ops = model.graph().ops
+    shapes = {op.outputs[0]: None if op.index in late else (8,) for op in ops}
+    monkeypatch.setattr("harness.localize.refused.shapes_at", lambda model, inputs: shapes)
+    log = "WARNING: … a graph that has dynamic-sized tensors (tensor#-1 is a dynamic-sized tensor).\n"
+    assert refusing(Refuses("EXP"), model).ops(Rejected("no", (), log)) == (f"{named}: no",)
 
 
 class Dies(Refuses):
@@ -176,7 +193,7 @@ def test_a_reason_that_is_only_in_the_log_is_told_with_the_op(cli: Cli, tmp_path
     said = cli(command, saved(tmp_path, variable()))
     assert said.code == EXIT_DEVICE
     assert said.sentence.startswith(
-        "host rejected the model while running the model: Failed to load model from file (Variable tensors not yet "
+        "host rejected the model: Failed to load model from file (Variable tensors not yet "
         "supported); the op is ADD #1. Re-author it, or run the model with"
     )
 
