@@ -187,8 +187,9 @@ def show_comparison(comparison: Comparison, device: str, model: Path, folder: Pa
     say(f"\n[{'green' if comparison.ok else 'red'}]{escape(said)}[/]")
     if changed and failed:
         say(f"[red]{escape(changed.capitalize())}[/]")
+    given = ", on random inputs" if comparison.drawn else ""
     say(
-        f"{escape(device)} against plain kernels on this machine's CPU: "
+        f"{escape(device)} against plain kernels on this machine's CPU{given}: "
         f"{residency_text(done.residency)}, {_runtime(done)}."
     )
     for note in comparison.notes:

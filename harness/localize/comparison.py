@@ -49,7 +49,7 @@ class Comparison:
     leave float16's range (in float32: that cannot be rounded). `differs` tells in a clause by which output a second run
     of the same differed from the first by more than rounding; it is empty when none did. Where one did, `wrong_runs`
     has the outputs of the runs that were wrong. `notes` are sentences on what the comparison rests on, and on what
-    weakens it; `half`: the device stores float16."""
+    weakens it; `half`: the device stores float16; `drawn`: the inputs are random numbers."""
 
     outputs: tuple[OutputVerdict, ...]
     done: Completed
@@ -59,6 +59,7 @@ class Comparison:
     wrong_runs: tuple[dict[str, Array], ...] = ()
     notes: tuple[str, ...] = ()
     half: bool = True
+    drawn: bool = False
 
     def __repr__(self) -> str:
         words = ", ".join(f"{o.name} {o.verdict} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
@@ -124,7 +125,7 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     bench.run.save(outputs=[output.to_json() for output in outputs])
     said = remarks(case, outputs, ideal, bench.run.tensors)
-    found = Comparison(outputs, done, ideal, beyond, notes=said, half=case.options.half)
+    found = Comparison(outputs, done, ideal, beyond, notes=said, half=case.options.half, drawn=case.drawn)
     seconds = (done.samples[0].run_ns + done.samples[0].read_ns) / 1e9
     bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
     again = run_device(bench.device, case)
