@@ -13,7 +13,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.inputs import random_inputs
-from harness.remedies.catalogue import RANK_4, SIMPLER
+from harness.remedies.catalogue import FLATTENED, RANK_4, SIMPLER
 from tests.arrays import Evaluate, f32, i32
 from tests.remedies.small import one_op, quarters, table, weights
 
@@ -42,6 +42,13 @@ def running(shape: tuple[int, ...], axis: int, *, exclusive: bool = False, rever
 
 def backwards(*axes: int) -> Build:
     return of("REVERSE_V2", table("ReverseV2"), (2, 3, 5, 7), (2, 3, 5, 7), i32(axes))
+
+
+def reduced(kind: str, *axes: int, keep: bool = False) -> Build:
+    shape = (2, 3, 8, 5)
+    over = {axis % 4 for axis in axes}
+    out = tuple(1 if i in over else n for i, n in enumerate(shape) if keep or i not in over)
+    return of(kind, table("Reducer", keepDims=keep), shape, out, i32(axes))
 
 
 def grouped(groups: int, activation: int = 0) -> Build:
@@ -96,6 +103,12 @@ CASES: dict[str, Build] = {
     "sum behind": running((2, 8, 3), -2, exclusive=True, reverse=True),
     "sum so far over the first axis": running((5, 2, 3, 4), 0),
     "sum so far over the only axis": running((7,), 0),
+    "sum over the last axis": reduced("SUM", 3),
+    "sum over the last axis, which stays": reduced("SUM", -1, keep=True),
+    "sum over the first axis": reduced("SUM", 0),
+    "sum over two axes in the middle, which stay": reduced("SUM", 1, 2, keep=True),
+    "mean of eight": reduced("MEAN", 2),
+    "mean of sixteen, its axes out of order": reduced("MEAN", 2, 0),
     "channels backwards": backwards(3),
     "two axes backwards": backwards(1, 2),
     "the last axis backwards, counted from the end": backwards(-1),
@@ -140,6 +153,8 @@ def test_what_a_kernel_gets_wrong_is_not_asked_of_it_again() -> None:
     assert rewritten(leaky(1.5)) == ["NEG", "RELU", "RELU", "MUL", "SUB"]
     assert rewritten(power(4)) == ["MUL", "MUL"]
     assert rewritten(running((2, 8, 3), 1)) == ["TRANSPOSE", "RESHAPE", "FULLY_CONNECTED", "RESHAPE", "TRANSPOSE"]
+    assert rewritten(reduced("SUM", 3)) == ["RESHAPE", "FULLY_CONNECTED", "RESHAPE"]
+    assert rewritten(reduced("MEAN", 1)) == ["TRANSPOSE", "RESHAPE", "FULLY_CONNECTED", "RESHAPE"]
     assert rewritten(backwards(3)) == ["GATHER"]
     assert rewritten(grouped(2)) == ["SLICE", "CONV_2D", "SLICE", "CONV_2D", "CONCATENATION"]
     assert rewritten(depthwise(1, 2)) == ["GATHER", "DEPTHWISE_CONV_2D"]
@@ -284,3 +299,25 @@ def test_of_several_ops_those_that_have_no_simpler_form_stay() -> None:
         graph.unary("LEAKY_RELU", graph.unary("TANH", graph.input("x", (3, 8))), table("LeakyRelu", alpha=2.0))
     )
     assert kinds(SIMPLER.apply(graph.build(), frozenset({0, 1}), {})) == ["TANH", "NEG", "RELU", "RELU", "MUL", "SUB"]
+
+
+def rows(shape: tuple[int, ...], terms: int, out: tuple[int, ...]) -> Build:
+    options = table("FullyConnected", keepNumDims=len(out) > 2)
+    return of("FULLY_CONNECTED", options, shape, out, weights(7, terms), weights(7))
+
+
+@pytest.mark.parametrize(("shape", "terms"), [((2, 3, 4), 12), ((2, 3, 4), 24), ((6, 4), 8)])
+def test_rows_that_the_op_takes_from_several_dimensions_are_made_before_it(
+    shape: tuple[int, ...], terms: int, evaluate: Evaluate
+) -> None:
+    model = one_op(rows(shape, terms, (24 // terms, 7)))
+    rewritten = FLATTENED.apply(model, frozenset({0}), {})
+    assert kinds(rewritten) == ["RESHAPE", "FULLY_CONNECTED"]
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_array_equal(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"])
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
+def test_rows_that_are_there_are_not_made(shape: tuple[int, ...]) -> None:
+    with pytest.raises(CannotRewrite, match="it flattens nothing"):
+        FLATTENED.apply(one_op(rows(shape, 8, (*shape[:-1], 7))), frozenset({0}), {})
