@@ -107,6 +107,7 @@ def _leaky(rebuild: Rebuild, op: Op) -> int:
 
 def _reduced(rebuild: Rebuild, op: Op) -> int:
     """A sum over the last axis as a product with a column of ones, or of 1/n for a mean."""
+    _floats(rebuild, op)
     x = rebuild.now(op.inputs[0])
     axes = parameter(rebuild, op.inputs[1]).reshape(-1) % len(rebuild.shape(x))
     shape = rebuild.shape(x)

@@ -51,6 +51,10 @@ def reduced(kind: str, *axes: int, keep: bool = False) -> Build:
     return of(kind, table("Reducer", keepDims=keep), shape, out, i32(axes))
 
 
+def whole_numbers(kind: str, options: Any, out: tuple[int, ...], *more: Any) -> Build:
+    return lambda g: g.op(kind, [g.input("x", (3, 8), np.int32), *map(g.constant, more)], out, options, dtype=np.int32)
+
+
 def grouped(groups: int, activation: int = 0) -> Build:
     options = table("Conv2D", padding=SAME, fusedActivationFunction=activation, **ONCE)
     kernel, bias = weights(2 * groups, 3, 3, 3), weights(2 * groups)
@@ -264,6 +268,9 @@ def test_a_slice_is_written_in_rank_4_at_the_same_place(fixed: bool, evaluate: E
         (power(0.5), "no whole number from 1 to 16"),
         (power(17), "no whole number from 1 to 16"),
         (running((2, 2048), 1), "takes a matrix of 2048² ones"),
+        (whole_numbers("SUM", table("Reducer"), (3,), i32([1])), "computes no float32"),
+        (whole_numbers("CUMSUM", table("Cumsum"), (3, 8), np.int32(1)), "computes no float32"),
+        (whole_numbers("DIV", table("Div"), (3, 8), i32([3])), "computes no float32"),
         (grouped(1), "it has one group only"),
         (depthwise(3, 1), "its multiplier is 1"),
         (transposed(2, (10, 12)), "nothing to cut off"),
