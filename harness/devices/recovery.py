@@ -1,4 +1,4 @@
-"""Getting a phone back, in steps from cheap to patient: ask, reconnect, `adb reconnect offline`, wait for its boot."""
+"""Getting a phone back, in steps from cheap to patient: ask, reconnect, wait for its boot."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from harness.errors import DeviceError
 # A Pixel is back within 40 s of a kernel panic; older phones take over a minute.
 RETURN_SECONDS = 120.0
 POLL_SECONDS = 0.25
+SILENT = "nothing in time"
 _TCP = re.compile(r"(\[.+\]|[^:]+):[0-9]+")
 
 UNAUTHORIZED = "Allow USB debugging on its screen (tick `Always allow`), and look at `harness devices`."
@@ -23,7 +24,7 @@ def bring_back(adb: Adb, seconds: float | None = None, progress: Callable[[str],
     """Wait until a phone is attached and has booted; returns its boot id.
 
     An adb server that is gone starts with the first question; a phone on TCP is connected again, one that is offline
-    reconnected, one that is absent or still booting waited for.
+    or attached without an answer reconnected, one that is absent or still booting waited for.
 
     Raises:
         DeviceError: it is not there within `seconds` (default `RETURN_SECONDS`), or does not trust this machine.
@@ -53,12 +54,16 @@ def _ask(adb: Adb) -> tuple[str, str]:
         if state == "device":
             return (state, adb.boot_id()) if adb.getprop("sys.boot_completed") == "1" else ("booting", "")
     except AdbError as error:
-        return error.output.strip().splitlines()[-1] if error.output.strip() else "nothing", ""
+        said = error.output.strip().splitlines()
+        return said[-1] if said else SILENT if error.code is None else "nothing", ""
     return state, ""
 
 
 def _reconnect(adb: Adb, state: str) -> None:
     with suppress(AdbError):
+        if state == SILENT:
+            # On a slow line all questions queue behind what a lost job left on its way; a new connection has none.
+            adb.call("reconnect")
         if state == "offline":
             Adb(adb.server).call("reconnect", "offline")
         if _TCP.fullmatch(adb.serial):

@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import StorageError
@@ -55,6 +56,14 @@ class Scratch:
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A folder for as long as the block lasts, which a later process removes where this one is killed in it. Raises
+    StorageError."""
+    with closing(Scratch(prefix)) as scratch:
+        yield scratch.path
 
 
 def remove_abandoned(prefix: str) -> None:

@@ -382,8 +382,8 @@ def _boot_id() -> str:
         return ""
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies: a delegate that hangs would outlive it."""
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies: what hangs or takes long would outlive it."""
     if sys.platform == "linux":
         import ctypes
 
@@ -392,7 +392,7 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     """Serve the descriptor named on the command line."""
-    _die_with_parent()
+    die_with_parent()
     Worker(Link(socket.socket(fileno=int(sys.argv[1]))), Path(sys.argv[2])).serve()
 
 

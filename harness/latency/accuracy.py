@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.devices.host import HostDevice
+from harness.devices.scratch import scratch_folder
 from harness.graph import surgery
 from harness.job import Array
 from harness.latency.measure import Subject
@@ -44,8 +43,8 @@ class Judge:
         if key not in self._known:
             self._known[key] = _expected(case, tensors)
         expected = self._known[key]
-        with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
-            store = TensorStore(Path(folder))
+        with scratch_folder("harness-bench-") as folder:
+            store = TensorStore(folder)
             for label, values, name in expected.reference:
                 store.put(label, "reference", values, name)
             verdicts = judge_outputs(case, outputs, expected.ideal, store)
@@ -73,8 +72,8 @@ class _Expected:
 def _expected(case: Case, tensors: tuple[int, ...]) -> _Expected:
     from harness.localize.baseline import output_label
 
-    with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder, HostDevice() as host:
-        store = TensorStore(Path(folder))
+    with scratch_folder("harness-bench-") as folder, HostDevice() as host:
+        store = TensorStore(folder)
         peaks = run_reference(host, case, store, tensors, keep=False)
         beyond = frozenset(t for t, peak in peaks.finite.items() if peak > LARGEST)
         ideal = case.run_ideal(host, case.model, case.inputs, beyond, "running the ideal device")

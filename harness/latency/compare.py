@@ -37,7 +37,7 @@ def read_baseline(path: Path) -> Baseline:
     """
     record = read_run(path)
     if record.get("command") != "bench" or record.get("status") != "done":
-        seen = f"a {record.get('status')} run of `{record.get('command')}`"
+        seen = f"a run of `{record.get('command')}`, and {record.get('status')}"
         raise UsageError(f"{path} is {seen}.", "Give --against a finished run of `harness bench`.")
     return Baseline(path, BenchResult.from_json(record.get("result") or {}), _read_rounds(path / "samples.csv"))
 

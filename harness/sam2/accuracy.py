@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from harness.devices.base import Device
 from harness.devices.host import HostDevice
 from harness.devices.registry import open_device
+from harness.devices.scratch import scratch_folder
 from harness.errors import DeviceError
 from harness.graph.model import Model
 from harness.job import Array, Options, Residency
@@ -193,7 +193,7 @@ def decoder_case(models: Models, scene: Scene, features: Features, timeout: floa
 def bench(device: str, command: str, progress: Progress, out: Path | None = None) -> Iterator[Bench]:
     """The device, the host for references, and a run folder under `out`, or one that vanishes."""
     with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory())) if out is None else out
+        root = stack.enter_context(scratch_folder("harness-sam2-")) if out is None else out
         opened: Device = stack.enter_context(open_device(device, lambda what: progress.stage(what, 20.0)))
         host = stack.enter_context(HostDevice())
         run = stack.enter_context(RunFolder.create(root, command, "sam2-decoder", device))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.devices.host import HostDevice
+from harness.devices.scratch import scratch_folder
 from harness.graph.audit import Audit, audit
 from harness.graph.model import Model
 from harness.numerics.metrics import compare, mask_iou
@@ -175,8 +175,8 @@ def _references(models: Models, scene: Scene, tell: Any) -> dict[str, np.ndarray
 
     names = [*ENCODER_OUTPUTS, *(f"eager.{name}" for name in ENCODER_OUTPUTS), "prompt.0", "eager.prompt.0"]
     names += [f"{way}{what}.0" for way in ("", "eager.") for what in ("masks", "scores")]
-    with tempfile.TemporaryDirectory() as folder:
-        photo, made = Path(folder) / "photo.npy", Path(folder) / "references.npz"
+    with scratch_folder("harness-sam2-") as folder:
+        photo, made = folder / "photo.npy", folder / "references.npz"
         np.save(photo, scene.photo, allow_pickle=False)
         wanted = {
             "photo": str(photo),

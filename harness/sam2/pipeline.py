@@ -6,7 +6,6 @@ The encoder runs whole, or in halves where a device is so slow that the runtime 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
+from harness.devices.scratch import scratch_folder
 from harness.errors import UsageError
 from harness.graph.model import Model
 from harness.job import Completed, Options, Residency
@@ -129,8 +129,8 @@ def preprocessed(photo: Photo, size: int, progress: Progress) -> NDArray[np.floa
     from harness.sam2.worker import run_worker
 
     check_photo(photo)
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "photo.npy", Path(folder) / "pixels.npz"
+    with scratch_folder("harness-sam2-") as folder:
+        given, made = folder / "photo.npy", folder / "pixels.npz"
         np.save(given, photo, allow_pickle=False)
         run_worker({"pixels": {"photo": str(given), "path": str(made), "size": size}}, progress)
         pixels: NDArray[np.float32] = read_arrays(made, ("image",))["image"]

@@ -23,6 +23,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from harness.devices.scratch import scratch_folder
+from harness.devices.worker import die_with_parent
 from harness.errors import HarnessError, StorageError, UsageError
 from harness.sam2.contract import DecoderVariant, Progress
 from harness.sam2.convert import model_card, require_packages
@@ -46,8 +48,8 @@ def run_worker(
     anything else.
     """
     require_packages()
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        file = Path(folder) / "request.json"
+    with scratch_folder("harness-sam2-") as folder, tempfile.TemporaryFile() as log:
+        file = folder / "request.json"
         file.write_text(json.dumps(request))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, str(file)],
@@ -158,6 +160,7 @@ def _convert(model: Any, source: Source, wanted: dict[str, Any], progress: Progr
 
 def main(arguments: list[str], work: Callable[[dict[str, Any], Progress], None] = perform) -> int:
     """The worker process: `arguments` is the path of the request, `work` what does it. Returns the exit code."""
+    die_with_parent()
     warnings.simplefilter("ignore")
     # From here on the libraries' output, C++ included, goes to standard error; only `tell` reaches the
     # caller.

@@ -7,7 +7,6 @@ torch.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.devices.scratch import scratch_folder
 from harness.sam2 import image
 from harness.sam2.contract import INPUT_NAMES, DecoderVariant, LayerNormKind, Progress, WeightKind
 from harness.sam2.convert import DecoderPlan, code, digest, source_request, versions
@@ -75,10 +75,10 @@ def prepare(
     if features is None or len(request) > 1:
         from harness.sam2.worker import run_worker
 
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("harness-sam2-") as folder:
             if features is None:
-                np.save(Path(folder) / "photo.npy", photo, allow_pickle=False)
-                request["features"] = {"photo": str(Path(folder) / "photo.npy"), "path": str(features_path)}
+                np.save(folder / "photo.npy", photo, allow_pickle=False)
+                request["features"] = {"photo": str(folder / "photo.npy"), "path": str(features_path)}
             run_worker(request, progress or (lambda _: None))
         features = _read(features_path)
         if features is None:

@@ -138,7 +138,7 @@ class TestAgainst:
         ((old,),) = bench(trial, script.open)
         path = old.folder / "run.json"
         path.write_text(path.read_text().replace('"bench"', '"compare"'))
-        with pytest.raises(UsageError, match="is a done run of `compare`"):
+        with pytest.raises(UsageError, match="is a run of `compare`, and done"):
             read_baseline(old.folder)
         with pytest.raises(UsageError, match="is no run folder"):
             read_baseline(tmp_path / "nowhere")

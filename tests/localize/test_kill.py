@@ -6,10 +6,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -20,72 +18,11 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.localize.journal import starts_after_finish
 from harness.results import read_run
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import COMMAND
+from tests.localize.kills import WAIT, answer_of, journal_lines, kill_after, lasting, saved, start, the_run, wait_for
 from tests.mounts import in_mount
 
 pytestmark = pytest.mark.gpu
-
-# Seconds until a command counts as hung: shaders may be cold, and both cores busy.
-WAIT = 600
-# What may differ between two searches that were asked the same: times, and what had to be compiled once more.
-PASSING = frozenset({"seconds", "device_compiles", "probes", "run", "explanation", "run_ms"})
-
-
-def start(model: Path, out: Path, *words: str, script: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", script] if script else COMMAND
-    return subprocess.Popen(
-        [*command, "localize", str(model), "--out", str(out), "--json", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
-
-
-def answer_of(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate(timeout=WAIT)
-    assert process.returncode in (0, 1, 4), out
-    answer: dict[str, Any] = json.loads(out)
-    return answer
-
-
-def lasting(answer: dict[str, Any]) -> Any:
-    """An answer without what may differ; remedies are ranked by time too, and files lie in the run's own folder."""
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: kept(v) for name, v in value.items() if name not in PASSING}
-        if isinstance(value, list):
-            return [kept(v) for v in value]
-        return value.replace(answer["run"], "RUN") if isinstance(value, str) else value
-
-    whole = kept(answer)
-    for culprit in whole["culprits"]:
-        culprit["remedies"].sort(key=lambda remedy: remedy["name"])
-    return whole
-
-
-def saved(model: Model, folder: Path) -> Path:
-    path = folder / "model.tflite"
-    path.write_bytes(model.to_bytes())
-    return path
-
-
-def kill_after(process: subprocess.Popen[str], seconds: float) -> bool:
-    """SIGKILL after some time; False when it had come to its end."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return True
-    process.communicate()
-    return False
-
-
-def the_run(out: Path) -> Path:
-    (run,) = out.iterdir()
-    return run
 
 
 def test_a_command_killed_at_random_moments_comes_to_the_same_answer(tmp_path: Path) -> None:
@@ -94,11 +31,11 @@ def test_a_command_killed_at_random_moments_comes_to_the_same_answer(tmp_path: P
     whole = answer_of(start(model, tmp_path / "whole"))
     assert [c["ops"] for c in whole["culprits"]] == [[1, 1]]
     # Moments by lines of the journal: by the clock a warm shader cache would have it done before.
-    rng, lines = np.random.default_rng(), _lines(Path(whole["run"]))
+    rng, lines = np.random.default_rng(), journal_lines(Path(whole["run"]))
     moments = sorted(int(line) for line in rng.choice(np.arange(3, lines - 3), 3, replace=False))
     for moment in moments:
         process = start(model, tmp_path / "killed")
-        _wait_for(moment, tmp_path / "killed", process)
+        wait_for(moment, tmp_path / "killed", process)
         assert kill_after(process, float(rng.uniform(0, 0.1))), "it came to its end first"
     again = answer_of(start(model, tmp_path / "killed"))
     assert lasting(again) == lasting(whole), moments
@@ -137,13 +74,13 @@ def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     """Twenty times: killed once, a random moment after a random line of the journal, then started again."""
     model = saved(rank3_pad_beside_loud_channels(), tmp_path)
     whole = answer_of(start(model, tmp_path / "whole"))
-    lines = _lines(Path(whole["run"]))
+    lines = journal_lines(Path(whole["run"]))
     rng = np.random.default_rng()
     recorded: list[int] = []
     for i in range(40):
         out, line, pause = tmp_path / f"killed-{i}", int(rng.integers(1, lines)), float(rng.uniform(0, 0.2))
         process = start(model, out)
-        _wait_for(line, out, process)
+        wait_for(line, out, process)
         assert kill_after(process, pause), "it came to its end first"
         begun = the_run(out)
         record = read_run(begun)
@@ -163,17 +100,6 @@ def test_twenty_random_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     with capsys.disabled():
         print(f"\nprobes answered by the journal, of {whole['probes']['asked']}: {sorted(recorded)}")  # noqa: T201
     assert len(set(recorded)) >= 5  # early, in the midst and late
-
-
-def _wait_for(line: int, out: Path, process: subprocess.Popen[str]) -> None:
-    """Until the journal of the run in `out` has so many lines, or the command is at its end."""
-    while process.poll() is None and not any(_lines(run) >= line for run in out.glob("*")):
-        time.sleep(0.005)
-
-
-def _lines(run: Path) -> int:
-    log = run / "journal" / "log"
-    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) -> None:

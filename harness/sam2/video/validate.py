@@ -3,7 +3,6 @@ against upstream's own modules."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.devices.scratch import scratch_folder
 from harness.errors import UsageError
 from harness.numerics.metrics import mask_iou
 from harness.progress import SILENT, Progress
@@ -154,8 +154,8 @@ def validate_video(
     def tell(what: str) -> None:
         progress.stage(what, 60.0)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        where, place = Path(scratch), folder or Path(scratch)
+    with scratch_folder("harness-sam2-") as where:
+        place = folder or where
         settle = {"frames": frames, "path": str(where / "settled.npz")}
         base = {"source": source_request(source), "side": side, "settle": settle}
         told = [event.to_json() for event in asked]
