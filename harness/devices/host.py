@@ -20,7 +20,7 @@ import harness
 from harness.devices.base import Device, signal_name
 from harness.devices.link import Link
 from harness.devices.log_file import LogFile
-from harness.devices.scratch import Scratch
+from harness.devices.scratch import Scratch, alone
 from harness.errors import DeviceError, StorageError, UsageError
 
 _PACKAGE = Path(harness.__file__).parent
@@ -175,21 +175,28 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
         return str(python)
     if progress:
         progress(f"installing ai-edge-litert {release} (once)")
-    partial = home.with_name(f"{home.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = home.with_name(f"{home.name}.part")
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        _install([sys.executable, "-m", "venv", str(partial)], release)
-        pip = [str(partial / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with alone(cache_folder() / "locks" / f"{home.name}.lock", 2 * INSTALL_SECONDS):
+            if not python.exists():  # another process may have been first
+                shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+                _fill(partial, release)
+                partial.rename(home)
+    except OSError as error:
+        raise _unusable(release, home, error) from None
+    return str(python)
+
+
+def _fill(folder: Path, release: str) -> None:
+    try:
+        _install([sys.executable, "-m", "venv", str(folder)], release)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         # The wheel of 2.1.6 imports ml_dtypes and does not ask for it.
         _install([*pip, f"ai-edge-litert=={release}", "numpy", "ml_dtypes"], release)
-        partial.rename(home)
-    except OSError as error:
-        if not python.exists():  # another process may have been first
-            raise _unusable(release, home, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return str(python)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _unusable(release: str, home: Path, error: OSError) -> DeviceError:

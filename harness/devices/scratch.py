@@ -3,6 +3,7 @@ remove its own, so the next to make one removes it."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +18,7 @@ from harness.errors import StorageError
 _OWNER = ".owner"
 # A folder without an owner's lock is one in the making, or of a release that took none.
 _UNOWNED_SECONDS = 86_400.0
+_POLL_SECONDS = 0.1
 
 
 class Scratch:
@@ -64,6 +66,26 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     StorageError."""
     with closing(Scratch(prefix)) as scratch:
         yield scratch.path
+
+
+@contextmanager
+def alone(path: Path, seconds: float) -> Iterator[None]:
+    """Hold a lock file while the block lasts; who is killed gives it back.
+
+    Raises:
+        OSError: it cannot be made, or another process holds it for longer than `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        while not _locked(lock):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process has been at work on it for too long", str(path))
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(lock)
 
 
 def remove_abandoned(prefix: str) -> None:

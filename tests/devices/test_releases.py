@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.devices import host
 from harness.devices.execute import make_job
 from harness.devices.host import HostDevice, cache_folder, release_environment
+from harness.devices.scratch import alone
 from harness.errors import DeviceError, StorageError, UsageError
 from harness.graph.model import Model
 from harness.job import Completed, Options
@@ -103,3 +108,49 @@ def test_a_full_disk_is_not_blamed_on_the_release_number(
         release_environment("2.1.4")
     assert "release number" not in str(caught.value)
     assert list((tmp_path / "runtimes").iterdir()) == []
+
+
+class TestTwoAtOnce:
+    """Two commands that want a release which neither of them has."""
+
+    @pytest.fixture
+    def installs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """The commands that would have been run; the first of them makes the folder that it names, slowly."""
+        monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+        made: list[list[str]] = []
+
+        def slow(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            made.append(command)
+            if command[2] == "venv":
+                (Path(command[3]) / "bin").mkdir(parents=True)
+                time.sleep(0.3)
+                (Path(command[3]) / "bin" / "python").touch()
+            return subprocess.CompletedProcess(command, 0, "", "")
+
+        monkeypatch.setattr(subprocess, "run", slow)
+        return made
+
+    def test_install_it_once(self, installs: list[list[str]]) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            found = {one.result() for one in [pool.submit(release_environment, "2.1.4") for _ in range(3)]}
+        (python,) = found
+        assert Path(python).exists()
+        assert len(installs) == 2  # the environment, then what goes into it
+
+    def test_what_a_killed_one_left_is_no_part_of_it(self, tmp_path: Path, installs: list[list[str]]) -> None:
+        python = Path(release_environment("2.1.4"))
+        home = python.parent.parent
+        home.rename(home.with_name(f"{home.name}.part"))
+        (home.with_name(f"{home.name}.part") / "half").touch()
+        assert Path(release_environment("2.1.4")) == python
+        assert [path.name for path in (tmp_path / "runtimes").iterdir()] == [home.name]
+        assert not (home / "half").exists()
+
+    def test_one_that_never_ends_is_not_waited_for_without_end(
+        self, tmp_path: Path, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(host, "INSTALL_SECONDS", 0.1)
+        name = f"2.1.4-py{sys.version_info.major}.{sys.version_info.minor}.lock"
+        with alone(tmp_path / "locks" / name, 1), pytest.raises(DeviceError, match="another process has been at work"):
+            release_environment("2.1.4")
+        assert installs == []
