@@ -13,14 +13,17 @@ from pathlib import Path
 
 import harness
 from harness.devices.adb import Adb, AdbError
+from harness.devices.apk_file import check_apk
 from harness.devices.log_lines import first_match
-from harness.errors import DeviceError, UsageError
+from harness.errors import DeviceError
 
 PACKAGE = "dev.litertharness"
 INSTRUMENTATION = f"{PACKAGE}/.WorkerInstrumentation"
 PROJECT = Path(harness.__file__).parent.parent / "android_app"
 BUILT = PROJECT / "app" / "build" / "outputs" / "apk" / "debug" / "app-debug.apk"
 PUSH_SECONDS = 120.0
+# Bytes a second that a line to a phone has at least: a bad Wi-Fi.
+SLOWEST_LINE = 100_000
 INSTALL_SECONDS = 180.0
 GRADLE_SECONDS = 1800.0
 HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
@@ -38,14 +41,16 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Progress | None = None) 
     Without an APK at hand, an installed app of this harness's version will do; else Gradle is asked to build one.
 
     Raises:
-        UsageError: `chosen` is no APK. DeviceError: there is none to be had, or the phone does not take it.
+        UsageError: `chosen` is not this app. DeviceError: there is none to be had, or the phone does not take it.
     """
     apk = _at_hand(chosen)
     if apk is None and installed_version(adb) == harness.__version__:
         return
     if apk is None:
         apk = _build(adb.serial, progress)
-    if _installed_digest(adb) == hashlib.sha256(apk.read_bytes()).hexdigest():
+    with apk.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if _installed_digest(adb) == digest:
         return
     if progress:
         progress(f"installing {apk.name} on {adb.serial}")
@@ -79,12 +84,7 @@ def _at_hand(chosen: Path | None) -> Path | None:
         chosen = Path(os.environ["HARNESS_APK"])
     if chosen is None:
         return BUILT if BUILT.is_file() else None
-    try:
-        with chosen.open("rb") as file:
-            if file.read(2) != b"PK":
-                raise UsageError(f"{chosen} is no APK.", HOW)
-    except OSError as error:
-        raise UsageError(f"{chosen} cannot be read ({error.strerror}).", HOW) from None
+    check_apk(chosen, PACKAGE, HOW)
     return chosen
 
 
@@ -120,7 +120,7 @@ def _install(adb: Adb, apk: Path) -> None:
     # Pushed and installed in two steps, each with its deadline: a streamed install hides in which of them it hangs.
     there = f"/data/local/tmp/{PACKAGE}.apk"
     try:
-        adb.call("push", str(apk), there, seconds=PUSH_SECONDS)
+        adb.call("push", str(apk), there, seconds=PUSH_SECONDS + apk.stat().st_size / SLOWEST_LINE)
         try:
             adb.shell("pm", "install", "-r", "-d", "-t", there, seconds=INSTALL_SECONDS)
         except AdbError as error:

@@ -24,6 +24,7 @@ from typing import Any
 
 import harness
 from harness.devices.adb import Adb, Server
+from harness.devices.apk import PACKAGE
 from harness.devices.host import cache_folder
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
@@ -203,6 +204,7 @@ def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, si
     manifest = {"versionName": version, "versionCode": code, "signer": signer}
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("AndroidManifest.json", json.dumps(manifest))
+        archive.writestr("AndroidManifest.xml", PACKAGE.encode("utf-16-le"))
     return path
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,13 +185,19 @@ class TestTheApp:
         with pytest.raises(UsageError, match=r"is no APK\."):
             ensure_app(adb, nothing)
         broken.write_bytes(b"PK nonsense")
+        with pytest.raises(UsageError, match="is no whole APK"):
+            ensure_app(adb, broken)
+        with zipfile.ZipFile(broken, "w") as archive:
+            archive.writestr("AndroidManifest.xml", apk_module.PACKAGE)
         with pytest.raises(DeviceError, match=r"refuses broken\.apk: INSTALL_PARSE_FAILED_NOT_APK"):
             ensure_app(adb, broken)
 
     def test_a_phone_without_room_for_it_says_so(self, make_phone: MakePhone, apk: Path) -> None:
         small = make_phone("shiba", data_bytes=64 << 10)
         big = apk.with_name("big.apk")
-        big.write_bytes(apk.read_bytes() + bytes(1 << 20))
+        big.write_bytes(apk.read_bytes())
+        with zipfile.ZipFile(big, "a") as archive:
+            archive.writestr("assets/filler", bytes(1 << 20))
         with pytest.raises(DeviceError) as caught:
             ensure_app(Adb(Server(), small.serial), big)
         assert caught.value.message == f"{small.serial} has no room for the app."
