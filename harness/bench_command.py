@@ -190,9 +190,9 @@ def _load(
     if not graph.outputs:
         raise UsageError(f"{path} has no outputs to read back.", "Export it with the results that are wanted.")
     if inputs is not None:
-        check_memory(graph, COPIES_TO_RUN)
+        check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
     given = random_inputs(graph, seed) if inputs is None else load_inputs(inputs, graph)
-    check_memory(graph, COPIES_TO_RUN)
+    check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
     return Loaded(path, model, given)
 
 

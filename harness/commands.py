@@ -87,14 +87,14 @@ def _session(
     check_ports(graph)
     copies = COPIES_TO_RUN if command == "run" else COPIES_TO_COMPARE
     if request.inputs is not None:
-        check_memory(graph, copies)
+        check_memory(graph, copies, model.weights_bytes)
     if request.given is not None:
         inputs, origin = check_inputs(request.given, graph), ""
     elif request.inputs is not None:
         inputs, origin = load_inputs(request.inputs, graph), str(request.inputs)
     else:
         inputs, origin = random_inputs(graph, request.seed), f"random, seed {request.seed}"
-    check_memory(graph, copies)
+    check_memory(graph, copies, model.weights_bytes)
     for told in filter(None, (found.assumed, found.folded)):
         progress.stage(told, 0.1)
     drawn = request.given is None and request.inputs is None

@@ -6,41 +6,59 @@ Where memory runs out Linux ends a process, and not always the one that asked fo
 from __future__ import annotations
 
 import resource
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.graph.model import Graph
+from harness.graph.model import Graph, Op
 
 NEXT_STEP = "Free memory, or export the model for smaller shapes."
 
-COPIES_TO_RUN = 3
-"""Of each input and output while a model is run: here, on its way in the worker, and in the runtime's buffer."""
 
-COPIES_TO_COMPARE = 5
-"""While outputs are judged: those, and the inputs rounded and moved; the reference's and the ideal device's outputs."""
+@dataclass(frozen=True)
+class Copies:
+    """How many times a command holds each input and output at once, and all the weights, at least."""
+
+    ports: int
+    weights: int
 
 
-def check_memory(graph: Graph, copies: int, free: int | None = None) -> None:
+COPIES_TO_RUN = Copies(3, 2)
+"""Of each input and output while a model is run: here, on its way in the worker, and in the runtime's buffer. Of the
+weights: the file's content here and in the worker, which then gives its room to the runtime's own."""
+
+COPIES_TO_COMPARE = Copies(5, 4)
+"""While outputs are judged: those, and the inputs rounded and moved; the reference's and the ideal device's outputs. Of
+the weights while the ideal device's model is made: as read, rounded, in the flatbuffer that is built, and its bytes."""
+
+
+def check_memory(graph: Graph, copies: Copies, weights: int = 0, free: int | None = None) -> None:
     """Compare what a run takes at least with what is free (default: `free_bytes`).
 
-    That is `copies` of all inputs and outputs, and one of what the largest op reads and writes.
+    That is so many copies of all inputs and outputs and of the weights (their bytes), and one of what the largest op
+    reads and writes.
 
     Raises:
         UsageError: it is more.
     """
     inputs, outputs = (sum(graph.tensors[p.tensor].nbytes for p in ports) for ports in (graph.inputs, graph.outputs))
-    largest = max(
-        (sum(graph.tensors[t].nbytes for t in {*op.inputs, *op.outputs} if t >= 0) for op in graph.ops), default=0
-    )
-    needed = copies * (inputs + outputs) + largest
+    largest = max((_computed_bytes(graph, op) for op in graph.ops), default=0)
+    needed = copies.ports * (inputs + outputs) + copies.weights * weights + largest
     free = free_bytes() if free is None else free
     if free is not None and needed > free:
-        parts = f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies} times"
+        parts = f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies.ports} times, "
+        parts += f"its weights {_size(weights)}, held {copies.weights} times, " if weights else ""
         raise UsageError(
-            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: {parts}, its "
+            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: {parts}its "
             f"largest op {_size(largest)}.",
             NEXT_STEP,
         )
+
+
+def _computed_bytes(graph: Graph, op: Op) -> int:
+    """Of what an op reads and writes, without its weights."""
+    tensors = (graph.tensors[t] for t in {*op.inputs, *op.outputs} if t >= 0)
+    return sum(tensor.nbytes for tensor in tensors if not tensor.constant)
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:

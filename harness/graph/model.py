@@ -190,7 +190,7 @@ class Model:
             builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
         except BuilderSizeError:
             raise UsageError("The model has over 2 GB; such models are not supported.", "Split the model.") from None
-        return bytes(builder.Output())
+        return bytes(memoryview(builder.Bytes)[builder.Head() :])  # Output() would be one copy more
 
     def edited(self) -> None:
         """Tell that `root` was changed, so that the bytes as read no longer stand for it."""

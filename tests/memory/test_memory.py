@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Options
-from harness.memory import check_memory, free_bytes
+from harness.memory import COPIES_TO_RUN, check_memory, free_bytes
 
 GIB = 1 << 30
 
@@ -26,14 +26,29 @@ def relu(*shape: int) -> Model:
 
 def test_inputs_outputs_and_the_largest_op_are_counted() -> None:
     graph = relu(1, 16384, 16384).graph()  # 1 GiB in and out
-    check_memory(graph, 3, 8 * GIB)
+    check_memory(graph, COPIES_TO_RUN, free=8 * GIB)
     with pytest.raises(UsageError) as caught:
-        check_memory(graph, 3, 8 * GIB - 1)
+        check_memory(graph, COPIES_TO_RUN, free=8 * GIB - 1)
     assert caught.value.message == (
         "The model takes at least 8.6 GB of memory here, of which 8.6 GB are free: its inputs have 1.1 GB, its outputs "
         "1.1 GB, each held 3 times, its largest op 2.1 GB."
     )
-    check_memory(graph, 3, None if free_bytes() is None else 1 << 60)
+    check_memory(graph, COPIES_TO_RUN, free=None if free_bytes() is None else 1 << 60)
+
+
+def test_weights_are_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.fully_connected(graph.input("x", (1, 1024)), np.zeros((1024, 1024), np.float32)), "y")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(graph.build().to_bytes())  # 4.2 MB of weights: 8.4 MB to run it, 16.8 MB to compare it
+    request = Request(path, options=Options("cpu"), out=tmp_path / "results")
+    monkeypatch.setattr(memory, "free_bytes", lambda: 12_000_000)
+    run_command(request, warmup=0, iterations=1)
+    with pytest.raises(UsageError, match=r"its weights 4\.2 MB, held 4 times, its largest op 0\.0 MB\."):
+        compare_command(request)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8_000_000)
+    with pytest.raises(UsageError, match=r"its weights 4\.2 MB, held 2 times"):
+        run_command(request, warmup=0, iterations=1)
 
 
 def test_a_small_file_whose_output_is_large_is_refused_before_a_device_is_asked(
