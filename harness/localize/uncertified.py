@@ -116,7 +116,8 @@ def _search(
             record = probe.record(place)
             beyond = place in probe.beyond_limit
             cause, signature = cause_of(record, half=probe.case.options.half, reduction=None, beyond=beyond)
-            if len(window) > 1:
+            # What a delegate makes one kernel of can ask for more operands than a kernel may have: nothing is written.
+            if len(window) > 1 and cause != "limits":
                 cause = "context"
             culprits.append(Culprit(record, cause, signature, certified=False, isolated=True))
     return culprits, unresolved

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.job import Options
 from harness.localize.alone import fails_likewise
 from harness.localize.impact import unexplained
 from harness.localize.result import Culprit, Impact, OpRecord, OutputVerdict
-from harness.localize.search import Answer
+from harness.localize.search import Answer, Window
 from harness.localize.uncertified import accounts_for, explains, resolve
 from harness.numerics.fp16 import SMALLEST_NORMAL, UNIT_ROUNDOFF
 from harness.numerics.metrics import compare
@@ -139,3 +141,28 @@ def test_a_run_of_ops_stands_where_it_fails_by_itself_or_rests_on_no_tap(
     probe: Any = Windows(by_itself)
     found = resolve(probe, [run], {}, lambda r: rests_on_no_tap, False, lambda what: None)
     assert [(c.record, c.isolated) for c in found.culprits] == ([(record, by_itself == "bad")] if stands else [])
+
+
+class Fused(Windows):
+    """Ops 1 to 4 are one kernel, which is not run: with all of them in it, a window gives zeros. `logged` is whether
+    the runtime names a limit then."""
+
+    def __init__(self, *, logged: bool) -> None:
+        super().__init__("good")
+        self.beyond_limit = {Window(1, 5)} if logged else set()
+        self.case = SimpleNamespace(options=Options("gpu"))
+
+    def ask(self, start: int, stop: int) -> Answer:
+        return "bad" if start <= 1 and stop >= 5 else "good"
+
+    def record(self, window: Window) -> OpRecord:
+        return replace(suspect(judged(np.zeros_like(EXACT))), first=window.start, index=window.stop - 1)
+
+
+@pytest.mark.parametrize(("logged", "cause"), [(True, "limits"), (False, "context")])
+def test_ops_that_only_fail_together_break_a_limit_where_the_runtime_says_so(logged: bool, cause: str) -> None:
+    probe: Any = Fused(logged=logged)
+    found = resolve(probe, [], {}, lambda r: False, False, lambda what: None)
+    assert [(c.record.first, c.record.index, c.cause, c.signature) for c in found.culprits] == [
+        (1, 4, cause, "all zeros")
+    ]
