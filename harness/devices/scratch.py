@@ -33,7 +33,10 @@ class Scratch:
             remove_abandoned(prefix)
             while True:
                 self.path = Path(tempfile.mkdtemp(prefix=prefix))
-                self._lock = self._owned()
+                try:
+                    self._lock = self._owned()
+                except FileNotFoundError:
+                    continue  # a sweep came first: the clock had jumped, and took the folder for an old one
                 if _locked(self._lock):
                     return
                 os.close(self._lock)  # a sweep came between; it is removing the folder

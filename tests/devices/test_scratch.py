@@ -68,6 +68,28 @@ def test_a_folder_that_nobody_owns_is_removed_after_a_day_only(temporary: Path) 
     assert set(temporary.iterdir()) == {young, other}
 
 
+def test_a_clock_that_jumps_two_days_takes_no_folder_from_who_is_making_it(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, really = [], tempfile.mkdtemp
+
+    def jumped(prefix: str) -> str:
+        path = really(prefix=prefix)
+        if not made:
+            now = time.time()
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "time", lambda: now + 2 * 86_400)
+                remove_abandoned(PREFIX)  # as another process does before this one owns the folder
+        made.append(Path(path))
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", jumped)
+    scratch = Scratch(PREFIX)
+    assert list(temporary.iterdir()) == [scratch.path]
+    assert made[1:] == [scratch.path]
+    scratch.close()
+
+
 def test_a_link_of_that_name_is_left_alone(temporary: Path) -> None:
     target = temporary / "precious"
     target.mkdir()
