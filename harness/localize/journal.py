@@ -255,7 +255,24 @@ def _lines(raw: bytes) -> Iterator[dict[str, Any] | None]:
             found = json.loads(body) if whole else None
         except (ValueError, RecursionError):
             found = None
-        yield found if isinstance(found, dict) and "entry" in found else None
+        yield found if isinstance(found, dict) and _understood(found) else None
+
+
+def _understood(line: dict[str, Any]) -> bool:
+    """Whether a line has what is read of it: another version may write others, and anybody may by hand."""
+    text = {name for name, value in line.items() if isinstance(value, str)}
+    match line.get("entry"):
+        case "session":
+            return "boot" in text
+        case "start":
+            return {"probe", "boot"} <= text
+        case "end" if line.get("ending") in FINISHED:
+            outcome = line.get("outcome")
+            return "probe" in text and isinstance(outcome, dict) and isinstance(outcome.get("adapter", ""), str)
+        case "end":
+            return {"probe", "ending", "reason"} <= text
+        case kind:
+            return isinstance(kind, str)
 
 
 def _identity_of(line: dict[str, Any]) -> Identity | None:

@@ -138,11 +138,29 @@ def facts_of(outcome: Completed | Rejected) -> dict[str, Any]:
 
 def rejected_from(facts: dict[str, Any]) -> Rejected:
     """The refusal that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    return Rejected(facts["reason"], tuple(facts["ops"]), facts["log"])
+    ops = tuple(facts["ops"])
+    return Rejected(_of(str, facts["reason"]), tuple(_of(type(o), o) for o in ops), _of(str, facts["log"]))
 
 
 def completed_from(facts: dict[str, Any], outputs: dict[str, Array]) -> Completed:
     """The outcome that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    residency = Residency(**(facts["residency"] | {"refused": tuple(facts["residency"]["refused"])}))
-    samples = tuple(Sample(*row) for row in facts["samples"])
-    return Completed(**(facts | {"outputs": outputs, "residency": residency, "samples": samples}))
+    place = facts["residency"]
+    counts = {name: _of(int | None, place[name]) for name in ("delegated", "total", "partitions")}
+    on_cpu = None if place["on_cpu"] is None else tuple(_of(int, op) for op in place["on_cpu"])
+    refused = tuple(_of(str, line) for line in place["refused"])
+    texts = {name: _of(str, facts[name]) for name in ("runtime", "adapter", "log", "boot_id", "thermal")}
+    return Completed(
+        outputs=outputs,
+        residency=Residency(_of(bool, place["full"]), refused=refused, on_cpu=on_cpu, **counts),
+        samples=tuple(Sample(*(_of(int, time) for time in row)) for row in facts["samples"]),
+        compile_ns=_of(int, facts["compile_ns"]),
+        compiled=_of(bool, facts["compiled"]),
+        **texts,
+    )
+
+
+def _of(kind: Any, value: Any) -> Any:
+    """The value, if it is of that kind. Raises TypeError."""
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise TypeError(f"{value!r:.40} is no {kind}")
+    return value

@@ -71,7 +71,8 @@ def test_a_folder_that_nobody_owns_is_removed_after_a_day_only(temporary: Path) 
 def test_a_clock_that_jumps_two_days_takes_no_folder_from_who_is_making_it(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, really = [], tempfile.mkdtemp
+    made: list[Path] = []
+    really = tempfile.mkdtemp
 
     def jumped(prefix: str) -> str:
         path = really(prefix=prefix)

@@ -1,0 +1,104 @@
+"""A journal that another version of the harness wrote, or somebody by hand: read as far as it is understood, the rest
+asked again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UsageError
+from harness.localize import journal
+from tests.localize.planted import Half
+from tests.localize.test_resume import CHAIN, FAULTS, Frail, Killed, search
+
+# None stands for a field that is not there; the others are of a type or size that no version writes there.
+OTHER: tuple[Any, ...] = (None, "x", -1, 1.5, True, [], [[]], {}, {"x": 1}, 1 << 70, [1, "x"])
+
+
+def lines(raw: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line.partition(b" ")[2]) for line in raw.splitlines()]
+
+
+def written(entries: list[dict[str, Any]]) -> bytes:
+    bodies = [json.dumps(entry).encode() for entry in entries]
+    return b"".join(b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies)
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every field of a line, those in it included."""
+    if way:
+        yield way
+    if isinstance(value, dict):
+        for name in value:
+            yield from places(value[name], (*way, name))
+
+
+def changed(entry: dict[str, Any], way: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(entry)
+    at = made
+    for name in way[:-1]:
+        at = at[name]
+    if value is None:
+        del at[way[-1]]
+    else:
+        at[way[-1]] = value
+    return made
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, dict[str, Any]]:
+    """A search that was cut short after its third probe: its root, its journal, and what its answer is to be."""
+    root = tmp_path_factory.mktemp("other")
+    answer, _ = search(root / "whole", Half(CHAIN, FAULTS))
+    with pytest.raises(Killed):
+        search(root / "cut", Frail(4))
+    (run,) = (root / "cut").iterdir()
+    return run, (run / journal.FOLDER / "log").read_bytes(), answer
+
+
+class Other:
+    """The run that was cut short, whose journal is changed again and again."""
+
+    def __init__(self, begun: tuple[Path, bytes, dict[str, Any]]) -> None:
+        self.run, raw, self.whole = begun
+        self.entries = lines(raw)
+        kinds = {entry["entry"]: number for number, entry in enumerate(self.entries)}
+        assert set(kinds) == {"run", "session", "start", "end"}
+        self.places = [(number, way) for number in kinds.values() for way in places(self.entries[number])]
+        self.files = {path: path.read_bytes() for path in (self.run / journal.FOLDER).iterdir()}
+        self.files[self.run / "run.json"] = (self.run / "run.json").read_bytes()
+
+    def check(self, number: int, way: tuple[Any, ...], value: Any) -> None:
+        """The right answer, or a sentence that says why the run is not continued, with that value in that place."""
+        for path, content in self.files.items():
+            path.write_bytes(content)
+        entry = self.entries[number]
+        where = f"{entry['entry']}: {'.'.join(way)} = {value!r}"
+        log = self.run / journal.FOLDER / "log"
+        log.write_bytes(written([*self.entries[:number], changed(entry, way, value), *self.entries[number + 1 :]]))
+        try:
+            answer, _ = search(self.run.parent, Half(CHAIN, FAULTS), self.run)
+        except UsageError:
+            assert entry["entry"] == "run" or way == ("entry",), where  # another question, or another version's
+        else:
+            assert answer["culprits"] == self.whole["culprits"], where
+
+
+def test_a_field_that_is_missing_costs_a_probe_and_no_answer(begun: tuple[Path, bytes, dict[str, Any]]) -> None:
+    other = Other(begun)
+    for number, way in other.places:
+        other.check(number, way, None)
+
+
+@pytest.mark.slow
+def test_a_field_of_another_kind_costs_a_probe_and_no_answer(begun: tuple[Path, bytes, dict[str, Any]]) -> None:
+    other = Other(begun)
+    for number, way in other.places:
+        for value in OTHER[1:]:
+            other.check(number, way, value)
