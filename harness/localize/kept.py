@@ -138,8 +138,7 @@ def facts_of(outcome: Completed | Rejected) -> dict[str, Any]:
 
 def rejected_from(facts: dict[str, Any]) -> Rejected:
     """The refusal that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    ops = tuple(facts["ops"])
-    return Rejected(_of(str, facts["reason"]), tuple(_of(type(o), o) for o in ops), _of(str, facts["log"]))
+    return Rejected(_of(str, facts["reason"]), tuple(_of(str, op) for op in facts["ops"]), _of(str, facts["log"]))
 
 
 def completed_from(facts: dict[str, Any], outputs: dict[str, Array]) -> Completed:
