@@ -93,8 +93,9 @@ def real_values(model: Model, graph: Graph, tensor: int, *, unpacked: bool = Fal
     scales = np.asarray(table.quantization.scale, np.float64)
     zeros = np.asarray(table.quantization.zeroPoint if table.quantization.zeroPoint is not None else [0], np.float64)
     axis = int(table.quantization.quantizedDimension or 0)
-    if any(len(x) > 1 and (axis >= stored.ndim or len(x) != stored.shape[axis]) for x in (scales, zeros)):
-        return None
+    for x in (scales, zeros):
+        if not x.size or (len(x) > 1 and not (0 <= axis < stored.ndim and len(x) == stored.shape[axis])):
+            return None
     along = [-1 if i == axis else 1 for i in range(stored.ndim)]
     scale, zero = (x.reshape(along) if len(x) > 1 else x[0] for x in (scales, zeros))
     if unpacked:

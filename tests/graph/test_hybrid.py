@@ -97,6 +97,15 @@ def test_scales_that_do_not_fit_their_axis_leave_the_model_as_it_is() -> None:
     assert with_real_weights(model) is model
 
 
+@pytest.mark.parametrize("axis", [-(2**31), -2, -1, 2, 2**31 - 1])
+def test_an_axis_that_is_none_leaves_the_model_as_it_is(axis: int) -> None:
+    model = quantized(CODES, SCALES)
+    for table in model.root.subgraphs[0].tensors:
+        if table.quantization is not None:
+            table.quantization.quantizedDimension = axis
+    assert with_real_weights(model) is model
+
+
 def test_only_float_activations_make_an_op_hybrid() -> None:
     model = quantized(CODES, SCALES)
     assert hybrid_ops(model.graph()) == (0,)
