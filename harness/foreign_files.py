@@ -83,6 +83,15 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none, or a link."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
 def stamp_of(path: Path) -> str:
     """Changes whenever a file does; empty where there is none.
 
@@ -102,15 +111,21 @@ def check_folder(folder: Path) -> None:
         raise OSError(errno.ELOOP, f"{folder.name} is a link, which is not followed", str(folder))
 
 
+def created(path: Path) -> BinaryIO:
+    """A new, empty file to write; what lay in its place, a link or a pipe, goes. Raises OSError, also where the folder
+    is a link."""
+    check_folder(path.parent)
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, _CREATE, 0o666), "wb")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new, empty file to write, which takes the place of `path` once complete; what lay there, a link too, goes. It
     leaves no part of itself when it is not: a full disk then has room for the last word about it. Raises OSError, also
     where the folder is a link."""
-    check_folder(path.parent)
     partial = path.with_name(f"{path.name}.part")
-    partial.unlink(missing_ok=True)
-    os.close(os.open(partial, _CREATE, 0o666))
+    created(partial).close()
     try:
         yield partial
         partial.replace(path)

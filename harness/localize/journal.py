@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import foreign_files
+from harness import foreign_files, foreign_json
 from harness.errors import UsageError
 from harness.results import writing
 
@@ -36,6 +36,19 @@ MOST_BYTES = 1 << 30
 
 Ending = Literal["completed", "rejected", "crashed", "hung", "lost"]
 FINISHED: frozenset[Ending] = frozenset({"completed", "rejected"})
+# What a line of each kind has, and what one that ends a probe has besides.
+_ENTRIES: dict[str, dict[str, type]] = {
+    "session": {"boot": str},
+    "start": {"probe": str, "boot": str},
+    "end": {"probe": str, "ending": str},
+}
+_ENDINGS: dict[str, dict[str, type]] = {
+    "completed": {"outcome": dict},
+    "rejected": {"outcome": dict},
+    "crashed": {"reason": str},
+    "hung": {"reason": str},
+    "lost": {},
+}
 
 
 @dataclass(frozen=True)
@@ -208,7 +221,8 @@ class Journal:
                 ending = line["ending"]
                 if ending in FINISHED:
                     history.end = line
-                    self.adapter = line["outcome"].get("adapter", "") or self.adapter
+                    adapter = line["outcome"].get("adapter")
+                    self.adapter = adapter if adapter and isinstance(adapter, str) else self.adapter
                 elif ending in ("crashed", "hung"):
                     cause: Literal["crash", "hang"] = "crash" if ending == "crashed" else "hang"
                     history.failures.append(Failure(cause, line["reason"]))
@@ -252,27 +266,19 @@ def _lines(raw: bytes) -> Iterator[dict[str, Any] | None]:
         head, _, body = line.partition(b" ")
         try:
             whole = len(line) <= MOST_LINE and int(head, 16) == zlib.crc32(body)
-            found = json.loads(body) if whole else None
-        except (ValueError, RecursionError):
+            found = foreign_json.loads(body) if whole else None
+        except ValueError:
             found = None
-        yield found if isinstance(found, dict) and _understood(found) else None
+        yield found if isinstance(found, dict) and _is_entry(found) else None
 
 
-def _understood(line: dict[str, Any]) -> bool:
-    """Whether a line has what is read of it: another version may write others, and anybody may by hand."""
-    text = {name for name, value in line.items() if isinstance(value, str)}
-    match line.get("entry"):
-        case "session":
-            return "boot" in text
-        case "start":
-            return {"probe", "boot"} <= text
-        case "end" if line.get("ending") in FINISHED:
-            outcome = line.get("outcome")
-            return "probe" in text and isinstance(outcome, dict) and isinstance(outcome.get("adapter", ""), str)
-        case "end":
-            return {"probe", "ending", "reason"} <= text
-        case kind:
-            return isinstance(kind, str)
+def _is_entry(line: dict[str, Any]) -> bool:
+    """Whether a line has what its kind of entry has: its checksum vouches for a whole line, not for who wrote it."""
+    kind = line.get("entry")
+    wanted: dict[str, type] = _ENTRIES.get(kind, {}) if isinstance(kind, str) else {}
+    if kind == "end":
+        wanted = wanted | _ENDINGS.get(str(line.get("ending")), {"": str})
+    return kind == "run" or (bool(wanted) and all(isinstance(line.get(name), of) for name, of in wanted.items()))
 
 
 def _identity_of(line: dict[str, Any]) -> Identity | None:

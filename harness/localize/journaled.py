@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ import numpy as np
 from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.worker import NO_READING
 from harness.errors import UsageError
+from harness.foreign_files import size_of
 from harness.job import Array, Completed, Crashed, Job, Lost, Outcome, Rejected, TimedOut
 from harness.localize.journal import Ending, Failure, History, Journal
 from harness.localize.kept import Keeper, completed_from, deliver, facts_of, is_whole, keepable, rejected_from
@@ -51,7 +53,7 @@ class Journaled(Device):
         super().__init__(inner.name, inner.kind, inner._launcher)
         self._inner = inner
         self._journal = journal
-        self._left = budget - sum(path.stat().st_size for path in journal.folder.glob("*.safetensors"))
+        self._left = budget - sum(map(size_of, journal.folder.glob("*.safetensors")))
         self._asked: Counter[str] = Counter()
         self._replayed = 0
         self._quarantined: dict[str, Quarantined] = {}
@@ -109,20 +111,16 @@ class Journaled(Device):
         if history.end is None:
             return None
         path = self._journal.folder / f"{probe}.safetensors"
-        with suppress(KeyError, TypeError):
-            facts, checksums = history.end["outcome"], history.end.get("checksums")
-            if history.end["ending"] == "rejected":
-                self._replayed += 1
-                return rejected_from(facts)
-            if not job.outputs or is_whole(path, job.outputs, checksums):
-                outcome = completed_from(facts, outputs)
-                if job.outputs:
-                    deliver(path, job.outputs, take)
-                self._replayed += 1
-                return outcome
-        self._left += path.stat().st_size if path.exists() else 0
-        path.unlink(missing_ok=True)
-        return None
+        outcome = _outcome_of(history.end, path, job, outputs)
+        if outcome is None:
+            self._left += size_of(path)
+            with suppress(OSError):  # what cannot be removed, such as a folder of that name, is not asked for again
+                path.unlink(missing_ok=True)
+            return None
+        self._replayed += 1
+        if isinstance(outcome, Completed) and job.outputs:
+            deliver(path, job.outputs, take)
+        return outcome
 
     def _live(self, probe: str, history: History, job: Job, take: Sink, outputs: dict[str, Array]) -> Outcome:
         """Ask the device, and again when it fails, until there is an outcome to stay with."""
@@ -215,6 +213,17 @@ class _Compiled:
 
 def _compile_key(job: Job) -> tuple[Any, ...]:
     return (job.sha256, job.options)
+
+
+def _outcome_of(end: dict[str, Any], path: Path, job: Job, outputs: dict[str, Array]) -> Completed | Rejected | None:
+    """What a line of the journal says; None where it is not what this release writes, or the outputs are not."""
+    try:
+        if end["ending"] == "rejected":
+            return rejected_from(end["outcome"])
+        whole = not job.outputs or is_whole(path, job.outputs, end.get("checksums"))
+        return completed_from(end["outcome"], job.iterations, outputs) if whole else None
+    except UsageError:
+        return None
 
 
 def _both(keeper: Keeper | None, take: Sink) -> Callable[[str, Array], None]:

@@ -19,8 +19,10 @@ import numpy as np
 import safetensors
 
 from harness.devices.base import Sink
-from harness.foreign_files import is_file
+from harness.errors import UsageError
+from harness.foreign_files import created, is_file
 from harness.job import Array, Completed, Job, OutputPort, Rejected, Residency, Sample
+from harness.report.fields import Fields
 from harness.results import writing
 
 # The format's names of the types that the wire carries.
@@ -45,7 +47,7 @@ class Keeper:
         self._expected = list(ports)
         self.checksums: list[int] = []
         with writing(path):
-            self._file = self._partial.open("wb")
+            self._file = created(self._partial)
         self._write(_header(ports))
 
     def put(self, name: str, values: Array) -> None:
@@ -136,30 +138,55 @@ def facts_of(outcome: Completed | Rejected) -> dict[str, Any]:
     return facts | {"log": outcome.log[-LOG_KEPT:]}
 
 
-def rejected_from(facts: dict[str, Any]) -> Rejected:
-    """The refusal that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    return Rejected(_of(str, facts["reason"]), tuple(_of(str, op) for op in facts["ops"]), _of(str, facts["log"]))
+def rejected_from(facts: Any) -> Rejected:
+    """The refusal that :func:`facts_of` wrote down. Raises UsageError for anything else."""
+    known = _whole(facts, ("reason", "ops", "log"))
+    return Rejected(known.text("reason"), known.texts("ops"), known.text("log"))
 
 
-def completed_from(facts: dict[str, Any], outputs: dict[str, Array]) -> Completed:
-    """The outcome that :func:`facts_of` wrote down. Raises KeyError, TypeError for anything else."""
-    place = facts["residency"]
-    counts = {name: _of(int | None, place[name]) for name in ("delegated", "total", "partitions")}
-    on_cpu = None if place["on_cpu"] is None else tuple(_of(int, op) for op in place["on_cpu"])
-    refused = tuple(_of(str, line) for line in place["refused"])
-    texts = {name: _of(str, facts[name]) for name in ("runtime", "adapter", "log", "boot_id", "thermal")}
+def completed_from(facts: Any, iterations: int, outputs: dict[str, Array]) -> Completed:
+    """The outcome of so many iterations that :func:`facts_of` wrote down. Raises UsageError for anything else."""
+    known = _whole(facts, ("residency", "samples", "compile_ns", "compiled", "runtime", "adapter", "log"))
+    place = known.child("residency")
+    samples = tuple(Sample(*_counts(row, 3)) for row in known.entries("samples"))
+    if len(samples) != iterations:
+        raise UsageError(f"{known.where} has {len(samples)} samples, not {iterations}.")
+    on_cpu = place.values.get("on_cpu")
+    (compile_ns,) = _counts([known.values["compile_ns"]], 1)
     return Completed(
         outputs=outputs,
-        residency=Residency(_of(bool, place["full"]), refused=refused, on_cpu=on_cpu, **counts),
-        samples=tuple(Sample(*(_of(int, time) for time in row)) for row in facts["samples"]),
-        compile_ns=_of(int, facts["compile_ns"]),
-        compiled=_of(bool, facts["compiled"]),
-        **texts,
+        residency=Residency(
+            place.flag("full") or False,
+            place.count("delegated"),
+            place.count("total"),
+            place.count("partitions"),
+            place.texts("refused"),
+            None if on_cpu is None else _counts(on_cpu),
+        ),
+        samples=samples,
+        compile_ns=compile_ns,
+        compiled=known.flag("compiled") or False,
+        runtime=known.text("runtime"),
+        adapter=known.text("adapter"),
+        log=known.text("log"),
+        boot_id=known.text("boot_id"),
+        thermal=known.text("thermal"),
     )
 
 
-def _of(kind: Any, value: Any) -> Any:
-    """The value, if it is of that kind. Raises TypeError."""
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise TypeError(f"{value!r:.40} is no {kind}")
-    return value
+def _whole(facts: Any, names: tuple[str, ...]) -> Fields:
+    known = Fields({"outcome": facts}, "journal").child("outcome")
+    lacking = [name for name in names if known.values.get(name) is None]
+    if lacking:
+        raise UsageError(f"{known.where} lacks {', '.join(lacking)}.")
+    return known
+
+
+def _counts(values: Any, length: int | None = None) -> tuple[int, ...]:
+    """Whole numbers from 0 to the largest of 63 bits."""
+    if not isinstance(values, list) or length not in (None, len(values)):
+        raise UsageError("journal: outcome has a list of another length.")
+    found = tuple(Fields({"n": value}, "journal: outcome").count("n") for value in values)
+    if any(n is None or n < 0 for n in found):
+        raise UsageError("journal: outcome has a number that nothing can have counted.")
+    return tuple(n for n in found if n is not None)

@@ -50,7 +50,7 @@ class Fields:
     def children(self, key: str) -> list[Fields]:
         """The objects of a list."""
         where = f"{self.where}: {key}"
-        entries = self._list(key)
+        entries = self.entries(key)
         for entry in entries:
             if not isinstance(entry, dict):
                 raise _wrong(where, entry, "an object")
@@ -58,17 +58,18 @@ class Fields:
 
     def numbers(self, key: str) -> tuple[float, ...]:
         """The numbers of a list."""
-        return tuple(_number(entry, f"{self.where}: {key}") for entry in self._list(key))
+        return tuple(_number(entry, f"{self.where}: {key}") for entry in self.entries(key))
 
     def texts(self, key: str) -> tuple[str, ...]:
         """The strings of a list."""
-        entries = self._list(key)
+        entries = self.entries(key)
         for entry in entries:
             if not isinstance(entry, str):
                 raise _wrong(f"{self.where}: {key}", entry, "a string")
         return tuple(entries)
 
-    def _list(self, key: str) -> list[Any]:
+    def entries(self, key: str) -> list[Any]:
+        """The entries of a list, whatever they are."""
         value = self.values.get(key)
         return [] if value is None else list(self._checked(key, value, list))
 
