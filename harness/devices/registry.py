@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
+from harness.counted import counted
 from harness.devices.adb import Adb, AdbError, Attached, Server
 from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.base import Device
@@ -17,6 +18,8 @@ from harness.devices.recovery import UNAUTHORIZED
 from harness.errors import DeviceError, UsageError
 
 RECONNECT_SECONDS = 5.0
+PRODUCT_SECONDS = 10.0
+MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def find_phone(name: str) -> Adb:
     attached = attached_devices(server)
     if profile is not None and not _of(profile, attached) and any(d.state == "offline" for d in attached):
         attached = _reconnected(server, profile, attached)
-    seen = ", ".join(f"{d.serial} ({d.product or d.state})" for d in attached) or "no device"
+    seen = ", ".join(f"{d.serial} ({d.product or d.state})" for d in attached[:MOST_NAMED]) or "no device"
+    seen += f" and {counted(len(attached) - MOST_NAMED, 'other')}" if len(attached) > MOST_NAMED else ""
     if profile is None:
         known = {d.serial: d for d in attached}
         if plain not in known:
@@ -87,14 +91,17 @@ def check_device(name: str) -> None:
 
 
 def attached_devices(server: Server | None = None) -> list[Attached]:
-    """What adb lists, by default on this machine's server, which is started if needed.
+    """What adb lists, by default on this machine's server, which is started if needed. A product that the list lacks
+    is asked of the phone, of all of them for at most `PRODUCT_SECONDS`.
 
     Raises:
         DeviceError: adb cannot be asked.
     """
     where = server or Server()
     try:
-        return [replace(d, product=_product(where, d)) for d in Adb(where).listed()]
+        listed = Adb(where).listed()
+        until = time.monotonic() + PRODUCT_SECONDS
+        return [replace(d, product=_product(where, d, until)) for d in listed]
     except AdbError as error:
         said = error.output.strip().splitlines()[-1:] or [error.message]
         raise DeviceError(
@@ -117,9 +124,10 @@ def _reconnected(server: Server, profile: Profile, attached: list[Attached]) -> 
     return attached
 
 
-def _product(server: Server, device: Attached) -> str:
-    if device.state != "device" or device.product:
+def _product(server: Server, device: Attached, until: float) -> str:
+    left = until - time.monotonic()
+    if device.state != "device" or device.product or left <= 0:
         return device.product
     with suppress(AdbError):
-        return Adb(server, device.serial).getprop("ro.product.device")
+        return Adb(server, device.serial).shell("getprop", "ro.product.device", seconds=left).strip()
     return ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from harness.devices import adb, registry
-from harness.devices.adb import Attached, Server
+from harness.devices.adb import Adb, Attached, Server
 from harness.devices.host import HostDevice
 from harness.devices.registry import attached_devices, check_device, open_device, profiles
 from harness.errors import DeviceError, UsageError
@@ -104,3 +105,31 @@ def test_a_server_that_never_answers_is_given_up(silent_server: int, monkeypatch
     monkeypatch.setattr(adb, "ADB_SECONDS", 0.3)
     with pytest.raises(DeviceError, match=r"gave no answer within 0\.3 s and was killed"):
         attached_devices(Server("127.0.0.1", silent_server))
+
+
+def test_of_many_phones_a_sentence_names_a_few(attached: list[Attached]) -> None:
+    attached.extend(Attached(f"S{i}", "device", "akita") for i in range(1000))
+    with pytest.raises(UsageError) as caught:
+        open_device("S")
+    assert caught.value.message.startswith("There is no device 'S': adb sees S0 (akita), S1 (akita), ")
+    assert caught.value.message.endswith(", S19 (akita) and 980 others.")
+
+
+def test_products_are_asked_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may list any number of phones, each of which takes its time."""
+    asked: list[float] = []
+    clock = [100.0]
+
+    def shell(phone: Adb, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        assert (argv, check) == (("getprop", "ro.product.device"), True)
+        assert seconds is not None
+        asked.append(seconds)
+        clock[0] += 4.0
+        return "akita\n"
+
+    monkeypatch.setattr(Adb, "listed", lambda _: [Attached(f"S{i}", "device", "") for i in range(1000)])
+    monkeypatch.setattr(Adb, "shell", shell)
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = registry.attached_devices()
+    assert asked == [10.0, 6.0, 2.0]
+    assert [d.product for d in found] == ["akita"] * 3 + [""] * 997
