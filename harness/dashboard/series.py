@@ -11,6 +11,7 @@ from functools import cached_property
 
 from harness.dashboard.facts import Judgement, RunFacts
 from harness.dashboard.steps import Level, Step, levels, steps
+from harness.report import figures
 
 _ORDER = {"cpu": 0, "reference": 1, "gpu": 2, "npu": 3}
 
@@ -26,12 +27,12 @@ class LaneKey:
 
     @property
     def label(self) -> str:
-        """`CPU, 4 threads`; `CPU plain`; `GPU fp16`."""
+        """`CPU, 4 threads`; `CPU plain`; `GPU fp16`. Made visible here: drawings take it as it is."""
         words = [self.accelerator.upper() if len(self.accelerator) <= 3 else self.accelerator]
         words += [] if self.accelerator in ("cpu", "reference") else [self.precision]
         words += [self.backend] if self.backend != "default" else []
         threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
-        return f"{' '.join(words)}{threads}"
+        return figures.name(f"{' '.join(words)}{threads}", 80)
 
     @property
     def order(self) -> tuple[int, str, bool, str, int, str]:

@@ -99,7 +99,9 @@ def _build(serial: str, progress: Progress | None) -> Path:
         progress("building the app with Gradle (minutes, once)")
     command = [gradle, "-p", str(PROJECT), "--quiet", ":app:assembleDebug"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GRADLE_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=GRADLE_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeviceError(f"Gradle did not build the app ({error}).", HOW) from None
     if done.returncode or not BUILT.is_file():

@@ -79,7 +79,8 @@ class HostLauncher:
                 _link_package(self._folder / "src")
             with there, self._log.open() as log:
                 self._process = subprocess.Popen(
-                    [self._python, "-m", "harness.devices.worker", str(there.fileno()), str(store)],
+                    # The store as seen from its own folder: the runtime takes no path that is no UTF-8.
+                    [self._python, "-m", "harness.devices.worker", str(there.fileno()), store.name],
                     pass_fds=[there.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -215,7 +216,9 @@ def _link_package(folder: Path) -> None:
 
 def _install(command: list[str], release: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=INSTALL_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise DeviceError(
             f"ai-edge-litert {release} was not installed within {INSTALL_SECONDS} s.",

@@ -26,7 +26,9 @@ def available_releases() -> tuple[str, ...]:
     """
     command = [sys.executable, "-m", "pip", "index", "versions", PACKAGE, "--disable-pip-version-check"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIST_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=LIST_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         raise _unlisted(f"no answer within {LIST_SECONDS:g} s") from None
     except OSError as error:

@@ -49,14 +49,16 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -
     try:
         path = scratch.path / "model.tflite"
         path.write_bytes(model.to_bytes())
-        paths = os.pathsep.join(filter(None, (str(Path(harness.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+        given = [Path(path).absolute() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        paths = os.pathsep.join(map(str, (Path(harness.__file__).parents[1], *given)))
         done = subprocess.run(
-            [sys.executable, "-m", "harness.devices.shapes", str(path)],
+            [sys.executable, "-m", "harness.devices.shapes", path.name],
             input=json.dumps({"run": run, "inputs": {str(t): list(shape) for t, shape in inputs.items()}}).encode(),
             capture_output=True,
             timeout=SECONDS,
             check=False,
             env=dict(os.environ, PYTHONPATH=paths),
+            cwd=scratch.path,  # the runtime takes no path that is no UTF-8
         )
     except OSError as error:
         raise UsageError(f"The model cannot be prepared ({error.strerror}).", "Free space, or set TMPDIR.") from None

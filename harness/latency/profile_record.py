@@ -3,9 +3,8 @@ profiler's unit: what takes less is 0."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 Kind = Literal["op", "node", "delegate"]
 """`op` is an op of the model, by the runtime's own index and name; `node` a delegate's node that the runtime times as a
@@ -71,29 +70,3 @@ class Unprofiled:
 def profile_to_json(profile: Profile | Unprofiled | None) -> dict[str, Any] | None:
     """`profile` in run.json: null, `{"reason": …}`, or the fields of `Profile`."""
     return None if profile is None else asdict(profile)
-
-
-def profile_from_json(document: Mapping[str, Any] | None) -> Profile | Unprofiled | None:
-    """Read it back. Raises KeyError, TypeError or ValueError for what it is not."""
-    if document is None:
-        return None
-    if "reason" in document:
-        return Unprofiled(str(document["reason"]))
-    ops, delegated, nodes, samples = (int(document[name]) for name in ("ops", "delegated", "nodes", "samples"))
-    rows = tuple(_row(row) for row in document["rows"])
-    profiled, bare, outside = (_spread(document[name]) for name in ("profiled", "bare", "outside"))
-    cost = Cost(*(float(document["cost"][name]) for name in ("value", "low", "high")))
-    engine = str(document["engine"])
-    return Profile(engine, ops, delegated, nodes, samples, rows, profiled, bare, outside, cost)
-
-
-def _row(document: Mapping[str, Any]) -> ProfileRow:
-    if document["kind"] not in get_args(Kind):
-        raise ValueError(f"{document['kind']!r} is no kind of row")
-    node = None if document["node"] is None else int(document["node"])
-    index, calls = int(document["index"]), int(document["calls"])
-    return ProfileRow(document["kind"], str(document["name"]), index, node, calls, _spread(document["us"]))
-
-
-def _spread(document: Mapping[str, Any]) -> Spread:
-    return Spread(*(float(document[name]) for name in ("p50", "p10", "p90")))

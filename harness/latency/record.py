@@ -9,12 +9,13 @@ Every time is in milliseconds in run.json and in nanoseconds in samples.csv. `to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from harness.errors import UsageError
-from harness.latency.profile_record import Profile, Unprofiled, profile_from_json, profile_to_json
+from harness.latency.profile_record import Profile, Unprofiled, profile_to_json
+from harness.typed_json import read_as
 
 Part = Literal["write", "run", "readback", "total"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -264,65 +265,16 @@ class BenchResult:
         return summary | document
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> BenchResult:
+    def from_json(cls, document: Any) -> BenchResult:
         """Read `result` of a run.json back; fields that a later release added are passed over.
 
         Raises:
             UsageError: a field is missing, or is not what it should be.
         """
         try:
-            known = {f.name: document[f.name] for f in fields(cls) if f.name in document}
-            return cls(
-                **known
-                | {
-                    "cell": _made(Cell, document["cell"]),
-                    "invalid": tuple(_made(Flaw, flaw) for flaw in document["invalid"]),
-                    "latency": {part: _distribution(document["latency"][part]) for part in PARTS},
-                    "replications": tuple(_made(Replication, r) for r in document["replications"]),
-                    "accuracy": _accuracy(document["accuracy"]),
-                    "conditions": _made(Conditions, document["conditions"]),
-                    "against": tuple(_against(found) for found in document.get("against", ())),
-                    "per_op": tuple(_stretch(found) for found in document.get("per_op", ())),
-                    "profile": profile_from_json(document.get("profile")),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return read_as(cls, document)
+        except ValueError as error:
             raise UsageError(
-                f"The result of that run is no benchmark's ({type(error).__name__}: {error}).",
+                f"The result of that run is no benchmark's ({error}).",
                 "Give a run whose command is `bench`; `harness runs` lists them.",
             ) from None
-
-
-def _made(kind: type[Any], document: Mapping[str, Any]) -> Any:
-    return kind(**{f.name: _number(document[f.name]) for f in fields(kind) if f.name in document})
-
-
-def _number(value: Any) -> Any:
-    """JSON has no NaN and infinities; they are written as strings."""
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _interval(document: Mapping[str, Any]) -> Interval:
-    return Interval(*(float(document[name]) for name in ("value", "low", "high")))
-
-
-def _distribution(document: Mapping[str, Any]) -> Distribution:
-    mean, least, most = (float(document[name]) for name in ("mean", "min", "max"))
-    p50, p90, p99 = (_interval(document[name]) for name in ("p50", "p90", "p99"))
-    return Distribution(int(document["count"]), mean, least, most, p50, p90, p99)
-
-
-def _accuracy(documents: Sequence[Mapping[str, Any]] | None) -> tuple[OutputError, ...] | None:
-    return None if documents is None else tuple(_made(OutputError, document) for document in documents)
-
-
-def _against(document: Mapping[str, Any]) -> Against:
-    ratio = document.get("ratio")
-    plain: Against = _made(Against, {**document, "ratio": None})
-    return plain if ratio is None else Against(**{**asdict(plain), "ratio": _interval(ratio)})
-
-
-def _stretch(document: Mapping[str, Any]) -> Stretch:
-    ms, ops = _interval(document["ms"]), tuple(str(op) for op in document["ops"])
-    plain: Stretch = _made(Stretch, {**document, "ms": None, "ops": ()})
-    return Stretch(plain.first, plain.last, ops, ms, plain.share, plain.cut_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.dashboard import pages
+from harness.dashboard.build import build
 from harness.dashboard.findings import findings, site_verdict, speed
 from harness.dashboard.plots import percent
 from harness.dashboard.series import group
@@ -17,7 +19,7 @@ from tests.colours import contrast
 from tests.pages import Node, parse
 
 if TYPE_CHECKING:
-    from tests.dashboard.conftest import Facts
+    from tests.dashboard.conftest import Bench, Facts
 
 
 LANE_COLOUR = re.compile(r"--(\w+): (#[0-9a-f]{6});")
@@ -144,3 +146,18 @@ def test_lane_colours_stand_out_from_the_page_in_both_schemes() -> None:
     assert light == printed and set(light) == set(dark) == {"cpu", "gpu", "npu"}
     assert all(contrast(colour, "#ffffff") >= 4.5 for colour in light.values())
     assert all(contrast(colour, "#0f1317") >= 4.5 for colour in dark.values())
+
+
+def test_a_drawing_says_no_character_that_reorders_or_hides_text(bench: Bench, tmp_path: Path) -> None:
+    odd = "x\x1b[2J\x9b31m\u202e\u200b"
+    run = bench(tmp_path / "r", 0)
+    record = json.loads((run / "run.json").read_text())
+    record["result"]["cell"]["backend"] = odd
+    (run / "run.json").write_text(json.dumps(record))
+    build(tmp_path / "r", tmp_path / "site")
+    (page,) = (tmp_path / "site" / "history").glob("*.html")
+    text = page.read_text()
+    assert {c for c in odd if not c.isprintable() and c in text} == set()
+    assert any(
+        "x\\x1b[2J" in drawn.attrs["aria-label"] for drawn in parse(text).all("svg") if "aria-label" in drawn.attrs
+    )

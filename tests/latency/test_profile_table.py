@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any
 
@@ -16,10 +16,10 @@ from harness.latency.profile_record import (
     ProfileRow,
     Spread,
     Unprofiled,
-    profile_from_json,
     profile_to_json,
 )
 from harness.latency.profile_table import MOST_ROWS, profile_line, profile_table
+from harness.typed_json import read_as
 
 SOME = Spread(40.0, 38.0, 61.4)
 ROWS = (
@@ -29,6 +29,13 @@ ROWS = (
 PROFILE = Profile(
     "CompiledModel with XNNPACK", 12, 11, 1, 48, ROWS, Spread(100.0, 90.0, 250.0), SOME, SOME, Cost(1.31, 1.305, 1.32)
 )
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where a run keeps it."""
+
+    profile: Profile | Unprofiled | None
 
 
 def shown(found: Any) -> str:
@@ -73,7 +80,8 @@ def test_the_longest_come_first_and_the_others_are_counted() -> None:
 
 @pytest.mark.parametrize("profile", [None, Unprofiled("No [bold]profiler[/]."), PROFILE])
 def test_it_comes_back_from_disk_as_it_was(profile: Profile | Unprofiled | None) -> None:
-    assert profile_from_json(json.loads(json.dumps(profile_to_json(profile)))) == profile
+    document = {"profile": json.loads(json.dumps(profile_to_json(profile)))}
+    assert read_as(Held, document) == Held(profile)
 
 
 def test_a_reason_is_no_markup() -> None:
@@ -84,5 +92,5 @@ def test_a_reason_is_no_markup() -> None:
 def test_what_is_no_profile_is_refused(spoil: dict[str, Any]) -> None:
     document = profile_to_json(PROFILE)
     assert document is not None
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        profile_from_json(document | spoil)
+    with pytest.raises(ValueError, match=r"^Held\.profile\.(rows|cost|bare)"):
+        read_as(Held, {"profile": document | spoil})
