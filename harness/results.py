@@ -38,8 +38,8 @@ SCHEMA = 1
 Status = Literal["running", "done", "failed", "interrupted"]
 Side = Literal["device", "reference"]
 
-# Of a record; 3,000 ops with all that is said of each have a tenth of it.
-_MOST_RECORD = 256 << 20
+# Of a record; 3,000 ops with all that is said of each have under half of it.
+_MOST_RECORD = 64 << 20
 # A path or a name that is no UTF-8 is written with escapes for what cannot be.
 _ODD = "backslashreplace"
 # What a run keeps when it is continued.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.foreign_json import MAX_DEPTH, loads
+from harness.foreign_json import MAX_DEPTH, MAX_VALUES, loads
 
 
 @pytest.fixture
@@ -45,3 +45,11 @@ def test_brackets_in_strings_and_side_by_side_do_not_count() -> None:
 def test_what_is_no_json_is_refused(content: str | bytes) -> None:
     with pytest.raises(ValueError):
         loads(content)
+
+
+@pytest.mark.parametrize("one", ["[]", '{"a":0}', "0.5", '"ab"'])
+def test_more_values_than_memory_bears_are_refused(one: str) -> None:
+    least = f"[{','.join([one] * 1000)}]"
+    assert len(loads(least)) == 1000
+    with pytest.raises(ValueError, match="more than 3,000,000 values"):
+        loads(f"[{','.join([one] * (MAX_VALUES + 1))}]")

@@ -298,3 +298,10 @@ def test_text_that_is_no_text_is_written_as_escapes(run: RunFolder) -> None:
     assert (run.path / "log.txt").read_text(encoding="utf-8") == "no \\udcff UTF-8\n"
     for name in ("a.csv", "b.csv"):
         assert (run.path / name).read_text(encoding="utf-8") == "name\n\\udcff\n"
+
+
+def test_a_record_larger_than_any_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(UsageError, match="has 67,108,865 bytes, more than 67,108,864"):
+        read_run(tmp_path)
