@@ -25,7 +25,6 @@ class LogFile:
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._watch: threading.Thread | None = None
-        path.touch()
 
     def open(self) -> IO[bytes]:
         """For a process to log into: opened for appending, so that it goes on at the start once the file is emptied."""

@@ -17,6 +17,7 @@ import harness
 from harness.devices.host import HostDevice, HostLauncher
 from harness.devices.scratch import Scratch, remove_abandoned
 from harness.errors import StorageError
+from tests.mounts import in_mount
 
 PREFIX = "harness-test-"
 
@@ -153,3 +154,29 @@ def test_a_lock_without_an_inode_leaves_no_folder(temporary: Path, monkeypatch: 
         Scratch(PREFIX)
     monkeypatch.undo()
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("inodes", [3, 4, 5])
+def test_a_folder_that_runs_out_of_inodes_is_one_sentence_and_is_left_empty(tmp_path: Path, inodes: int) -> None:
+    """One inode is the folder's own; then come the worker's folder, its owner's mark, its models, its log, a model."""
+    code = f"""if True:
+        import numpy as np, tempfile
+        from harness.devices.execute import completed, make_job
+        from harness.devices.host import HostDevice
+        from harness.errors import HarnessError
+        from harness.graph.build import GraphBuilder
+        from harness.job import Options
+        graph = GraphBuilder()
+        graph.output(graph.unary("RELU", graph.input("x", (4,))), "y")
+        tempfile.tempdir = {str(tmp_path / "full")!r}
+        try:
+            with HostDevice() as device:
+                job = make_job(graph.build(), {{"x": np.ones(4, np.float32)}}, Options("cpu"), timeout=60)
+                completed(device, job, "running")
+        except HarnessError as error:
+            print(error.message)"""
+    (tmp_path / "full").mkdir()
+    done = in_mount(tmp_path / "full", f"nr_inodes={inodes}", [sys.executable, "-c", code])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "No space left on device" in done.stdout
+    assert list((tmp_path / "full.kept").iterdir()) == []
