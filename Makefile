@@ -11,8 +11,9 @@ export PYTEST_ARGS ?=
 SEED ?= 0
 COUNT ?= 20
 PART ?=
-# For `make fuzz`.
+# For `make fuzz`; a folder of models to break besides the tests' own.
 MINUTES ?= 10
+MODELS ?=
 
 .PHONY: help setup demo test portable mutants fuzz adb bench lint lock format clean
 
@@ -34,8 +35,8 @@ portable: setup ## The numeric tests under other instruction sets, BLAS kernels 
 mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (a quarter of an hour, and half a minute each)
 	@$(BIN)/python -m scripts.mutants --seed $(SEED) --count $(COUNT) --part '$(PART)'
 
-fuzz: setup ## Broken models and run folders for MINUTES, each time others; .hypothesis keeps what is found
-	@$(BIN)/python -m scripts.fuzz --minutes $(MINUTES)
+fuzz: setup ## Broken models, run folders and devices for MINUTES, each time others; .hypothesis keeps what is found
+	@$(BIN)/python -m scripts.fuzz --minutes $(MINUTES) --models '$(MODELS)'
 
 adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)

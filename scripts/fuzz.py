@@ -20,9 +20,11 @@ EXAMPLES = 2000
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.fuzz", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    end = time.monotonic() + 60 * parser.parse_args().minutes
+    parser.add_argument("--models", default="", help="a folder whose .tflite files are broken too")
+    words = parser.parse_args()
+    end = time.monotonic() + 60 * words.minutes
     root = Path(__file__).resolve().parents[1]
-    environment = os.environ | {"FUZZ_DRAWN": "1", "FUZZ_EXAMPLES": str(EXAMPLES)}
+    environment = os.environ | {"FUZZ_DRAWN": "1", "FUZZ_EXAMPLES": str(EXAMPLES), "FUZZ_MODELS": words.models}
     rounds = 0
     while time.monotonic() < end:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "tests/fuzz"]

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
+from benchmarks.synthetic import Plan, write_run
 from harness.localize.result import OpRecord
+from tests.fuzz.journals import FACTS, PROBE, signed
 from tests.fuzz.mutants import broken_bytes
 from tests.report.conftest import op, run_record
 
@@ -39,13 +44,24 @@ def folder_files() -> dict[str, bytes]:
     }
 
 
+def bench_files() -> dict[str, bytes]:
+    """The files of a finished benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan("decoder.tflite", "host", "llvmpipe", "gpu", "default", 0, 10.0, 0.0, None, 1.0, None)
+        run = write_run(Path(folder), plan, 0, 0, datetime(2026, 11, 28, tzinfo=UTC), np.random.default_rng(0), 16)
+        return {path.name: path.read_bytes() for path in run.iterdir()}
+
+
 FILES = folder_files()
+BENCH_FILES = bench_files()
+PROBED = {"entry": "start", "probe": PROBE, "boot": "b"}
+ENDED = {"entry": "end", "probe": PROBE, "ending": "completed", "outcome": FACTS, "checksums": [0]}
 
 
 @st.composite
 def broken_folder(draw: st.DrawFn) -> dict[str, bytes]:
     """The files of a run, up to four values of its record and up to two files of it broken."""
-    files = dict(FILES)
+    files = dict(draw(st.sampled_from((FILES, FILES, BENCH_FILES))))
     record = json.loads(files["run.json"])
     for _ in range(draw(st.integers(0, 4))):
         _broken(draw, record)
@@ -53,6 +69,15 @@ def broken_folder(draw: st.DrawFn) -> dict[str, bytes]:
     for name in draw(st.sets(st.sampled_from(sorted(files)), max_size=2)):
         files[name] = draw(broken_bytes(files[name]))
     return files
+
+
+@st.composite
+def broken_journal(draw: st.DrawFn) -> list[bytes]:
+    """The lines of a journal behind the first one, some of their values others, under checksums that fit."""
+    lines = deepcopy([{"entry": "session", "boot": "b", "pid": 1}, PROBED, ENDED])
+    for _ in range(draw(st.integers(1, 4))):
+        _broken(draw, draw(st.sampled_from(lines)))
+    return [signed(json.dumps(each).encode()) for each in lines]
 
 
 def _broken(draw: st.DrawFn, node: Any) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from harness.dashboard.build import build
 from harness.errors import HarnessError
+from harness.frames import load_runs
 from harness.graph.audit import audit
 from harness.graph.model import Model
 from harness.graph.real import with_real_values
 from harness.graph.surgery import isolate, tap, tappable
+from harness.latency.compare import against, read_baseline
 from harness.lint.lint import lint
 from harness.numerics.fp16 import oracle
 from harness.opening import as_in_the_file
@@ -35,12 +37,15 @@ def read(path: Path) -> bool:
 
 
 def show(folder: Path, site: Path) -> bool:
-    """Whether a run folder can be shown: its page, its table of ops, its place on a dashboard."""
+    """Whether a run folder can be shown: its page, its table of ops, its place on a dashboard and in the data frames; a
+    benchmark, to be compared with."""
     shown = True
     ways: tuple[Callable[[], object], ...] = (
         lambda: write_report(folder),
         lambda: export(folder, "csv"),
         lambda: build(folder.parent, site),
+        lambda: framed(folder.parent),
+        lambda: compared(folder),
     )
     for way in ways:
         try:
@@ -48,3 +53,16 @@ def show(folder: Path, site: Path) -> bool:
         except HarnessError:
             shown = False
     return shown
+
+
+def framed(results: Path) -> None:
+    """Every frame of a results folder."""
+    frames = load_runs(results)
+    for frame in (frames.runs, frames.samples, frames.ops, frames.problems, frames.outputs):
+        str(frame)
+
+
+def compared(folder: Path) -> None:
+    """A benchmark with itself; nothing else is one."""
+    baseline = read_baseline(folder)
+    against(baseline.result, baseline.rounds, baseline)

@@ -1,6 +1,7 @@
 """Files that nobody vouches for, made by the hundred: whatever they hold, an answer or a sentence comes, and soon.
 
-`make fuzz MINUTES=10` goes on with other seeds for as long as is asked, and keeps what it finds in `.hypothesis`.
+`make fuzz MINUTES=10` goes on with other seeds for as long as is asked, and keeps what it finds in `.hypothesis`. With
+MODELS=FOLDER it breaks the models of that folder too, which somebody else's converters wrote.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.conftest import made_rich
 from tests.fuzz import targets
-from tests.fuzz.documents import FILES, broken_folder, write
+from tests.fuzz.documents import BENCH_FILES, FILES, broken_folder, broken_journal, write
+from tests.fuzz.journals import answered
 from tests.fuzz.mutants import broken_bytes, broken_tree
 from tests.quantized import QuantizedBuilder
 
 DRAWN = bool(os.environ.get("FUZZ_DRAWN"))
 # A shared machine may be slow; what explodes takes minutes.
 SECONDS = 10.0
+# Of another's model, so that many mutants of it can be tried.
+MOST_BYTES = 300_000
 bounded: Callable[..., Any] = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
     deadline=None,
@@ -57,7 +62,15 @@ def integers() -> Model:
     return graph.build()
 
 
+def others() -> list[bytes]:
+    """The models under the folder that the environment names, if it names one."""
+    folder = os.environ.get("FUZZ_MODELS")
+    found = sorted(Path(folder).rglob("*.tflite")) if folder else []
+    return [path.read_bytes() for path in found if path.stat().st_size < MOST_BYTES]
+
+
 SEEDS = (layers(), integers(), made_rich())
+WRITTEN = (*(model.to_bytes() for model in SEEDS), *others())
 
 
 @contextmanager
@@ -71,7 +84,7 @@ def soon() -> Iterator[Path]:
 
 
 @bounded
-@given(st.sampled_from(SEEDS).flatmap(lambda model: broken_bytes(model.to_bytes())))
+@given(st.sampled_from(WRITTEN).flatmap(broken_bytes))
 def test_a_file_with_broken_bytes_is_read_or_refused(data: bytes) -> None:
     with soon() as folder:
         (folder / "m.tflite").write_bytes(data)
@@ -79,7 +92,7 @@ def test_a_file_with_broken_bytes_is_read_or_refused(data: bytes) -> None:
 
 
 @bounded
-@given(st.sampled_from(SEEDS).flatmap(broken_tree))
+@given(st.sampled_from(WRITTEN).flatmap(lambda data: broken_tree(Model.from_bytes(data))))
 def test_a_well_formed_file_that_makes_no_sense_is_read_or_refused(data: bytes) -> None:
     with soon() as folder:
         (folder / "m.tflite").write_bytes(data)
@@ -96,6 +109,14 @@ def test_a_run_folder_that_was_edited_is_shown_or_refused(files: dict[str, bytes
         assert outside <= {"results", "site"}
 
 
+@bounded
+@given(broken_journal())
+def test_a_journal_that_was_edited_answers_or_is_asked_for_again(lines: list[bytes]) -> None:
+    with soon() as folder:
+        (folder / "run" / "journal").mkdir(parents=True)
+        assert answered(folder / "run", *lines) in (0, 1)
+
+
 @pytest.mark.parametrize("model", SEEDS, ids=("layers", "integers", "rich"))
 def test_the_models_that_are_broken_are_whole_to_begin_with(model: Model, tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(model.to_bytes())
@@ -104,4 +125,12 @@ def test_the_models_that_are_broken_are_whole_to_begin_with(model: Model, tmp_pa
 
 def test_so_is_the_run_folder(tmp_path: Path) -> None:
     write(tmp_path / "results/run", FILES)
-    assert targets.show(tmp_path / "results/run", tmp_path / "site")
+    assert not targets.show(tmp_path / "results/run", tmp_path / "site")  # no benchmark to be compared with
+    with pytest.raises(UsageError, match="Give --against a finished run of `harness bench`"):
+        targets.compared(tmp_path / "results/run")
+
+
+def test_and_the_benchmark(tmp_path: Path) -> None:
+    write(tmp_path / "results/run", BENCH_FILES)
+    targets.compared(tmp_path / "results/run")
+    targets.framed(tmp_path / "results")
