@@ -47,9 +47,10 @@ bench: setup ## Measure the harness against what the decisions claim
 lint: setup ## ruff and mypy --strict
 	@$(BIN)/python -m scripts.checks ruff format types
 
-lock: ## Resolve anew what `make setup` installs (needs uv)
+lock: setup ## Resolve anew what `make setup` and host@RELEASE install (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements/locked.txt
+	$(BIN)/python -m scripts.lock_releases
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

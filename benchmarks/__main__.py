@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks import peers, quantized
 from benchmarks.measured import Cost, harness
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.sam2.workload import prepare
 
 TIME_LIMIT = 3.5

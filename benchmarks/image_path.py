@@ -25,8 +25,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice, cache_folder
+from harness.devices.host import HostDevice
 from harness.graph.model import Model
 from harness.job import Options
 from harness.sam2.contract import CARD, ENCODER_OUTPUTS, INPUT_NAMES, OUTPUT_NAMES

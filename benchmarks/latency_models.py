@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.devices.base import Device, DeviceFacts, Sink
-from harness.devices.host import HostDevice, cache_folder
+from harness.devices.cache import cache_folder
+from harness.devices.host import HostDevice
 from harness.graph.model import Model
 from harness.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.latency.bench import summarize

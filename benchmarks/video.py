@@ -29,7 +29,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.sam2.convert import source_request
 from harness.sam2.source import resolve
 from harness.sam2.video.exported import cached_export

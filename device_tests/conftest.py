@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.sam2.workload import Workload, prepare
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.graph.model import Graph, Model
 from harness.localize.cause import reduction_length
 from harness.localize.result import Localization

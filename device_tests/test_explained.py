@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import CORPUS, OLD, REPORTED, Bug
-from harness.devices.host import release_environment
+from harness.devices.environments import release_environment
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs

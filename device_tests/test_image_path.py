@@ -14,8 +14,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.devices.base import Device
+from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice, cache_folder
+from harness.devices.host import HostDevice
 from harness.graph.audit import audit
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model

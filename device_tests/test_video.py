@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from harness.devices.base import Device
+from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice, cache_folder
+from harness.devices.host import HostDevice
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.inputs import random_inputs

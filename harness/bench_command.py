@@ -154,10 +154,10 @@ def bench_command(
         cool_down=COOL_DOWN_SECONDS if cool_down is None else cool_down,
         accuracy=accuracy,
     )
-    for name in choices.devices:
-        check_device(name)
     phone = PhoneOptions(apk, cool_down or 0.0)
     with terminal.Stages() as progress:
+        for name in choices.devices:
+            check_device(name, lambda what: progress.stage(what, 20.0))
         tries = bench(trial, lambda name: open_device(name, phone=phone), progress, per_op=by_op)
     named = {baseline.path.name for baseline in baselines}
     if as_json:

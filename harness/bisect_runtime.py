@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands import Request, compare_command
-from harness.devices.host import release_environment
+from harness.devices.environments import release_environment
 from harness.devices.registry import open_device
 from harness.devices.releases import available_releases, between
 from harness.errors import DeviceDied, DeviceError, DeviceSilent, UsageError

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from harness import terminal
 from harness.commands import Request, localize_command
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.job import Array, Options
 from harness.localize.baseline import output_label
 from harness.localize.misreading import ROW_0

@@ -18,8 +18,9 @@ import numpy as np
 from harness import __version__
 from harness.devices.adb import Adb, AdbError, Attached, Server, adb_binary
 from harness.devices.apk import installed_version
+from harness.devices.cache import cache_folder
 from harness.devices.execute import failure, make_job
-from harness.devices.host import HostDevice, cache_folder
+from harness.devices.host import HostDevice
 from harness.devices.ready import readiness
 from harness.devices.recovery import UNAUTHORIZED
 from harness.devices.registry import attached_devices

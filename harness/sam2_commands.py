@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness import demo, terminal
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.markup import escape
 from harness.request_options import DeviceOption, JsonOption, OutOption, TimeoutOption

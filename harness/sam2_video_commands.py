@@ -11,7 +11,7 @@ import typer
 
 from harness import terminal
 from harness.commands import Request, localize_command
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.job import Options
 from harness.localize.result import Localization

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +13,10 @@ from pathlib import Path
 import harness
 from harness.devices.adb import Adb, AdbError
 from harness.devices.apk_file import check_apk
+from harness.devices.captured import MOST, captured
 from harness.devices.log_lines import first_match
 from harness.errors import DeviceError
+from harness.private import as_the_user
 
 PACKAGE = "dev.litertharness"
 INSTRUMENTATION = f"{PACKAGE}/.WorkerInstrumentation"
@@ -99,13 +100,15 @@ def _build(serial: str, progress: Progress | None) -> Path:
         progress("building the app with Gradle (minutes, once)")
     command = [gradle, "-p", str(PROJECT), "--quiet", ":app:assembleDebug"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=GRADLE_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with as_the_user():  # what Gradle writes is no result
+            done = captured(command, GRADLE_SECONDS)
+    except OSError as error:
         raise DeviceError(f"Gradle did not build the app ({error}).", HOW) from None
-    if done.returncode or not BUILT.is_file():
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    if done.killed:
+        why = f"no end within {GRADLE_SECONDS:g} s" if done.killed == "time" else f"it said more than {MOST >> 20} MiB"
+        raise DeviceError(f"Gradle did not build the app ({why}).", HOW)
+    if done.code or not BUILT.is_file():
+        last = (done.output.strip() or "no output").splitlines()[-1]
         raise DeviceError(f"Gradle did not build the app ({last}).", HOW)
     return BUILT
 

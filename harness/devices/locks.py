@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import IO, ClassVar
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.errors import DeviceError, StorageError
+from harness.private import make_folder, owner_only
 
 WAIT_SECONDS = 600.0
 POLL_SECONDS = 0.1
@@ -67,8 +68,9 @@ class SerialLock:
 
     def _locked_file(self, path: Path) -> IO[str]:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="ascii")
+            make_folder(path.parent)
+            with owner_only():
+                file = path.open("a+", encoding="ascii")
         except OSError as error:
             raise StorageError(
                 f"The lock {path} cannot be made ({error.strerror}).", "Set HARNESS_CACHE to a folder of yours."

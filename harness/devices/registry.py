@@ -13,7 +13,8 @@ from harness.counted import counted
 from harness.devices.adb import Adb, AdbError, Attached, Server
 from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.base import Device
-from harness.devices.host import HostDevice, Progress, release_environment
+from harness.devices.environments import Progress, release_environment
+from harness.devices.host import HostDevice
 from harness.devices.recovery import UNAUTHORIZED
 from harness.errors import DeviceError, UsageError
 
@@ -82,10 +83,10 @@ def find_phone(name: str) -> Adb:
     return Adb(server, matching[0].serial)
 
 
-def check_device(name: str) -> None:
+def check_device(name: str, progress: Progress | None = None) -> None:
     """Complain about a name that cannot be opened, without starting anything. Raises as :func:`open_device`."""
     if name.startswith("host@"):
-        release_environment(name.removeprefix("host@"))
+        release_environment(name.removeprefix("host@"), progress)
     elif name != "host":
         find_phone(name)
 

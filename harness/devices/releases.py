@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 
 from packaging.version import InvalidVersion, Version
 
+from harness.devices.captured import MOST, captured
 from harness.errors import DeviceError, UsageError
 
 PACKAGE = "ai-edge-litert"
 # Earlier ones have no GPU delegate in their Linux wheel.
 OLDEST = "2.1.3"
 LIST_SECONDS = 120.0
-_MOST_OUTPUT = 1 << 20
 _AVAILABLE = re.compile(r"^Available versions: (.+)$", re.M)
 
 
@@ -26,16 +25,16 @@ def available_releases() -> tuple[str, ...]:
     """
     command = [sys.executable, "-m", "pip", "index", "versions", PACKAGE, "--disable-pip-version-check"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=LIST_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise _unlisted(f"no answer within {LIST_SECONDS:g} s") from None
+        done = captured(command, LIST_SECONDS)
     except OSError as error:
         raise _unlisted(str(error.strerror)) from None
-    found = _AVAILABLE.search(done.stdout[:_MOST_OUTPUT])
-    if done.returncode or found is None:
-        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.startswith("ERROR: ")]
+    if done.killed:
+        raise _unlisted(
+            f"no answer within {LIST_SECONDS:g} s" if done.killed == "time" else f"an answer over {MOST >> 20} MiB"
+        )
+    found = _AVAILABLE.search(done.output)
+    if done.code or found is None:
+        said = [line for line in done.output.strip().splitlines() if line.startswith("ERROR: ")]
         raise _unlisted(said[-1].removeprefix("ERROR: ") if said else "pip said nothing of use")
     return tuple(sorted({word.strip() for word in found[1].split(",")}, key=version_of))
 

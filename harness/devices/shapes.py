@@ -21,6 +21,7 @@ import numpy as np
 import harness
 from harness import foreign_json
 from harness.devices.base import signal_name
+from harness.devices.captured import captured
 from harness.devices.scratch import Scratch
 from harness.errors import UsageError
 from harness.graph.model import Model
@@ -28,6 +29,8 @@ from harness.graph.model import Model
 Shape = tuple[int, ...]
 
 SECONDS = 120.0
+ANSWER_BYTES = 64 << 20
+"""Of some 30 for a tensor: room for two million tensors."""
 
 
 class Unanswered(Exception):
@@ -51,27 +54,31 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -
         path.write_bytes(model.to_bytes())
         given = [Path(path).absolute() for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
         paths = os.pathsep.join(map(str, (Path(harness.__file__).parents[1], *given)))
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.devices.shapes", path.name],
-            input=json.dumps({"run": run, "inputs": {str(t): list(shape) for t, shape in inputs.items()}}).encode(),
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-            env=dict(os.environ, PYTHONPATH=paths),
-            cwd=scratch.path,  # the runtime takes no path that is no UTF-8
-        )
+        asked = scratch.path / "request.json"
+        asked.write_text(json.dumps({"run": run, "inputs": {str(t): list(shape) for t, shape in inputs.items()}}))
+        with asked.open("rb") as stdin:
+            done = captured(
+                [sys.executable, "-m", "harness.devices.shapes", path.name],
+                SECONDS,
+                most=ANSWER_BYTES,
+                stdin=stdin,
+                stderr=subprocess.DEVNULL,
+                env=dict(os.environ, PYTHONPATH=paths),
+                cwd=scratch.path,  # the runtime takes no path that is no UTF-8
+            )
     except OSError as error:
         raise UsageError(f"The model cannot be prepared ({error.strerror}).", "Free space, or set TMPDIR.") from None
-    except subprocess.TimeoutExpired:
-        raise Undecided(f"no answer within {SECONDS:g} s") from None
     finally:
         scratch.close()
-    if done.returncode:
-        code = done.returncode
+    if done.killed == "time":
+        raise Undecided(f"no answer within {SECONDS:g} s")
+    if done.killed == "size":
+        raise Unanswered(f"its process said more than {ANSWER_BYTES >> 20} MiB")
+    if code := done.code:
         raise (Undecided if code == -signal.SIGKILL else Unanswered)(
             f"its process was ended by {signal_name(-code)}" if code < 0 else f"its process ended with exit code {code}"
         )
-    answer = foreign_json.loads(done.stdout)
+    answer = foreign_json.loads(done.output)
     if "refused" in answer:
         raise Unanswered(answer["refused"])
     count = len(model.root.subgraphs[0].tensors or ())

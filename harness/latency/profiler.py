@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,7 +19,9 @@ import numpy as np
 
 from harness import foreign_json
 from harness.devices.base import signal_name
-from harness.devices.host import release_environment
+from harness.devices.captured import captured
+from harness.devices.environments import release_environment
+from harness.devices.log_file import LogFile
 from harness.devices.scratch import Scratch
 from harness.errors import StorageError
 from harness.graph.model import Graph
@@ -101,33 +102,33 @@ def _answer(python: str, subject: Subject, plan: Plan, folder: Path) -> dict[str
         "timeout": plan.timeout,
     }
     # Isolated: what lies beside the file, or in PYTHONPATH, is not to be found by a release's own Python.
-    command = [python, "-I", str(Path(profiler_process.__file__))]
-    out, log = folder / "answer.json", folder / "log.txt"
-    with out.open("wb") as stdout, log.open("wb") as stderr:
-        try:
-            done = subprocess.run(
-                command,
-                input=json.dumps(request).encode(),
-                stdout=stdout,
-                stderr=stderr,
-                cwd=folder,
-                timeout=plan.timeout,
-                check=False,
-                start_new_session=True,  # Ctrl-C is the caller's to handle
-            )
-        except subprocess.TimeoutExpired:
-            return f"its process gave no answer within {plan.timeout:g} s"
-    if done.returncode < 0:
-        return f"its process was ended by {signal_name(-done.returncode)}"
-    if done.returncode:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        return f"its process ended with exit code {done.returncode} ({lines[-1] if lines else 'no word'})"
-    if out.stat().st_size > ANSWER_BYTES:
+    command = [python, "-I", "-B", str(Path(profiler_process.__file__))]
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    with (
+        (folder / "request.json").open("rb") as asked,
+        closing(LogFile(folder / "log.txt")) as log,
+        log.open() as stderr,
+    ):
+        done = captured(
+            command,
+            plan.timeout,
+            most=ANSWER_BYTES,
+            stdin=asked,
+            stderr=stderr,
+            cwd=folder,
+            own_session=True,  # Ctrl-C is the caller's to handle
+        )
+        lines = log.since(0).strip().splitlines()
+    if done.killed == "time":
+        return f"its process gave no answer within {plan.timeout:g} s"
+    if done.killed == "size":
         return f"its answer is over {ANSWER_BYTES >> 20} MiB"
+    if done.code and done.code < 0:
+        return f"its process was ended by {signal_name(-done.code)}"
+    if done.code:
+        return f"its process ended with exit code {done.code} ({lines[-1] if lines else 'no word'})"
     try:
-        said = foreign_json.loads(out.read_bytes())
+        said = foreign_json.loads(done.output)
     except ValueError as error:
         return f"its answer is no JSON ({error})"
     if not isinstance(said, dict):

@@ -16,7 +16,7 @@ from harness import bisect_runtime
 from harness.bisect_runtime import bisect_runtime_command
 from harness.commands import Request, compare_command
 from harness.devices import releases
-from harness.devices.host import release_environment
+from harness.devices.environments import release_environment
 from harness.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
 from harness.graph.model import Model
 from harness.job import Crashed, Options
@@ -75,6 +75,11 @@ class TestIndex:
         self.pip(monkeypatch, tmp_path, "exec sleep 60")
         monkeypatch.setattr(releases, "LIST_SECONDS", 0.2)
         with pytest.raises(DeviceError, match=r"no answer within 0\.2 s"):
+            releases.available_releases()
+
+    def test_a_pip_that_lists_without_an_end_is_given_up(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        self.pip(monkeypatch, tmp_path, "exec yes 'Available versions: 2.1.3'")
+        with pytest.raises(DeviceError, match=r"\(an answer over 4 MiB\)"):
             releases.available_releases()
 
     @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.devices import captured, log_file
+from harness.devices import apk, captured, log_file
 from harness.devices.adb import Adb, AdbError, Server
 from harness.devices.base import LOG_LIMIT
 from harness.devices.logcat import Logcat
+from harness.errors import DeviceError
 
 ENDLESS = "while True: sys.stdout.buffer.write(b'0123456789abcde\\n' * 65536)"
 
@@ -88,6 +89,19 @@ def test_a_short_log_is_kept_whole() -> None:
 def test_a_capture_that_cannot_be_started_says_so() -> None:
     with pytest.raises(FileNotFoundError):
         captured.captured(["/no/such/program"], 1.0)
+
+
+def test_gradle_without_an_end_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradle = tmp_path / "gradlew"
+    gradle.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
+    gradle.chmod(0o755)
+    monkeypatch.setattr(apk, "PROJECT", tmp_path)
+    monkeypatch.setattr(apk, "BUILT", tmp_path / "app-debug.apk")
+    monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
+    monkeypatch.delenv("HARNESS_APK", raising=False)
+    with pytest.raises(DeviceError) as caught:
+        apk.ensure_app(Talking("print('Unable to find package')"), None)
+    assert caught.value.message == "Gradle did not build the app (it said more than 4 MiB)."
 
 
 def test_a_host_s_log_without_an_end_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

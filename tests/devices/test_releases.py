@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.devices import host
+from harness.devices import environments
+from harness.devices.cache import cache_folder
+from harness.devices.captured import Captured
+from harness.devices.environments import release_environment
 from harness.devices.execute import make_job
-from harness.devices.host import HostDevice, cache_folder, release_environment
+from harness.devices.host import HostDevice
 from harness.devices.scratch import alone
 from harness.errors import DeviceError, StorageError, UsageError
 from harness.graph.model import Model
@@ -47,7 +48,7 @@ def test_a_release_that_cannot_be_installed_leaves_no_environment(
     said: list[str] = []
     with pytest.raises(DeviceError, match=r"0\.0\.1 cannot be installed \(.*No matching"):
         release_environment("0.0.1", said.append)
-    assert said == ["installing ai-edge-litert 0.0.1 (once)"]
+    assert said == ["no known hashes for ai-edge-litert 0.0.1", "installing ai-edge-litert 0.0.1 (once)"]
     assert list((tmp_path / "runtimes").iterdir()) == []
 
 
@@ -100,10 +101,10 @@ def test_a_full_disk_is_not_blamed_on_the_release_number(
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
 
-    def full(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 1, "", f"ERROR: Could not install packages: {words}\n\nlast\n")
+    def full(command: list[str], seconds: float) -> Captured:
+        return Captured(f"ERROR: Could not install packages: {words}\n\nlast\n", 1)
 
-    monkeypatch.setattr(subprocess, "run", full)
+    monkeypatch.setattr(environments, "captured", full)
     with pytest.raises(StorageError, match=r"The disk that holds .* is full") as caught:
         release_environment("2.1.4")
     assert "release number" not in str(caught.value)
@@ -119,15 +120,15 @@ class TestTwoAtOnce:
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
         made: list[list[str]] = []
 
-        def slow(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        def slow(command: list[str], seconds: float) -> Captured:
             made.append(command)
             if command[2] == "venv":
                 (Path(command[3]) / "bin").mkdir(parents=True)
                 time.sleep(0.3)
                 (Path(command[3]) / "bin" / "python").touch()
-            return subprocess.CompletedProcess(command, 0, "", "")
+            return Captured("", 0)
 
-        monkeypatch.setattr(subprocess, "run", slow)
+        monkeypatch.setattr(environments, "captured", slow)
         return made
 
     def test_install_it_once(self, installs: list[list[str]]) -> None:
@@ -139,7 +140,7 @@ class TestTwoAtOnce:
 
     def test_what_a_killed_one_left_is_no_part_of_it(self, tmp_path: Path, installs: list[list[str]]) -> None:
         python = Path(release_environment("2.1.4"))
-        home = python.parent.parent
+        home = python.parents[2]
         home.rename(home.with_name(f"{home.name}.part"))
         (home.with_name(f"{home.name}.part") / "half").touch()
         assert Path(release_environment("2.1.4")) == python
@@ -149,8 +150,14 @@ class TestTwoAtOnce:
     def test_one_that_never_ends_is_not_waited_for_without_end(
         self, tmp_path: Path, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(host, "INSTALL_SECONDS", 0.1)
-        name = f"2.1.4-py{sys.version_info.major}.{sys.version_info.minor}.lock"
-        with alone(tmp_path / "locks" / name, 1), pytest.raises(DeviceError, match="another process has been at work"):
+        monkeypatch.setattr(environments, "INSTALL_SECONDS", 0.1)
+        release_environment("2.1.4")
+        (home,) = (tmp_path / "runtimes").iterdir()
+        home.rename(tmp_path / "elsewhere")
+        installs.clear()
+        with (
+            alone(tmp_path / "locks" / f"{home.name}.lock", 1),
+            pytest.raises(DeviceError, match="another process has been at work"),
+        ):
             release_environment("2.1.4")
         assert installs == []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.devices import log_file
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph, Model
 from harness.latency import profiler, profiler_process
@@ -148,6 +149,7 @@ def test_inputs_that_do_not_fit_are_refused_before_they_are_copied(subject: Call
         ("print('[]')", "is no JSON object"),
         ("print('{}')", "no answer that can be read (KeyError: 'events')"),
         ("print('x' * 2000)", "its answer is over 0 MiB"),
+        ("while True: print('endless' * 3000)", "its answer is over 64 MiB"),
         ('print(\'{"error": "LiteRtCreateEnvironment gave status 2"}\')', "not read: LiteRtCreateEnvironment gave"),
     ],
 )
@@ -164,6 +166,30 @@ def test_a_process_that_comes_to_nothing_is_a_sentence(
     assert reason in found.reason
     assert found.reason.startswith("The runtime's profiler ")
     assert found.reason.endswith(".")
+
+
+def test_a_process_that_logs_without_an_end_fills_no_disk(
+    subject: Callable[..., Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "process.py"
+    file.write_text("import sys, time\nwhile True: sys.stderr.write('endless ' * 65536); time.sleep(0.02)")
+    monkeypatch.setattr(profiler_process, "__file__", str(file))
+    monkeypatch.setattr(log_file, "MOST", 1 << 20)
+    monkeypatch.setattr(log_file, "WATCH_SECONDS", 0.01)
+    logs: list[str] = []
+
+    class Watched(log_file.LogFile):
+        def since(self, mark: int) -> str:
+            logs.append(super().since(mark))
+            assert self.path.stat().st_size < 32 << 20
+            return logs[-1]
+
+    monkeypatch.setattr(profiler, "LogFile", Watched)
+    found = profile(subject("host"), replace(PLAN, timeout=3.0))
+    assert isinstance(found, Unprofiled)
+    assert "gave no answer within 3 s" in found.reason
+    (log,) = logs
+    assert log.splitlines()[0].endswith(" bytes of log before this were not kept]")
 
 
 def test_without_room_for_its_files_there_is_a_sentence_too(

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import harness.sam2
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from harness.graph.model import Model
 from tests import small_sam2
 

@@ -150,6 +150,17 @@ def test_a_runtime_that_dies_is_told_as_that(monkeypatch: pytest.MonkeyPatch, de
         shapes_at(Model.load(dense), {0: (1, 4)})
 
 
+def test_a_runtime_that_talks_without_an_end_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dense: Path
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec yes\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(Unanswered, match="its process said more than 64 MiB"):
+        shapes_at(Model.load(dense), {0: (1, 4)})
+
+
 def reshaped_like_itself(by_values: bool) -> GraphBuilder:
     """x [n, 4] made flat by a RESHAPE to a size that POW, which nothing folds, makes of its shape or its values."""
     graph = GraphBuilder()

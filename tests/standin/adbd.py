@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from tests.standin.build import MissingPart
 
 SUITE = "trixie"  # the first Debian release with an adbd

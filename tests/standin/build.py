@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 
 HERE = Path(__file__).parent
 ANDROID_APP = HERE.parent.parent / "android_app"

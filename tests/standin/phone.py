@@ -25,7 +25,7 @@ from typing import Any
 import harness
 from harness.devices.adb import Adb, Server
 from harness.devices.apk import PACKAGE
-from harness.devices.host import cache_folder
+from harness.devices.cache import cache_folder
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
 
