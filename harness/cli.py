@@ -25,6 +25,7 @@ from harness.errors import EXIT_DEFECT, EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, E
 from harness.lint_command import lint_command
 from harness.markup import escape
 from harness.memory import NEXT_STEP
+from harness.private import as_the_user, owner_only
 from harness.report import figures
 from harness.report.export import Format, export
 from harness.report.page import write_report
@@ -266,7 +267,7 @@ def export_command(
     if out is None:
         terminal.print_text(made.text)
         return
-    with writing(out):
+    with writing(out), as_the_user():
         out.write_text(made.text, encoding="utf-8", errors="backslashreplace")
     terminal.out.print(escape(str(out)))
 
@@ -304,7 +305,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _run() -> None:
     try:
-        app()
+        with owner_only():
+            app()
     except MemoryError as error:  # no estimate knows it all
         why = str(error)[:200].rstrip(".") or "none was left"
         raise UsageError(f"This machine's memory does not suffice ({why}).", NEXT_STEP) from None

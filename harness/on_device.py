@@ -19,6 +19,7 @@ from harness.localize.comparison import Comparison
 from harness.localize.result import Localization
 from harness.numerics.usefulness import Limits
 from harness.opening import open_model
+from harness.private import make_folder, owner_only
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -33,6 +34,7 @@ class OnDevice:
     phone: PhoneOptions = field(default_factory=PhoneOptions)
     _models: dict[str, Path] = field(default_factory=dict)
 
+    @owner_only()
     def compare(
         self,
         model: Model | Path | str,
@@ -57,6 +59,7 @@ class OnDevice:
         limits = Limits(min_cosine, min_iou, atol, rtol)
         return compare_command(self._request(model, inputs, options, shapes, limits), runs=runs)[0]
 
+    @owner_only()
     def localize(
         self,
         model: Model | Path | str,
@@ -76,6 +79,7 @@ class OnDevice:
         request = self._request(model, inputs, options, shapes, Limits(min_cosine, min_iou, atol, rtol))
         return localize_command(request, explain=explain, runs=runs)[0]
 
+    @owner_only()
     def bench(
         self,
         model: Model | Path | str,
@@ -106,6 +110,7 @@ class OnDevice:
         ((found,),) = bench(trial, lambda name: open_device(name, phone=self.phone))
         return found
 
+    @owner_only()
     def audit(self, model: Model | Path | str, *, shapes: Shapes | None = None) -> Audit:
         """What is in the model, and what this device's GPU refuses of it."""
         return audit_command(self._path(model), None, self.name, self.timeout, shapes=shapes)
@@ -135,7 +140,7 @@ class OnDevice:
             return Path(model)
         digest = model.sha256
         if digest not in self._models:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out)
             path = self.out / f"{digest[:16]}.tflite"
             path.write_bytes(model.to_bytes())
             self._models[digest] = path

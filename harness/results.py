@@ -33,6 +33,7 @@ from safetensors.numpy import save_file
 from harness import foreign_files, foreign_json
 from harness.errors import StorageError, UsageError
 from harness.job import Array, Sample
+from harness.private import make_folder
 
 SCHEMA = 1
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -132,6 +133,7 @@ class RunFolder:
         stem = re.sub(r"[^A-Za-z0-9.]+", "-", Path(model).stem)[:48].strip("-") or "model"
         place = re.sub(r"[^A-Za-z0-9.]+", "-", device)
         with writing(root):
+            make_folder(root)
             run = cls(_fresh_folder(root, f"{now:%Y%m%dT%H%M%SZ}-{stem}-{place}"), {})
             run.record = {
                 "schema": SCHEMA,
@@ -238,7 +240,7 @@ def _fresh_folder(root: Path, name: str) -> Path:
     for attempt in range(1, 1000):
         path = root / (name if attempt == 1 else f"{name}-{attempt}")
         try:
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o700)
         except FileExistsError:
             if not path.is_dir():
                 raise
