@@ -166,6 +166,7 @@ class TestAudit:
             "signatures": ["serving_default"],
             "asked": "host's GPU",
             "folded": "",
+            "fallback": None,
         }
         assert not (tmp_path / "results").exists()
 
