@@ -36,7 +36,7 @@ from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
 from harness.localize.resume import Resume, identity_of, open_run
 from harness.localize.scope import comparable, notes, placed
-from harness.memory import COPIES_TO_COMPARE, COPIES_TO_RUN, check_memory
+from harness.memory import COPIES_TO_COMPARE, COPIES_TO_COMPILE, COPIES_TO_RUN, check_memory
 from harness.numerics.metrics import finite_range
 from harness.numerics.usefulness import Limits
 from harness.opening import as_in_the_file, open_model, with_constants
@@ -356,6 +356,7 @@ def audit_command(
     found = replace(audit(model), signatures=opened.signatures, folded=opened.folded)
     if device_name is None:
         return found
+    check_memory(model.graph(), COPIES_TO_COMPILE, model.weights_bytes)
     progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)
     with open_device(device_name) as device:
         job = partial(make_job, model, {}, timeout=timeout, wanted=(), iterations=0)

@@ -23,6 +23,9 @@ class Copies:
     weights: int
 
 
+COPIES_TO_COMPILE = Copies(0, 2)
+"""While a device only says what it takes: the weights as below."""
+
 COPIES_TO_RUN = Copies(3, 2)
 """Of each input and output while a model is run: here, on its way in the worker, and in the runtime's buffer. Of the
 weights: the file's content here and in the worker, which then gives its room to the runtime's own."""

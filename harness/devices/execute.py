@@ -15,6 +15,9 @@ from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
 from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 
+# How a refusal begins that says nothing of the model: the device's disk is full.
+NO_ROOM = "the model cannot be stored"
+
 
 def output_ports(model: Model) -> tuple[OutputPort, ...]:
     """What the model's (first) signature gives.
@@ -120,7 +123,9 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
         case Rejected():
             what = "the model" if doing == UNTOUCHED else f"the model while {doing}"
             said = f"rejected {what}: {outcome.reason}"
-            if any(op.startswith("CUSTOM: ") for op in outcome.ops):
+            if outcome.reason.startswith(NO_ROOM):
+                step = "Free space there; on the host, that is where TMPDIR points."
+            elif any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:
                 step = "`harness audit` lists what the GPU refuses: --fallback cpu runs it on the CPU, or re-author it."

@@ -106,6 +106,10 @@ def test_values_are_halves_on_accelerators_unless_told_otherwise(accelerator: An
             Rejected("the runtime gave up waiting for an output (code=3)"),
             "phone gave no answer while warming up: the runtime gave up waiting for an output (code=3). Run it again",
         ),
+        (
+            Rejected("the model cannot be stored (No space left on device)"),
+            "phone rejected the model while warming up: the model cannot be stored (No space left on device). Free",
+        ),
         (Rejected("no shaders."), "phone rejected the model while warming up: no shaders. "),
         (Crashed("the app ended."), "phone crashed while warming up: the app ended. "),
         (TimedOut(2.5), "phone gave no answer within 2.5 s while warming up and was killed. "),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +111,19 @@ def test_a_full_disk_is_not_blamed_on_the_release_number(
         release_environment("2.1.4")
     assert "release number" not in str(caught.value)
     assert list((tmp_path / "runtimes").iterdir()) == []
+
+
+@pytest.mark.parametrize(("free", "error"), [(49 << 20, StorageError), (51 << 20, DeviceError)])
+def test_a_step_that_fails_without_a_reason_on_a_full_disk_failed_for_want_of_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, error: type[Exception]
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    failed = "Error: Command '['python', '-m', 'ensurepip']' returned non-zero exit status 1."
+    monkeypatch.setattr(environments, "captured", lambda command, seconds: Captured(failed, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(error) as caught:
+        release_environment("2.1.4")
+    assert type(caught.value) is error
 
 
 class TestTwoAtOnce:
