@@ -85,7 +85,7 @@ def test_an_interrupted_run_is_continued_whatever_the_clock_says_now(
     run, log = open_run("auto", tmp_path, IDENTITY, lambda: pytest.fail("a new run was begun"))
     assert run.path == begun
     assert log.of("p").end is not None
-    log.append("note")
+    log.begin("q")
     log.close()
     again = Journal(begun, IDENTITY)  # lines that go back in time are no damage
     assert (again.damaged, again.finished) == (0, 1)
