@@ -34,13 +34,14 @@ DRAWN = bool(os.environ.get("FUZZ_DRAWN"))
 SECONDS = 10.0
 # Of another's model, so that many mutants of it can be tried.
 MOST_BYTES = 300_000
-bounded: Callable[..., Any] = settings(
+LIMITS = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")),
     deadline=None,
     derandomize=not DRAWN,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
+bounded: Callable[..., Any] = LIMITS
 
 
 def layers() -> Model:
