@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from harness.errors import EXIT_UNRESOLVED
 from harness.graph.model import Model
+from harness.results import list_runs, read_run
 from tests.cli.conftest import COMMAND, environment
 from tests.fuzz.mutants import broken_bytes, broken_tree
 from tests.fuzz.test_fuzz import LIMITS, WRITTEN, layers
@@ -114,8 +115,8 @@ def test_every_file_and_folder_may_have_a_name_that_is_no_text(
     codes = {command: watched.run(command, model, *_at(command, watched.out)) for command in commands}
     assert codes.pop("bench", 0) in (0, EXIT_UNRESOLVED)  # a busy machine makes its figures invalid
     assert set(codes.values()) == {0}
-    told = next(run for run in watched.out.iterdir() if (run / "ops.csv").is_file())
-    renamed = told.rename(watched.out / os.fsdecode(odd))
+    (dumped,) = (run for run in list_runs(watched.out) if read_run(run)["command"] == "dump")
+    renamed = dumped.rename(watched.out / os.fsdecode(odd))
     made = tmp_path / os.fsdecode(b"made" + odd)
     assert watched.run("report", renamed) == 0
     assert watched.run("export", renamed, "--format", "csv", "--out", made) == 0
