@@ -92,9 +92,11 @@ def find_lost_digits(bench: Bench, case: Case, first: Comparison) -> Found:
 def _notes(case: Case, lost: Lost, useless: Sequence[str]) -> tuple[str, ...]:
     kind = "float16" if case.options.half else "float32"
     if lost.together and not lost.enough:
+        count = len(lost.units)
+        few = f"the {count} ops that lose most do not account" if count > 1 else "no op by itself accounts"
         return (
-            f"The digits are lost little by little: {len(lost.units)} ops that lose most do not account for it, all "
-            "together do. No op is named for it; another --precision may be enough.",
+            f"The digits are lost little by little: {few} for it, all together do. No op is named for it; another "
+            "--precision may be enough.",
         )
     if not lost.enough:
         named = ", ".join(f"'{name}'" for name in useless)
