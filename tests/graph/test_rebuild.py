@@ -43,6 +43,14 @@ def test_a_model_whose_ops_are_all_kept_computes_the_same_under_the_same_ports(
     assert all(np.array_equal(rebuilt[name], original[name]) for name in original)
 
 
+@pytest.mark.parametrize(("given", "kept"), [("", "serving_default"), ("decode", "decode")])
+def test_a_signature_keeps_its_name_and_a_file_without_one_gets_one(given: str, kept: str) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("RELU", graph.input("x", (4,))), "y")
+    rebuilt = rebuild_all(graph.build(given))
+    assert [signature.signatureKey for signature in rebuilt.root.signatureDefs] == [kept.encode()]
+
+
 def rebuild_all(model: Model) -> Model:
     rebuild = Rebuild(model)
     for op in rebuild.graph.ops:

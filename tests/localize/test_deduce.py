@@ -31,6 +31,7 @@ DIGITS = ended("wrong", EXACT * (1 + 1e-4))
 NEAR, BEHIND = (ended("wrong", EXACT * (1 + share * 2.0**-10)) for share in (0.9, 1.1))
 UNRELATED = ended("wrong", -EXACT)
 INFINITE = ended("wrong", np.full(64, np.inf))
+ONE_INFINITE = ended("wrong", [*EXACT[:-1], np.inf])
 BEYOND = ended("wrong", EXACT * 1e5, EXACT * 1.2e5)
 
 MATMUL = Findings("BATCH_MATMUL", True, "accumulation", alone=True, single=RIGHT)
@@ -57,6 +58,7 @@ CASES = {
     "off in float32 by more than lost digits make": (replace(MATMUL, failing=IMPRECISE, single=BEHIND), "kernel"),
     "infinite in float16 only": (replace(PAD, failing=INFINITE, single=RIGHT), "overflow"),
     "infinite in float32 too": (replace(PAD, failing=INFINITE, single=INFINITE), "kernel"),
+    "one value infinite in float32 too": (replace(PAD, failing=INFINITE, single=ONE_INFINITE), "kernel"),
     "larger than float16 holds": (replace(MATMUL, failing=BEYOND), "overflow"),
     "right alone, wrong with neighbours": (replace(PAD, alone=False, failing=UNRELATED, single=UNRELATED), "context"),
     "right alone, wrong with neighbours in float16 only": (

@@ -29,6 +29,14 @@ def product(graph: GraphBuilder, *, adj_x: bool = False, adj_y: bool = False, te
     return graph.op("BATCH_MATMUL", [a, b], (2, 3, 5, 7), options)
 
 
+def transposed_batches(graph: GraphBuilder) -> int:
+    """Six batches by one."""
+    options = schema.BatchMatMulOptionsT()
+    options.adjX = True
+    feeds = [graph.input("a", (2, 3, 8, 5)), graph.input("b", (8, 7))]
+    return graph.op("BATCH_MATMUL", feeds, (2, 3, 5, 7), options)
+
+
 def connected(graph: GraphBuilder) -> int:
     options = schema.FullyConnectedOptionsT()
     options.keepNumDims, options.fusedActivationFunction = True, schema.ActivationFunctionType.RELU
@@ -235,6 +243,7 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
         (catalogue.NO_BROADCAST, lambda g: g.unary("TANH", g.input("x", (4,))), "broadcasts nothing"),
         (catalogue.STACKED, lambda g: g.unary("TANH", g.input("x", (4,))), "it is no BATCH_MATMUL"),
         (catalogue.STACKED, product, "batches of its own"),
+        (catalogue.STACKED, transposed_batches, "its left side is transposed"),
         (catalogue.SIMPLER, lambda g: g.unary("TANH", g.input("x", (4,))), "no simpler form"),
         (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
         (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
@@ -264,6 +273,9 @@ READERS: dict[str, Callable[[GraphBuilder, int, int], int]] = {
     "ADD": lambda g, big, c: g.binary("DIV", g.binary("ADD", big, c), big),
     "SUB": lambda g, big, c: g.binary("DIV", g.binary("SUB", c, big), big),
     "SUM of products": lambda g, big, c: g.binary("DIV", _mean(g, g.binary("MUL", big, c)), big),
+    "FULLY_CONNECTED with a bias": lambda g, big, c: g.binary(
+        "DIV", g.fully_connected(big, np.eye(8), np.arange(8)), big
+    ),
     "SQUARED_DIFFERENCE": lambda g, big, c: g.unary(
         "SQRT", g.binary("SQUARED_DIFFERENCE", big, g.binary("MUL", big, g.constant([0.99])))
     ),

@@ -126,6 +126,7 @@ CASES: dict[str, Build] = {
     "transposed convolution that is whole, with relu": transposed(4, (12, 14), RELU, VALID),
     "weights that are computed and a bias": connected(True),
     "weights that are computed and a bias, in rank 3, with relu": connected(True, (2, 5, 9), RELU),
+    "weights that are computed, in rank 3": connected(False, (2, 5, 9)),
     "maximum": pooled(),
     "maximum with relu6": pooled(RELU6),
     "space to depth": of("SPACE_TO_DEPTH", table("SpaceToDepth", blockSize=2), (3, 4, 6, 5), (3, 2, 3, 20)),
