@@ -32,7 +32,21 @@ from scripts.reached import FOLDER, Reached
 # What is mutated.
 MUTATED = ("localize", "numerics", "graph", "remedies", "devices", "latency/stats.py")
 # What may notice, and what takes minutes or needs a browser and asks nothing that the others do not ask as well.
-TESTS = ("localize", "numerics", "graph", "remedies", "devices", "latency", "results", "standin", "foreign_files")
+TESTS = (
+    "localize",
+    "numerics",
+    "graph",
+    "remedies",
+    "devices",
+    "latency",
+    "results",
+    "standin",
+    "foreign_files",
+    "opening",
+    "cli",
+    "report",
+    "lint",
+)
 LONG = ("campaign", "kill", "old_release", "refused", "scale", "unsteady")
 # Of the tests that a mutant is given to, as they took it in the first run, and of the rest of their files.
 SECONDS = 150.0

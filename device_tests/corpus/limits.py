@@ -1,4 +1,5 @@
-"""Inputs and outputs beyond what WebGPU takes: read as zeros, or not written, with all that is written beside them."""
+"""Beyond what WebGPU takes. Inputs and outputs too large are read as zeros, or not written, with all that is written
+beside them; so is what a kernel of too many operands computes."""
 
 from __future__ import annotations
 
@@ -54,10 +55,21 @@ def narrow_input() -> Model:
     return graph.build()
 
 
+def many_operands() -> Model:
+    """A sum of 49 inputs, one after another: one kernel, which may read 48 textures."""
+    graph = GraphBuilder()
+    total = graph.input("x0", (1, 8, 8, 4))
+    for i in range(1, 49):
+        total = graph.binary("ADD", total, graph.input(f"x{i}", (1, 8, 8, 4)))
+    graph.output(total, "y")
+    return graph.build()
+
+
 LIMITS = (
     Bug("flat_input", flat_input, ((0, "RESHAPE", "limits"),), EVERY, unwritten=True),
     Bug("flat_input_cut_up", flat_input_cut_up, ((0, "RESHAPE", "limits"),), EVERY, unwritten=True),
     Bug("uneven_input", uneven_input, ((0, "RESHAPE", "limits"),), EVERY, unwritten=True),
     Bug("large_vocabulary", large_vocabulary, ((0, "FULLY_CONNECTED", "limits"),), EVERY, unwritten=True),
     Bug("narrow_input", narrow_input, ((0, "RESHAPE", "limits"),), EVERY, unwritten=True),
+    Bug("many_operands", many_operands, ((47, "ADD", "limits"),), EVERY, first=0, unwritten=True),
 )
