@@ -48,6 +48,7 @@ EXPLAINED: dict[str, tuple[str, set[str]]] = {
     **dict.fromkeys(
         ("flat_input", "flat_input_cut_up", "uneven_input", "large_vocabulary", "narrow_input"), ("limits", {FOLDED})
     ),
+    "many_operands": ("limits", {"copies between the op and its neighbours"}),
 }
 # Workgroups of 16 slices of four; fewer where the slices cannot be divided so.
 FLAT = "all zeros; right up to 4,194,240 elements, wrong from 4,194,241; 4,194,236 is wrong too"
@@ -68,7 +69,7 @@ SIGNATURES = {
     "narrow_input": "all zeros; right up to 8,388,608 elements, wrong from 8,388,609",
 }
 # Ops that a pattern needs to fail; else a reproducer has three at most.
-LARGER = {"normalized_by_another": 7}
+LARGER = {"normalized_by_another": 7, "many_operands": 48}
 KNOWN = [bug for bug in CORPUS if bug.name in EXPLAINED]
 # Releases whose bugs are known; another device has a bug or has not.
 MEASURED = {name for bug in CORPUS for name in bug.broken}
@@ -113,7 +114,8 @@ def test_a_known_bug_has_its_cause_a_remedy_and_a_reproducer_that_fails_by_itsel
     _written_remedies_mean_the_same(bug, answer)
     folder = Path(culprit.reproducer or "")
     assert len(Model.load(folder / "model.tflite").graph().ops) <= LARGER.get(bug.name, 3)
-    assert len((folder / "reproduce.py").read_text().splitlines()) <= 30
+    listed = 49 if bug.name == "many_operands" else 0  # its inputs, one a line
+    assert len((folder / "reproduce.py").read_text().splitlines()) <= 30 + listed
     if on_device.name.split("@")[0] == "host":  # the script asks the GPU of the machine that it is on
         done = run_script(python, folder / "reproduce.py")
         assert done.returncode == 1, done.stderr[-2000:]

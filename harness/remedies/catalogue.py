@@ -92,7 +92,7 @@ BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
     "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
     "underflow": (RESCALE,),
     "kernel": _MEANING,
-    "limits": (TWO_DIMENSIONS, TILES, SPLIT_SUM),
+    "limits": (TWO_DIMENSIONS, TILES, SPLIT_SUM, APART),
     "context": (KEEP_BATCH, FLATTENED, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
     "crash": (*_MEANING, SPLIT_SUM),
     "hang": (*_MEANING, SPLIT_SUM),
