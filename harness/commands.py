@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,14 +23,14 @@ from harness.graph.audit import Audit, audit
 from harness.graph.concrete import stored_shape
 from harness.graph.ports import check_ports
 from harness.inputs import check_inputs, load_inputs, random_inputs
-from harness.job import Array, Completed, Crashed, Options, Rejected
+from harness.job import Array, Completed, Crashed, Job, Options, Rejected
 from harness.localize.baseline import Case, output_label
 from harness.localize.comparison import COMPILE_SECONDS, Bench, Comparison, compare_model
 from harness.localize.dump import dump
 from harness.localize.explain import SCRATCH
 from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
-from harness.localize.journaled import Journaled
+from harness.localize.journaled import PASSING, Journaled
 from harness.localize.localize import localize
 from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
@@ -333,6 +333,16 @@ def _with_probes(bench: Bench, answer: Localization) -> Localization:
     return replace(answer, probes=probes, notes=(*answer.notes, *left_out))
 
 
+def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:
+    """Whether a device takes a model where the CPU may run what its GPU refuses; None where it gave no answer."""
+    try:
+        outcome = device.run(job(Options(fallback="cpu")))
+    except DeviceError:
+        return None
+    refused = isinstance(outcome, Rejected) and not outcome.reason.startswith(PASSING)
+    return True if isinstance(outcome, Completed) else False if refused else None
+
+
 def audit_command(
     path: Path,
     signature: str | None,
@@ -368,8 +378,7 @@ def audit_command(
             refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
         if refused:
             progress.stage("asking whether the CPU may run the rest", 2 + found.total * COMPILE_SECONDS)
-            shared = isinstance(device.run(job(Options(fallback="cpu"))), Completed)
-            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU", fallback=shared)
+            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU", fallback=_falls_back(device, job))
     if not isinstance(outcome, Completed):
         error = failure(device_name, outcome, "asking what its GPU refuses")
         error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."

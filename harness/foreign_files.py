@@ -93,7 +93,8 @@ def size_of(path: Path) -> int:
 
 
 def stamp_of(path: Path) -> str:
-    """Changes whenever a file does; empty where there is none.
+    """Changes whenever a file does, its mode too; empty where there is none. Behind its colon is what a change of mode
+    leaves: `same_content`.
 
     It is of the inode's time of change, which is the system's alone to set: unlike the time of change of the content,
     no archive brings it along, so that no file from elsewhere has a stamp that was noted here.
@@ -102,7 +103,12 @@ def stamp_of(path: Path) -> str:
         found = os.lstat(path)
     except OSError:
         return ""
-    return f"{found.st_ctime_ns}.{found.st_size}" if stat.S_ISREG(found.st_mode) else ""
+    return f"{found.st_ctime_ns}:{found.st_size}.{found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+
+
+def same_content(stamp: str, other: str) -> bool:
+    """Whether two stamps of a file differ by its mode and the like at most, so far as nobody set its times."""
+    return bool(stamp) and stamp.partition(":")[2] == other.partition(":")[2]
 
 
 def check_folder(folder: Path) -> None:

@@ -45,15 +45,16 @@ def check_memory(graph: Graph, copies: Copies, weights: int = 0, free: int | Non
         UsageError: it is more.
     """
     inputs, outputs = (sum(graph.tensors[p.tensor].nbytes for p in ports) for ports in (graph.inputs, graph.outputs))
-    largest = max((_computed_bytes(graph, op) for op in graph.ops), default=0)
+    largest = max((_computed_bytes(graph, op) for op in graph.ops), default=0) if copies.ports else 0
     needed = copies.ports * (inputs + outputs) + copies.weights * weights + largest
     free = free_bytes() if free is None else free
     if free is not None and needed > free:
-        parts = f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies.ports} times, "
-        parts += f"its weights {_size(weights)}, held {copies.weights} times, " if weights else ""
+        parts = [f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies.ports} times"]
+        parts += [f"its weights {_size(weights)}, held {copies.weights} times"] if weights else []
+        parts += [f"its largest op {_size(largest)}"]
+        told = ", ".join(parts if copies.ports else parts[1:-1])
         raise UsageError(
-            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: {parts}its "
-            f"largest op {_size(largest)}.",
+            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: {told}.",
             NEXT_STEP,
         )
 

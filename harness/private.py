@@ -15,6 +15,7 @@ _UMASK = 0o077
 _turn = threading.Lock()
 # How many are inside, and the umask of the time before the first of them.
 _inside = 0
+_outside = 0
 _before = 0
 
 
@@ -38,14 +39,17 @@ def owner_only() -> Iterator[None]:
 @contextmanager
 def as_the_user() -> Iterator[None]:
     """The umask as it was before, for a file that the user named and for a program whose files are not ours."""
+    global _outside
     with _turn:
+        _outside += 1
         if _inside:
             os.umask(_before)
     try:
         yield
     finally:
         with _turn:
-            if _inside:
+            _outside -= 1
+            if _inside and not _outside:
                 os.umask(_UMASK)
 
 

@@ -230,6 +230,8 @@ def run_tests(copy: Path, tests: list[str], seconds: float) -> Ending:
     listed = copy / ".chosen-tests"
     listed.write_text("\n".join(tests), encoding="utf-8")
     code = pytest(copy, ["-x", f"@{listed}"], seconds)
+    if code in (3, 4, 5):  # pytest's own words: a defect of it, a test that is not there, none at all
+        raise SystemExit(f"pytest ended with {code} on {listed.read_text(encoding='utf-8')[:200]}.")
     return "out of time" if code is None else "killed" if code else "survived"
 
 

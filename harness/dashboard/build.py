@@ -26,7 +26,7 @@ from harness.dashboard.index import build_index, code_digest, of_this_release, r
 from harness.dashboard.pages import Site
 from harness.dashboard.series import Series, group, row_id
 from harness.errors import UsageError
-from harness.foreign_files import is_file, stamp_of
+from harness.foreign_files import is_file, same_content, stamp_of
 from harness.progress import SILENT, Progress
 from harness.report.figures import visible
 from harness.report.page import render
@@ -80,7 +80,8 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
     with writing(site):
         (site / "history").mkdir(parents=True, exist_ok=True)
     digests = {each.slug: _digest(each, made) for each in series}
-    known, ours = _part(before, "pages"), _ours(site, left)
+    known, listed = _part(before, "pages"), _listed(left)
+    ours = {name for name, stamp in listed.items() if stamp and stamp_of(site / name) == stamp}  # nobody touched them
     dirty = [s for s in series if known.get(s.slug) != digests[s.slug] or not ours.issuperset(_history_files(s))]
     shown = {_report_file(run): index.stamps[run] for run in index.facts if is_file(results / run / "report.html")}
     rendered = _part(before, "reports")
@@ -99,15 +100,15 @@ def build(results: Path, site: Path, *, bundle: bool = False, progress: Progress
         progress.stage(f"writing {len(stale)} reports", _SECONDS_A_PAGE * len(stale))
         _bundle(results, site, [run for run in index.runs if _report_file(run.run) in stale])
         kept |= set(shown)
-    else:
-        kept |= {name for name in ours if name.startswith("reports/")}
-    _sweep(site, ours - kept - set(_ALWAYS))
+    aside = {} if bundle else {name: stamp for name, stamp in listed.items() if name.startswith("reports/")}
+    left_over = listed.keys() - kept - aside.keys() - set(_ALWAYS)
+    _sweep(site, {name for name in left_over if same_content(stamp_of(site / name), listed[name])})
     progress.stage("writing the overview", 2.0)
     write_page(site / "matrix.html", pages.matrix(made))
     write_page(site / "runs.html", pages.runs(made))
     write_page(site / "runs.csv", as_csv(index.runs))
     write_page(site / "index.html", pages.overview(made))
-    written = {name: stamp_of(site / name) for name in sorted({*kept, *_ALWAYS})}
+    written = {name: stamp_of(site / name) for name in sorted({*kept, *_ALWAYS})} | aside
     made_of = {"pages": digests, "written": written, "reports": shown if bundle else rendered}
     write_page(site / CACHE, json.dumps(to_cache(index) | made_of))
     return Built(site, len(index.facts), len(series), len(index.read), len(dirty), len(gone))
@@ -194,13 +195,10 @@ def _part(cached: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _ours(site: Path, cached: Mapping[str, Any]) -> set[str]:
-    """The files of the site that an earlier build wrote, by its list, and that nobody touched since."""
-    return {
-        name
-        for name, stamp in _part(cached, "written").items()
-        if stamp and _OWN_FILE.fullmatch(name) and stamp_of(site / name) == stamp
-    }
+def _listed(cached: Mapping[str, Any]) -> dict[str, str]:
+    """The files of the site that an earlier build wrote, by its list, with their stamps of then."""
+    written = _part(cached, "written").items()
+    return {name: stamp for name, stamp in written if isinstance(stamp, str) and _OWN_FILE.fullmatch(name)}
 
 
 def _sweep(site: Path, gone: Iterable[str]) -> None:

@@ -64,7 +64,7 @@ def run_folders(results: Path) -> list[Path]:
             if not entry.is_dir(follow_symlinks=False):
                 continue
             path = Path(entry.path)
-            if (path / "run.json").exists() or _named_like_a_run(entry.name):
+            if os.path.lexists(path / "run.json") or _named_like_a_run(entry.name):
                 found.append(path)
     return sorted(found, key=lambda path: path.name)
 

@@ -339,6 +339,11 @@ def adapter_of(log: str) -> str:
     return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
 
 
+# Signals that come from outside, that of a system without memory too; code that fails gets SIGSEGV, SIGABRT, SIGBUS,
+# SIGILL or SIGFPE.
+OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
+
+
 def signal_name(number: int) -> str:
     """`SIGSEGV`; a signal without a name by its number."""
     try:

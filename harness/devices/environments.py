@@ -73,7 +73,7 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
     except DeviceError as error:
         if damaged is None:
             raise
-        message = f"{error.message.removesuffix('.')}, and the environment that was there is damaged: {damaged}."
+        message = f"{error.message.removesuffix('.')}, and the one that was there is not used: {damaged}."
         raise DeviceError(message, error.next_step) from None
     except OSError as error:
         raise _unusable(release, home, error) from None
@@ -173,8 +173,8 @@ def _install(command: list[str], release: str) -> None:
     if done.code and (other := _OTHER_FILE.search(done.output)):
         raise DeviceError(
             f"ai-edge-litert {release} is not installed: of {other['package']} the package index gives a file with "
-            f"SHA-256 {other['digest']}, which is not a published one's.",
-            "Ask whoever runs the index that pip is configured with, or take another index.",
+            f"SHA-256 {other['digest']}, which is none of those known to this release of the harness.",
+            "It may be of later; else ask whoever runs the index that pip is configured with, or take another one.",
         )
     if done.code:
         lines = done.output.strip().splitlines() or ["no output"]

@@ -24,6 +24,10 @@ def record(folder: Path, into: Path) -> None:
     into.write_text(json.dumps(_facts(folder, dict(_entries(folder))), indent=0) + "\n", encoding="utf-8")
 
 
+# What file browsers and network file systems leave in any folder; Python imports none of it.
+_BY_THE_WAY = (".DS_Store", ".nfs")
+
+
 def damage(folder: Path, recorded: Path) -> str:
     """What is not as `record` found it, as the end of a sentence; empty where nothing is.
 
@@ -42,7 +46,7 @@ def damage(folder: Path, recorded: Path) -> str:
         for name in sorted(known.keys() - found.keys()):
             return f"{name} is missing"
         for name in sorted(found.keys() - known.keys()):
-            if not name.endswith(".pyc"):
+            if not name.endswith(".pyc") and not Path(name).name.startswith(_BY_THE_WAY):
                 return f"{name} was not installed with it"
         facts = _facts(folder, {name: entry for name, entry in found.items() if name in known})
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import IO, ClassVar
 
 from harness.devices.cache import cache_folder
 from harness.errors import DeviceError, StorageError
-from harness.private import make_folder, owner_only
+from harness.private import as_the_user, make_folder
 
 WAIT_SECONDS = 600.0
 POLL_SECONDS = 0.1
@@ -69,7 +69,7 @@ class SerialLock:
     def _locked_file(self, path: Path) -> IO[str]:
         try:
             make_folder(path.parent)
-            with owner_only():
+            with as_the_user():  # others of a cache that is shared wait for it too
                 file = path.open("a+", encoding="ascii")
         except OSError as error:
             raise StorageError(

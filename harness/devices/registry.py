@@ -102,7 +102,7 @@ def attached_devices(server: Server | None = None) -> list[Attached]:
     try:
         listed = Adb(where).listed()
         until = time.monotonic() + PRODUCT_SECONDS
-        return [replace(d, product=_product(where, d, until)) for d in listed]
+        return [replace(d, product=_product(where, d, until, len(listed) - i)) for i, d in enumerate(listed)]
     except AdbError as error:
         said = error.output.strip().splitlines()[-1:] or [error.message]
         raise DeviceError(
@@ -125,10 +125,15 @@ def _reconnected(server: Server, profile: Profile, attached: list[Attached]) -> 
     return attached
 
 
-def _product(server: Server, device: Attached, until: float) -> str:
+def _product(server: Server, device: Attached, until: float, share: int) -> str:
+    """Of one of `share` phones that are still to be asked: one that hangs leaves time for the others."""
     left = until - time.monotonic()
     if device.state != "device" or device.product or left <= 0:
         return device.product
     with suppress(AdbError):
-        return Adb(server, device.serial).shell("getprop", "ro.product.device", seconds=left).strip()
+        return (
+            Adb(server, device.serial)
+            .shell("getprop", "ro.product.device", seconds=max(left / share, min(left, 1.0)))
+            .strip()
+        )
     return ""

@@ -17,7 +17,7 @@ KNOWN_CUSTOM = frozenset(("MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Convoluti
 class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
     from a delegate itself. `folded` is a sentence on ops that were computed before it was asked. `fallback`: whether it
-    takes the model where the CPU may run what it refuses; None where it was not asked."""
+    takes the model where the CPU may run what it refuses; None where it was not asked, or gave no answer."""
 
     ops: dict[str, int]
     total: int

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from harness.devices.base import Device, Sink
+from harness.devices.base import OUTSIDE, Device, Sink
 from harness.devices.execute import UNTOUCHED, completed, failure, make_job
 from harness.devices.loadable import check_loadable
 from harness.errors import NoReference, UsageError
@@ -334,9 +334,9 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
             "device alone.",
             outcome.log,
         )
-    if isinstance(outcome, Rejected | Crashed):
+    # A system that ran out of memory ends a process from outside.
+    if isinstance(outcome, Rejected) or (isinstance(outcome, Crashed) and outcome.signal not in OUTSIDE):
         check_loadable(case.model)
-    if isinstance(outcome, Rejected | Crashed):
         verb = "end their process on" if isinstance(outcome, Crashed) else "do not compute"
         raise NoReference(
             f"The plain CPU kernels of this release {verb} the model: {outcome.reason.rstrip('.')}, so nothing can be "

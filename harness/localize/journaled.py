@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.devices.base import Device, DeviceFacts, Sink
+from harness.devices.base import OUTSIDE, Device, DeviceFacts, Sink
 from harness.devices.execute import NO_ROOM
 from harness.devices.worker import NO_READING
 from harness.errors import UsageError
@@ -43,8 +43,6 @@ MOST_FAILURES = 2
 # Refusals that say nothing of the model: no room for it, or a runtime's own short patience.
 PASSING = (NO_ROOM, NO_READING)
 MOST_KILLS = 3
-# Signals that come from outside; a delegate that fails gets SIGSEGV, SIGABRT, SIGBUS, SIGILL or SIGFPE.
-OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
 
 class Journaled(Device):

@@ -62,7 +62,8 @@ def render(folder: Path) -> str:
     except RecursionError:
         raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
     ops = read_ops(folder / "ops.csv")
-    judged = [row for row in ops.rows if row.verdict != "unread"]
+    every = ops.rows
+    judged = [row for row in every if row.verdict != "unread"]
     left_out = max(0, len(ops.rows) - MOST_ROWS)
     ops = replace(ops, rows=_worst(ops.rows))
     device = f"{run.device or 'Device'} {run.accelerator.upper()}"
@@ -86,7 +87,7 @@ def render(folder: Path) -> str:
             judged=len(judged),
             left_out=left_out,
             unconfirmed=_unconfirmed(run, ops.rows),
-            tally={name: sum(row.verdict == name for row in ops.rows) for name in VERDICTS},
+            tally={name: sum(row.verdict == name for row in every) for name in VERDICTS},
             charts=[chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
             timings=timings(read_samples(folder / "samples.csv")),
             log=read_log(folder / "log.txt"),

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -88,6 +88,48 @@ def test_a_run_that_goes_takes_its_page_along(bench: Bench, tmp_path: Path) -> N
     built = build(tmp_path / "r", tmp_path / "site")
     assert built.gone == 1 and built.runs == 1
     assert [p.name.partition("-")[0] for p in (tmp_path / "site" / "history").glob("*.html")] == ["decoder"]
+
+
+def test_pages_whose_mode_was_changed_since_go_with_their_runs_too(bench: Bench, tmp_path: Path) -> None:
+    """A site that is shared is made readable after a build."""
+    gone = bench(tmp_path / "r", 0)
+    build(tmp_path / "r", tmp_path / "site")
+    for path in (tmp_path / "site").rglob("*"):
+        path.chmod(0o755)
+    shutil.rmtree(gone)
+    assert build(tmp_path / "r", tmp_path / "site").gone == 1
+    assert list((tmp_path / "site" / "history").iterdir()) == []
+
+
+def test_a_report_that_came_with_a_site_is_not_taken_for_one_of_ours_by_a_build_between(
+    bench: Bench, tmp_path: Path
+) -> None:
+    run = bench(tmp_path / "r", 0)
+    (run / "report.html").write_text("of the run")
+    build(tmp_path / "r", tmp_path / "site", bundle=True)
+    (report,) = (tmp_path / "site" / "reports").iterdir()
+    ours = report.read_text()
+    report.write_text("<script>alert(1)</script>")
+    bench(tmp_path / "r", 1)
+    build(tmp_path / "r", tmp_path / "site")
+    build(tmp_path / "r", tmp_path / "site", bundle=True)
+    assert report.read_text() == ours
+
+
+def test_a_run_of_another_user_is_told_as_unreadable(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = bench(tmp_path / "r", 0)
+    lstat = os.lstat
+
+    def refused(path: Any, **more: Any) -> os.stat_result:
+        if Path(path).parent == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return lstat(path, **more)
+
+    monkeypatch.setattr(os, "lstat", refused)
+    monkeypatch.setattr(os, "stat", refused)
+    assert run_folders(tmp_path / "r") == [closed]
 
 
 def test_a_running_run_is_looked_at_again_although_its_folder_did_not_change(bench: Bench, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_damaged_environment_is_not_used_where_it_cannot_be_made_again(
         release_environment(RELEASE)
     assert caught.value.message == (
         f"ai-edge-litert {RELEASE} cannot be installed (ERROR: No matching distribution found for "
-        f"ai-edge-litert=={RELEASE}), and the environment that was there is damaged: "
+        f"ai-edge-litert=={RELEASE}), and the one that was there is not used: "
         f"{LIBRARY} is not as it was installed."
     )
     assert len(list((cache / "runtimes").iterdir())) == 1
@@ -188,7 +188,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(
     digest = hashlib.sha256(next((tmp_path / "index").glob("ai_edge_litert-*")).read_bytes()).hexdigest()
     assert caught.value.message == (
         f"ai-edge-litert {RELEASE} is not installed: of ai-edge-litert the package index gives a file with SHA-256 "
-        f"{digest}, which is not a published one's."
+        f"{digest}, which is none of those known to this release of the harness."
     )
     assert list((tmp_path / "cache" / "runtimes").iterdir()) == []
 

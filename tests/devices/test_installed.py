@@ -104,6 +104,12 @@ def test_code_compiled_later_for_other_options_is_no_damage(environment: Path, t
     assert damage(environment, tmp_path / "files.json") == ""
 
 
+@pytest.mark.parametrize("name", [".DS_Store", f"{PACKAGE}/.DS_Store", "bin/.nfs000000000123"])
+def test_what_file_browsers_and_file_systems_leave_is_no_damage(environment: Path, tmp_path: Path, name: str) -> None:
+    (environment / name).write_bytes(b"")
+    assert damage(environment, tmp_path / "files.json") == ""
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

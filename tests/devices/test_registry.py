@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.devices import adb, registry
-from harness.devices.adb import Adb, Attached, Server
+from harness.devices.adb import Adb, AdbError, Attached, Server
 from harness.devices.host import HostDevice
 from harness.devices.registry import attached_devices, check_device, open_device, profiles
 from harness.errors import DeviceError, UsageError
@@ -115,6 +115,22 @@ def test_of_many_phones_a_sentence_names_a_few(attached: list[Attached]) -> None
     assert caught.value.message.endswith(", S19 (akita) and 980 others.")
 
 
+def test_a_phone_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+
+    def shell(phone: Adb, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        assert seconds is not None
+        clock[0] += seconds if phone.serial == "S0" else 0.1
+        if phone.serial == "S0":
+            raise AdbError("adb shell", "S0", "", None, "gave no answer")
+        return "akita\n"
+
+    monkeypatch.setattr(Adb, "listed", lambda _: [Attached(f"S{i}", "device", "") for i in range(3)])
+    monkeypatch.setattr(Adb, "shell", shell)
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert [d.product for d in registry.attached_devices()] == ["", "akita", "akita"]
+
+
 def test_products_are_asked_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server may list any number of phones, each of which takes its time."""
     asked: list[float] = []
@@ -131,5 +147,5 @@ def test_products_are_asked_for_a_while_and_no_longer(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Adb, "shell", shell)
     monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     found = registry.attached_devices()
-    assert asked == [10.0, 6.0, 2.0]
+    assert asked == [1.0, 1.0, 1.0]
     assert [d.product for d in found] == ["akita"] * 3 + [""] * 997

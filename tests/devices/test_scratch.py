@@ -15,7 +15,7 @@ import pytest
 
 import harness
 from harness.devices.host import HostDevice, HostLauncher
-from harness.devices.scratch import Scratch, remove_abandoned
+from harness.devices.scratch import Scratch, alone, remove_abandoned
 from harness.errors import StorageError
 from tests.mounts import in_mount
 
@@ -90,6 +90,23 @@ def test_a_clock_that_jumps_two_days_takes_no_folder_from_who_is_making_it(
     assert list(temporary.iterdir()) == [scratch.path]
     assert made[1:] == [scratch.path]
     scratch.close()
+
+
+def test_without_locks_folders_are_made_and_those_of_others_stay(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some file systems on a network."""
+
+    def no_locks(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    first, second = Scratch(PREFIX), Scratch(PREFIX)
+    assert set(temporary.iterdir()) == {first.path, second.path}
+    with alone(temporary / "it.lock", 0.1):
+        pass
+    first.close()
+    second.close()
 
 
 def test_a_link_of_that_name_is_left_alone(temporary: Path) -> None:

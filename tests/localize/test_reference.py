@@ -11,7 +11,7 @@ import pytest
 from harness.commands import Request, localize_command
 from harness.devices.base import Sink
 from harness.devices.host import HostDevice
-from harness.errors import NoReference, UsageError
+from harness.errors import DeviceError, NoReference, UsageError
 from harness.graph import surgery
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -61,6 +61,16 @@ def test_plain_kernels_that_do_not_survive_the_model_are_no_fault_of_the_device(
     with pytest.raises(NoReference, match=SAID) as raised:
         run_reference(Ends(ENDED), case, TensorStore(tmp_path), surgery.tappable(case.graph))
     assert raised.value.log == ENDED.log
+
+
+def test_a_reference_that_was_ended_from_outside_is_worth_another_try(tmp_path: Path) -> None:
+    """As a system does that has no memory left."""
+    model = chain("RELU", "TANH")
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    killed = Crashed("the worker was ended by SIGKILL", "SIGKILL")
+    with pytest.raises(DeviceError, match="crashed while running the reference") as raised:
+        run_reference(Ends(killed), case, TensorStore(tmp_path), surgery.tappable(case.graph))
+    assert not isinstance(raised.value, NoReference)
 
 
 def test_a_run_without_a_reference_is_not_to_be_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

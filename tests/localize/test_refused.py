@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.commands import audit_command
 from harness.devices.base import Device
 from harness.devices.execute import failure
-from harness.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceRefused
+from harness.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceError, DeviceRefused
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Completed, Crashed, Job, Options, Outcome, Rejected, Residency
+from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejected, Residency, TimedOut
 from harness.localize.refused import MOST_COMPILES, Refusing
 from tests.chains import chain
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
+from tests.localize.planted import InProcess
 
 DONE = Completed({}, Residency(True), (), 0, True, "1", "", "")
 
@@ -206,6 +208,40 @@ def test_audit_says_the_same(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
     assert said.json["fallback"] is False
     told = " ".join(cli("audit", tmp_path / "model.tflite").out.split())
     assert "It does not run with --fallback cpu either" in told
+
+
+class ThenSays(InProcess):
+    """Refuses a model, and says of it with the fallback what is given."""
+
+    def __init__(self, then: Outcome | DeviceError) -> None:
+        super().__init__("phone")
+        self.then = then
+
+    def run(self, job: Job, sink: Any = None) -> Outcome:
+        if job.options.fallback != "cpu":
+            return Rejected("the GPU delegate refuses TANH", ("TANH: no",))
+        if isinstance(self.then, DeviceError):
+            raise self.then
+        return self.then
+
+
+@pytest.mark.parametrize(
+    ("then", "fallback"),
+    [
+        (Rejected("Variable tensors not yet supported"), False),
+        (Rejected("the model cannot be stored: no space"), None),
+        (TimedOut(5), None),
+        (Crashed("killed", "SIGKILL"), None),
+        (Lost("the line is gone"), None),
+        (DeviceError("the phone is gone"), None),
+    ],
+)
+def test_what_is_no_answer_on_the_fallback_is_told_as_none(
+    then: Outcome | DeviceError, fallback: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.commands.open_device", lambda name: ThenSays(then))
+    found = audit_command(saved(tmp_path, chain("RELU", "TANH")), None, "phone", 60)
+    assert (found.unsupported, found.fallback) == (("TANH: no",), fallback)
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.job import Options
-from harness.memory import COPIES_TO_RUN, check_memory, free_bytes
+from harness.memory import COPIES_TO_COMPILE, COPIES_TO_RUN, check_memory, free_bytes
 
 GIB = 1 << 30
 
@@ -34,6 +34,16 @@ def test_inputs_outputs_and_the_largest_op_are_counted() -> None:
         "1.1 GB, each held 3 times, its largest op 2.1 GB."
     )
     check_memory(graph, COPIES_TO_RUN, free=None if free_bytes() is None else 1 << 60)
+
+
+def test_where_nothing_is_run_the_weights_alone_count() -> None:
+    graph = relu(1, 16384, 16384).graph()
+    check_memory(graph, COPIES_TO_COMPILE, GIB, free=2 * GIB)
+    with pytest.raises(UsageError) as caught:
+        check_memory(graph, COPIES_TO_COMPILE, GIB, free=2 * GIB - 1)
+    assert caught.value.message == (
+        "The model takes at least 2.1 GB of memory here, of which 2.1 GB are free: its weights 1.1 GB, held 2 times."
+    )
 
 
 def test_weights_are_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
