@@ -64,4 +64,5 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
         "signatures": ["serving_default", "inner"],
         "asked": "",
         "folded": "",
+        "fallback": None,
     }
