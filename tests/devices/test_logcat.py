@@ -12,7 +12,7 @@ import pytest
 
 from harness.devices import logcat
 from harness.devices.adb import Adb, Server
-from harness.devices.logcat import Exit, Logcat, exit_of
+from harness.devices.logcat import Exit, Logcat, as_on_the_host, exit_of
 
 HEAD = "ACTIVITY MANAGER PROCESS EXIT INFO (dumpsys activity exit-info)\n  package: app\n"
 NONE_YET = HEAD + "    Historical Process Exit for uid=10123\n"
@@ -46,6 +46,31 @@ class Phone(Adb):
         assert argv == ("dumpsys", "activity", "exit-info", "app")
         self.asked += 1
         return self.said.pop(0) if len(self.said) > 1 else self.said[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("E tflite  : Failed to build the graph", "ERROR: Failed to build the graph"),
+        ("I native  : I0000 00:00:1 delegate.cc:5] Initializing", "I0000 00:00:1 delegate.cc:5] Initializing"),
+        ("W tflite  : WARNING: already said", "WARNING: already said"),
+        ("W Adreno  : out of memory", "WARNING: [Adreno] out of memory"),
+        ("F libc    : Fatal signal 11 (SIGSEGV)", "FATAL: Fatal signal 11 (SIGSEGV)"),
+        ("D App     : a detail", "VERBOSE: [App] a detail"),
+        ("E tflite  : path: one more colon", "ERROR: path: one more colon"),
+    ],
+)
+def test_a_line_reads_as_the_runtime_writes_it_on_the_host(line: str, said: str) -> None:
+    assert as_on_the_host(f"11-20 14:05:17.107  6937  6956 {line}\n") == f"{said}\n"
+
+
+@pytest.mark.parametrize("line", ["no line of the log", "11-20 14:05:17.107  6937  6956 E a tag and nothing more"])
+def test_another_line_stays_as_it_is(line: str) -> None:
+    assert as_on_the_host(f"--------- beginning of main\n{line}\n") == f"{line}\n"
+
+
+def test_of_nothing_there_is_nothing() -> None:
+    assert as_on_the_host("--------- beginning of crash\n") == as_on_the_host("") == ""
 
 
 def test_a_record_that_is_not_there_yet_or_has_no_reason_yet_is_waited_for() -> None:
