@@ -339,8 +339,9 @@ def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:
         outcome = device.run(job(Options(fallback="cpu")))
     except DeviceError:
         return None
-    refused = isinstance(outcome, Rejected) and not outcome.reason.startswith(PASSING)
-    return True if isinstance(outcome, Completed) else False if refused else None
+    if isinstance(outcome, Rejected) and not outcome.reason.startswith(PASSING):
+        return False
+    return True if isinstance(outcome, Completed) else None
 
 
 def audit_command(

@@ -49,12 +49,13 @@ def check_memory(graph: Graph, copies: Copies, weights: int = 0, free: int | Non
     needed = copies.ports * (inputs + outputs) + copies.weights * weights + largest
     free = free_bytes() if free is None else free
     if free is not None and needed > free:
-        parts = [f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies.ports} times"]
-        parts += [f"its weights {_size(weights)}, held {copies.weights} times"] if weights else []
-        parts += [f"its largest op {_size(largest)}"]
-        told = ", ".join(parts if copies.ports else parts[1:-1])
+        parts = [f"its weights {_size(weights)}, held {copies.weights} times"] if weights else []
+        if copies.ports:
+            ports = f"its inputs have {_size(inputs)}, its outputs {_size(outputs)}, each held {copies.ports} times"
+            parts = [ports, *parts, f"its largest op {_size(largest)}"]
         raise UsageError(
-            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: {told}.",
+            f"The model takes at least {_size(needed)} of memory here, of which {_size(free)} are free: "
+            f"{', '.join(parts)}.",
             NEXT_STEP,
         )
 

@@ -65,7 +65,7 @@ def write_page(path: Path, text: str) -> None:
     """Write a page or a table whole, past what lies in its place; what no UTF-8 holds as escapes. Raises
     StorageError."""
     with writing(path), foreign_files.replacing(path) as partial:
-        partial.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        partial.write_bytes(text.encode("utf-8", errors=_ODD))
 
 
 def _storage_error(path: Path, full: bool, why: str) -> StorageError:

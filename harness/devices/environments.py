@@ -80,11 +80,16 @@ def release_environment(release: str, progress: Progress | None = None) -> str:
     return str(python)
 
 
+def _pinned(release: str) -> Path | None:
+    """What is known of a release's files; None where it is not listed."""
+    path = PINNED / f"{release}.txt"
+    return path if path.is_file() else None
+
+
 def _home(release: str) -> Path:
     """By what is pinned too, for checkouts that pin other files share the cache."""
     name = f"{release}-py{sys.version_info.major}.{sys.version_info.minor}"
-    pinned = PINNED / f"{release}.txt"
-    if pinned.is_file():
+    if pinned := _pinned(release):
         name += f"-{hashlib.sha256(pinned.read_bytes()).hexdigest()[:12]}"
     return cache_folder() / "runtimes" / name
 
@@ -100,7 +105,7 @@ def _damage(home: Path) -> str | None:
 
 def _tell(release: str, damaged: str | None, progress: Progress | None) -> None:
     """Each in a few words, for a terminal shows 40 or so; to the log, in full, where nobody hears of progress."""
-    known = (PINNED / f"{release}.txt").is_file()
+    known = _pinned(release) is not None
     if progress is None:
         if damaged:
             _LOG.warning("The environment for ai-edge-litert %s is made again: %s.", release, damaged)
@@ -126,8 +131,7 @@ def _fill(home: Path, release: str) -> None:
 def _make(release: str, environment: Path, record: Path) -> None:
     _install([sys.executable, "-m", "venv", str(environment)], release)
     pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    pinned = PINNED / f"{release}.txt"
-    if pinned.is_file():
+    if pinned := _pinned(release):
         # No source package: to build one runs its code, and fetches what it asks for.
         _install([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(pinned)], release)
     else:

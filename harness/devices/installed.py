@@ -17,15 +17,13 @@ from pathlib import Path
 from harness import foreign_files, foreign_json
 
 _MOST_RECORD = 64 << 20
+# What file browsers and network file systems leave in any folder; Python imports none of it.
+_BY_THE_WAY = (".DS_Store", ".nfs")
 
 
 def record(folder: Path, into: Path) -> None:
     """Write down every file and link of `folder`, with size and SHA-256 or with where it leads. Raises OSError."""
     into.write_text(json.dumps(_facts(folder, dict(_entries(folder))), indent=0) + "\n", encoding="utf-8")
-
-
-# What file browsers and network file systems leave in any folder; Python imports none of it.
-_BY_THE_WAY = (".DS_Store", ".nfs")
 
 
 def damage(folder: Path, recorded: Path) -> str:
