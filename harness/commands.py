@@ -30,7 +30,7 @@ from harness.localize.dump import dump
 from harness.localize.explain import SCRATCH
 from harness.localize.explain import explain as explain_culprits
 from harness.localize.fatal import find_fatal, find_unsteady
-from harness.localize.journaled import PASSING, Journaled
+from harness.localize.journaled import Journaled, is_passing
 from harness.localize.localize import localize
 from harness.localize.refused import Refusing
 from harness.localize.result import Localization, residency_json
@@ -339,7 +339,7 @@ def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:
         outcome = device.run(job(Options(fallback="cpu")))
     except DeviceError:
         return None
-    if isinstance(outcome, Rejected) and not outcome.reason.startswith(PASSING):
+    if isinstance(outcome, Rejected) and not is_passing(outcome):
         return False
     return True if isinstance(outcome, Completed) else None
 

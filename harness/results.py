@@ -55,10 +55,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except safetensors.SafetensorError as error:
-        raise _storage_error(path, "No space left on device" in str(error), str(error)) from None
+        number = re.search(r"\(os error (\d+)\)", str(error))  # it tells the system's error in words only
+        raise _storage_error(path, int(number[1]) if number else None, str(error)) from None
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise _storage_error(path, full, error.strerror or str(error)) from None
+        raise _storage_error(path, error.errno, error.strerror or str(error)) from None
 
 
 def write_page(path: Path, text: str) -> None:
@@ -68,10 +68,11 @@ def write_page(path: Path, text: str) -> None:
         partial.write_bytes(text.encode("utf-8", errors=_ODD))
 
 
-def _storage_error(path: Path, full: bool, why: str) -> StorageError:
-    if full:
+def _storage_error(path: Path, number: int | None, why: str) -> StorageError:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = "has no room left under your quota" if number == errno.EDQUOT else "is full"
         return StorageError(
-            f"The disk that holds {path} is full; what was written before is kept.",
+            f"The disk that holds {path} {full}; what was written before is kept.",
             "Free space, or choose a folder elsewhere.",
         )
     return StorageError(f"{path} cannot be written ({why}).", "Choose a folder that you may write to.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 from harness.devices.cache import cache_folder
+from harness.devices.scratch import try_lock
 from harness.errors import DeviceError, StorageError
 from harness.private import as_the_user, make_folder
 
@@ -44,7 +44,8 @@ class SerialLock:
         """Wait for the phone and hold it; nothing happens when this process holds it already.
 
         Raises:
-            DeviceError: another process holds it for longer than the wait. StorageError: no lock file can be made.
+            DeviceError: another process holds it for longer than the wait. StorageError: no lock file can be made or
+                locked.
         """
         if self._taken is not None:
             return
@@ -88,7 +89,12 @@ class SerialLock:
 
     def _wait_for(self, file: IO[str]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
-        while not _locked(file):
+        while not (held := try_lock(file.fileno())):
+            if held is None:
+                raise StorageError(
+                    f"The lock {file.name} cannot be taken: its file system has no locks.",
+                    "Set HARNESS_CACHE to a folder on a disk of this machine.",
+                )
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read().strip()
@@ -98,11 +104,3 @@ class SerialLock:
                     "Wait for it, or name another device.",
                 )
             time.sleep(POLL_SECONDS)
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

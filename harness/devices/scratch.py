@@ -37,7 +37,7 @@ class Scratch:
                     self._lock = self._owned()
                 except FileNotFoundError:
                     continue  # a sweep came first: the clock had jumped, and took the folder for an old one
-                if _locked(self._lock) is not False:  # without locks nobody sweeps, and nobody knows of others
+                if try_lock(self._lock) is not False:  # without locks nobody sweeps, and nobody knows of others
                     return
                 os.close(self._lock)  # a sweep came between; it is removing the folder
         except OSError as error:
@@ -82,7 +82,7 @@ def alone(path: Path, seconds: float) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        while _locked(lock) is False:
+        while try_lock(lock) is False:
             if time.monotonic() >= deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process has been at work on it for too long", str(path))
             time.sleep(_POLL_SECONDS)
@@ -105,14 +105,15 @@ def remove_abandoned(prefix: str) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 continue
             try:
-                if _locked(lock):
+                if try_lock(lock):
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)
 
 
-def _locked(descriptor: int) -> bool | None:
-    """Whether this process has the lock now; None on a file system without locks."""
+def try_lock(descriptor: int) -> bool | None:
+    """Whether this process has the lock of an open file now, until it is closed; None on a file system without
+    locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

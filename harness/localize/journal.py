@@ -12,7 +12,6 @@ probe, or by the machine going down, which the boot id of the next session tells
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import zlib
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import foreign_files, foreign_json
-from harness.errors import UsageError
+from harness.devices.scratch import try_lock
+from harness.errors import StorageError, UsageError
 from harness.results import writing
 
 SCHEMA = 1
@@ -117,11 +117,14 @@ class Journal:
             if os.path.lexists(path) and not foreign_files.is_file(path):  # a pipe would be waited for
                 raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device")
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not (held := try_lock(self._file)):
             os.close(self._file)
-            raise UsageError(f"Run {run} is still being worked on.", "Wait for its end, or stop it.") from None
+            if held is None:
+                raise StorageError(
+                    f"Run {run} is on a file system without locks, where two commands could write one journal.",
+                    "Choose a folder on a disk of this machine with --out.",
+                )
+            raise UsageError(f"Run {run} is still being worked on.", "Wait for its end, or stop it.")
         try:
             self._end = self._load(run, identity)
             if not self._end:

@@ -41,7 +41,7 @@ from harness.localize.result import Probes, Quarantined
 JOURNAL_BUDGET = 4 << 30
 MOST_FAILURES = 2
 # Refusals that say nothing of the model: no room for it, or a runtime's own short patience.
-PASSING = (NO_ROOM, NO_READING)
+_PASSING = (NO_ROOM, NO_READING)
 MOST_KILLS = 3
 
 
@@ -175,7 +175,7 @@ class Journaled(Device):
             outcome = replace(outcome, outputs=outputs)
             self._journal.finish(probe, "completed", outcome=facts_of(outcome), checksums=checksums)
         elif isinstance(outcome, Rejected):
-            ending: Ending = "lost" if outcome.reason.startswith(PASSING) else "rejected"
+            ending: Ending = "lost" if is_passing(outcome) else "rejected"
             self._journal.finish(probe, ending, outcome=facts_of(outcome))
         else:
             self._journal.finish(probe, _ending(outcome), reason=outcome.reason)
@@ -232,6 +232,11 @@ def _both(keeper: Keeper | None, take: Sink) -> Callable[[str, Array], None]:
         take(name, values)
 
     return sink
+
+
+def is_passing(refusal: Rejected) -> bool:
+    """Whether a refusal says nothing of the model, but of the device's moment."""
+    return refusal.reason.startswith(_PASSING)
 
 
 def _ending(outcome: Crashed | TimedOut | Lost) -> Ending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from harness.devices import locks
 from harness.devices.locks import SerialLock
-from harness.errors import DeviceError
+from harness.errors import DeviceError, StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,18 @@ def test_a_forked_process_waits_like_any_other() -> None:
     assert in_a_fork(SerialLock("S1")) == f"S1 is in use by process {os.getpid()} for over 0.2 s."
     held.give_back()
     assert in_a_fork(SerialLock("S1")) == "taken"
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(StorageError) as caught:
+        SerialLock("S1").take()
+    path = tmp_path / "locks" / "S1.lock"
+    assert caught.value.message == f"The lock {path} cannot be taken: its file system has no locks."
+    assert caught.value.next_step == "Set HARNESS_CACHE to a folder on a disk of this machine."
 
 
 def test_threads_of_one_process_share_it(monkeypatch: pytest.MonkeyPatch) -> None:

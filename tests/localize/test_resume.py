@@ -6,6 +6,7 @@ before it, within it and after it. The processes themselves are killed in test_k
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -436,6 +437,16 @@ class TestWhoseRun:
         with pytest.raises(UsageError, match="is at its end"):
             bench.run.save(status="done")
             search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
+
+    def test_a_journal_that_cannot_be_locked_is_not_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_locks(*_: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", no_locks)
+        with pytest.raises(StorageError, match="is on a file system without locks, where two commands could write"):
+            search(tmp_path, Half(CHAIN, FAULTS))
 
     def test_a_run_without_a_journal_is_refused(self, tmp_path: Path) -> None:
         run = RunFolder.create(tmp_path, "compare", "chain", "half")

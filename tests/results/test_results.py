@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from harness.errors import EXIT_MISUSE, StorageError, UsageError
 from harness.job import Sample
-from harness.results import RunFolder, TensorStore, list_runs, read_run, to_json
+from harness.results import RunFolder, TensorStore, list_runs, read_run, to_json, writing
 from tests.arrays import f32, normal
 from tests.mounts import in_mount
 
@@ -262,6 +264,27 @@ class TestNoRoom:
         done = in_mount(_folder(tmp_path), "size=4k", _script(FILL, tmp_path))
         assert "is full; what was written before is kept." in done.stdout
         assert done.stderr == ""
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device"), "is full"),
+            (OSError(errno.EDQUOT, "Disk quota exceeded"), "has no room left under your quota"),
+            (SafetensorError("I/O error: No space left on device (os error 28)"), "is full"),
+            (SafetensorError("I/O error: Disk quota exceeded (os error 122)"), "has no room left under your quota"),
+        ],
+    )
+    def test_a_disk_without_room_is_told_from_a_folder_that_cannot_be_written(
+        self, tmp_path: Path, error: Exception, said: str
+    ) -> None:
+        with pytest.raises(StorageError) as caught, writing(tmp_path):
+            raise error
+        assert caught.value.message == f"The disk that holds {tmp_path} {said}; what was written before is kept."
+
+    def test_another_error_of_the_library_that_writes_tensors_is_told_in_its_words(self, tmp_path: Path) -> None:
+        told = pytest.raises(StorageError, match=r"cannot be written \(.*Permission denied \(os error 13\)\)")
+        with told, writing(tmp_path):
+            raise SafetensorError("I/O error: Permission denied (os error 13)")
 
 
 FILL = """
