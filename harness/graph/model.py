@@ -189,7 +189,10 @@ class Model:
             builder = flatbuffers.Builder(self.weights_bytes + (1 << 20))
             builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
         except BuilderSizeError:
-            raise UsageError("The model has over 2 GB; such models are not supported.", "Split the model.") from None
+            raise UsageError(
+                "A copy of the model that was to be run has over 2 GB, more than a .tflite can hold.",
+                "Split the model.",
+            ) from None
         return bytes(memoryview(builder.Bytes)[builder.Head() :])  # Output() would be one copy more
 
     def edited(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.model import AlignedBuffer, Model, indices
+from harness.graph.surgery import drop_unused_buffers
 
 UNIT_ROUNDOFF = 2.0**-11
 LARGEST = 65504.0
@@ -36,11 +37,14 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset(), *, inside: bool =
     root = copy(model.root)
     root.operatorCodes = list(root.operatorCodes or ())
     root.buffers = list(root.buffers)
+    root.metadata = root.metadataBuffer = None  # facts about the whole file, with buffers of its own
     code = _cast_code(root)
+    stored: dict[int, int] = {}
     root.subgraphs = [
-        _rounded(root, sub, code, frozenset() if i else beyond) if inside or i == 0 else sub
+        _rounded(root, sub, code, stored, frozenset() if i else beyond) if inside or i == 0 else sub
         for i, sub in enumerate(root.subgraphs)
     ]
+    drop_unused_buffers(root)  # the constants as they were: a file may hold 2 GB in all
     return Model(root)
 
 
@@ -73,9 +77,9 @@ def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
     return noise
 
 
-def _rounded(root: Any, sub: Any, code: int, beyond: frozenset[int]) -> Any:
+def _rounded(root: Any, sub: Any, code: int, stored: dict[int, int], beyond: frozenset[int]) -> Any:
     sub = copy(sub)
-    sub.tensors = [t if i in beyond else _rounded_constant(root, t) for i, t in enumerate(sub.tensors or ())]
+    sub.tensors = [t if i in beyond else _rounded_constant(root, t, stored) for i, t in enumerate(sub.tensors or ())]
     ops = []
     for op in sub.operators or ():
         op = copy(op)
@@ -93,16 +97,17 @@ def _rounded(root: Any, sub: Any, code: int, beyond: frozenset[int]) -> Any:
     return sub
 
 
-def _rounded_constant(root: Any, table: Any) -> Any:
+def _rounded_constant(root: Any, table: Any, stored: dict[int, int]) -> Any:
     data = root.buffers[table.buffer].data if table.buffer else None
     if table.type != schema.TensorType.FLOAT32 or data is None or table.sparsity is not None:
         return table
     if len(data) == 0 or len(data) % 4:
         return table
-    stored = rounded(np.asarray(data, np.uint8).view(np.float32))
-    root.buffers.append(AlignedBuffer(stored.view(np.uint8)))
+    if table.buffer not in stored:  # tensors may share one
+        root.buffers.append(AlignedBuffer(rounded(np.asarray(data, np.uint8).view(np.float32)).view(np.uint8)))
+        stored[table.buffer] = len(root.buffers) - 1
     table = copy(table)
-    table.buffer = len(root.buffers) - 1
+    table.buffer = stored[table.buffer]
     return table
 
 

@@ -233,7 +233,7 @@ class TestWriting:
 
     def test_an_edit_that_takes_a_model_over_two_gigabytes_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("flatbuffers.Builder.MAX_BUFFER_SIZE", 1 << 16)
-        with pytest.raises(UsageError, match="The model has over 2 GB"):
+        with pytest.raises(UsageError, match="A copy of the model that was to be run has over 2 GB"):
             Model(linear().root).to_bytes()
 
 
