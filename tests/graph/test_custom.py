@@ -111,5 +111,13 @@ def test_another_form_stays_as_it_is(options: tuple[int, ...]) -> None:
     assert op.custom == "MaxPoolingWithArgmax2D"
 
 
+def test_shapes_of_another_rank_stay_as_they_are() -> None:
+    """Four dimensions are asked of each, not of one of them."""
+    options = (VALID, 2, 2, 2, 2, 0)
+    model = custom_model("MaxPoolingWithArgmax2D", {"x": (4, 4, 1)}, [(1, 2, 2, 1)] * 2, *options)
+    (op,) = with_builtin_ops(model).graph().ops
+    assert op.custom == "MaxPoolingWithArgmax2D"
+
+
 def test_a_model_without_them_is_not_touched(rich_model: Model) -> None:
     assert with_builtin_ops(rich_model) is rich_model

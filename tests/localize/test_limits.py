@@ -98,6 +98,19 @@ def test_a_reshape_gives_way_in_its_other_shape(explained: Explain) -> None:
     assert reproduced(culprit) == (1, 5001)
 
 
+@pytest.mark.parametrize("source", [(2, 2, 8000), (1, 2, 2, 8000)])
+def test_a_reshape_of_more_dimensions_gives_way_too(explained: Explain, source: tuple[int, ...]) -> None:
+    """The other shape has one dimension more while it may; what is asked is a RESHAPE of as many elements each time."""
+    graph = GraphBuilder()
+    graph.output(graph.reshape(graph.input("x", source), (32, 1000)), "y")
+    culprit = only(explained(Limited("RESHAPE", over(5000)), graph.build()))
+    others = ", ".join(map(str, source[:-1]))
+    assert culprit.signature == (
+        f"all zeros; right up to 5,000 in dimension {len(source) - 1} of [{others}, n], wrong from 5,001"
+    )
+    assert reproduced(culprit)[-1] == 5001
+
+
 def test_zeros_at_every_size_are_a_broken_kernel(explained: Explain) -> None:
     culprit = only(explained(Limited("TANH", lambda shape: True), one("TANH", (1, 8000))))
     assert (culprit.cause, culprit.signature) == ("kernel", "all zeros")

@@ -31,6 +31,7 @@ CASES = {
     "of both of two batches": ((2, LONG), (0, 4112), (2, 8224), True),
     "from the middle of a row": ((1, LONG), (0, 5), (1, 4112), False),
     "to the middle of a row": ((1, LONG), (0, 4112), (1, 4110), False),
+    "of rows that are no whole texels": ((1, LONG), (0, 6), (1, 12), False),
     "of the first of two batches": ((2, LONG), (0, 0), (1, 4112), False),
     "of the second of two batches": ((2, LONG), (1, 0), (1, 4112), False),
     "of the second of two batches, as far as can be": ((2, LONG), (1, 4112), (1, LONG - 4112), False),
