@@ -114,7 +114,8 @@ def _adb() -> Check:
         found = attached_devices()
         version = Adb(Server()).call("version").splitlines()[1].removeprefix("Version ")
     except (DeviceError, IndexError) as error:
-        return Check("adb", "optional", str(error), "pip install -U adbutils  (phones only)")
+        mend = "pip install -U adbutils  (phones only)"
+        return Check("adb", "optional", getattr(error, "message", str(error)), mend)
     count = {0: "no phone", 1: "one phone"}.get(len(found), f"{len(found)} phones")
     return Check("adb", "ok", f"{version}, {count} attached; {adb_binary()}")
 

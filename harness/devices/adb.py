@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from harness.devices.captured import MOST, captured
 from harness.errors import DeviceError, UsageError
@@ -30,13 +31,21 @@ class AdbError(DeviceError):
     `code` is None where the command was killed, or could not be started at all.
     """
 
+    NEXT_STEP: ClassVar[str] = "Look at `harness devices`."
+
     def __init__(self, command: str, serial: str, output: str, code: int | None, why: str) -> None:
         self.command = command
         self.serial = serial
         self.output = output
         self.code = code
         said = " ".join(output.split())[-MOST_SAID:]
-        super().__init__(f"`{command}` {why}" + (f": {said}" if said else "") + ".", "Look at `harness devices`.")
+        super().__init__(f"`{command}` {why}" + (f": {said}" if said else "") + ".", self.NEXT_STEP)
+
+
+class AdbMissing(AdbError):
+    """There is no adb to start here: waiting brings no phone back."""
+
+    NEXT_STEP = "Install Android's platform-tools, or set ADBUTILS_ADB_PATH to an adb."
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ class Adb:
         try:
             done = captured(self._command(*words), seconds)
         except OSError as error:
-            raise AdbError(shown, self.serial, "", None, f"cannot be started ({error.strerror})") from None
+            gone = isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError))
+            kind = AdbMissing if gone else AdbError  # out of processes, it may start later
+            raise kind(shown, self.serial, "", None, f"cannot be started ({error.strerror})") from None
         if done.killed:
             over = {"time": f"gave no answer within {seconds:g} s", "size": f"said more than {MOST >> 20} MiB"}
             raise AdbError(shown, self.serial, done.output, None, f"{over[done.killed]} and was killed")
@@ -183,10 +194,8 @@ class Adb:
         return self.shell("cat", "/proc/sys/kernel/random/boot_id").strip()
 
     def _command(self, *words: str) -> list[str]:
-        import adbutils
-
         where = ["-H", self.server.host, "-P", str(self.server.port)] if self.server.host else []
-        return [adbutils.adb_path(), *where, *(["-s", self.serial] if self.serial else []), *words]
+        return [str(adb_binary()), *where, *(["-s", self.serial] if self.serial else []), *words]
 
     def _acknowledged(self, sock: socket.socket, service: str, deadline: float) -> None:
         answer = _exactly(sock, 4, deadline)
@@ -200,10 +209,17 @@ class Adb:
 
 
 def adb_binary() -> Path:
-    """The adb that is run."""
+    """The adb that is run.
+
+    Raises:
+        AdbMissing: there is none: `adbutils` brings one for common systems only.
+    """
     import adbutils
 
-    return Path(adbutils.adb_path())
+    try:
+        return Path(adbutils.adb_path())
+    except adbutils.AdbError as error:
+        raise AdbMissing("adb", "", "", None, f"is not there ({error})") from None
 
 
 def _left(deadline: float) -> float:

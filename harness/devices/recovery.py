@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from harness.devices.adb import ADB_SECONDS, Adb, AdbError
+from harness.devices.adb import ADB_SECONDS, Adb, AdbError, AdbMissing
 from harness.errors import DeviceError
 
 # A Pixel is back within 40 s of a kernel panic; older phones take over a minute.
@@ -27,7 +27,8 @@ def bring_back(adb: Adb, seconds: float | None = None, progress: Callable[[str],
     or attached without an answer reconnected, one that is absent or still booting waited for.
 
     Raises:
-        DeviceError: it is not there within `seconds` (default `RETURN_SECONDS`), or does not trust this machine.
+        DeviceError: it is not there within `seconds` (default `RETURN_SECONDS`), or does not trust this machine; or
+            there is no adb to start.
     """
     deadline = time.monotonic() + (RETURN_SECONDS if seconds is None else seconds)
     told = False
@@ -53,6 +54,8 @@ def _ask(adb: Adb) -> tuple[str, str]:
         state = adb.state()
         if state == "device":
             return (state, adb.boot_id()) if adb.getprop("sys.boot_completed") == "1" else ("booting", "")
+    except AdbMissing:
+        raise
     except AdbError as error:
         said = error.output.strip().splitlines()
         return said[-1] if said else SILENT if error.code is None else "nothing", ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from harness.counted import counted
-from harness.devices.adb import Adb, AdbError, Attached, Server
+from harness.devices.adb import Adb, AdbError, AdbMissing, Attached, Server
 from harness.devices.android import AndroidDevice, PhoneOptions
 from harness.devices.base import Device
 from harness.devices.environments import Progress, release_environment
@@ -103,8 +103,10 @@ def attached_devices(server: Server | None = None) -> list[Attached]:
         listed = Adb(where).listed()
         until = time.monotonic() + PRODUCT_SECONDS
         return [replace(d, product=_product(where, d, until, len(listed) - i)) for i, d in enumerate(listed)]
+    except AdbMissing:
+        raise
     except AdbError as error:
-        said = error.output.strip().splitlines()[-1:] or [error.message]
+        said = error.output.strip().splitlines()[-1:] or [error.message.removesuffix(".")]
         raise DeviceError(
             f"The adb server at {where} cannot be asked ({said[0]}).", "Run `adb start-server` there."
         ) from None
