@@ -30,6 +30,10 @@ MAX_PIXELS = 64_000_000
 
 _TOO_MANY = f"more than {MAX_PIXELS // 10**6} million."
 _SCALE_DOWN = "Scale it down first; the model itself looks at 1024 x 1024."
+_STEP = "Give a JPEG, PNG or WebP photo."
+# What cameras and screens give. Pillow goes by the content, whatever a file is called, and for an EPS it starts
+# Ghostscript, which runs the program in the file.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 _BAND_PIXELS = 1 << 20
 
@@ -41,13 +45,15 @@ def load_photo(path: Path | str) -> Photo:
     """The photo in a file, turned upright as its EXIF data says, as RGB: transparency is dropped, 16-bit grey scaled,
     CMYK converted. Its size is known before its pixels are decoded, so a photo over `MAX_PIXELS` takes no memory.
 
-    Raises `UsageError` when it is not a readable image, is too large, or holds floating-point values.
+    Raises `UsageError` when it is no file or not a readable image, is too large, or holds floating-point values.
     """
     try:
         with warnings.catch_warnings():
             # Of odd metadata and palettes, which change no pixel here, and of sizes that are checked below.
             warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(path)
+            if not Path(path).is_file() and Path(path).exists():  # a pipe would be waited for
+                raise UsageError(f"{str(path)!r} is no regular file.", _STEP)
+            image: Image.Image = Image.open(path, formats=_FORMATS)
             with image:
                 _check_size(image.width, image.height, repr(str(path)))
                 return _as_rgb(ImageOps.exif_transpose(image), path)
@@ -56,7 +62,7 @@ def load_photo(path: Path | str) -> Photo:
     except Image.DecompressionBombError as error:
         raise UsageError(f"{str(path)!r} has far too many pixels, {_TOO_MANY}", _SCALE_DOWN) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f"{str(path)!r} is not a readable image.", "Give a JPEG, PNG or WebP photo.") from error
+        raise UsageError(f"{str(path)!r} is not a readable image.", _STEP) from error
 
 
 def _as_rgb(image: Image.Image, path: Path | str) -> Photo:

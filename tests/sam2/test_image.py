@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +53,29 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "photo.png").write_bytes(content)
     with pytest.raises(UsageError, match=r"photo.png' is not a readable image"):
         image.load_photo(tmp_path / "photo.png")
+
+
+def test_a_pipe_in_a_photos_place_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into it. The end of the file would be waited for in an open that no signal handler ends."""
+    os.mkfifo(tmp_path / "photo.png")
+    script = f"from harness.sam2.image import load_photo; load_photo({str(tmp_path / 'photo.png')!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "photo.png' is no regular file. Give a JPEG, PNG or WebP photo." in done.stderr
+
+
+def test_a_photo_that_is_a_program_for_a_printer_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    (tmp_path / "photo.png").write_bytes(program)
+    with pytest.raises(UsageError, match=r"photo.png' is not a readable image"):
+        image.load_photo(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("kind", ["bmp", "gif", "jpg", "ppm", "tiff", "webp"])
+def test_pictures_of_the_usual_kinds_are_read(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (6, 4), (0, 0, 0)).save(tmp_path / f"black.{kind}")
+    assert not image.load_photo(tmp_path / f"black.{kind}").any()
 
 
 def test_a_photo_cut_short_is_refused(tmp_path: Path, photo: NDArray[np.uint8]) -> None:
