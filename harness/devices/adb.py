@@ -82,12 +82,12 @@ class Server:
         if self.host:
             return self.host, self.port
         # As adb itself finds its server.
-        chosen = re.fullmatch(r"tcp:(?:(.+):)?([0-9]+)", os.environ.get("ADB_SERVER_SOCKET", ""))
+        chosen = re.fullmatch(r"tcp:(?:(.+):)?([0-9]{1,5})", os.environ.get("ADB_SERVER_SOCKET", ""))
         if chosen:
             return chosen[1] or "127.0.0.1", int(chosen[2])
         port = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
         host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
-        return host, int(port) if port.isdecimal() else DEFAULT_PORT
+        return host, int(port) if re.fullmatch("[0-9]{1,5}", port) else DEFAULT_PORT
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if self.host else "this machine"

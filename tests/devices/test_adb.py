@@ -17,6 +17,9 @@ NAMES = ("ADB_SERVER_SOCKET", "ANDROID_ADB_SERVER_ADDRESS", "ANDROID_ADB_SERVER_
         ({"ANDROID_ADB_SERVER_ADDRESS": "farm"}, ("farm", 5037)),
         ({"ADB_SERVER_SOCKET": "tcp:farm:5038", "ANDROID_ADB_SERVER_PORT": "5099"}, ("farm", 5038)),
         ({"ADB_SERVER_SOCKET": "tcp:5038"}, ("127.0.0.1", 5038)),
+        # What is no port leaves the usual one; adb itself then says what is wrong with it.
+        ({"ADB_SERVER_SOCKET": "tcp:" + "9" * 5000}, ("127.0.0.1", 5037)),
+        ({"ANDROID_ADB_SERVER_PORT": "9" * 5000}, ("127.0.0.1", 5037)),
     ],
 )
 def test_the_environment_names_the_server_as_it_does_to_adb(
