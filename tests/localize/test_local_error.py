@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph
-from harness.localize.local_error import ISLAND_BUDGET, ISLAND_TENSORS, Reading, batches, plan
+from harness.job import Options, Precision
+from harness.localize.baseline import Case, output_label
+from harness.localize.local_error import ISLAND_BUDGET, ISLAND_TENSORS, LocalError, Reading, batches, plan
+from harness.localize.result import OpVerdict
+from harness.results import TensorStore
+from tests.localize.planted import InProcess
 
 MIB = 1 << 20
 
@@ -60,3 +68,21 @@ def test_nothing_read_leaves_the_own_outputs(length: int) -> None:
     graph = chain(length, 4)
     (part,) = batches(graph, plan(graph, frozenset()))
     assert [(r.ops, r.feeds, r.from_output) for r in part] == [(tuple(range(length)), (0,), "y")]
+
+
+@pytest.mark.parametrize(("precision", "verdict"), [("fp16", "inherited"), ("fp32", "culprit")])
+def test_only_where_float16_is_stored_may_its_range_excuse_an_op(
+    tmp_path: Path, precision: Precision, verdict: OpVerdict
+) -> None:
+    """Twice the right 400,000. An input that is wrong on the device can take a float16 result out of its range, where
+    the right input does not; float32 holds either."""
+    build = GraphBuilder()
+    build.output(build.binary("MUL", build.input("x", (1, 4)), build.constant([1e5])), "y")
+    model = build.build()
+    inputs = {"x": np.full((1, 4), 4.0, np.float32)}
+    store = TensorStore(tmp_path)
+    store.put(output_label("y"), "reference", np.full((1, 4), 4e5, np.float32), "y")
+    store.put(output_label("y"), "device", np.full((1, 4), 8e5, np.float32), "y")
+    local = LocalError(InProcess(), Case(model, inputs, Options(precision=precision), timeout=60), store, frozenset())
+    (record,) = local.judge(plan(model.graph(), frozenset()))
+    assert record.verdict == verdict

@@ -357,6 +357,14 @@ def test_a_run_goes_on_if_it_was_cut_short_or_says_that_its_failure_was_no_answe
         assert (again.run.path == bench.run.path) is continued
 
 
+def test_a_run_whose_failure_was_no_answer_can_be_named(tmp_path: Path) -> None:
+    """As the one that is continued by itself."""
+    with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
+        bench.run.save(status="done", resumable=True)
+    with opened(tmp_path, Half(CHAIN, FAULTS), bench.run.path) as again:
+        assert again.run.path == bench.run.path
+
+
 def test_a_run_that_cannot_be_opened_anew_is_not_held_back_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +395,20 @@ def test_a_rest_between_probes_reaches_the_device(tmp_path: Path) -> None:
     with opened(tmp_path, device) as bench:
         bench.device.rest()
         assert device.rests == 1
+
+
+def test_a_first_run_behind_a_rest_is_a_first_run_again_where_the_search_goes_on(tmp_path: Path) -> None:
+    """The recorded search had a fresh process there. Without it a device that is right only the first time would answer
+    otherwise than it did then."""
+    with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
+        bench.device.run(job_of("y"))
+        bench.run.save(status="interrupted")
+    device = Half(CHAIN, FAULTS)
+    with opened(tmp_path, device) as again:
+        again.device.run(job_of("y"))
+        again.device.rest()
+        again.device.run(job_of("y"))
+    assert [job.warmup for job in device.jobs] == [0]
 
 
 def test_what_was_asked_again_after_its_answer_is_counted(tmp_path: Path) -> None:

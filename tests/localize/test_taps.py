@@ -53,6 +53,20 @@ def test_no_more_is_left_out_than_the_budget_asks_for(budget: int | None, ops: l
     assert chosen(budget) == ops
 
 
+def test_what_two_ops_read_is_not_left_out_for_one_of_them_to_be_judged_with() -> None:
+    """A wrong sum would be found twice, as either reader's fault."""
+    graph = GraphBuilder()
+    x = graph.unary("TANH", graph.input("x", (1, 32)))
+    both = graph.binary("ADD", x, x)
+    graph.output(graph.unary("NEG", graph.unary("EXP", both)), "y")
+    graph.output(graph.unary("NEG", graph.unary("SQUARE", both)), "z")
+    model = graph.build().graph()
+    every = choose(model, None)
+    size = sum(model.tensors[t].nbytes for t in every)
+    assert both in every
+    assert choose(model, size - 1) == every
+
+
 class Cut(Half):
     """Does not survive a job with more than `most` outputs, and gives the first few of them before."""
 

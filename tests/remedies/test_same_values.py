@@ -188,6 +188,26 @@ def test_an_output_that_float16_cannot_hold_is_said_to_need_its_own_scale(evalua
         catalogue.RESCALE.apply(model, frozenset({0}), peaks_of(model, evaluate))
 
 
+def test_a_root_of_an_odd_power_of_two_takes_no_half_of_one_along(evaluate: Evaluate) -> None:
+    """Values up to 2^102 are held times 2^-92, their fourth roots times 2^-23; the eighth is wanted times 2^-12."""
+    graph = GraphBuilder()
+    t = graph.binary("MUL", graph.input("x", (1, 8)), graph.constant([2.0**100]))
+    for _ in range(3):
+        t = graph.unary("SQRT", t)
+    graph.output(t, "y")
+    model = graph.build()
+    inputs = {"x": np.linspace(1, 4, 8, dtype=np.float32)[None]}
+    peaks = {op.outputs[0]: 2.0 ** (102 / 2**i) for i, op in enumerate(model.graph().ops)}
+    scaled = catalogue.RESCALE.apply(model, frozenset({0}), peaks)
+    np.testing.assert_allclose(evaluate(scaled, inputs)["y"], evaluate(model, inputs)["y"], rtol=1e-6)
+
+
+def test_a_scale_does_not_pass_a_fused_clamp() -> None:
+    """min(s·x, 6) is not s·min(x, 6)."""
+    with pytest.raises(CannotRewrite, match="CONV_2D #0 has a fused activation that no factor passes"):
+        catalogue.RESCALE.apply(one_op(convolved), frozenset({0}), {3: 1e6})
+
+
 @pytest.mark.parametrize("rewrite", [catalogue.SPLIT_SUM, catalogue.SIMPLER, catalogue.RANK_4])
 def test_an_op_whose_options_are_missing_is_said_to_be_odd(rewrite: Rewrite) -> None:
     model = one_op(lambda g: g.reduce("MEAN", g.input("x", (2, 3, 64)), 2))
@@ -247,6 +267,11 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
         (catalogue.SIMPLER, lambda g: g.unary("TANH", g.input("x", (4,))), "no simpler form"),
         (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
         (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
+        (
+            catalogue.APART,
+            lambda g: g.binary("ADD", g.input("a", (4,), np.int32), g.input("b", (4,), np.int32)),
+            "reads no float tensor",
+        ),
     ],
 )
 def test_what_a_rewrite_does_not_know_it_says(rewrite: Rewrite, build: Callable[[GraphBuilder], int], why: str) -> None:
