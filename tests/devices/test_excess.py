@@ -62,6 +62,9 @@ TEXTURE = (
                 "([Extent3D width:8192, height:8192, depthOrArrayLayers:256])"
             ),
         ),
+        # Numbers that do not bear out the words tell no place to look at.
+        ("Error: Binding size (5) exceeds the maximum (9).", Excess("Binding size (5) exceeds the maximum (9)")),
+        ("Error: Binding size (0) exceeds the maximum (0).", Excess("Binding size (0) exceeds the maximum (0)")),
     ],
 )
 def test_a_limit_is_read_with_what_was_asked_for_and_what_is_allowed(log: str, said: Excess) -> None:

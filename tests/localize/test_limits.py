@@ -16,12 +16,18 @@ from harness.graph.model import Model, Op
 from harness.graph.rebuild import Rebuild
 from harness.inputs import random_inputs
 from harness.job import Job, Options, Outcome, Rejected
+from harness.localize import limits
 from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
+from harness.localize.experiment import Experiments, Observation, Seen, Specimen
 from harness.localize.explain import explain
+from harness.localize.limits import unwritten
 from harness.localize.localize import localize
 from harness.localize.result import Culprit, Localization, Remedy
+from harness.numerics.metrics import compare
+from harness.numerics.verdict import LOCAL_FACTOR, judge
 from harness.results import RunFolder
+from tests.arrays import f32
 from tests.localize.broken import Broken, in_rank, rolled
 from tests.localize.limited import Limited, NarrowPorts, over
 from tests.localize.planted import InProcess
@@ -244,3 +250,35 @@ def test_a_large_output_does_not_take_the_taps_along(explained: Explain) -> None
     assert remedy.declares == (
         "Its output 'logits' is declared [1, 1, 64, 4112], not [1, 263168]: the same values in the same order.",
     )
+
+
+@pytest.mark.parametrize(
+    ("actual", "zeros"),
+    [
+        ([0.0, 0.0, 3.0, 4.0], True),
+        ([0.0, 1.97, 3.0, 4.0], True),  # float16 explains 32 roundings of their RMS, 0.04
+        ([0.0, 9.0, 3.0, 4.0], False),
+        ([1.01, 2.01, 3.01, 4.01], False),  # off by little everywhere: no element by itself is wrong
+    ],
+)
+def test_nothing_was_written_where_what_is_wrong_is_zero(actual: list[float], zeros: bool) -> None:
+    exact, given = f32([1.0, 2.0, 3.0, 4.0]), f32(actual)
+    judgement = judge(compare(given, exact), compare(exact, exact), roundoff=2.0**-8, factor=LOCAL_FACTOR)
+    assert unwritten(Seen("y", given, exact, judgement), half=True) is zeros
+
+
+def test_no_limit_is_claimed_between_sizes_that_could_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right up to 4,000 and wrong from 5,000; no size in between can be made."""
+    right, wrong = Observation("right"), Observation("wrong")
+    specimens: dict[int, Specimen] = {}
+
+    def sized(n: int) -> Specimen | None:
+        return None if 4000 < n < 5000 else specimens.setdefault(n, Specimen(one("ABS", (1, 8)), {}))
+
+    def ask(specimen: Specimen) -> Observation:
+        (size,) = [n for n, known in specimens.items() if known is specimen]
+        return wrong if size > 4000 else right
+
+    monkeypatch.setattr(limits, "_families", lambda *_: [limits._Family(8000, "elements", sized)])
+    whole = Specimen(one("ABS", (1, 8000)), {})
+    assert limits.find_limit(Experiments.__new__(Experiments), whole, None, ask, lambda seen: seen is wrong) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from harness.graph.rebuild import Rebuild
 from harness.inputs import random_inputs
 from harness.job import Job, Options, Outcome
 from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
+from harness.localize.comparison import Bench, compare_model
 from harness.localize.explain import explain
 from harness.localize.localize import localize
-from harness.localize.unsteady import rate
+from harness.localize.taps import Tapped
+from harness.localize.unsteady import notes, rate, wrong_run
 from harness.results import RunFolder
 from harness.terminal import culprit_line
 from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
@@ -95,6 +97,48 @@ def test_a_run_that_only_reading_made_wrong_certifies_nothing(find: Localize, se
     assert answer.differs
     assert not answer.certified
     assert exactly([1])[0] not in named(answer)
+
+
+@pytest.mark.parametrize(
+    ("wrong_runs", "seen"), [([], False), ([2.0], False), ([1.0], True), ([2.0, 1.0], True), ([1.0, 2.0], True)]
+)
+def test_a_wrong_run_is_seen_where_one_of_the_untouched_model_was_wrong_in_the_same_way(
+    tmp_path: Path, wrong_runs: list[float], seen: bool
+) -> None:
+    """The run that was read is off by one. Where no run without taps was, it may be the reading that does it."""
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(), timeout=60)
+    with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
+        bench = Bench(InProcess(), InProcess(), run)
+        first = compare_model(bench, case)
+        off = {by: {"y": np.ones((1, 8), np.float32) + np.float32(by)} for by in (1.0, 2.0)}
+        first = replace(first, differs="'y'", wrong_runs=tuple(off[by] for by in wrong_runs))
+        found = wrong_run(bench, case, first, lambda warmup: Tapped(own_outputs=[off[1.0]]))
+    assert found is not None
+    assert found.seen is seen
+
+
+@pytest.mark.parametrize(
+    ("runs", "word"),
+    [
+        ((1, 2), "nondeterministic"),  # which of two was the first says nothing
+        ((2, 3), "nondeterministic"),
+        ((3, 4), "right only the first time"),
+        ((2, 4), "nondeterministic"),
+    ],
+)
+def test_a_first_run_is_told_apart_where_there_are_enough_others(
+    tmp_path: Path, runs: tuple[int, int], word: str
+) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(), timeout=60)
+    with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
+        first = compare_model(Bench(InProcess(), InProcess(), run), case)
+    (output,) = first.outputs
+    told, _ = notes(replace(first, differs="'y'", outputs=(replace(output, runs=runs),)))
+    assert told.endswith(f"the device is {word}. It was output 'y'.")
 
 
 def test_the_rate_comes_with_an_interval() -> None:
