@@ -59,6 +59,27 @@ def test_the_reference_is_the_product_with_the_real_weights() -> None:
     assert (np.abs(outputs(model, inputs, as_stored=True) - exact) > 100 * bound).any()
 
 
+def test_unsigned_weights_are_hybrid_too() -> None:
+    """Older converters store q + 128 and a zero point of 128."""
+    zeros = np.full(4, 128, np.int64)
+    codes = (CODES.astype(np.int16) + 128).astype(np.uint8)
+    model = quantized(codes, SCALES, zeros=zeros, kind=schema.TensorType.UINT8)
+    assert hybrid_ops(model.graph()) == (0,)
+    exact = with_real_weights(model)
+    values = exact.constant(exact.graph().ops[0].inputs[1])
+    assert values is not None
+    np.testing.assert_allclose(values, REAL, rtol=2.0**-23)
+
+
+@pytest.mark.parametrize(("room", "real"), [(4 * 4 * 64, True), (4 * 4 * 64 - 1, False)])
+def test_weights_that_have_no_room_dequantized_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, room: int, real: bool
+) -> None:
+    """A flatbuffer ends at 2 GB, and the weights take four times the bytes."""
+    monkeypatch.setattr("harness.graph.hybrid.MOST_BYTES", room)
+    assert (hybrid_ops(with_real_weights(quantized(CODES, SCALES)).graph()) == ()) is real
+
+
 def test_a_cpu_is_granted_what_quantizing_at_run_time_costs_and_a_gpu_is_not() -> None:
     model, inputs = quantized(CODES, SCALES), inputs_with_an_outlier()
     exact, stored = outputs(model, inputs), outputs(model, inputs, as_stored=True)

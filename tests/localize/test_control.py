@@ -21,6 +21,7 @@ from harness.localize.control import DeviceBroken
 from harness.localize.fatal import find_fatal
 from harness.localize.localize import localize
 from harness.localize.refused import Refusing
+from harness.localize.result import Localization, ModelFacts
 from harness.results import RunFolder
 from tests.chains import chain
 from tests.localize.attention import Localize
@@ -96,6 +97,21 @@ def test_a_device_that_gives_the_same_for_everything_blames_no_op(
     assert told.value.message == f"{said} So its answers say nothing of this model."
     assert "harness doctor" in told.value.next_step
     assert told.value.exit_code == 3
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_an_answer_without_an_op_says_what_the_control_gave(broken: bool) -> None:
+    """Nobody was blamed, and the reader learns that it is the device."""
+    answer = Localization(
+        ModelFacts("", "", 1), {}, "unresolved", False, (), (), (), Residency(True), 1, 1, 1.0, ("It is open.",)
+    )
+    device = Stuck(0.0) if broken else InProcess()
+    said = (
+        "stuck is off by up to 63 in values up to 63 for a model of one RELU as well. "
+        "So its answers say nothing of this model."
+    )
+    notes = ("It is open.", said) if broken else ("It is open.",)
+    assert control.confirmed(answer, device, Options(), 60).notes == notes
 
 
 def test_one_that_rounds_in_its_own_way_is_not_broken() -> None:
