@@ -4,6 +4,8 @@ Two roots: :class:`HarnessError` is the fault of an input, a device or the surro
 and the next step, never as a traceback. Anything else that escapes is a defect of the harness and keeps its traceback.
 """
 
+from harness.visible import visible
+
 EXIT_OK = 0
 EXIT_WRONG = 1
 EXIT_MISUSE = 2
@@ -23,6 +25,10 @@ class HarnessError(Exception):
         super().__init__(message if not next_step else f"{message} {next_step}")
         self.message = message
         self.next_step = next_step
+
+    def __str__(self) -> str:
+        """Both, with nothing that gives orders to a terminal: pytest, for one, prints it as it is."""
+        return visible(super().__str__())
 
 
 class UsageError(HarnessError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich import markup
 
-from harness.report.figures import visible
+from harness.visible import visible
 
 LONGEST = 4000
 """Characters of one such text: a sentence has a few hundred, a name in it may have a million."""

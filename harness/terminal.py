@@ -32,6 +32,7 @@ from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.verdict import Judgement
 from harness.report import figures
 from harness.results import to_json
+from harness.visible import visible
 
 # Longer than any path.
 LONGEST_LINE = 8000
@@ -136,7 +137,7 @@ def say(sentence: str) -> None:
 
 def print_text(text: str) -> None:
     """A document on stdout: as it is for a program, with nothing that gives orders for a person."""
-    sys.stdout.write("\n".join(map(figures.visible, text.split("\n"))) if sys.stdout.isatty() else text)
+    sys.stdout.write("\n".join(map(visible, text.split("\n"))) if sys.stdout.isatty() else text)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -28,9 +28,9 @@ from harness.dashboard.series import Series, group, row_id
 from harness.errors import UsageError
 from harness.foreign_files import is_file, same_content, stamp_of
 from harness.progress import SILENT, Progress
-from harness.report.figures import visible
 from harness.report.page import render
 from harness.results import to_json, write_page, writing
+from harness.visible import visible
 
 CACHE = ".cache.json"
 _ALWAYS = ("index.html", "matrix.html", "runs.html", "runs.csv")

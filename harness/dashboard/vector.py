@@ -20,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.report import figures
+from harness.visible import visible
 
 _LINK = "{http://www.w3.org/1999/xlink}href"
 # Elements and attributes that a drawing keeps; `style` is taken apart into these.
@@ -108,7 +108,7 @@ def vector(figure: Figure, prefix: str, label: str) -> Markup:
         _tidy(element, prefix, used | clips)
     box = root.get("viewBox", "")
     root.attrib.clear()
-    root.attrib.update({"class": "drawing", "viewBox": box, "role": "img", "aria-label": figures.visible(label)})
+    root.attrib.update({"class": "drawing", "viewBox": box, "role": "img", "aria-label": visible(label)})
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 

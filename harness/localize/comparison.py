@@ -23,6 +23,7 @@ from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, one_error
 from harness.progress import SILENT, Progress
 from harness.results import RunFolder
+from harness.visible import visible
 
 # Guesses for the time left, from a two-core machine with a software GPU: seconds for each op compiled and tapped.
 COMPILE_SECONDS = 0.07
@@ -63,7 +64,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         words = ", ".join(f"{o.name} {o.verdict} ({o.judgement.ratio:.3g}x)" for o in self.outputs)
-        return f"<Comparison: {words}>"
+        return visible(f"<Comparison: {words}>")
 
     @property
     def ok(self) -> bool:

@@ -10,6 +10,7 @@ from harness.job import Residency
 from harness.localize.steps import in_steps
 from harness.numerics.usefulness import Shortfall
 from harness.numerics.verdict import Judgement
+from harness.visible import visible
 
 Verdict = Literal["pass", "wrong", "precision"]
 Status = Literal["pass", "culprits", "unresolved"]
@@ -356,7 +357,7 @@ class Localization:
 
     def __repr__(self) -> str:
         named = ", ".join(f"{c.record.title} {c.record.number} ({c.cause})" for c in self.culprits)
-        return f"<Localization: {self.status}{': ' + named if named else ''}>"
+        return visible(f"<Localization: {self.status}{': ' + named if named else ''}>")
 
     def to_json(self) -> dict[str, Any]:
         """`localize --json`, schema 1."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
+
+from harness.visible import visible
 
 NOTHING = "–"
 # Packages before a class name, as scopes of converted PyTorch modules have them.
@@ -89,13 +90,6 @@ def shape(sizes: Sequence[int]) -> str:
     return "×".join(map(str, sizes)) or "scalar"
 
 
-def visible(text: str) -> str:
-    """Control, formatting and surrogate characters as escapes: a name cannot reorder or hide what surrounds it."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
-
-
 def name(text: str, longest: int = 600) -> str:
     """A name, visible throughout and no longer than fits: that of a hostile model may be a megabyte."""
     plain = visible(text[: longest + 1])
@@ -131,8 +125,3 @@ def _special(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "\N{MINUS SIGN}∞"
     return ""
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

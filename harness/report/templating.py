@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness import __version__
 from harness.report import figures
+from harness.visible import visible
 
 _KEPT = re.compile(r"[^\n\t]+")
 _FILTERS = (
@@ -23,7 +24,7 @@ _FILTERS = (
     figures.duration,
     figures.interval,
     figures.shape,
-    figures.visible,
+    visible,
     figures.name,
     figures.short_name,
 )
@@ -49,7 +50,7 @@ def _inert(value: Any) -> Any:
     reorders or hides what surrounds it."""
     if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
         return value
-    return _KEPT.sub(lambda found: figures.visible(found[0]), value)
+    return _KEPT.sub(lambda found: visible(found[0]), value)
 
 
 def inline(made: Environment, template: str) -> tuple[Markup, str]:

@@ -15,7 +15,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up. A module may import from its own room and from lower ones; a file outranks its folder.
 ROOMS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"counted", "errors", "foreign_files", "foreign_json", "job", "private", "progress", "typed_json", "__init__"}
+        {
+            "counted",
+            "errors",
+            "foreign_files",
+            "foreign_json",
+            "job",
+            "private",
+            "progress",
+            "typed_json",
+            "visible",
+            "__init__",
+        }
     ),
     frozenset({"devices.link"}),
     frozenset({"graph", "results"}),
