@@ -25,6 +25,8 @@ RANDOM = "random"
 ARCHITECTURES = ("sam2", "sam2_video")
 
 _WANTED_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+# A configuration has some kB.
+_MOST_CONFIG = 1 << 20
 _PROBE_SECONDS = 3.0
 _NEXT_STEP = f"Give a folder saved from {PUBLISHED}, a Hugging Face repository id, or {RANDOM!r}."
 
@@ -85,12 +87,15 @@ def _from_folder(folder: Path, seed: int, provenance: str) -> Source:
     if not config.is_file():
         raise UsageError(f"{str(folder)!r} is not a model folder: it has no config.json.", _NEXT_STEP)
     try:
+        if (size := config.stat().st_size) > _MOST_CONFIG:
+            raise ValueError(f"it has {size:,} bytes")
         architecture = foreign_json.loads(config.read_bytes()).get("model_type")
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{str(config)!r} is not a model's configuration ({error}).", _NEXT_STEP) from error
     if architecture not in ARCHITECTURES:
         raise UsageError(f"{str(folder)!r} holds a model of type {architecture!r}, not SAM 2.", _NEXT_STEP)
-    weights = sorted(folder.glob("*.safetensors"))
+    # A pipe would be waited for. A link is followed: the hub's own cache consists of them.
+    weights = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     if not weights:
         raise UsageError(f"{str(folder)!r} has no weights: no .safetensors file.", _NEXT_STEP)
     digest = hashlib.sha256()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +92,31 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="has no weights"):
         resolve(str(folder))
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into it."""
+    folder = model_folder(tmp_path / "piped")
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    script = f"from harness.sam2.source import resolve; resolve({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "has no weights: no .safetensors file." in done.stderr
+
+
+def test_a_configuration_without_an_end_is_not_read(tmp_path: Path) -> None:
+    """A hole of 6 GB, which takes no room on a disk and would in memory."""
+    folder = model_folder(tmp_path / "vast")
+    os.truncate(folder / "config.json", 6 << 30)
+    with pytest.raises(UsageError, match=r"is not a model's configuration \(it has 6,442,450,944 bytes\)"):
+        resolve(str(folder))
+
+
+def test_weights_that_are_links_are_taken_as_the_hubs_own_cache_has_them(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "linked")
+    (folder / "model.safetensors").rename(tmp_path / "blob")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    assert resolve(str(folder)).key == resolve(str(model_folder(tmp_path / "plain"))).key
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "nowhere"])
