@@ -13,9 +13,9 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import Rebuild
 from harness.inputs import random_inputs
-from harness.job import Job, Options, Outcome
+from harness.job import Completed, Job, Options, Outcome, Sample
 from harness.localize.baseline import Case
-from harness.localize.comparison import Bench, compare_model
+from harness.localize.comparison import Bench, Comparison, compare_model
 from harness.localize.explain import explain
 from harness.localize.localize import localize
 from harness.localize.taps import Tapped
@@ -117,6 +117,47 @@ def test_a_wrong_run_is_seen_where_one_of_the_untouched_model_was_wrong_in_the_s
         found = wrong_run(bench, case, first, lambda warmup: Tapped(own_outputs=[off[1.0]]))
     assert found is not None
     assert found.seen is seen
+
+
+class Shifting(InProcess):
+    """Is off by one share of its values after another, and takes its time."""
+
+    def __init__(self, shares: list[float], seconds: float = 1e-3) -> None:
+        super().__init__("shifting")
+        self.shares, self.seconds = shares, seconds
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        done = super().run(job)
+        assert isinstance(done, Completed)
+        share = self.shares[(len(self.jobs) - 1) % len(self.shares)]
+        outputs = {name: values * np.float32(1 + share) for name, values in done.outputs.items()}
+        return replace(done, outputs=outputs, samples=(Sample(0, int(self.seconds * 1e9), 0),))
+
+
+def compared(tmp_path: Path, device: InProcess) -> Comparison:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(precision="fp16"), timeout=60)
+    with RunFolder.create(tmp_path, "compare", "abs", device.name) as run:
+        return compare_model(Bench(device, InProcess(), run), case)
+
+
+def test_runs_on_either_side_of_the_limit_differ_however_near_they_are(tmp_path: Path) -> None:
+    """The runs are apart by half of what rounding explains, the first just below the limit, the second above."""
+    share = 2.0**-7
+    (output,) = compared(tmp_path, Shifting([share])).outputs
+    once, limit = share / output.judgement.ratio, output.judgement.limit
+    found = compared(tmp_path, Shifting([(limit - 0.25) * once, (limit + 0.25) * once]))
+    assert found.differs == "'y' (right in one run, wrong in another)"
+    assert [output.runs for output in found.outputs] == [(4, 8)]
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(1.0, 8), (5.5, 7), (20.0, 3), (40.0, 2)])
+def test_by_itself_a_slow_model_is_run_no_more_often_than_half_a_minute_takes(
+    tmp_path: Path, seconds: float, runs: int
+) -> None:
+    found = compared(tmp_path, Shifting([0.0, 1.0], seconds))
+    assert [output.runs for output in found.outputs] == [(runs // 2, runs)]
 
 
 @pytest.mark.parametrize(
