@@ -173,6 +173,8 @@ class Constants:
         path = folder / CONSTANTS
         step = "Export the graphs again with `harness sam2 export-video`."
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise ValueError("it is no file")
             if path.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
             told: dict[str, Any] = foreign_json.loads(path.read_bytes())
@@ -187,5 +189,5 @@ class Constants:
             return cls(sizes, temporal, str(told["weights"]), bool(told["random_weights"]), mean, std)
         except OSError as error:
             raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", step) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", step) from error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,14 +124,40 @@ def test_the_constants_hold_the_temporal_table_the_normalization_and_the_shapes(
     assert Constants.load(exported).sizes == video_sizes(video_model)
 
 
+SIDE = (
+    '{"shapes": {"side": %s, "channels": 256, "memory_channels": 64, "blocks": 7, "pointers": 16}, "normalization": {}}'
+)
+
+
 @pytest.mark.parametrize(
     "damage",
-    ["", "[]", "{", '{"shapes": {}}', '{"shapes": {"side": -1}, "normalization": {}}'],
+    [
+        "",
+        "[]",
+        "{",
+        '{"shapes": {}}',
+        '{"shapes": {"side": -1}, "normalization": {}}',
+        SIDE % "Infinity",
+        SIDE % "-1e999",
+    ],
 )
 def test_damaged_constants_are_one_sentence(tmp_path: Path, damage: str) -> None:
     (tmp_path / "constants.json").write_text(damage)
     with pytest.raises(UsageError, match=r"constants\.json' does not hold the tracker's constants"):
         Constants.load(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_constants_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into it."""
+    os.mkfifo(tmp_path / "constants.json")
+    code = (
+        "import sys, pathlib\n"
+        "from harness.sam2.video.contract import Constants\n"
+        "Constants.load(pathlib.Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "does not hold the tracker's constants (ValueError('it is no file'))" in done.stderr
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
