@@ -213,6 +213,8 @@ class _Second:
         compiles = {self._compile.get(t) for t in needed}
         if reading.tensor not in self._readings or len(compiles) != 1 or None in compiles:
             return False
+        if not self._failed.keys().isdisjoint(needed):
+            return False  # what arrived is of a run that gave no second opinion
         if any(self._agrees.get(t) is False and t not in self._drifted for t in needed):
             return False
         first = self._local.error(self._readings[reading.tensor])

@@ -109,6 +109,27 @@ def test_a_run_that_is_right_stays_one(tmp_path: Path) -> None:
     assert found.look.read == frozenset(MADE[i] for i in (0, 1, 3))
 
 
+def test_a_second_reading_of_a_model_whose_ops_went_elsewhere_confirms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What agrees there is another division of the model between the GPU and the CPU."""
+    monkeypatch.setattr(Case, "kept_by", lambda *_: False)
+    found = Looked(tmp_path, Half(CHAIN, {MADE[2]: SHIFTED}), read=(0, 1, 2, 3))
+    (doubt,) = found.doubts.values()
+    assert doubt.endswith(
+        "could not be read a second way: The runtime put ops elsewhere in the model that was read a second way."
+    )
+
+
+def test_nor_does_a_first_reading_of_one(find: Localize, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = [True]  # the first model that is read; those after it are not
+    monkeypatch.setattr(Case, "kept_by", lambda *_: not moved or not moved.pop())
+    answer = find(Half(CHAIN, {MADE[2]: SHIFTED}), CHAIN)
+    assert [culprit.record.index for culprit in answer.culprits] == [2]
+    assert not answer.certified
+    assert "The runtime put ops elsewhere in the model that was read: nothing is certified." in answer.notes
+
+
 def test_a_suspect_beside_the_run_is_held_against_its_second_reading_all_the_same(tmp_path: Path) -> None:
     device = TapLiar(CHAIN, {MADE[0]: SHIFTED, MADE[3]: SHIFTED}, {MADE[0]: ("direct",)})
     found = Looked(tmp_path, device, read=(0, 1, 3))
