@@ -148,5 +148,6 @@ class TestBehindNan:
         answer = find(Half(ATTENTION, {RESULTS[first]: NAN, RESULTS[second]: NAN}), ATTENTION)
         assert named(answer) == exactly([first, second]), answer.notes
         assert [c.certified for c in answer.culprits] == [True, False]
+        assert not answer.certified  # as a whole: of the second nothing was read
         assert answer.culprits[1].isolated
         assert answer.device_compiles <= 4

@@ -9,7 +9,7 @@ import pytest
 
 from harness.numerics.fp16 import FLOAT32_ROUNDOFF, LARGEST, SMALLEST_NORMAL, UNIT_ROUNDOFF
 from harness.numerics.metrics import compare
-from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, channel_ratio, judge, worst_case
+from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Granted, channel_ratio, judge, worst_case
 from tests.arrays import f32, normal
 
 
@@ -41,6 +41,16 @@ def test_an_error_up_to_the_factor_times_the_expected_one_is_right() -> None:
     assert judged(0.1601, 0.01)[0] is False
     assert judged(0.31, 0.01, factor=LOCAL_FACTOR)[0] is True
     assert judged(0.33, 0.01, factor=LOCAL_FACTOR)[0] is False
+
+
+@pytest.mark.parametrize(("off", "ratio"), [(0.5, 0.0), (0.6, 10.0), (0.65, 15.0), (0.7, 20.0)])
+def test_what_a_grid_explains_is_taken_off_the_maximum_and_off_the_rms(off: float, ratio: float) -> None:
+    """Half a step of 1 explains 0.5 of either; float16 explains 0.01 of the rest."""
+    exact = np.zeros(64)
+    granted = Granted(0.5, 0.5)
+    judgement = judge(compare(exact + off, exact), compare(exact + 0.01, exact), roundoff=UNIT_ROUNDOFF, grid=granted)
+    assert judgement.ratio == pytest.approx(ratio)
+    assert judgement.ok is (ratio <= FACTOR)
 
 
 def test_the_larger_of_maximum_and_rms_decides() -> None:
