@@ -22,6 +22,7 @@ from harness.errors import DeviceDied, DeviceError, DeviceRefused, HarnessError,
 from harness.graph.audit import Audit, audit
 from harness.graph.concrete import stored_shape
 from harness.graph.ports import check_ports
+from harness.graph.repeatable import check_repeatable
 from harness.inputs import check_inputs, load_inputs, random_inputs
 from harness.job import Array, Completed, Crashed, Job, Options, Rejected
 from harness.localize.baseline import Case, output_label
@@ -85,6 +86,8 @@ def _session(
     model = found.model
     graph = model.graph()
     check_ports(graph)
+    if command != "run":
+        check_repeatable(model)
     copies = COPIES_TO_RUN if command == "run" else COPIES_TO_COMPARE
     if request.inputs is not None:
         check_memory(graph, copies, model.weights_bytes)

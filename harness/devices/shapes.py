@@ -108,7 +108,8 @@ def _prepared(path: str, inputs: dict[int, list[int]], run: bool) -> dict[str, A
         index = int(detail["index"])
         shapes += [None] * (index + 1 - len(shapes))
         try:
-            interpreter.tensor(index)()  # what is sized when it is computed has no memory yet
+            if detail["dtype"] is not np.object_:  # a variable's handle: reading that ends the process
+                interpreter.tensor(index)()  # what is sized when it is computed has no memory yet
         except ValueError:
             continue
         shapes[index] = [int(d) for d in detail["shape"]]

@@ -25,6 +25,16 @@ _SUBGRAPH_FIELDS = {
 }
 
 
+def called(op: Any) -> tuple[int, ...]:
+    """The subgraphs that an op of the file (`OperatorT`) calls, each time that it runs or once."""
+    found: list[int] = []
+    for options in (op.builtinOptions, op.builtinOptions2):
+        for name in _SUBGRAPH_FIELDS.get(type(options).__name__, ()):
+            value = getattr(options, name)
+            found += [value] if isinstance(value, int) else indices(value)
+    return tuple(found)
+
+
 def renumbered(sub: Any, place: dict[int, int]) -> Any:
     """A copy of a subgraph whose ops call subgraphs by their new places (old -> new)."""
     sub = copy(sub)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from harness.devices.host import HostDevice
 from harness.devices.scratch import scratch_folder
 from harness.graph import surgery
+from harness.graph.repeatable import varying_op
 from harness.job import Array
 from harness.latency.measure import Subject
 from harness.latency.record import OutputError
@@ -34,7 +35,7 @@ class Judge:
         """
         case = Case(subject.model, subject.inputs, subject.options, self.timeout)
         graph = case.graph
-        if any(not graph.tensors[port.tensor].elements for port in graph.outputs):
+        if any(not graph.tensors[port.tensor].elements for port in graph.outputs) or varying_op(subject.model):
             return None
         tensors = surgery.tappable(graph) if subject.options.half else ()
         if sum(graph.tensors[t].nbytes for t in tensors) > MOST_BYTES:
