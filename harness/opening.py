@@ -113,12 +113,12 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
     unsure = {op.outputs[0] for op in graph.ops if op.name == "RESHAPE" and not _constant(graph, op.inputs[1:])}
     found |= dict.fromkeys(unsure)
     late = [t for t in {*wanted, *unsure} if found.get(t) is None]
-    if late and settled_by_shapes(graph, frozenset(t for t, shape in found.items() if shape is not None)).issuperset(
-        late
-    ):
+    fixed = settled_by_shapes(graph, frozenset(t for t, shape in found.items() if shape is not None))
+    if late and fixed.issuperset(late):
         with suppress(Unanswered):
             found = shapes_at(startable(model), {ports[name]: shape for name, shape in chosen.items()}, run=True)
-    bad = still_open(graph, found, wanted)
+    # What the runtime sizes late may still be the same in each run; the op to name is one of which that is not known.
+    bad = still_open(graph, found, [t for t in wanted if t not in fixed]) or still_open(graph, found, wanted)
     if bad is not None:
         producer = graph.producer.get(bad.index)
         maker = "" if producer is None else f", which {graph.ops[producer].name} #{producer} makes,"

@@ -183,6 +183,22 @@ def reducing() -> schema.ReducerOptionsT:
     return options
 
 
+def test_an_op_whose_size_is_only_found_late_is_not_named_for_one_that_depends_on_values(tmp_path: Path) -> None:
+    """FILL is as large as x in each run; a GRU's first state is made so, ahead of the loop whose results are open."""
+    graph = GraphBuilder()
+    x = graph.input("x", (4,), np.bool_)
+    shape_options = schema.ShapeOptionsT()
+    shape_options.outType = schema.TensorType.INT32
+    size = graph.op("SHAPE", [x], (1,), shape_options, dtype=np.int32)
+    power = graph.op("POW", [size, graph.constant(np.asarray([1], np.int32))], (1,), schema.PowOptionsT())
+    zeros = graph.op("FILL", [power, graph.constant(np.float32(0))], (1,), schema.FillOptionsT(), dtype=np.float32)
+    graph.output(zeros, "zeros")
+    places = graph.op("WHERE", [x], (-1, 1), schema.WhereOptionsT(), dtype=np.int64)
+    graph.output(places, "places")
+    with pytest.raises(UsageError, match="which WHERE #3 makes, depends on the values of the inputs"):
+        open_model(saved(tmp_path, graph, {x: (-1,), zeros: (-1,)}))
+
+
 def test_a_size_computed_of_shapes_alone_is_found_by_running_once(tmp_path: Path) -> None:
     path = saved(tmp_path, reshaped_like_itself(by_values=False), {})
     found = open_model(path, shapes={"x": (3, 4)})
