@@ -338,11 +338,13 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
     if isinstance(outcome, Rejected) or (isinstance(outcome, Crashed) and outcome.signal not in OUTSIDE):
         check_loadable(case.model)
         verb = "end their process on" if isinstance(outcome, Crashed) else "do not compute"
+        # Token ids that are given as floats, for one, must not be any number.
+        first = "Give inputs that the model is made for with --inputs, try" if case.drawn else "Try"
         raise NoReference(
             f"The plain CPU kernels of this release {verb} the model: {outcome.reason.rstrip('.')}, so nothing can be "
             "compared with them.",
-            "Try another release of ai-edge-litert, or export that op in a type that the CPU has; `harness run` asks "
-            "the device alone.",
+            f"{first} another release of ai-edge-litert, or export that op in a type that the CPU has; `harness run` "
+            "asks the device alone.",
             outcome.log,
         )
     if not isinstance(outcome, Completed):
