@@ -12,6 +12,7 @@ from harness.graph.real import real
 from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
 from harness.job import Array, Options
+from harness.localize.alone import fails_likewise
 from harness.localize.cause import ONE_ROUNDING
 from harness.localize.deduce import Findings, deduce
 from harness.localize.experiment import Experiments, Observation, Seen, Specimen
@@ -89,18 +90,19 @@ class Investigator:
         record = culprit.record
         once = record.first == record.index and record.op in ONE_ROUNDING
         findings = Findings(record.op, options.half, culprit.cause, right_alone=False, once=once)
-        own = self._alone(culprit)
+        own, near = self._alone(culprit), False
         if own is not None:
             seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=runs))
             if seen.fails or not seen.repeatable:
                 group.part, findings = own, replace(findings, failing=seen, alone=True)
-            findings = replace(findings, right_alone=seen.ending == "right")
+            near = named_near_its_limit(culprit, seen)
+            findings = replace(findings, right_alone=seen.ending == "right" and not near)
             if group.part is None and culprit.record.reading != "window":
                 self._on_the_devices_inputs(group, culprit, own)
         if group.part is None and group.on_device is not None and group.on_device[1].fails:
             group.part, failing = group.on_device
             findings = replace(findings, failing=failing, alone=True)
-        if group.part is None:
+        if group.part is None and not near:
             findings = self._in_context(group, culprit, findings)
         failed = findings.failing
         if group.part is not None and failed is not None and failed.ending == "wrong":
@@ -260,6 +262,14 @@ class Investigator:
         group.written.add(model.sha256)
         inputs = as_declared(model, part.specimen.inputs)
         return self.experiments.observe(Specimen(model, inputs), self.known.case.part_options)
+
+
+def named_near_its_limit(culprit: Culprit, alone: Observation) -> bool:
+    """Whether digits were lost within an op's limit, which an output does not bear, and as many are lost alone: that is
+    no doing of the op's neighbours, however right it is called."""
+    if culprit.cause not in ("accumulation", "rounding") or alone.ending != "right" or alone.worst is None:
+        return False
+    return fails_likewise(culprit.record, alone.worst.judgement)
 
 
 def _beyond(looks: str | None, findings: Findings) -> str | None:

@@ -102,14 +102,25 @@ def unsteady(kind: str) -> Fault:
     return fault
 
 
+def imprecise(kind: str, amount: float) -> Fault:
+    """Ops of a kind lose precision: each result is off by up to `amount` of itself, by as much each time."""
+
+    def fault(rebuild: Rebuild, op: Op) -> int | None:
+        if op.name != kind:
+            return None
+        noise = 1 + amount * np.random.default_rng(3).uniform(-1, 1, rebuild.shape(op.outputs[0]))
+        return rebuild.binary("MUL", op.outputs[0], rebuild.constant(noise.astype(np.float32)))
+
+    return fault
+
+
 def long_sums(limit: int) -> Fault:
     """BATCH_MATMULs over more than `limit` products lose precision: each result is off by up to 5 % of itself."""
+    lossy = imprecise("BATCH_MATMUL", 0.05)
 
     def fault(rebuild: Rebuild, op: Op) -> int | None:
         if op.name != "BATCH_MATMUL" or rebuild.shape(op.inputs[0])[-1] <= limit:
             return None
-        shape = rebuild.shape(op.outputs[0])
-        noise = 1 + 0.05 * np.random.default_rng(3).uniform(-1, 1, shape)
-        return rebuild.binary("MUL", op.outputs[0], rebuild.constant(noise.astype(np.float32)))
+        return lossy(rebuild, op)
 
     return fault

@@ -23,8 +23,11 @@ from harness.localize.localize import localize
 from harness.localize.reproducer import op_line
 from harness.localize.result import Culprit, Localization
 from harness.results import RunFolder
-from tests.localize.broken import Broken, behind, in_rank, long_sums, rolled
+from tests.localize.broken import Broken, behind, imprecise, in_rank, long_sums, rolled
 from tests.localize.planted import InProcess, evaluated
+
+# A relative error of up to 16 roundings of float16: some 27 times what storing operands and result costs a sum.
+NEAR_THE_LIMIT = 16 * 2.0**-11
 
 Explain = Callable[..., Localization]
 
@@ -222,6 +225,24 @@ def test_a_long_sum_that_is_right_in_pieces_is_accumulation(explained: Explain) 
     graph = reproducer(culprit).graph()
     assert [op.name for op in graph.ops] == ["BATCH_MATMUL"]
     assert graph.tensors[graph.ops[0].inputs[0]].shape == (1, 1, 128)
+
+
+def test_digits_lost_near_the_limit_of_an_op_are_no_doing_of_its_neighbours(explained: Explain) -> None:
+    """An output's limit is half of an op's. A result between both is named for the harm it does; that it is right when
+    asked alone, by an op's limit, does not make it right but for its neighbours."""
+    graph = GraphBuilder()
+    rng = np.random.default_rng(0)
+    x = graph.unary("RELU", graph.input("x", (1, 64)))
+    y = graph.fully_connected(x, rng.standard_normal((256, 64)).astype(np.float32))
+    graph.output(graph.unary("ABS", y), "y")
+    model = graph.build()
+    culprit = only(explained(Broken(imprecise("FULLY_CONNECTED", NEAR_THE_LIMIT)), model))
+    assert culprit.record.local is not None
+    assert 16 < culprit.record.local.ratio < 32
+    assert (culprit.record.op, culprit.cause) == ("FULLY_CONNECTED", "accumulation")
+    assert culprit.trials[0].what == "alone, on the exact inputs"
+    assert culprit.trials[0].ending == "right"
+    assert culprit.signature == "float16 sum over 64 products"
 
 
 def test_what_fails_only_behind_its_neighbour_is_context_and_the_neighbour_is_in_the_reproducer(
