@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
 from harness.counted import counted
+from harness.graph.model import Graph
+from harness.job import Array
 from harness.localize.result import OpRecord
-from harness.numerics.fp16 import LARGEST
+from harness.numerics.fp16 import LARGEST, peak
 from harness.numerics.verdict import Judgement
 
 ErrorKind = Literal["nonfinite", "beyond", "flushed", "unrelated", "imprecise"]
@@ -48,28 +51,34 @@ def kind_of_error(judgement: Judgement, *, half: bool) -> ErrorKind:
     return "unrelated" if actual.cosine < _UNRELATED else "imprecise"
 
 
-def cause_of(record: OpRecord, *, half: bool, reduction: int | None, beyond: bool = False) -> tuple[str, str | None]:
+def cause_of(
+    record: OpRecord, *, half: bool, reduction: int | None, beyond: bool = False, fed: float = 0.0
+) -> tuple[str, str | None]:
     """(cause, signature) of a culprit. `beyond`: the runtime says of a run that it went beyond a limit of the device,
-    and the op is large enough for that.
+    and the op is large enough for that. `fed`: the largest finite magnitude among the model's inputs that it reads.
 
     `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
-    `overflow`: NaN or infinity where the exact result is finite, under float16 storage. `kernel`: the result has little
+    `overflow`: NaN or infinity where the exact result is finite, under float16 storage; or anything that is made of an
+    input which float16 does not hold, such as 0 where a RELU meets NaN. `kernel`: the result has little
     to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise beyond storage under
     float16. `rounding`: any other imprecision. An op that rounds once at most and is over its limit has lost more than
     digits: `kernel`. `limits`: all zeros, and `beyond`.
     """
     assert record.local is not None
     actual = record.local.actual
-    peak = max(map(abs, actual.reference_range))
-    match kind_of_error(record.local, half=half):
+    largest = max(map(abs, actual.reference_range))
+    kind = kind_of_error(record.local, half=half)
+    if half and fed > LARGEST and kind != "flushed":
+        return "overflow", f"an input reaches {fed:.3g}, beyond float16's {LARGEST:.0f}"
+    match kind:
         case "flushed":
             return "underflow", f"{counted(actual.flushed, 'value')} below float16's range came out nearer to zero"
         case "nonfinite" if not half:
             return "kernel", "NaN or infinity from finite inputs"
-        case "nonfinite" if peak <= LARGEST:
-            return "overflow", f"results stay below {peak:.3g}, but a step on the way leaves float16's range"
+        case "nonfinite" if largest <= LARGEST:
+            return "overflow", f"results stay below {largest:.3g}, but a step on the way leaves float16's range"
         case "nonfinite" | "beyond":
-            return "overflow", f"results reach {peak:.3g}, beyond float16's {LARGEST:.0f}"
+            return "overflow", f"results reach {largest:.3g}, beyond float16's {LARGEST:.0f}"
         case "unrelated":
             unwritten = actual.range == (0.0, 0.0)
             return "limits" if unwritten and beyond else "kernel", "all zeros" if unwritten else None
@@ -78,6 +87,13 @@ def cause_of(record: OpRecord, *, half: bool, reduction: int | None, beyond: boo
     if half and record.op in REDUCTIONS:
         return "accumulation", None if reduction is None else f"float16 sum over {reduction} products"
     return "rounding", None
+
+
+def largest_given(graph: Graph, inputs: Mapping[str, Array], record: OpRecord) -> float:
+    """The largest finite magnitude among the model's float inputs that the ops of a record read; 0 without any."""
+    read = {t for o in range(record.first, record.index + 1) for t in graph.ops[o].inputs}
+    given = [inputs[port.name] for port in graph.inputs if port.tensor in read]
+    return max((peak(values) for values in given if values.dtype.kind == "f"), default=0.0)
 
 
 def reduction_length(op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> int | None:

@@ -79,8 +79,8 @@ def _of_half(found: Findings, failing: Observation) -> str:
     kind = _kind(failing)
     if kind == "flushed":
         return "underflow"
-    if kind in ("nonfinite", "beyond"):
-        return "overflow"
+    if kind in ("nonfinite", "beyond") or (found.first == "overflow" and kind == "unrelated"):
+        return "overflow"  # NaN need not stay NaN: RELU and MAXIMUM make a number of it
     if _right(found.split):
         return "accumulation"  # the same terms, summed another way, are right
     if kind == "unrelated" or found.once:

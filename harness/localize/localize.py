@@ -16,7 +16,7 @@ from harness.devices.excess import limit_exceeded
 from harness.localize import control, unsteady
 from harness.localize.alone import Alone, fails_likewise, masked
 from harness.localize.baseline import Case
-from harness.localize.cause import cause_of, reduction_length
+from harness.localize.cause import cause_of, largest_given, reduction_length
 from harness.localize.comparison import TAP_SECONDS, Bench, Comparison, compare_model, outputs_under_taps
 from harness.localize.disbelief import disbelieved
 from harness.localize.impact import ImpactProbe
@@ -364,9 +364,10 @@ class _Localizer:
         shapes = [self.graph.tensors[t].shape or () for t in self.graph.ops[suspect.index].inputs if t >= 0]
         reduction = reduction_length(suspect.op, shapes, suspect.shape)
         beyond = self.excess and max((d for shape in (*shapes, suspect.shape) for d in shape), default=0) > SMALLEST
-        cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction, beyond=beyond)
-        record = replace(suspect, verdict="culprit")
-        return Culprit(record, cause, signature, unchanged and not doubt, note=doubt, impact=impact)
+        fed = largest_given(self.graph, self.case.inputs, suspect) if self.case.options.half else 0.0
+        cause, signature = cause_of(suspect, half=self.case.options.half, reduction=reduction, beyond=beyond, fed=fed)
+        named = replace(suspect, verdict="culprit")
+        return Culprit(named, cause, signature, unchanged and not doubt, note=doubt, impact=impact)
 
     def _finish(
         self,

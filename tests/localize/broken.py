@@ -102,6 +102,17 @@ def unsteady(kind: str) -> Fault:
     return fault
 
 
+def zeroed(kind: str) -> Fault:
+    """Ops of a kind give zeros."""
+
+    def fault(rebuild: Rebuild, op: Op) -> int | None:
+        return (
+            rebuild.binary("MUL", op.outputs[0], rebuild.constant(np.zeros(1, np.float32))) if op.name == kind else None
+        )
+
+    return fault
+
+
 def imprecise(kind: str, amount: float) -> Fault:
     """Ops of a kind lose precision: each result is off by up to `amount` of itself, by as much each time."""
 

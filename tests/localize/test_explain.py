@@ -22,8 +22,9 @@ from harness.localize.explain import explain
 from harness.localize.localize import localize
 from harness.localize.reproducer import op_line
 from harness.localize.result import Culprit, Localization
+from harness.numerics.fp16 import LARGEST
 from harness.results import RunFolder
-from tests.localize.broken import Broken, behind, imprecise, in_rank, long_sums, rolled
+from tests.localize.broken import Broken, behind, imprecise, in_rank, long_sums, rolled, zeroed
 from tests.localize.planted import InProcess, evaluated
 
 # A relative error of up to 16 roundings of float16: some 27 times what storing operands and result costs a sum.
@@ -36,8 +37,8 @@ Explain = Callable[..., Localization]
 def explained(tmp_path: Path) -> Explain:
     """Localizes and explains with a device of this process; the run's folder is the test's own."""
 
-    def run(device: InProcess, model: Model) -> Localization:
-        case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    def run(device: InProcess, model: Model, inputs: dict[str, Array] | None = None) -> Localization:
+        case = Case(model, inputs or random_inputs(model.graph(), 0), Options(), timeout=60)
         with RunFolder.create(tmp_path, "localize", "broken", device.name) as folder:
             bench = Bench(device, InProcess(), folder)
             found = localize(bench, case)
@@ -225,6 +226,21 @@ def test_a_long_sum_that_is_right_in_pieces_is_accumulation(explained: Explain) 
     graph = reproducer(culprit).graph()
     assert [op.name for op in graph.ops] == ["BATCH_MATMUL"]
     assert graph.tensors[graph.ops[0].inputs[0]].shape == (1, 1, 128)
+
+
+@pytest.mark.parametrize("largest", [2e5, 100.0])
+def test_what_is_made_of_an_input_that_float16_does_not_hold_is_overflow(explained: Explain, largest: float) -> None:
+    """A GPU adds infinities of both signs up to NaN, of which a fused RELU makes 0: no fault of the kernel's."""
+    graph = GraphBuilder()
+    weights = np.random.default_rng(0).standard_normal((16, 64)) * 1e-3
+    graph.output(graph.unary("ABS", graph.fully_connected(graph.input("x", (1, 64)), weights)), "y")
+    x = np.linspace(largest / 2, largest, 64, dtype=np.float32)[None]
+    device = Broken(zeroed("FULLY_CONNECTED"), in_float32=False)
+    culprit = only(explained(device, graph.build(), {"x": x}))
+    said = "an input reaches 2e+05, beyond float16's 65504"
+    assert culprit.record.op == "FULLY_CONNECTED"
+    assert ((culprit.cause, culprit.signature) == ("overflow", said)) == (largest > LARGEST)
+    assert (culprit.cause == "overflow") == (largest > LARGEST)
 
 
 def test_digits_lost_near_the_limit_of_an_op_are_no_doing_of_its_neighbours(explained: Explain) -> None:
