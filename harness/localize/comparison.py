@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.devices.base import Device
 from harness.devices.refusal import shader_fault
-from harness.errors import UnresolvedError, UsageError
+from harness.errors import DeviceRefused, NoReference, UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
 from harness.localize.baseline import Case, judge_outputs, judge_run, output_label, run_device, run_reference
@@ -110,9 +110,18 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
         beyond |= peaks.unbounded
     bench.progress.stage(f"what float{16 if case.options.half else 32} explains", 1 + len(case.graph.ops) / 200)
     as_given = frozenset(port.name for port in case.graph.inputs if port.tensor in case.never_stored)
-    ideal = case.run_ideal(
-        bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", as_given
-    )
+    try:
+        ideal = case.run_ideal(
+            bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", as_given
+        )
+    except DeviceRefused as error:
+        raise NoReference(
+            f"The model does not run on these inputs once they are rounded as a GPU stores them: "
+            f"{error.reason.rstrip('.')}.",
+            "float16 rounds whole numbers above 2,048: take ids and places as integers when exporting, or compare with "
+            "--precision fp32.",
+            error.log,
+        ) from None
     exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}
     ideal = case.with_single(bench.host, ideal, exact, beyond | peaks.unbounded)
     bench.host.rest()  # its memory is wanted on the device's side now

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
-from harness.commands import Request, localize_command
+from harness.commands import Request, compare_command, localize_command
 from harness.devices.base import Sink
 from harness.devices.host import HostDevice
 from harness.errors import DeviceError, NoReference, UsageError
@@ -85,3 +86,18 @@ def test_a_run_without_a_reference_is_not_to_be_continued(tmp_path: Path, monkey
     with pytest.raises(NoReference, match=SAID) as raised:
         localize_command(Request(path, options=Options("cpu"), out=tmp_path / "runs"))
     assert "--resume" not in str(raised.value)
+
+
+def test_an_id_that_float16_takes_beyond_its_table_is_told_as_such(tmp_path: Path) -> None:
+    """4,095 is 4,096 in float16, and the table ends before that; the host ran the model, and no device is at fault."""
+    graph = GraphBuilder()
+    cast, gather = schema.CastOptionsT(), schema.GatherOptionsT()
+    cast.inDataType, cast.outDataType = schema.TensorType.FLOAT32, schema.TensorType.INT32
+    ids = graph.op("CAST", [graph.input("ids", (1,))], (1,), cast, dtype=np.int32)
+    table = graph.constant(np.arange(4096, dtype=np.float32)[:, None])
+    graph.output(graph.op("GATHER", [table, ids], (1, 1), gather, dtype=np.float32), "y")
+    path = tmp_path / "ids.tflite"
+    path.write_bytes(graph.build().to_bytes())
+    request = Request(path, out=tmp_path, given={"ids": np.asarray([4095], np.float32)})
+    with pytest.raises(NoReference, match=r"once they are rounded as a GPU stores them: .*gather index out of bounds"):
+        compare_command(request)
