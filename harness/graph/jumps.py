@@ -21,6 +21,9 @@ _COMPARISONS = frozenset(("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LES
 EQUALITIES = frozenset(("EQUAL", "NOT_EQUAL"))
 _EXTREMES = {"ARG_MAX": 1, "ARG_MIN": -1}
 _CHOICES = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"))
+# Ops whose results are in the order of scores, custom ones by their own names.
+_SORTING = _CHOICES | {"TFLite_Detection_PostProcess"}
+_PASSING = frozenset(("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "DEQUANTIZE"))
 JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
 
 
@@ -53,6 +56,19 @@ def jumps(graph: Graph) -> list[Jump]:
             if not fixed and graph.tensors[t].type == "FLOAT32":
                 found.append(Jump(op, place, t))
     return found
+
+
+def sorted_by(graph: Graph, tensor: int) -> str:
+    """The op that gives a tensor in the order of scores, shaped or cast anew at most; empty where there is none."""
+    while (maker := graph.producer.get(tensor)) is not None:
+        op = graph.ops[maker]
+        title = op.custom or op.name
+        if title in _SORTING:
+            return f"{title} #{maker}"
+        if op.name not in _PASSING:
+            break
+        tensor = op.inputs[0]
+    return ""
 
 
 def _counts(graph: Graph, op: Op) -> bool:

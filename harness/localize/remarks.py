@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.counted import counted
+from harness.graph.jumps import sorted_by
 from harness.graph.model import Graph
 from harness.job import Array
 from harness.localize.baseline import Case, output_label
@@ -30,7 +31,15 @@ def remarks(
             for output in outputs
             if output.verdict == "precision"
         ]
+    made = {port.name: port.tensor for port in case.graph.outputs}
     for output in outputs:
+        sorting = sorted_by(case.graph, made[output.name]) if output.verdict == "precision" else ""
+        if sorting:
+            found.append(
+                f"Output '{output.name}' is in the order in which {sorting} sorts: where two scores are nearly equal, "
+                "places change, and all that stands there counts as error. If the scores pass, hold the list to limits "
+                "of your own."
+            )
         exact = store.get(output_label(output.name), "reference")
         if output.explained and not output.integer and case.options.half:
             found += _of_steps(output.name, exact)
