@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from device_tests.corpus.bug import EVERY, Bug
-from device_tests.corpus.ops import ints, options, pooled
+from device_tests.corpus.ops import VALID, draw, ints, options, pooled
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
@@ -66,6 +67,21 @@ def leaky_relu_steep() -> Model:
     return graph.build()
 
 
+def strided_pointwise_int8() -> Model:
+    """CONV_2D with a 1x1 kernel of int8 weights and stride 2: the corner of the result of stride 1 is given."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 16, 16, 16))
+    weights = np.clip(np.round(40 * draw(32, 1, 1, 16)), -127, 127).astype(np.int8)
+    feeds = [x, graph.constant(weights, "weights"), graph.constant(draw(32, seed=5))]
+    table = options("Conv2D", padding=VALID, strideH=2, strideW=2, dilationHFactor=1, dilationWFactor=1)
+    graph.output(graph.op("CONV_2D", feeds, (1, 8, 8, 32), table), "y")
+    model = graph.build()
+    scales = schema.QuantizationParametersT()
+    scales.scale, scales.zeroPoint = np.full(32, 1 / 40, np.float32), np.zeros(32, np.int64)
+    model.root.subgraphs[0].tensors[feeds[1]].quantization = scales
+    return Model.from_bytes(Model(model.root).to_bytes())
+
+
 KERNELS = (
     Bug("softmax_mask", softmax_mask, ((1, "SOFTMAX", "overflow"),), EVERY),
     Bug("max_pool_low", max_pool_low, ((2, "MAX_POOL_2D", "kernel"),), EVERY),
@@ -80,4 +96,5 @@ KERNELS = (
         pending=dict.fromkeys(EVERY, "cause overflow"),
     ),
     Bug("leaky_relu_steep", leaky_relu_steep, ((0, "LEAKY_RELU", "kernel"),), EVERY),
+    Bug("strided_pointwise_int8", strided_pointwise_int8, ((0, "CONV_2D", "kernel"),), EVERY),
 )
