@@ -160,6 +160,16 @@ class GraphBuilder:
         self._tensors[made].quantization = self._tensors[x].quantization
         return made
 
+    def every(self, x: int, steps: Sequence[int]) -> int:
+        """STRIDED_SLICE that takes the first of every so many elements along each axis; a quantized tensor stays on its
+        grid."""
+        shape = self.shape(x)
+        feeds = [self.constant(np.asarray(values, np.int32)) for values in ((0,) * len(shape), shape, steps)]
+        taken = [-(-n // step) for n, step in zip(shape, steps, strict=True)]
+        made = self.op("STRIDED_SLICE", [x, *feeds], taken, schema.StridedSliceOptionsT())
+        self._tensors[made].quantization = self._tensors[x].quantization
+        return made
+
     def transpose(self, x: int, order: Sequence[int], name: str = "") -> int:
         """TRANSPOSE; `order` as numpy's."""
         shape = [self.shape(x)[axis] for axis in order]

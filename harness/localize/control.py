@@ -67,7 +67,7 @@ def check(device: Device, options: Options, timeout: float, *, compiled: bool = 
     roundoff = UNIT_ROUNDOFF if options.half else FLOAT32_ROUNDOFF
     judgement = judge(compare(actual, exact), compare(exact, exact), roundoff=roundoff, factor=LOCAL_FACTOR)
     if not judgement.ok:
-        off = f"is off by up to {judgement.actual.max_abs:.3g} in values up to {values.max():g}"
+        off = f"is off by up to {judgement.actual.max_abs:.3g} in values up to {np.max(values):g}"
         if judgement.actual.nonfinite:
             off = f"gives {judgement.actual.nonfinite} of {values.size} values as NaN or infinity"
         raise _broken(f"{device.name} {off} for a model of one RELU as well.", outcome.log)

@@ -17,6 +17,7 @@ from harness.remedies.same_meaning import (
     on_stacked_rows,
     output_of_its_own,
     pad_by_concatenation,
+    stride_before,
     without_broadcast,
 )
 from harness.remedies.simpler import by_simpler_ops
@@ -73,6 +74,7 @@ STACKED = Rewrite("the batches as rows of one product", each(on_stacked_rows))
 NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
 SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
 FLATTENED = Rewrite("the input flattened first", each(flattened))
+STRIDE_BEFORE = Rewrite("the stride taken before the convolution", each(stride_before))
 APART = Rewrite("copies between the op and its neighbours", each(apart))
 TWO_DIMENSIONS = Rewrite("the tensor in two dimensions", two_dimensions)
 TILES = Rewrite("the op in tiles", each(in_tiles))
@@ -83,7 +85,18 @@ FACTORED = Rewrite("the difference of the factors computed beforehand", each(fac
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)
 
-_MEANING = (KEEP_BATCH, FLATTENED, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER, APART, OWN_OUTPUT)
+_MEANING = (
+    KEEP_BATCH,
+    FLATTENED,
+    STRIDE_BEFORE,
+    CONCATENATION,
+    RANK_4,
+    STACKED,
+    NO_BROADCAST,
+    SIMPLER,
+    APART,
+    OWN_OUTPUT,
+)
 
 # The likeliest first. Every one is tried on the device before it is called a remedy.
 BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {

@@ -93,6 +93,19 @@ def flattened(rebuild: Rebuild, op: Op) -> None:
     rebuild.like(op, [flat, *op.inputs[1:]], outputs=op.outputs, options=options)
 
 
+def stride_before(rebuild: Rebuild, op: Op) -> None:
+    """A CONV_2D with a 1x1 kernel and a stride, as one of stride 1 on every so many rows and columns of its input."""
+    options = rebuild.options(op)
+    if op.name != "CONV_2D" or rebuild.shape(op.inputs[1])[1:3] != (1, 1):
+        raise CannotRewrite("it is no convolution by a 1x1 kernel")
+    steps = (1, options.strideH, options.strideW, 1)
+    if steps == (1, 1, 1, 1):
+        raise CannotRewrite("it has no stride")
+    options.strideH = options.strideW = 1
+    taken = rebuild.every(rebuild.now(op.inputs[0]), steps)
+    rebuild.like(op, [taken, *op.inputs[1:]], outputs=op.outputs, options=options)
+
+
 def apart(rebuild: Rebuild, op: Op) -> None:
     """The op with its operands and its result behind copies that the compiler cannot fold away: each is joined from two
     halves. What is fused, or shares memory, then ends there; one tensor read twice becomes two."""

@@ -202,7 +202,7 @@ def test_several_errors_are_injected_together(tmp_path: Path) -> None:
     wrong = {"output-which": (exact["output-which"] + 3) % 8, "output-y": exact["output-y"] + 9}
     found = Injected(tmp_path / "wrong", ranked_and_counted(), wrong).of("output-which", "output-y")
     assert ok(found) == {"which": False, "y": False}
-    positive = (exact["output-y"] > 0).sum(), (exact["output-y"] + 9 > 0).sum()
+    positive = int((exact["output-y"] > 0).sum()), int((exact["output-y"] + 9 > 0).sum())
     assert found["y"].iou == positive[0] / positive[1]
 
 

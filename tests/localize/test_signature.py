@@ -106,6 +106,13 @@ def test_what_has_no_signature_gets_none(values: NDArray[np.float32]) -> None:
     assert signature_of(values, EXACT, {"x": OTHER}) is None
 
 
+def test_two_samples_on_a_coarse_grid_are_no_order_of_each_other() -> None:
+    """Their ends are the grid's, many times over, and sorted they lie as close as their steps."""
+    rng = np.random.default_rng(0)
+    actual, exact = (np.clip(np.rint(rng.standard_normal((16, 16, 32)) * 90), -128, 127) / 32 for _ in range(2))
+    assert signature_of(actual.astype(np.float32), exact.astype(np.float32)) is None
+
+
 def test_integers_have_no_signature() -> None:
     assert signature_of(np.arange(4), np.arange(4)) is None
 

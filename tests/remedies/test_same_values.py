@@ -53,6 +53,16 @@ def convolved(graph: GraphBuilder) -> int:
     return graph.op("CONV_2D", feeds, (1, 3, 6, 4), options)
 
 
+def pointwise(graph: GraphBuilder, down: int = 2, along: int = 3) -> int:
+    """Every so many rows and columns of 7x8."""
+    options = schema.Conv2DOptionsT()
+    options.strideH, options.strideW, options.padding = down, along, schema.Padding.SAME
+    options.dilationHFactor = options.dilationWFactor = 1
+    options.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+    feeds = [graph.input("x", (2, 7, 8, 40)), graph.constant(weights(4, 1, 1, 40)), graph.constant(weights(4))]
+    return graph.op("CONV_2D", feeds, (2, -(-7 // down), -(-8 // along), 4), options)
+
+
 def reduced(kind: str, axis: int, count: int = 50) -> Callable[[GraphBuilder], int]:
     return lambda graph: graph.reduce(kind, graph.input("x", (3, count, 4) if axis == 1 else (3, 4, count)), axis)
 
@@ -90,6 +100,7 @@ CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
     "batch matmul over a prime, transposed": (catalogue.SPLIT_SUM, lambda g: product(g, terms=97, adj_y=True), 0),
     "fully connected with bias and relu": (catalogue.SPLIT_SUM, connected, 0),
     "convolution with bias and relu6": (catalogue.SPLIT_SUM, convolved, 0),
+    "stride before a pointwise convolution": (catalogue.STRIDE_BEFORE, pointwise, 0),
     "sum over the middle": (catalogue.SPLIT_SUM, reduced("SUM", 1), 0),
     "mean over the end": (catalogue.SPLIT_SUM, reduced("MEAN", 2), 0),
     "mean over a prime": (catalogue.SPLIT_SUM, reduced("MEAN", 1, 53), 0),
@@ -265,6 +276,9 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
         (catalogue.STACKED, product, "batches of its own"),
         (catalogue.STACKED, transposed_batches, "its left side is transposed"),
         (catalogue.SIMPLER, lambda g: g.unary("TANH", g.input("x", (4,))), "no simpler form"),
+        (catalogue.STRIDE_BEFORE, lambda g: g.unary("TANH", g.input("x", (4,))), "no convolution by a 1x1 kernel"),
+        (catalogue.STRIDE_BEFORE, convolved, "no convolution by a 1x1 kernel"),
+        (catalogue.STRIDE_BEFORE, lambda g: pointwise(g, 1, 1), "it has no stride"),
         (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
         (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
         (
