@@ -68,9 +68,6 @@ def test_the_reshape_of_the_long_input_is_named_beside_the_long_sums(
     assert reshape.signature.startswith("all zeros; right up to 4,194,240 elements, wrong from 4,194,241")
 
 
-def test_a_remedy_makes_the_model_right(
-    explained: Localization, on_device: OnDevice, flat: tuple[Path, dict[str, Array]]
-) -> None:
+def test_a_remedy_makes_the_model_right(explained: Localization) -> None:
     assert explained.explanation is not None
-    right = [remedy for c in explained.culprits for remedy in c.remedies if remedy.ok and remedy.path]
-    assert right
+    assert [remedy for c in explained.culprits for remedy in c.remedies if remedy.ok and remedy.path]

@@ -113,7 +113,8 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
     unsure = {op.outputs[0] for op in graph.ops if op.name == "RESHAPE" and not _constant(graph, op.inputs[1:])}
     found |= dict.fromkeys(unsure)
     late = [t for t in {*wanted, *unsure} if found.get(t) is None]
-    fixed = settled_by_shapes(graph, frozenset(t for t, shape in found.items() if shape is not None))
+    sized = frozenset(t for t, shape in found.items() if shape is not None)
+    fixed = settled_by_shapes(graph, sized) if late else frozenset()
     if late and fixed.issuperset(late):
         with suppress(Unanswered):
             found = shapes_at(startable(model), {ports[name]: shape for name, shape in chosen.items()}, run=True)

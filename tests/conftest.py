@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import numpy as np
@@ -70,6 +71,16 @@ def made_rich() -> Model:
 def rich_model() -> Model:
     """The same, made once."""
     return made_rich()
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some file systems on a network."""
+
+    def none(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -48,11 +47,8 @@ def test_a_forked_process_waits_like_any_other() -> None:
     assert in_a_fork(SerialLock("S1")) == "taken"
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
+@pytest.mark.usefixtures("without_locks")
+def test_a_file_system_without_locks_is_told(tmp_path: Path) -> None:
     with pytest.raises(StorageError) as caught:
         SerialLock("S1").take()
     path = tmp_path / "locks" / "S1.lock"

@@ -92,15 +92,8 @@ def test_a_clock_that_jumps_two_days_takes_no_folder_from_who_is_making_it(
     scratch.close()
 
 
-def test_without_locks_folders_are_made_and_those_of_others_stay(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of some file systems on a network."""
-
-    def no_locks(*_: int) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_folders_are_made_and_those_of_others_stay(temporary: Path) -> None:
     first, second = Scratch(PREFIX), Scratch(PREFIX)
     assert set(temporary.iterdir()) == {first.path, second.path}
     with alone(temporary / "it.lock", 0.1):

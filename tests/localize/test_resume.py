@@ -6,7 +6,6 @@ before it, within it and after it. The processes themselves are killed in test_k
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -460,13 +459,8 @@ class TestWhoseRun:
             bench.run.save(status="done")
             search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
 
-    def test_a_journal_that_cannot_be_locked_is_not_written(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def no_locks(*_: int) -> None:
-            raise OSError(errno.ENOLCK, "No locks available")
-
-        monkeypatch.setattr("fcntl.flock", no_locks)
+    @pytest.mark.usefixtures("without_locks")
+    def test_a_journal_that_cannot_be_locked_is_not_written(self, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="is on a file system without locks, where two commands could write"):
             search(tmp_path, Half(CHAIN, FAULTS))
 
