@@ -21,9 +21,15 @@ _COMPARISONS = frozenset(("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LES
 EQUALITIES = frozenset(("EQUAL", "NOT_EQUAL"))
 _EXTREMES = {"ARG_MAX": 1, "ARG_MIN": -1}
 _CHOICES = frozenset(("TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"))
-# Ops whose results are in the order of scores, custom ones by their own names.
-_SORTING = _CHOICES | {"TFLite_Detection_PostProcess"}
-_PASSING = frozenset(("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "DEQUANTIZE"))
+# Ops whose results are in the order of scores, custom ones by their own names, and which of them the scores are.
+_SORTING = {
+    "TOPK_V2": 0,
+    "NON_MAX_SUPPRESSION_V4": None,
+    "NON_MAX_SUPPRESSION_V5": 1,
+    "TFLite_Detection_PostProcess": 2,
+}
+# Ops that keep the order, and the place of the operand that is in it.
+_PASSING = dict.fromkeys(("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "DEQUANTIZE"), 0) | {"GATHER": 1, "GATHER_ND": 1}
 JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
 
 
@@ -58,17 +64,30 @@ def jumps(graph: Graph) -> list[Jump]:
     return found
 
 
-def sorted_by(graph: Graph, tensor: int) -> str:
-    """The op that gives a tensor in the order of scores, shaped or cast anew at most; empty where there is none."""
+@dataclass(frozen=True)
+class Sorting:
+    """An op whose results are in the order of scores, and which of its results a tensor is or is gathered by; `scores`
+    is the one that holds the scores, if one does."""
+
+    op: Op
+    place: int | None
+    scores: int | None
+
+    def __str__(self) -> str:
+        return f"{self.op.custom or self.op.name} #{self.op.index}"
+
+
+def sorted_by(graph: Graph, tensor: int) -> Sorting | None:
+    """By what a tensor is sorted: shaped or cast anew, or gathered from another one, at most; None where it is not."""
     while (maker := graph.producer.get(tensor)) is not None:
         op = graph.ops[maker]
         title = op.custom or op.name
         if title in _SORTING:
-            return f"{title} #{maker}"
+            return Sorting(op, op.outputs.index(tensor), _SORTING[title])
         if op.name not in _PASSING:
             break
-        tensor = op.inputs[0]
-    return ""
+        tensor = op.inputs[_PASSING[op.name]]
+    return None
 
 
 def _counts(graph: Graph, op: Op) -> bool:

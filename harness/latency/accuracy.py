@@ -11,8 +11,9 @@ from harness.graph.repeatable import varying_op
 from harness.job import Array
 from harness.latency.measure import Subject
 from harness.latency.record import OutputError
-from harness.localize.baseline import Case, judge_outputs, run_reference
+from harness.localize.baseline import Case, run_reference
 from harness.localize.ideals import Ideals
+from harness.localize.outputs import judge_outputs
 from harness.numerics.fp16 import LARGEST
 from harness.results import TensorStore
 

@@ -25,9 +25,8 @@ from harness.localize.host_runs import REFERENCE as REFERENCE
 from harness.localize.host_runs import HostRuns
 from harness.localize.ideals import Ideals, granted
 from harness.localize.placement import Placement
-from harness.localize.result import OutputVerdict
 from harness.numerics import fp16, fp32
-from harness.numerics.metrics import compare, is_mask, mask_iou
+from harness.numerics.metrics import compare, is_mask
 from harness.numerics.usefulness import Limits, Shortfall, Yardstick, yardsticks
 from harness.numerics.verdict import FACTOR, LOCAL_FACTOR, Judgement, channel_ratio, judge, worst_case
 from harness.results import TensorStore
@@ -214,7 +213,6 @@ class Case:
             expected=worst_case([compare(ideal, exact) for ideal in smooth]),
             roundoff=self.roundoff,
             factor=factor,
-            integer=exact.dtype.kind in "iu",
             step=None if grid is None else grid.step,
         )
         judgement = rule(compare(actual, exact, smallest), channels=channels, grid=rounding)
@@ -370,27 +368,3 @@ def run_device(device: Device, case: Case, *, warmup: int = 0, iterations: int =
     """The untouched model on the device. Raises DeviceError when it does not complete."""
     job = make_job(case.model, case.inputs, case.options, timeout=case.timeout, warmup=warmup, iterations=iterations)
     return completed(device, job, UNTOUCHED)
-
-
-def judge_outputs(
-    case: Case, outputs: dict[str, Array], ideal: dict[str, Ideals], store: TensorStore
-) -> tuple[OutputVerdict, ...]:
-    """Each of the model's own outputs against the stored reference. The device's values are stored beside it."""
-    for port in case.graph.outputs:
-        store.put(output_label(port.name), "device", outputs[port.name], port.name)
-    return judge_run(case, outputs, ideal, store)
-
-
-def judge_run(
-    case: Case, outputs: dict[str, Array], ideal: dict[str, Ideals], store: TensorStore
-) -> tuple[OutputVerdict, ...]:
-    """The same, of a run whose values are not kept."""
-    verdicts = []
-    for port in case.graph.outputs:
-        name = port.name
-        exact = store.get(output_label(name), "reference")
-        judgement = case.judge_output(name, outputs[name], ideal[name], exact)
-        short = case.shortfalls(name, outputs[name], ideal[name], exact) if judgement.ok else ()
-        iou, integer = mask_iou(outputs[name], exact), exact.dtype.kind != "f"
-        verdicts.append(OutputVerdict(name, judgement, iou, integer, shortfalls=short))
-    return tuple(verdicts)

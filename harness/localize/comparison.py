@@ -14,8 +14,9 @@ from harness.devices.refusal import shader_fault
 from harness.errors import DeviceRefused, NoReference, UnresolvedError, UsageError
 from harness.graph import surgery
 from harness.job import Array, Completed
-from harness.localize.baseline import Case, judge_outputs, judge_run, output_label, run_device, run_reference
+from harness.localize.baseline import Case, output_label, run_device, run_reference
 from harness.localize.ideals import Ideals
+from harness.localize.outputs import judge_outputs, judge_run
 from harness.localize.remarks import remarks
 from harness.localize.result import OutputVerdict, residency_json
 from harness.localize.taps import Tapped

@@ -19,8 +19,10 @@ import numpy as np
 from harness.graph.grid import Grid
 from harness.job import Array
 from harness.numerics.metrics import rms
-from harness.numerics.verdict import FACTOR, INTEGER_STEPS, NOTHING, Granted
+from harness.numerics.verdict import FACTOR, NOTHING, Granted
 
+# Steps of the grid that a quantized result may be off where the reference's integers are rounded too.
+INTEGER_STEPS = 2.0
 # Further inputs at which the rounding of a quantized model is looked at, and how far they lie off: a step of a
 # quantized input, this share of the RMS of a float one. That moves the values on the way by about a step, to another
 # place between two steps.

@@ -33,8 +33,10 @@ def remarks(
         ]
     made = {port.name: port.tensor for port in case.graph.outputs}
     for output in outputs:
-        sorting = sorted_by(case.graph, made[output.name]) if output.verdict == "precision" else ""
-        if sorting:
+        sorting = sorted_by(case.graph, made[output.name]) if output.rows or not output.ok else None
+        if sorting and output.rows:
+            found.append(f"Output '{output.name}', which {sorting} sorts, is judged row by row: {_of(*output.rows)}.")
+        elif sorting and output.verdict == "precision":
             found.append(
                 f"Output '{output.name}' is in the order in which {sorting} sorts: where two scores are nearly equal, "
                 "places change, and all that stands there counts as error. If the scores pass, hold the list to limits "
@@ -51,7 +53,7 @@ def remarks(
                         f"Output '{output.name}' is not asked whether it is of use: in float32 too its values are what "
                         "rounding leaves."
                     )
-                elif yardstick.kind == "spread" and yardstick.loss(actual) > yardstick.limit:
+                elif output.rows is None and yardstick.kind == "spread" and yardstick.loss(actual) > yardstick.limit:
                     found.append(
                         f"Output '{output.name}' is off by {_share(yardstick.loss(actual))} of its spread; storing "
                         f"results as the device does explains {_share(yardstick.loss(ideal[output.name][0]))}, and "
@@ -75,6 +77,15 @@ def _of_inputs(case: Case, outputs: Sequence[OutputVerdict]) -> list[str]:
     if any(output.verdict == "precision" for output in outputs):
         return ["The inputs are random numbers, and how much precision is enough depends on them: give real ones."]
     return []
+
+
+def _of(moved: int, new: int) -> str:
+    said = []
+    if moved:
+        said.append(f"{counted(moved, 'row')} of nearly equal scores in another place than in the reference")
+    if new:
+        said.append(f"{counted(new, 'row')} at the end of the list that the reference has cut off")
+    return ", ".join(said)
 
 
 def left_open(stretches: int) -> list[str]:

@@ -30,7 +30,8 @@ class ModelFacts:
 class OutputVerdict:
     """One of the model's own outputs on the device, against the host's reference. `iou` is that of the masks
     `values > 0`; `runs`, where more than two were asked, in how many of how many runs it was wrong; `shortfalls` is
-    what makes it useless, however well rounding explains it."""
+    what makes it useless, however well rounding explains it; `rows`, of a list that is judged row by row, how many
+    stand elsewhere than in the reference, and how many are not in that."""
 
     name: str
     judgement: Judgement
@@ -38,6 +39,7 @@ class OutputVerdict:
     integer: bool = False
     runs: tuple[int, int] | None = None
     shortfalls: tuple[Shortfall, ...] = ()
+    rows: tuple[int, int] | None = None
 
     @property
     def explained(self) -> bool:
@@ -60,7 +62,9 @@ class OutputVerdict:
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
         actual, expected = self.judgement.actual, self.judgement.expected
-        runs = {} if self.runs is None else {"runs": {"wrong": self.runs[0], "of": self.runs[1]}}
+        seldom: dict[str, Any] = {} if self.runs is None else {"runs": {"wrong": self.runs[0], "of": self.runs[1]}}
+        if self.rows is not None:
+            seldom["rows"] = {"moved": self.rows[0], "new": self.rows[1]}
         return {
             "name": self.name,
             "cosine": actual.cosine,
@@ -81,7 +85,7 @@ class OutputVerdict:
             "worst": actual.worst,
             "iou": self.iou,
             "step": self.judgement.step,
-            **runs,
+            **seldom,
         }
 
 

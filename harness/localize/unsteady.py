@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from scipy.stats import binomtest
 
 from harness.job import Array
-from harness.localize.baseline import Case, judge_outputs, judge_run
+from harness.localize.baseline import Case
 from harness.localize.comparison import Bench, Comparison, changed_output
+from harness.localize.outputs import judge_outputs, judge_run
 from harness.localize.result import Culprit, OpRecord
 from harness.localize.taps import Tapped
 

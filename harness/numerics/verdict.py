@@ -9,7 +9,8 @@ Why these: matrix products that accumulate in float16 show 3-13 times the ideal 
 and that is what float16 arithmetic costs; over a whole model such errors average out, so that a healthy one stays below
 5 times, while the faults this tool is for show from 40 times upward in the outputs and from 240 in the op. Underflow is
 not a fault: a value below 2^-14, the smallest normal float16, may come out nearer to zero. Where that harms an output,
-the output says so. An integer result may be off by two steps.
+the output says so. Integers without a grid are identifiers, counts and flags: one step is as wrong as a thousand, but
+for what an op that jumps explains (`harness.localize.ideals`).
 
 A quantized tensor is judged by the real numbers that its integers stand for. Rounding to a grid is no error of the
 arithmetic, and no multiple of it: what it explains is taken off the error first, and only the rest is held to the
@@ -28,7 +29,6 @@ from harness.numerics.metrics import Array, Comparison, flushed, slice_rms
 
 FACTOR = 16.0
 LOCAL_FACTOR = 32.0
-INTEGER_STEPS = 2.0
 
 # A slice with fewer elements may be near zero by chance, and its ideal error too.
 LEAST_SLICE = 64
@@ -84,7 +84,6 @@ def judge(
     *,
     roundoff: float,
     factor: float = FACTOR,
-    integer: bool = False,
     channels: float = 0.0,
     grid: Granted = NOTHING,
     step: float | None = None,
@@ -95,7 +94,7 @@ def judge(
     its RMS, since an ideal run may round luckily. `channels` is the ratio of the worst channel. `grid` is taken off the
     error first; `step` is told by the judgement.
     """
-    floor = INTEGER_STEPS / factor if integer else roundoff * actual.reference_rms
+    floor = roundoff * actual.reference_rms
     ratios = (
         _ratio(max(actual.loud_max_abs - grid.max_abs, 0.0), max(expected.max_abs, floor)),
         _ratio(max(actual.loud_rms - grid.rms, 0.0), max(expected.rms, floor)),

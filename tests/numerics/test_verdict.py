@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,11 +106,13 @@ def test_a_small_value_that_is_simply_another_is_wrong(factor: float) -> None:
     assert not judge(other, compare(tiny, tiny), roundoff=UNIT_ROUNDOFF).ok
 
 
-def test_an_integer_may_be_off_by_two_steps() -> None:
-    exact = np.arange(100, dtype=np.int8)
-    for steps, ok in ((1, True), (2, True), (3, False)):
-        actual = compare(exact + np.int8(steps), exact)
-        assert judge(actual, compare(exact, exact), roundoff=UNIT_ROUNDOFF, integer=True).ok is ok
+@pytest.mark.parametrize("exact", [np.arange(100, dtype=np.int32) % 2, np.arange(100, dtype=np.int64)])
+def test_a_flag_or_a_number_of_a_class_is_right_or_wrong(exact: np.ndarray[Any, Any]) -> None:
+    assert judge(compare(exact, exact), compare(exact, exact), roundoff=UNIT_ROUNDOFF).ok
+    assert not judge(compare(exact[::-1], exact), compare(exact, exact), roundoff=UNIT_ROUNDOFF).ok
+    off = exact.copy()
+    off[3] -= 1
+    assert not judge(compare(off, exact), compare(exact, exact), roundoff=UNIT_ROUNDOFF).ok
 
 
 def test_a_wrong_channel_is_not_hidden_by_a_loud_one() -> None:
