@@ -116,11 +116,13 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
             bench.host, case.model, case.inputs, beyond | case.never_stored, "running the ideal device", as_given
         )
     except DeviceRefused as error:
+        half = case.options.half
+        rounds = "float16 rounds whole numbers above 2,048" if half else "A GPU may round large whole numbers"
         raise NoReference(
             f"The model does not run on these inputs once they are rounded as a GPU stores them: "
             f"{error.reason.rstrip('.')}.",
-            "float16 rounds whole numbers above 2,048: take ids and places as integers when exporting, or compare with "
-            "--precision fp32.",
+            f"{rounds}: take ids and places as integers when exporting"
+            f"{', or compare with --precision fp32' if half else ''}.",
             error.log,
         ) from None
     exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}

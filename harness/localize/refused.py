@@ -55,7 +55,8 @@ class Refusing:
         said = error.message.rstrip(".")
         places = [line.removesuffix(f": {error.reason}") for line in blamed]
         told = f"{said}; the op is {', '.join(places)}." if places != [error.reason] else f"{said}."
-        step = "Re-author it, or run the model with --accelerator cpu; the runtime's own words are in log.txt."
+        other = "" if self.options.accelerator == "cpu" else ", or run the model with --accelerator cpu"
+        step = f"Re-author it{other}; the runtime's own words are in log.txt."
         if dynamic_tensor(error.log) is not None:
             step = "Export the model with fixed input shapes, so that sizes it computes of them become constants."
         return DeviceRefused(told, step, error.log, reason=error.reason, ops=error.ops)

@@ -17,7 +17,7 @@ from harness.graph import surgery
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.inputs import random_inputs
-from harness.job import Crashed, Job, Options, Outcome
+from harness.job import Crashed, Job, Options, Outcome, Precision
 from harness.localize.baseline import REFERENCE, Case, run_reference
 from harness.results import TensorStore
 from tests.chains import chain
@@ -88,16 +88,23 @@ def test_a_run_without_a_reference_is_not_to_be_continued(tmp_path: Path, monkey
     assert "--resume" not in str(raised.value)
 
 
-def test_an_id_that_float16_takes_beyond_its_table_is_told_as_such(tmp_path: Path) -> None:
-    """4,095 is 4,096 in float16, and the table ends before that; the host ran the model, and no device is at fault."""
+@pytest.mark.parametrize(("precision", "rows", "step"), [("fp16", 1 << 12, True), ("fp32", 1 << 21, False)])
+def test_an_id_that_rounding_takes_beyond_its_table_is_told_as_such(
+    precision: Precision, rows: int, step: bool, tmp_path: Path
+) -> None:
+    """4,095 is 4,096 in float16, and the table ends before that; the host ran the model, and no device is at fault. An
+    ideal float32 device is granted 20 bits."""
     graph = GraphBuilder()
     cast, gather = schema.CastOptionsT(), schema.GatherOptionsT()
     cast.inDataType, cast.outDataType = schema.TensorType.FLOAT32, schema.TensorType.INT32
     ids = graph.op("CAST", [graph.input("ids", (1,))], (1,), cast, dtype=np.int32)
-    table = graph.constant(np.arange(4096, dtype=np.float32)[:, None])
+    table = graph.constant(np.arange(rows, dtype=np.float32)[:, None])
     graph.output(graph.op("GATHER", [table, ids], (1, 1), gather, dtype=np.float32), "y")
     path = tmp_path / "ids.tflite"
     path.write_bytes(graph.build().to_bytes())
-    request = Request(path, out=tmp_path, given={"ids": np.asarray([4095], np.float32)})
-    with pytest.raises(NoReference, match=r"once they are rounded as a GPU stores them: .*gather index out of bounds"):
+    options = Options(precision=precision)
+    request = Request(path, options=options, out=tmp_path, given={"ids": np.asarray([rows - 1], np.float32)})
+    said = r"once they are rounded as a GPU stores them: .*gather index out of bounds"
+    with pytest.raises(NoReference, match=said) as raised:
         compare_command(request)
+    assert ("--precision fp32" in str(raised.value)) is step

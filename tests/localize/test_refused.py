@@ -15,7 +15,7 @@ from harness.devices.execute import failure
 from harness.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceError, DeviceRefused
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejected, Residency, TimedOut
+from harness.job import Accelerator, Completed, Crashed, Job, Lost, Options, Outcome, Rejected, Residency, TimedOut
 from harness.localize.refused import MOST_COMPILES, Refusing
 from tests.chains import chain
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
@@ -181,6 +181,15 @@ def badly_quantized() -> Model:
     quantization.quantizedDimension = 3
     root.subgraphs[0].tensors[weights].quantization = quantization
     return Model(root)
+
+
+@pytest.mark.parametrize(("accelerator", "other"), [("gpu", True), ("cpu", False)])
+def test_the_cpu_is_advised_where_it_is_not_what_refused(accelerator: Accelerator, other: bool) -> None:
+    device = Refuses("TANH")
+    refusing = Refusing(cast(Device, device), chain("RELU", "TANH"), Options(accelerator), 10)
+    told = refusing.explained(DeviceRefused("phone rejected the model.", "", reason=device.reason, ops=()))
+    assert "the op is TANH #1" in str(told)
+    assert ("--accelerator cpu" in str(told)) is other
 
 
 def saved(folder: Path, model: Model) -> Path:
