@@ -127,9 +127,14 @@ class Case:
 
     def judge_output(self, name: str, actual: Array, ideals: Sequence[Array], exact: Array) -> Judgement:
         """As :meth:`judge`, for an output of the model, by channel too. Over a whole model the errors of its ops
-        average out; what one op alone makes of the model's inputs is held to what an op is."""
-        factor = LOCAL_FACTOR if name in self.made_by_one_op else FACTOR
-        return self.judge(actual, ideals, exact, factor=factor, by_channel=True, grid=self.grid_of(name))
+        average out; what one op alone makes of the model's inputs is held to what an op is, and so are the last sums
+        before an output, where what they explain is known (`harness.localize.tails`)."""
+        held_to = partial(self.judge, actual, exact=exact, by_channel=True, grid=self.grid_of(name))
+        judgement = held_to(ideals, factor=LOCAL_FACTOR if name in self.made_by_one_op else FACTOR)
+        if judgement.ok or (tail := Ideals.of(ideals).tail) is None:
+            return judgement
+        of_tail = held_to(tail, factor=LOCAL_FACTOR)
+        return of_tail if of_tail.ok else judgement
 
     def grid_of(self, name: str) -> Grid | None:
         """The grid of an output of the model, if it is quantized."""

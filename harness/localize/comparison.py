@@ -19,6 +19,7 @@ from harness.localize.ideals import Ideals
 from harness.localize.outputs import judge_outputs, judge_run
 from harness.localize.remarks import remarks
 from harness.localize.result import OutputVerdict, residency_json
+from harness.localize.tails import Tails
 from harness.localize.taps import Tapped
 from harness.numerics import fp16, fp32
 from harness.numerics.metrics import compare, one_error
@@ -127,6 +128,7 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
         ) from None
     exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}
     ideal = case.with_single(bench.host, ideal, exact, beyond | peaks.unbounded)
+    tails = Tails(bench.host, case, beyond)
     bench.host.rest()  # its memory is wanted on the device's side now
     bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
     done = run_device(bench.device, case)
@@ -136,6 +138,10 @@ def compare_model(bench: Bench, case: Case, *, keep: bool = False, runs: int = 2
     bench.run.save(shader=shader_fault(done.log))
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
+    with_tails = tails.beside(ideal, outputs, exact)
+    if with_tails is not ideal:
+        ideal, outputs = with_tails, judge_run(case, done.outputs, with_tails, bench.run.tensors)
+        bench.host.rest()
     bench.run.save(outputs=[output.to_json() for output in outputs])
     said = remarks(case, outputs, ideal, bench.run.tensors)
     found = Comparison(outputs, done, ideal, beyond, notes=said, half=case.options.half, drawn=case.drawn)

@@ -33,11 +33,13 @@ NEIGHBOUR_SHARE = 2.0**-7
 class Ideals(tuple[Array, ...]):
     """One output on ideal devices, in real numbers. `grid`: by how much rounding to grids on the way moves it, one
     array for each of several inputs; `jumps`: by how much other results of ops that jump do; `smooth`: the runs in
-    which those have the exact results, where there are such ops."""
+    which those have the exact results, where there are such ops; `tail`: what an ideal device makes of the last sums
+    alone, where that was asked."""
 
     grid: tuple[Array, ...]
     jumps: tuple[Array, ...]
     smooth: tuple[Array, ...]
+    tail: Ideals | None
 
     def __new__(
         cls,
@@ -48,7 +50,7 @@ class Ideals(tuple[Array, ...]):
     ) -> Ideals:
         """The outputs of the runs."""
         made = super().__new__(cls, tuple(runs))
-        made.grid, made.jumps, made.smooth = tuple(grid), tuple(jumps), tuple(smooth)
+        made.grid, made.jumps, made.smooth, made.tail = tuple(grid), tuple(jumps), tuple(smooth), None
         return made
 
     @classmethod
@@ -60,6 +62,12 @@ class Ideals(tuple[Array, ...]):
         """With one run more."""
         smooth = (*self.smooth, run) if self.smooth else ()
         return Ideals((*self, run), self.grid, self.jumps, smooth)
+
+    def with_tail(self, tail: Ideals | None) -> Ideals:
+        """The same runs, with those of the tail."""
+        made = Ideals(self, self.grid, self.jumps, self.smooth)
+        made.tail = tail
+        return made
 
     def mapped(self, change: Callable[[Array], Array]) -> Ideals:
         """The runs, each changed; what is granted beside them stays."""
