@@ -14,8 +14,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.localize import journal
+from tests.localize.frail import CHAIN, FAULTS, Frail, Killed, search
 from tests.localize.planted import Half
-from tests.localize.test_resume import CHAIN, FAULTS, Frail, Killed, search
 
 # None stands for a field that is not there; the others are of a type or size that no version writes there.
 OTHER: tuple[Any, ...] = (None, "x", -1, 1.5, True, [], [[]], {}, {"x": 1}, 1 << 70, [1, "x"])

@@ -7,104 +7,27 @@ before it, within it and after it. The processes themselves are killed in test_k
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.devices.base import Device, Sink
 from harness.devices.execute import make_job
 from harness.devices.worker import NO_READING
 from harness.errors import StorageError, UsageError
-from harness.graph.build import GraphBuilder
-from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Completed, Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, TimedOut
+from harness.job import Completed, Crashed, Job, Lost, Outcome, OutputPort, Rejected, TimedOut
 from harness.localize import journal as journal_module
 from harness.localize import kept
-from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
-from harness.localize.journal import Identity, Journal, starts_after_finish
+from harness.localize.journal import Journal, starts_after_finish
 from harness.localize.journaled import Journaled, key_of
 from harness.localize.localize import localize
-from harness.localize.resume import Resume, identity_of, open_run
+from harness.localize.resume import identity_of, open_run
 from harness.results import RunFolder, read_run
-from tests.localize.planted import SHIFTED, Half, InProcess, noisy
-
-Moment = Literal["before", "within", "after"]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-def chain() -> Model:
-    """7 ops one after another."""
-    rng = np.random.default_rng(2)
-    graph = GraphBuilder()
-    x = graph.input("x", (4, 16))
-    for i in range(7):
-        weights = (rng.standard_normal((16, 16)) / 4).astype(np.float32)
-        x = graph.fully_connected(x, weights) if i % 2 == 0 else graph.unary("TANH", x)
-    graph.output(x, "y")
-    return graph.build()
-
-
-CHAIN = chain()
-RESULTS = [op.outputs[0] for op in CHAIN.graph().ops]
-FAULTS = {RESULTS[1]: SHIFTED, RESULTS[4]: noisy(0.5, 3)}
-CASE = Case(CHAIN, random_inputs(CHAIN.graph(), 0), Options(), timeout=60)
-
-
-class Frail(Half):
-    """Half, and the process that asks is killed at its `at`th job; `does` decides what other jobs come to."""
-
-    def __init__(self, at: int = 0, moment: Moment = "before") -> None:
-        super().__init__(CHAIN, FAULTS)
-        self.at, self.moment = at, moment
-        self.begun = 0
-        self.does: Callable[[Job], Outcome | None] = lambda job: None
-
-    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
-        self.begun += 1
-        fatal = self.begun == self.at
-        if fatal and self.moment == "before":
-            raise Killed
-        forced = self.does(job)
-        if forced is not None:
-            self.jobs.append(job)
-            return forced
-
-        def dying(name: str, values: Any) -> None:
-            raise Killed
-
-        outcome = super().run(job, dying if fatal and self.moment == "within" else sink)
-        if fatal:
-            raise Killed
-        return outcome
-
-
-@contextmanager
-def opened(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> Iterator[Bench]:
-    """A bench whose device is journaled, as the command makes it. A kill leaves the folder as it is."""
-    make = lambda: RunFolder.create(root, "localize", "chain", device.name)  # noqa: E731
-    run, journal = open_run(resume, root, identity_of(device, CASE), make)
-    try:
-        yield Bench(Journaled(device, journal, **budget), InProcess(), run)
-    finally:
-        journal.close()
-
-
-def search(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> tuple[dict[str, Any], Path]:
-    """The answer, without what may differ: times, and what was compiled anew."""
-    with opened(root, device, resume, **budget) as bench:
-        answer = localize(bench, CASE).to_json()
-        bench.run.save(status="done")
-    return {name: v for name, v in answer.items() if name not in ("seconds", "device_compiles")}, bench.run.path
+from tests.localize.frail import CASE, CHAIN, FAULTS, RESULTS, Frail, Killed, Moment, opened, search
+from tests.localize.planted import Half
 
 
 @pytest.fixture(scope="module")
@@ -421,53 +344,6 @@ def test_what_was_asked_again_after_its_answer_is_counted(tmp_path: Path) -> Non
         journal.begin(probe)
     journal.close()
     assert starts_after_finish(tmp_path) == (2, 3)
-
-
-class TestWhoseRun:
-    def test_the_run_of_another_question_is_refused_with_what_differs(self, tmp_path: Path) -> None:
-        with pytest.raises(Killed):
-            search(tmp_path, Frail(2))
-        (run,) = tmp_path.iterdir()
-        mine = identity_of(Half(CHAIN, FAULTS), CASE)
-        for field in vars(mine):
-            other = Identity(**(vars(mine) | {field: 3 if field == "threads" else "other"}))
-            with pytest.raises(UsageError, match=f"cannot be continued: it was begun with {field} .*, not "):
-                open_run(run, tmp_path, other, pytest.fail)
-            fresh, journal = open_run("auto", tmp_path, other, lambda: RunFolder.create(tmp_path, "x", "y", "z"))
-            journal.close()
-            assert fresh.path != run
-
-    def test_another_gpu_is_noticed_as_soon_as_it_answers(self, tmp_path: Path) -> None:
-        with pytest.raises(Killed):
-            search(tmp_path, Frail(2))
-
-        class Other(Half):
-            def run(self, job: Job, sink: Sink | None = None) -> Outcome:
-                done = super().run(job, sink)
-                assert isinstance(done, Completed)
-                return replace(done, adapter="another")
-
-        with pytest.raises(UsageError, match="The GPU is now 'another'; this run was begun on 'in process'"):
-            search(tmp_path, Other(CHAIN, FAULTS))
-
-    def test_a_run_that_somebody_works_on_is_left_to_them(self, tmp_path: Path) -> None:
-        with opened(tmp_path, Half(CHAIN, FAULTS)) as bench:
-            with pytest.raises(UsageError, match="is still being worked on"):
-                search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
-            assert search(tmp_path, Half(CHAIN, FAULTS))[1] != bench.run.path
-        with pytest.raises(UsageError, match="is at its end"):
-            bench.run.save(status="done")
-            search(tmp_path, Half(CHAIN, FAULTS), bench.run.path)
-
-    @pytest.mark.usefixtures("without_locks")
-    def test_a_journal_that_cannot_be_locked_is_not_written(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match="is on a file system without locks, where two commands could write"):
-            search(tmp_path, Half(CHAIN, FAULTS))
-
-    def test_a_run_without_a_journal_is_refused(self, tmp_path: Path) -> None:
-        run = RunFolder.create(tmp_path, "compare", "chain", "half")
-        with pytest.raises(UsageError, match="has no journal to continue from"):
-            search(tmp_path, Half(CHAIN, FAULTS), run.path)
 
 
 def test_what_is_over_the_budget_is_asked_again(tmp_path: Path, whole: tuple[dict[str, Any], list[Job]]) -> None:
