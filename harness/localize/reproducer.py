@@ -75,7 +75,7 @@ def write_reproducer(
         dies=dies,
         stored=bool(stored),
         recipes={name: r.code(specimen.inputs[name].shape) for name, r in shrunk.recipes.items()},
-        limits=_limits(specimen.model, expected, seen),
+        limits=_limits(expected, seen),
         unsteady=not seen.repeatable,
         factor=f"{LOCAL_FACTOR if seen.repeatable else UNSTEADY_FACTOR:g}",
         single=not about.options.half,
@@ -131,7 +131,7 @@ def _named(graph: Graph, t: int) -> str:
     return f"{name}[{','.join(map(str, tensor.shape or ()))}]"
 
 
-def _limits(model: Model, expected: dict[str, Array], seen: Observation) -> dict[str, tuple[float, float]]:
+def _limits(expected: dict[str, Array], seen: Observation) -> dict[str, tuple[float, float]]:
     """For each output the largest and the RMS error beyond which it is wrong. Where the process died, nothing is known
     of them, and any finite result will do."""
     if seen.worst is None:

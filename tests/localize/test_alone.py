@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.inputs import random_inputs
 from harness.job import Array, Completed, Crashed, Job, Options, Outcome, Rejected
-from harness.localize.alone import Alone, reference_values
+from harness.localize.alone import Alone, masked, reference_values
 from harness.localize.baseline import Case, label_of, output_label, run_reference
 from harness.localize.local_error import LocalError, Reading, plan
 from harness.results import TensorStore
@@ -210,3 +211,29 @@ def test_a_result_in_another_shape_than_the_graph_states_is_judged_in_the_graphs
 
     found = Alone(Folded(5, {}), local).judge(readings)
     assert [judgement.ok for judgement in found.values()] == [True] * 5
+
+
+def test_integers_behind_a_nan_hide_nothing(tmp_path: Path) -> None:
+    """ABS #0 came out NaN, and CAST #1 of it another number. NEG #2, which reads the float, is masked; GATHER #3, which
+    reads the number alone, is judged by it as by any wrong value."""
+    graph = GraphBuilder()
+    x = graph.unary("ABS", graph.input("x", (1, 2)))
+    options = schema.CastOptionsT()
+    options.inDataType, options.outDataType = schema.TensorType.FLOAT32, schema.TensorType.INT32
+    number = graph.op("CAST", [x], (1, 2), options, dtype=np.int32)
+    negative = graph.unary("NEG", x)
+    rows = graph.constant(np.asarray([1.0, 2, 3, 4], np.float32))
+    gathered = graph.op("GATHER", [rows, number], (1, 2), schema.GatherOptionsT())
+    graph.output(negative, "negative")
+    graph.output(gathered, "gathered")
+    model = graph.build()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=60)
+    store = TensorStore(tmp_path)
+    for tensor, known, seen in ((x, [[1.5, 2.5]], [[np.nan, 2.5]]), (number, [[1, 2]], [[-3, 2]])):
+        kind = np.int32 if tensor == number else np.float32
+        store.put(label_of(case.graph, tensor), "reference", np.asarray(known, kind), "t")
+        store.put(label_of(case.graph, tensor), "device", np.asarray(seen, kind), "t")
+    of_float = Reading(negative, "n", (2,), (x,), None)
+    of_number = Reading(gathered, "g", (3,), (number,), None)
+    assert masked(case, store, [of_float, of_number], frozenset()) == [of_float]
+    assert masked(case, store, [of_float, of_number], frozenset([x])) == []
