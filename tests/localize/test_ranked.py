@@ -92,19 +92,32 @@ KNOWN = f32([[9, 8, 7, 6]])
 ROWS = f32([[[1, 1], [2, 2], [3, 3], [4, 4]]])
 
 
-def ranked(values: Array, seen: Array, known: Array = KNOWN, exact: Array = ROWS) -> Ranked | None:
-    """What is made of rows with these scores, of four."""
+def ranked(
+    values: Array,
+    seen: Array,
+    known: Array = KNOWN,
+    exact: Array = ROWS,
+    step: float | None = None,
+    ideal: Mapping[str, Ideals] | None = None,
+) -> Ranked | None:
+    """What is made of rows with these scores, of four; rows are int8 in steps of `step`, where that is given."""
     graph = GraphBuilder()
     count = graph.constant(np.asarray(4, np.int32))
     best = graph.op("TOPK_V2", [graph.input("x", (1, 8)), count], (1, 4), schema.TopKV2OptionsT())
     order = graph.tensor("order", (1, 4), np.int32)
     graph.output(best, "best")
     rows = graph.constant(f32(np.zeros((8, 2))))
-    graph.output(graph.op("GATHER", [rows, order], (1, 4, 2), schema.GatherOptionsT()), "rows")
+    gathered = graph.op("GATHER", [rows, order], (1, 4, 2), schema.GatherOptionsT())
+    graph.output(gathered, "rows")
     model = graph.build()
+    if step is not None:
+        table = model.root.subgraphs[0].tensors[gathered]
+        table.type, table.quantization = schema.TensorType.INT8, schema.QuantizationParametersT()
+        table.quantization.scale, table.quantization.zeroPoint = np.asarray([step], np.float32), np.asarray([3])
     model.root.subgraphs[0].operators[0].outputs = np.asarray([best, order], np.int32)
     case = Case(Model(model.root), {}, Options(), timeout=60)
-    ideal: Mapping[str, Ideals] = {"best": Ideals([known]), "rows": Ideals([exact])}
+    in_real_numbers = exact if step is None else f32(step * (exact.astype(np.float32) - 3))
+    ideal = ideal or {"best": Ideals([known]), "rows": Ideals([in_real_numbers])}
     return by_row(case, "rows", {"best": seen, "rows": values}, ideal, {"best": known, "rows": exact})
 
 
@@ -118,6 +131,26 @@ def test_only_scores_within_twice_their_error_exchange_rows() -> None:
     assert found is not None
     assert (found.moved, found.new) == (2, 0)
     np.testing.assert_array_equal(found.values, ROWS)
+
+
+def test_rows_of_integers_stay_integers() -> None:
+    exact = np.asarray(ROWS * 20, np.int8)
+    found = ranked(exact[:, [1, 0, 2, 3]], f32([[8.4, 8, 7, 6]]), exact=exact, step=0.5)
+    assert found is not None
+    assert (found.moved, found.new, found.values.dtype) == (2, 0, np.int8)
+    np.testing.assert_array_equal(found.values, exact)
+    np.testing.assert_array_equal(found.ideal[0], 0.5 * (exact.astype(np.float32) - 3))
+
+
+def test_an_ideal_device_s_rows_are_put_in_place_too() -> None:
+    """Its scores may be anywhere within what is expected; what it makes of the order is no excuse for wrong rows."""
+    exchanged = ROWS[:, [1, 0, 2, 3]]
+    seen = Ideals([f32([[8.4, 8, 7, 6]])], grid=[f32([[-0.6, 0.6, 0, 0]])], jumps=[f32([[-0.6, 0.6, 0, 0]])])
+    rows = Ideals([exchanged], grid=[exchanged - ROWS], jumps=[exchanged - ROWS])
+    found = ranked(ROWS, KNOWN, ideal={"best": seen, "rows": rows})
+    assert found is not None
+    for made in (found.ideal[0] - ROWS, found.ideal.grid[0], found.ideal.jumps[0]):
+        np.testing.assert_array_equal(made, np.zeros_like(ROWS))
 
 
 def test_a_row_that_is_in_neither_place_stays_wrong() -> None:
