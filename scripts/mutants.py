@@ -223,15 +223,21 @@ def pytest(copy: Path, words: list[str], seconds: float, **variables: str) -> in
         return None
 
 
-def run_tests(copy: Path, tests: list[str], seconds: float) -> Ending:
-    """Whether the tests notice; where there are none, they do not."""
+def run_tests(copy: Path, tests: list[str], seconds: float, changed: Path, before: str) -> Ending:
+    """Whether the tests notice; where there are none, they do not. `changed` is the mutated file, and `before` what it
+    held."""
     if not tests:
         return "survived"
     listed = copy / ".chosen-tests"
     listed.write_text("\n".join(tests), encoding="utf-8")
     code = pytest(copy, ["-x", f"@{listed}"], seconds)
     if code in (3, 4, 5):  # pytest's own words: a defect of it, a test that is not there, none at all
-        raise SystemExit(f"pytest ended with {code} on {listed.read_text(encoding='utf-8')[:200]}.")
+        # A mutant that a plugin or a conftest.py cannot import ends so too.
+        after = changed.read_text(encoding="utf-8")
+        changed.write_text(before, encoding="utf-8")
+        if pytest(copy, ["--collect-only", f"@{listed}"], START + seconds) != 0:
+            raise SystemExit(f"pytest ended with {code} on {listed.read_text(encoding='utf-8')[:200]}.")
+        changed.write_text(after, encoding="utf-8")
     return "out of time" if code is None else "killed" if code else "survived"
 
 
@@ -257,7 +263,7 @@ def main() -> None:
     mutants = drawn(root, chosen.seed, chosen.count, chosen.part)
     if not mutants:
         raise SystemExit(f"There is nothing to mutate in files named like '{chosen.part}'.")
-    endings: list[tuple[Mutant, str, Ending]] = []
+    endings: list[Ending] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder) / "tree"
         copied(root, copy)
@@ -271,15 +277,15 @@ def main() -> None:
             ending: Ending = "survived"
             for tests in given(mutant, before, reached):
                 if ending == "survived":
-                    ending = run_tests(copy, tests, START + PATIENCE * sum(reached.seconds[t] for t in tests))
+                    seconds = START + PATIENCE * sum(reached.seconds[t] for t in tests)
+                    ending = run_tests(copy, tests, seconds, copy / mutant.path, before)
             (copy / mutant.path).write_text(before, encoding="utf-8")
             print(f"{ending:<12} {time.monotonic() - begun:4.0f} s  {mutant}", flush=True)
-            lines = difflib.unified_diff(before.splitlines(), code.splitlines(), mutant.path, "mutant", "", "", 1, "")
-            endings.append((mutant, "\n".join(lines), ending))
-    for _, difference, ending in endings:
-        if ending == "survived":
-            print(f"\n{difference}")
-    counts = {word: sum(e == word for _, _, e in endings) for word in ("killed", "out of time", "survived")}
+            if ending == "survived":
+                lines = before.splitlines(), code.splitlines()
+                print(*difflib.unified_diff(*lines, mutant.path, "mutant", "", "", 1, ""), sep="\n", flush=True)
+            endings.append(ending)
+    counts = {word: endings.count(word) for word in ("killed", "out of time", "survived")}
     print(f"\n{len(endings)} mutants, seed {chosen.seed}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
 
 

@@ -194,14 +194,28 @@ class TestRunning:
         ],
     )
     def test_a_mutant_is_killed_where_a_test_fails(self, tmp_path: Path, body: str, ending: str) -> None:
-        assert run_tests(self.tree(tmp_path, body), ["test_it.py"], 60) == ending
+        tree = self.tree(tmp_path, body)
+        assert run_tests(tree, ["test_it.py"], 60, tree / "test_it.py", "") == ending
 
     def test_one_that_does_not_end_is_out_of_time(self, tmp_path: Path) -> None:
         body = "def test_it():\n    time.sleep(60)"
-        assert run_tests(self.tree(tmp_path, body), ["test_it.py"], 3) == "out of time"
+        tree = self.tree(tmp_path, body)
+        assert run_tests(tree, ["test_it.py"], 3, tree / "test_it.py", "") == "out of time"
+
+    def test_one_that_pytest_itself_cannot_start_with_is_killed(self, tmp_path: Path) -> None:
+        tree = self.tree(tmp_path, "def test_it():\n    assert True")
+        changed = tree / "conftest.py"
+        changed.write_text("import no_such_module\n", encoding="utf-8")
+        assert run_tests(tree, ["test_it.py"], 60, changed, "import pytest\n") == "killed"
+        assert changed.read_text(encoding="utf-8") == "import no_such_module\n"
+
+    def test_a_test_that_is_not_there_without_the_mutant_either_ends_it_all(self, tmp_path: Path) -> None:
+        tree = self.tree(tmp_path, "def test_it():\n    assert True")
+        with pytest.raises(SystemExit, match=r"pytest ended with 4 on test_it\.py::test_other"):
+            run_tests(tree, ["test_it.py::test_other"], 60, tree / "test_it.py", (tree / "test_it.py").read_text())
 
     def test_where_no_test_is_given_nothing_notices(self, tmp_path: Path) -> None:
-        assert run_tests(tmp_path, [], 60) == "survived"
+        assert run_tests(tmp_path, [], 60, tmp_path / "test_it.py", "") == "survived"
 
     def test_the_copy_has_what_git_has_and_what_it_does_not_ignore(self, tmp_path: Path) -> None:
         copied(ROOT, tmp_path)
