@@ -19,6 +19,7 @@ from harness.localize.baseline import Case
 from harness.localize.comparison import Bench
 from harness.localize.experiment import Experiments, Specimen
 from harness.localize.explain import explain
+from harness.localize.investigate import Group, Investigator
 from harness.localize.localize import localize
 from harness.localize.reproducer import op_line
 from harness.localize.result import Culprit, Localization
@@ -312,3 +313,36 @@ def test_the_answers_json_has_the_contracts_fields(explained: Explain) -> None:
     (culprit,) = replace(answer).to_json()["culprits"]
     assert {"cause", "signature", "isolated", "reproducer", "remedies", "trials"} <= set(culprit)
     assert {"name", "cosine", "max_abs", "run_ms", "ok"} <= set(culprit["remedies"][0])
+
+
+def test_what_was_found_of_the_worst_of_a_kind_is_asked_of_the_others(
+    explained: Explain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it fails alone, and in how many of how many runs: of the worst both are known."""
+    graph = GraphBuilder()
+    x = graph.input("x", (4, 6, 32))
+    for _ in range(3):
+        x = graph.softmax(graph.binary("MUL", x, graph.constant([30.0])))
+    graph.output(x, "y")
+    asked: list[int] = []
+
+    def fails_alone(self: Investigator, culprit: Culprit) -> bool:
+        asked.append(culprit.record.index)
+        return False
+
+    investigate = Investigator.investigate
+
+    def unsteady(self: Investigator, group: Group) -> None:
+        investigate(self, group)
+        assert group.findings is not None
+        assert group.findings.failing is not None
+        failing = replace(group.findings.failing, runs=(3, 10))
+        group.findings = replace(group.findings, failing=failing)
+
+    monkeypatch.setattr(Investigator, "fails_alone", fails_alone)
+    monkeypatch.setattr(Investigator, "investigate", unsteady)
+    answer = explained(Broken(rolled("SOFTMAX")), graph.build())
+    (worst,) = [culprit for culprit in answer.culprits if culprit.isolated]
+    assert sorted([worst.record.index, *asked]) == [1, 3, 5]
+    assert [culprit.runs for culprit in answer.culprits if culprit is worst] == [(3, 10)]
+    assert [culprit.runs for culprit in answer.culprits if culprit is not worst] == [None, None]

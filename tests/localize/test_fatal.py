@@ -77,6 +77,14 @@ def test_the_op_that_takes_the_device_down_is_named(find: Find, outcome: Crashed
     assert culprit["local_error"] is None
 
 
+def test_what_the_device_did_before_is_not_counted(find: Find) -> None:
+    fresh, used = Deadly(squares_itself, CRASHED), Deadly(squares_itself, CRASHED)
+    used.compiles = used.runs = 3
+    counts = [(found.device_compiles, found.device_runs) for found in map(find, (fresh, used)) if found is not None]
+    assert counts[0] == counts[1]
+    assert min(counts[0]) > 0
+
+
 def test_ops_that_do_it_together_are_named_together_and_each_time(find: Find) -> None:
     found = find(Deadly(exp_behind_abs, CRASHED))
     assert found is not None
