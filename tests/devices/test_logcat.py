@@ -130,3 +130,13 @@ def test_a_follower_that_is_killed_leaves_no_process() -> None:
         children = children_of(follower)
         killed.kill()
     assert psutil.wait_procs([follower, *children], 20)[1] == []
+
+
+def test_words_beside_the_log_are_lines_of_their_own() -> None:
+    log = Logcat()
+    log.append("the app ended")
+    mark = log.mark()
+    log.append("with a reason\n")
+    log.append("and another")
+    assert log.since(0) == "the app ended\nwith a reason\nand another\n"
+    assert log.since(mark) == "with a reason\nand another\n"
