@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.numerics import metrics
-from harness.numerics.metrics import METRICS, Comparator, compare, finite_range, mask_iou, share_of_rms
+from harness.numerics.metrics import METRICS, Comparator, compare, finite_range, mask_iou, one_error, share_of_rms
 from tests.arrays import f32, i32, normal
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -205,3 +205,24 @@ def test_every_figure_knows_its_unit_and_direction() -> None:
 )
 def test_a_share_without_bound_is_told_as_that(relative: float, words: str) -> None:
     assert share_of_rms(relative) == words
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (np.arange(4), np.arange(4)),
+        (f32([]), f32([])),
+        (f32([1, np.nan]), f32([1, 2])),
+        (f32([1, 2]), f32([1, np.inf])),
+        (f32([1, 2]), f32([1, -2])),
+    ],
+    ids=["integers", "nothing", "NaN", "infinity", "another"],
+)
+def test_errors_that_cannot_be_compared_are_not_one(first: NDArray[Any], second: NDArray[Any]) -> None:
+    assert not one_error(first, second)
+
+
+def test_an_error_is_itself_and_nearly_itself() -> None:
+    error = f32([1, -2, 3])
+    assert one_error(error, error)
+    assert one_error(error, error * f32(1.01))
