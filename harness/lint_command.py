@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,24 +11,27 @@ import typer
 from rich.padding import Padding
 
 from harness import terminal
-from harness.errors import EXIT_OK, EXIT_WRONG
+from harness.errors import EXIT_OK, EXIT_WRONG, HarnessError
 from harness.graph.model import Model
 from harness.lint.catalogue import RULES
 from harness.lint.lint import entered, lint, shapeless
 from harness.lint.rule import Finding
 from harness.markup import escape
+from harness.opening import open_model
 from harness.request_options import JsonOption
 
 
 @dataclass(frozen=True)
 class Linted:
-    """One model's findings. `shapeless` of its `ops` have no static shape and were not looked at."""
+    """One model's findings. `shapeless` of its `ops` have no static shape and were not looked at; `assumed` says at
+    what shapes it was looked at where the file leaves some open."""
 
     path: Path
     sha256: str
     ops: int
     shapeless: int
     findings: tuple[Finding, ...]
+    assumed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `models` in `lint --json`, schema 1."""
@@ -36,6 +40,7 @@ class Linted:
             "sha256": self.sha256,
             "ops": self.ops,
             "shapeless": self.shapeless,
+            "assumed": self.assumed,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -57,15 +62,22 @@ def lint_command(
 
 
 def _linted(path: Path) -> Linted:
-    model = Model.load(path)
+    model, assumed = Model.load(path), ""
+    sha256 = model.sha256
+    if shapeless(model) and len(model.signatures) < 2:
+        with suppress(HarnessError):  # as every other command takes it
+            opened = open_model(path)
+            model, assumed = opened.model, opened.assumed
     ops = sum(len(graph.ops) for graph in entered(model))
-    return Linted(path, model.sha256, ops, shapeless(model), lint(model))
+    return Linted(path, sha256, ops, shapeless(model), lint(model), assumed)
 
 
 def _show(one: Linted) -> None:
     name, count = escape(str(one.path)), f"{one.ops} op{'' if one.ops == 1 else 's'}"
     if one.shapeless:
         count += f", {one.shapeless} of them without a static shape and not looked at"
+    if one.assumed:
+        count += ", shapes that it leaves open as it stores them"
     if not one.findings:
         word = "[yellow]Nothing found[/]" if one.shapeless else "[green]Clean[/]"
         terminal.say(f"{word}: {name}, {count}; {len(RULES)} rules.")

@@ -373,6 +373,13 @@ def show_audit(found: Audit, path: Path) -> None:
         say("It does not run with --fallback cpu either: the delegate refuses the model as a whole.")
     else:
         may = "take" if found.fallback else "may take"
+        if found.varying:
+            alone = "takes" if found.fallback else may
+            say(
+                f"`run` {alone} it with --fallback cpu: the CPU runs what the GPU refuses. "
+                f"`compare`, `dump` and `localize` do not, for two runs need not agree: {escape(found.varying)}."
+            )
+            return
         say(f"`run`, `compare`, `dump` and `localize` {may} it with --fallback cpu: the CPU runs what the GPU refuses.")
 
 

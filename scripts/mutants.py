@@ -210,7 +210,12 @@ def copied(root: Path, to: Path) -> None:
 
 def pytest(copy: Path, words: list[str], seconds: float, **variables: str) -> int | None:
     """The exit code of pytest on the copy; None where it did not end in time."""
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    # A mutant may leave temporary files without number.
+    scratch = copy.parent / f"{copy.name}-tmp"
+    scratch.mkdir(exist_ok=True)
+    environment = {
+        **os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(scratch), **variables,
+    }  # fmt: skip
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *words]
     process = subprocess.Popen(
         command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -221,6 +226,8 @@ def pytest(copy: Path, words: list[str], seconds: float, **variables: str) -> in
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def run_tests(copy: Path, tests: list[str], seconds: float, changed: Path, before: str) -> Ending:

@@ -18,6 +18,8 @@ from harness.errors import StorageError
 _OWNER = ".owner"
 # A folder without an owner's lock is one in the making, or of a release that took none.
 _UNOWNED_SECONDS = 86_400.0
+# Clearing up after others delays a start by no more than this.
+SWEEP_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 
 
@@ -91,24 +93,34 @@ def alone(path: Path, seconds: float) -> Iterator[None]:
         os.close(lock)
 
 
-def remove_abandoned(prefix: str) -> None:
-    """Remove the folders of that prefix whose owner has gone."""
-    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with suppress(OSError):
-            about = path.lstat()
-            if about.st_uid != os.getuid() or path.is_symlink():
-                continue
-            try:
-                lock = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
-                if time.time() - about.st_mtime > _UNOWNED_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
-                continue
-            try:
-                if try_lock(lock):
-                    shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(lock)
+def remove_abandoned(prefix: str, seconds: float = SWEEP_SECONDS) -> None:
+    """Remove the folders of that prefix whose owner has gone, as far as that goes in so many seconds: where there are
+    very many, others follow next time."""
+    deadline = time.monotonic() + seconds
+    with os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if time.monotonic() >= deadline:
+                return
+            if entry.name.startswith(prefix):
+                with suppress(OSError):
+                    _remove_if_abandoned(Path(entry.path))
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    about = path.lstat()
+    if about.st_uid != os.getuid() or path.is_symlink():
+        return
+    try:
+        lock = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        if time.time() - about.st_mtime > _UNOWNED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        if try_lock(lock):
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def try_lock(descriptor: int) -> bool | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.graph.model import Graph, Model
+from harness.graph.repeatable import varying_op
 
 MAX_GPU_RANK = 4
 # MediaPipe's, which the GPU delegate has kernels for and the CPU has not.
@@ -17,7 +18,8 @@ KNOWN_CUSTOM = frozenset(("MaxPoolingWithArgmax2D", "MaxUnpooling2D", "Convoluti
 class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
     from a delegate itself. `folded` is a sentence on ops that were computed before it was asked. `fallback`: whether it
-    takes the model where the CPU may run what it refuses; None where it was not asked, or gave no answer."""
+    takes the model where the CPU may run what it refuses; None where it was not asked, or gave no answer. `varying`:
+    the op for which two runs need not agree, and why, in a clause."""
 
     ops: dict[str, int]
     total: int
@@ -29,6 +31,7 @@ class Audit:
     asked: str = ""
     folded: str = ""
     fallback: bool | None = None
+    varying: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """`audit --json`, schema 1."""
@@ -44,6 +47,7 @@ class Audit:
             "asked": self.asked,
             "folded": self.folded,
             "fallback": self.fallback,
+            "varying": self.varying,
         }
 
 
@@ -62,6 +66,7 @@ def audit(model: Model, signature: str | None = None) -> Audit:
         unsupported=tuple(dict.fromkeys(_refusals(graph))),
         weights_bytes=model.weights_bytes,
         signatures=model.signatures,
+        varying=varying_op(model),
     )
 
 

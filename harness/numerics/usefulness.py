@@ -92,9 +92,9 @@ class Shortfall:
             case "tolerance":
                 return f"its error is {self.value:.3g} times what --atol and --rtol allow"
             case "cosine":
-                return f"its cosine is {self.value:.6g}, limit {self.limit:g}"
+                return f"its cosine is {_apart(self.value, self.limit, 6)}"
             case _:
-                return f"its mask IoU is {self.value:.4g}, limit {self.limit:g}"
+                return f"its mask IoU is {_apart(self.value, self.limit, 4)}"
 
     def to_json(self) -> dict[str, object]:
         """Its fields."""
@@ -233,6 +233,13 @@ def _over(error: Array, allowed: Array) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(error == 0, 0.0, error / allowed)
     return float(shares.max(initial=0.0))
+
+
+def _apart(value: float, limit: float, digits: int) -> str:
+    """A figure and its limit, with as many digits as tell them apart."""
+    while digits < 15 and f"{value:.{digits}g}" == f"{limit:.{digits}g}":
+        digits += 1
+    return f"{value:.{digits}g}, limit {limit:.{digits}g}"
 
 
 def _share(value: float) -> str:

@@ -42,6 +42,12 @@ def export(folder: Path, form: Format) -> Export:
         UsageError: no run folder, no ops in it, nothing to list, or the library for the form is not installed.
     """
     run, rows = parse_run(read_run(folder)), read_ops(folder / "ops.csv").rows
+    if not rows and run.culprits:
+        raise UsageError(
+            f"Run {folder} has no ops: the host alone told that its culprits lose digits in float16, and none was "
+            "read.",
+            "Export a run of `harness dump` on the model, which reads every op.",
+        )
     if not rows:
         raise UsageError(
             f"Run {folder} has no ops: `{run.command}` reads none, or they were never wrong.",

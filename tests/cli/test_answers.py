@@ -167,6 +167,7 @@ class TestAudit:
             "asked": "host's GPU",
             "folded": "",
             "fallback": None,
+            "varying": "",
         }
         assert not (tmp_path / "results").exists()
 

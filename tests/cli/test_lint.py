@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from device_tests.corpus import healthy_mlp
 from harness import lint_command, terminal
 from harness.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
 from harness.graph.build import GraphBuilder
+from harness.graph.model import Model
 from tests.arrays import normal
 from tests.cli.conftest import Cli
 
@@ -54,6 +56,24 @@ def test_a_model_that_could_not_be_looked_at_whole_is_not_called_clean(cli: Cli,
     assert said.out == (f"Nothing found: {path}, 2 ops, 2 of them without a static shape and not looked at; 6 rules.\n")
 
 
+def test_an_open_batch_is_looked_at_as_the_file_stores_it(cli: Cli, tmp_path: Path) -> None:
+    """An ordinary Keras export. What the rule finds at the stored shape is found, and the shape is said."""
+    graph = GraphBuilder()
+    x = graph.unary("NEG", graph.input("x", (1, 8)))
+    graph.output(graph.unary("ABS", x), "y")
+    root = graph.build().root
+    for tensor in root.subgraphs[0].tensors:
+        tensor.shapeSignature = np.asarray([-1, 8], np.int32)
+    path = tmp_path / "open.tflite"
+    path.write_bytes(Model(root).to_bytes())
+    said = cli("lint", path)
+    assert said.out == f"Clean: {path}, 2 ops, shapes that it leaves open as it stores them; 6 rules.\n"
+    (model,) = cli("lint", path, "--json").json["models"]
+    assert (model["shapeless"], model["findings"]) == (0, [])
+    assert model["assumed"].startswith("input 'x' [-1, 8] is [1, 8]")
+    assert model["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Path, wrong: Path) -> None:
     said = cli("lint", right, wrong, "--json")
     assert said.code == EXIT_WRONG
@@ -65,6 +85,7 @@ def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Pa
         "sha256": hashlib.sha256(right.read_bytes()).hexdigest(),
         "ops": 5,
         "shapeless": 0,
+        "assumed": "",
         "findings": [],
     }
     assert (second["path"], second["ops"]) == (str(wrong), 3)

@@ -40,6 +40,18 @@ def test_a_folder_in_use_stays(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_very_many_left_folders_do_not_delay_a_start(temporary: Path) -> None:
+    """As many as go in the time are removed; the others wait for the next start."""
+    for number in range(3):
+        folder = temporary / f"{PREFIX}{number}"
+        folder.mkdir()
+        (folder / ".owner").touch()
+    remove_abandoned(PREFIX, seconds=0)
+    assert len(list(temporary.iterdir())) == 3
+    remove_abandoned(PREFIX)
+    assert list(temporary.iterdir()) == []
+
+
 def test_what_a_killed_owner_left_is_removed_by_the_next(temporary: Path) -> None:
     code = f"from harness.devices.scratch import Scratch; import time; Scratch('{PREFIX}'); print('x'); time.sleep(60)"
     environment = dict(os.environ, PYTHONPATH=str(Path(harness.__file__).parent.parent))

@@ -65,4 +65,5 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
         "asked": "",
         "folded": "",
         "fallback": None,
+        "varying": "",
     }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.commands import audit_command
 from harness.devices.shapes import shapes_at
 from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.repeatable import check_repeatable, varying_op
+from harness.terminal import show_audit
 from tests.arrays import i32
 from tests.merged import merged
 
@@ -37,6 +41,25 @@ def finished(graph: GraphBuilder) -> Model:
     if len(sub.operators) > 3:
         sub.operators[-1].outputs = i32([])
     return Model.from_bytes(Model(root).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        (False, "`run`, `compare`, `dump` and `localize` may take it with --fallback cpu"),
+        (
+            True,
+            "`compare`, `dump` and `localize` do not, for two runs need not agree: ASSIGN_VARIABLE #3 keeps a state",
+        ),
+    ],
+)
+def test_audit_advises_no_command_that_refuses_it(
+    counts: bool, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(finished(variable(counts=counts)).to_bytes())
+    show_audit(audit_command(path, None, None, 60), path)
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_model_that_sets_a_variable_in_each_run_is_not_compared() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.job import Array
-from harness.numerics.usefulness import Limits, Yardstick, size_of, storing, yardsticks
+from harness.numerics.usefulness import Limits, Shortfall, Yardstick, size_of, storing, yardsticks
 
 RAMP = np.linspace(-1, 1, 101, dtype=np.float32)
 
@@ -147,6 +147,8 @@ class TestLimits:
         assert yardstick.fails(RAMP + np.float32(0.1), RAMP)
         # The mean square of 101 evenly spaced values from -1 to 1 is 102/300, and an offset d adds d²: sqrt(0.34/0.35).
         assert yardstick.shortfall(RAMP + np.float32(0.1)).words() == "its cosine is 0.985611, limit 0.999"
+        assert Shortfall("cosine", 1 - 3e-9, 1 - 1e-9).words() == "its cosine is 0.999999997, limit 0.999999999"
+        assert Shortfall("iou", 0.95, 0.999).words() == "its mask IoU is 0.95, limit 0.999"
 
     def test_integers_are_held_to_a_tolerance_and_nothing_else(self) -> None:
         limits = Limits(min_cosine=0.9, min_iou=0.9, atol=1.0, rtol=0.0)

@@ -197,6 +197,12 @@ def test_a_run_without_ops_says_which_have_some(make: Make, samples: Any, form: 
         export(make(samples.record("compare", result={"status": "fail"}), []), form)
 
 
+def test_a_run_that_read_no_op_of_its_culprits_says_so(make: Make, samples: Any) -> None:
+    """Those that lose digits in float16 are told from the host alone."""
+    with pytest.raises(UsageError, match=r"has no ops: the host alone told .* `harness dump` on the model"):
+        export(make(samples.record(), []), "csv")
+
+
 @pytest.mark.parametrize("form", ["fp32-ops", "fp32-names"])
 def test_a_run_without_culprits_keeps_nothing_in_float32(make: Make, samples: Any, form: Any) -> None:
     with pytest.raises(UsageError, match="names no culprit"):
