@@ -19,7 +19,7 @@ from harness.localize.comparison import Bench, Comparison, compare_model
 from harness.localize.explain import explain
 from harness.localize.localize import localize
 from harness.localize.taps import Tapped
-from harness.localize.unsteady import notes, rate, wrong_run
+from harness.localize.unsteady import MOST_ATTEMPTS, notes, rate, wrong_run
 from harness.results import RunFolder
 from harness.terminal import culprit_line
 from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
@@ -117,6 +117,22 @@ def test_a_wrong_run_is_seen_where_one_of_the_untouched_model_was_wrong_in_the_s
         found = wrong_run(bench, case, first, lambda warmup: Tapped(own_outputs=[off[1.0]]))
     assert found is not None
     assert found.seen is seen
+
+
+def test_first_runs_and_later_ones_are_read_in_turn(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(), timeout=60)
+    asked: list[int] = []
+
+    def right(warmup: int) -> Tapped:
+        asked.append(warmup)
+        return Tapped(own_outputs=[{"y": np.ones((1, 8), np.float32)}])
+
+    with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
+        bench = Bench(InProcess(), InProcess(), run)
+        assert wrong_run(bench, case, compare_model(bench, case), right) is None
+    assert asked == [0, 1] * (MOST_ATTEMPTS // 2)
 
 
 class Shifting(InProcess):
