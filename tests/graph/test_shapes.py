@@ -44,6 +44,23 @@ def test_each_known_op_has_the_shape_that_the_builder_gave_it() -> None:
         assert found == graph.tensors[op.outputs[0]].shape, op.name
 
 
+@pytest.mark.parametrize(
+    ("adj_x", "adj_y", "left", "right"),
+    [
+        (False, False, (5, 2, 3), (1, 3, 4)),
+        (True, False, (5, 3, 2), (1, 3, 4)),
+        (False, True, (5, 2, 3), (1, 4, 3)),
+        (True, True, (5, 3, 2), (1, 4, 3)),
+    ],
+)
+def test_a_product_of_matrices_either_of_them_transposed(
+    adj_x: bool, adj_y: bool, left: tuple[int, ...], right: tuple[int, ...]
+) -> None:
+    options = schema.BatchMatMulOptionsT()
+    options.adjX, options.adjY = adj_x, adj_y
+    assert result_shape("BATCH_MATMUL", [left, right], [None, None], options) == (5, 2, 4)
+
+
 def test_operands_that_do_not_go_together_are_refused() -> None:
     options = schema.BatchMatMulOptionsT()
     with pytest.raises(ValueError, match="4 terms cannot be summed with 3"):
