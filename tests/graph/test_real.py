@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.graph.hybrid import real_values
 from harness.graph.model import Model
 from harness.graph.real import grids, real_inputs, real_outputs, rounded_inside, with_real_values
 from harness.graph.surgery import TapKind, inject, tap, tappable
@@ -42,6 +43,27 @@ def test_a_layer_computes_with_what_its_integers_stand_for(evaluate: Evaluate) -
     np.testing.assert_allclose(real, EXACT, rtol=1e-5)
     stored = real_outputs(model, evaluate(model, {"x": CODES}))["y"]
     assert np.abs(stored - real).max() <= 0.25 + 1e-6  # half a step, which is 0.5
+
+
+def test_the_weights_of_a_layer_on_grids_are_unpacked_as_a_gpu_does_it_and_nothing_else_is() -> None:
+    graph = QuantizedBuilder()
+    x = graph.quantized_input("x", (2, 4), 0.1, 3)
+    graph.output(graph.layer(x, WEIGHTS, 0.0221472704, (0.5, 0), BIAS), "y")
+    model = graph.build()
+    view = model.graph()
+    weights, bias = view.ops[0].inputs[1:3]
+    held = {}
+    for unpacked in (False, True):
+        made = with_real_values(model, unpacked=unpacked)
+        (layer,) = (op for op in made.graph().ops if op.name == "FULLY_CONNECTED")
+        held[unpacked] = [made.constant(t) for t in layer.inputs[1:3]]
+    (plain, plain_bias), (rounded, other_bias) = held[False], held[True]
+    exact, unpacked_exact = real_values(model, view, weights), real_values(model, view, weights, unpacked=True)
+    assert exact is not None
+    assert unpacked_exact is not None
+    assert not np.array_equal(exact, unpacked_exact)
+    np.testing.assert_equal([plain, rounded], [exact, unpacked_exact])
+    np.testing.assert_equal([plain_bias, other_bias], [real_values(model, view, bias)] * 2)
 
 
 def test_results_stop_at_the_ends_of_their_grid(evaluate: Evaluate) -> None:
