@@ -231,6 +231,9 @@ def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
         ]
         terminal.print_json({"schema": 1, "runs": listed})
         return
+    if not rows:
+        terminal.say(f"No runs in {escape(str(out))}; --out names another folder.")
+        return
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("run", overflow="fold")
     for title in ("command", "status", "answer"):

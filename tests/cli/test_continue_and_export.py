@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from device_tests.corpus import rank3_pad_9272
+from harness.errors import EXIT_OK
 from harness.results import list_runs, read_run
 from tests.cli.conftest import Cli
 from tests.fuzz.documents import FILES, write
@@ -60,3 +61,9 @@ def test_runs_from_elsewhere_are_listed_as_text(tmp_path: Path, cli: Cli, word: 
     assert len(said.out) < 1000
     assert all(part.isprintable() for part in said.out.split("\n"))
     assert "20261128T000000Z-model-host" in said.out.replace("\n", "")
+
+
+def test_a_folder_without_runs_is_named(cli: Cli, tmp_path: Path) -> None:
+    said = cli("runs", "--out", tmp_path / "elsewhere")
+    assert (said.code, said.out) == (EXIT_OK, f"No runs in {tmp_path / 'elsewhere'}; --out names another folder.\n")
+    assert cli("runs", "--out", tmp_path / "elsewhere", "--json").json == {"schema": 1, "runs": []}
