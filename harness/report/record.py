@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -12,6 +13,10 @@ from harness.report.fields import Fields
 
 State = Literal["running", "done", "failed", "interrupted"]
 Answer = Literal["", "pass", "fail", "culprits", "unresolved"]
+
+
+# The folder of a reproducer is named after its op.
+_REPRODUCER = re.compile(r"(?:^|/)(\d{1,9})-[^/]*$")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,12 @@ class CulpritFacts:
     def number(self) -> str:
         """`#49`, or `#3–5` for a run of ops."""
         return f"#{self.last}" if self.first == self.last else f"#{self.first}–{self.last}"
+
+    @property
+    def stand_in(self) -> str:
+        """`#49` where experiments were made with another op of its kind, the worst one; else empty."""
+        found = _REPRODUCER.search(self.reproducer)
+        return f"#{int(found[1])}" if found and not self.first <= int(found[1]) <= self.last else ""
 
     @property
     def kind(self) -> str:

@@ -78,6 +78,18 @@ TRIALS = [
 ]
 
 
+def test_experiments_that_were_made_with_another_op_of_its_kind_say_so(
+    make: Make, read: Read, samples: Samples
+) -> None:
+    own, other = "reproducers/0002-ADD", "/somewhere/reproducers/0005-ADD"
+    culprits = [
+        samples.culprit(number, trials=TRIALS, reproducer=where) for number, where in ((2, own), (5, other), (7, other))
+    ]
+    page = read(make(samples.record(result=samples.localization(culprits=culprits))))
+    captions = [c.text for c in page.one("section", id="culprits").all("caption") if c.text.startswith("Experiments")]
+    assert captions == ["Experiments", "Experiments", "Experiments with #5, the worst of this kind"]
+
+
 def test_a_culprit_shows_its_experiments_its_doubt_and_its_reproducer(make: Make, read: Read, samples: Samples) -> None:
     suspect = samples.culprit(
         2, trials=TRIALS, certified=False, note="Read differently.", reproducer="repro/2", isolated=True
