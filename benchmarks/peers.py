@@ -394,7 +394,9 @@ def main(words: list[str]) -> int:
     exact = sum(s.outcome == "exact" for s in faulty) / len(faulty)
     alarms = sum(s.outcome == "alarm" for s in first)
     median = statistics.median(s.compiles for s in faulty)
-    met = exact >= 0.99 and not alarms and median <= 3
+    met = exact >= 0.99 and not alarms and median <= 3 + 1
     word = "[green]met[/]" if met else "[red]MISSED[/]"
-    console.print(f"{word} 99 % exact ({exact:.1%}), no false alarm ({alarms}), at most 3 compiles (median {median:g})")
+    console.print(
+        f"{word} 99 % exact ({exact:.1%}), no false alarm ({alarms}), at most 3 compiles and the control (median {median:g})"
+    )
     return 0 if met else 1
