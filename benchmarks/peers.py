@@ -397,6 +397,7 @@ def main(words: list[str]) -> int:
     met = exact >= 0.99 and not alarms and median <= 3 + 1
     word = "[green]met[/]" if met else "[red]MISSED[/]"
     console.print(
-        f"{word} 99 % exact ({exact:.1%}), no false alarm ({alarms}), at most 3 compiles and the control (median {median:g})"
+        f"{word} 99 % exact ({exact:.1%}), no false alarm ({alarms}), at most 3 compiles and the control (median "
+        f"{median:g})"
     )
     return 0 if met else 1
