@@ -26,7 +26,7 @@ def varying_op(model: Model) -> str:
                 where = "" if place == reached[0] else f" of subgraph {place}"
                 return f"{name} #{index}{where} {_WHY[name]}"
             if name != "CALL_ONCE":
-                reached += [s for s in called(op) if s not in reached and s < len(model.root.subgraphs)]
+                reached += [s for s in called(op) if s not in reached and 0 <= s < len(model.root.subgraphs)]
     return ""
 
 
