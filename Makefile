@@ -11,17 +11,26 @@ export PYTEST_ARGS ?=
 SEED ?= 0
 COUNT ?= 20
 PART ?=
+# For `make check`.
+FILE ?= .
 # For `make fuzz`; a folder of models to break besides the tests' own.
 MINUTES ?= 10
 MODELS ?=
 
-.PHONY: help setup demo test portable mutants fuzz adb bench lint lock format clean
+.PHONY: help setup demo quick check test portable mutants fuzz adb bench lint lock docs format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything in it, and install a Vulkan driver if none suits
 	@scripts/setup.sh
+
+quick: setup ## Ruff, and the tests that need no GPU, torch, browser or phone: about a minute
+	@$(BIN)/python -m scripts.checks --quick
+
+check: setup ## Lint, types and tests of one file: make check FILE=tests/graph/test_model.py
+	@$(BIN)/ruff check $(FILE) && $(BIN)/ruff format --check $(FILE) && $(BIN)/mypy --strict $(FILE)
+	@[[ "$(FILE)" != *test_*.py ]] || $(BIN)/python -m pytest -q $(FILE) $(PYTEST_ARGS)
 
 demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine's GPU
 	@$(BIN)/harness demo
@@ -51,6 +60,9 @@ lock: setup ## Resolve anew what `make setup` and host@RELEASE install (needs uv
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements/locked.txt
 	$(BIN)/python -m scripts.lock_releases
+
+docs: setup ## The site, in build/site, with warnings as errors
+	@$(BIN)/python -m scripts.checks docs && echo "build/site/index.html"
 
 format: setup ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .

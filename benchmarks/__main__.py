@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks import peers, quantized
 from benchmarks.measured import Cost, harness
 from harness.devices.cache import cache_folder
-from harness.sam2.workload import prepare
+from harness.sam2.image_path.workload import prepare
 
 TIME_LIMIT = 3.5
 MEMORY_LIMIT = 1.5e9

@@ -25,15 +25,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.job import Options
 from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.job import Options
-from harness.sam2.contract import CARD, ENCODER_OUTPUTS, INPUT_NAMES, OUTPUT_NAMES
-from harness.sam2.convert import source_request
-from harness.sam2.pipeline import Models, encode, millis, prepare_models, preprocessed
-from harness.sam2.scenes import portrait
+from harness.sam2.image_path.pipeline import Models, encode, millis, prepare_models, preprocessed
+from harness.sam2.image_path.scenes import portrait
+from harness.sam2.shared.card import source_request
+from harness.sam2.shared.contract import CARD, ENCODER_OUTPUTS, INPUT_NAMES, OUTPUT_NAMES
 
 ENGINES = ("litert", "torch", "onnx")
 NAMES = {"litert": "LiteRT (XNNPACK)", "torch": "PyTorch eager (transformers)", "onnx": "ONNX Runtime"}
@@ -134,8 +134,8 @@ def child(words: Sequence[str]) -> int:
     else:
         import torch
 
-        from harness.sam2.source import Source
-        from harness.sam2.weights import load
+        from harness.sam2.shared.source import Source
+        from harness.sam2.shared.weights import load
 
         torch.set_num_threads(threads)
         told = json.loads((folder / "source.json").read_text())
@@ -176,8 +176,8 @@ def _torch(model: Any, arrays: dict[str, Any], part: str) -> float:
 def _export(model: Any, arrays: dict[str, Any], folder: Path) -> None:
     import torch
 
-    from harness.sam2.decoder import build_decoder
-    from harness.sam2.encoder import build_encoder
+    from harness.sam2.shared.modules.decoder import build_decoder
+    from harness.sam2.shared.modules.encoder import build_encoder
 
     for part, module, inputs, outputs in (
         ("decoder", build_decoder(model), INPUT_NAMES, OUTPUT_NAMES),

@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from harness.core.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.devices.base import Device, Sink
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.devices.link import Link
 from harness.devices.worker import Worker
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Completed, Job, Options, Outcome, Residency, Sample
-from harness.latency.compare import beside_rounds
+from harness.latency.compare import compare_interleaved_rounds
 from harness.latency.measure import Measured, Plan, Subject, measure
 from harness.latency.record import Cell
 from harness.latency.stats import Compared
@@ -182,7 +182,7 @@ def once(accelerator: str, seconds: float, swap: bool) -> None:
 
 def compared(new: Measured, old: Measured) -> Compared:
     """Two cells that had their turns in the same rounds."""
-    return beside_rounds(steady_rounds(new.timed()), steady_rounds(old.timed()))
+    return compare_interleaved_rounds(steady_rounds(new.timed()), steady_rounds(old.timed()))
 
 
 def verdicts(count: int, plan: Plan, keep: Path | None) -> bool:

@@ -24,25 +24,26 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.job import Completed, Job, Options, Outcome, Residency, Sample
+from harness.core.progress import Say
 from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.cache import cache_folder
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.latency.bench import summarize
-from harness.latency.compare import beside_rounds
+from harness.latency.compare import compare_interleaved_rounds
 from harness.latency.measure import Measured, Plan, Subject, measure
 from harness.latency.record import Cell
 from harness.latency.table import interval
 from harness.latency.validity import steady_rounds
-from harness.sam2.contract import CARD, INPUT_NAMES, Progress
-from harness.sam2.convert import source_request
-from harness.sam2.pipeline import Models, encode, prepare_models, preprocessed
-from harness.sam2.scenes import portrait
-from harness.sam2.source import resolve
+from harness.sam2.image_path.pipeline import Models, encode, prepare_models, preprocessed
+from harness.sam2.image_path.scenes import portrait
+from harness.sam2.shared.card import source_request
+from harness.sam2.shared.contract import CARD, INPUT_NAMES
+from harness.sam2.shared.source import resolve
 from harness.sam2.video.contract import REWRITTEN
-from harness.sam2.video.convert import VideoModels
-from harness.sam2.video.exported import cached_export
+from harness.sam2.video.conversion.convert import VideoModels
+from harness.sam2.video.conversion.exported import cached_export
 from harness.sam2.video.litert_stages import LiteRtStages
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_events
@@ -99,7 +100,7 @@ class Part:
     samples: int
 
 
-def image_parts(folder: Path, threads: int, say: Progress) -> Iterator[Part]:
+def image_parts(folder: Path, threads: int, say: Say) -> Iterator[Part]:
     """The mask decoder and the image encoder on the portrait, the decoder as on the card."""
     models, scene = Models.of(cache_folder() / "sam2", None, variant=CARD), portrait()
     prepare_models(models, [scene.tap], 1, say)
@@ -122,7 +123,7 @@ def image_parts(folder: Path, threads: int, say: Progress) -> Iterator[Part]:
         yield Part(name, {"LiteRT": path}, given, folder / f"{name}.onnx", given, samples)
 
 
-def video_parts(say: Progress) -> Iterator[Part]:
+def video_parts(say: Say) -> Iterator[Part]:
     """The tracker's graphs on what they are given on the motion clip's second frame, for one object."""
     source, cache = resolve(None), cache_folder() / "sam2"
     exported = cached_export(cache, source, None, say)
@@ -176,7 +177,7 @@ def compare_models(console: Console, seconds: float, which: Sequence[str] = ("im
             first, *others = timed(part, seconds, threads).items()
             add_row(table, part.name, *first, "1")
             for engine, measured in others:
-                found = beside_rounds(steady_rounds(measured.timed()), steady_rounds(first[1].timed()))
+                found = compare_interleaved_rounds(steady_rounds(measured.timed()), steady_rounds(first[1].timed()))
                 assert found.ratio is not None
                 ahead &= part.name != "decoder" or found.ratio.value >= 1
                 ratio = f"{found.ratio.value:.2f} [{found.ratio.low:.2f}, {found.ratio.high:.2f}]"

@@ -39,16 +39,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from harness.core.arrays import Array
+from harness.core.run_folder import RunFolder
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
-from harness.job import Array
-from harness.localize.baseline import REFERENCE, Case
-from harness.localize.comparison import Bench
-from harness.localize.localize import localize
-from harness.localize.windows import cut
+from harness.localize.base.case import REFERENCE, Case
+from harness.localize.base.comparison import Workbench
+from harness.localize.base.host_runs import run_ideal
+from harness.localize.find.localizer import localize
+from harness.localize.find.windows import cut
 from harness.numerics.metrics import compare
-from harness.results import RunFolder
 from tests.localize.campaign import Campaign, Trial
 from tests.localize.planted import Half
 from tests.localize.small_decoder import small_decoder
@@ -99,7 +100,7 @@ class Peer:
 def ours(peer: Peer, device: Half, case: Case) -> Named:
     """This project's `localize`."""
     with tempfile.TemporaryDirectory() as folder, RunFolder.create(Path(folder), "localize", "m", "half") as run:
-        answer = localize(Bench(device, peer.campaign.host, run), case)
+        answer = localize(Workbench(device, peer.campaign.host, run), case)
     return frozenset(op for c in answer.culprits for op in range(c.record.first, c.record.index + 1))
 
 
@@ -239,11 +240,10 @@ def by_oracle(
 ) -> bool:
     """This project's verdict on a model's outputs. The ideal device runs what the device ran; outputs that the CPU made
     of its results are held to the whole model's ideal."""
-    ideal = case.run_ideal(peer.campaign.host, model, feeds, frozenset(), "the ideal device")
-    missing = [name for name in want if name not in ideal]
-    if missing:
+    ideal = run_ideal(case, peer.campaign.host, model, feeds, frozenset(), "the ideal device")
+    if missing := [name for name in want if name not in ideal]:
         names = {surgery.port_name(p.tensor): p.name for p in peer.graph.outputs}
-        whole = case.run_ideal(peer.campaign.host, case.model, case.inputs, frozenset(), "the ideal device")
+        whole = run_ideal(case, peer.campaign.host, case.model, case.inputs, frozenset(), "the ideal device")
         ideal |= {name: whole[names[name]] for name in missing}
     return any(not case.judge(got[n], ideal[n], want[n], by_channel=True).ok for n in want)
 

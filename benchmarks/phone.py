@@ -23,14 +23,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from harness.devices.android import AndroidDevice
+from harness.core.arrays import Array
+from harness.core.errors import UsageError
+from harness.core.job import Job, Options
+from harness.devices.android.device import AndroidDevice
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
-from harness.devices.link import PROTOCOL, Array, Link, Message
+from harness.devices.link import PROTOCOL, Link, Message
 from harness.devices.registry import find_phone, open_device
-from harness.errors import UsageError
 from harness.graph.build import GraphBuilder
-from harness.job import Job, Options
 
 ROWS, COLUMNS = 25600, 1024
 SIZE = ROWS * COLUMNS * 4
@@ -51,7 +52,7 @@ def main() -> int:
         if not isinstance(device, AndroidDevice):
             raise UsageError(f"'{given.device}' is no phone.", "Give --device pixel8a or a serial.")
         round_trip, model_bytes, sent = _tiny(device)
-        device.rest()
+        device.stop()
         file = Path(folder) / "data"
         file.write_bytes(os.urandom(SIZE))
         adb = find_phone(given.device)

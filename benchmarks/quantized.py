@@ -22,18 +22,20 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.quantized_models import Quantized, quantized_models
+from harness.core.arrays import Array
+from harness.core.choices import Accelerator
+from harness.core.job import Completed, Job, Options, Outcome
+from harness.core.run_folder import RunFolder
 from harness.devices.base import Sink
 from harness.devices.execute import make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
 from harness.graph.surgery import MOVING_OPS
-from harness.job import Accelerator, Array, Completed, Job, Options, Outcome
-from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
-from harness.localize.localize import localize
-from harness.localize.result import Localization
+from harness.localize.base.case import Case
+from harness.localize.base.comparison import Workbench
+from harness.localize.base.result import Localization
+from harness.localize.find.localizer import localize
 from harness.numerics.metrics import compare
-from harness.results import RunFolder
 from tests.localize.planted import GROUP, OPERAND, SCALED, SHIFTED, Fault, applies, with_faults
 
 HARM = 0.05
@@ -70,14 +72,14 @@ def answered(device: HostDevice, host: HostDevice, quantized: Quantized, acceler
     """`harness localize` of one model, without explanations."""
     case = Case(quantized.model, quantized.inputs, Options(accelerator), TIMEOUT, quantized.seed)
     with tempfile.TemporaryDirectory() as folder, RunFolder.create(Path(folder), "localize", "m", "host") as run:
-        return localize(Bench(device, host, run), case)
+        return localize(Workbench(device, host, run), case)
 
 
 def outputs_on(device: HostDevice, quantized: Quantized, accelerator: Accelerator) -> dict[str, Array] | None:
     """A model's outputs in real numbers; None where the device does not run it."""
     job = make_job(quantized.model, quantized.inputs, Options(accelerator), timeout=TIMEOUT)
     outcome = device.run(job)
-    device.rest()
+    device.stop()
     if not isinstance(outcome, Completed):
         return None
     case = Case(quantized.model, quantized.inputs, Options(accelerator), TIMEOUT)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Array
 
 RECIPES = {
     "dynamic int8": "dynamic_wi8_afp32",

@@ -15,6 +15,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from harness.core.run_folder import to_json
 from harness.latency.record import (
     SAMPLES_COLUMNS,
     BenchResult,
@@ -24,11 +25,10 @@ from harness.latency.record import (
     Flaw,
     Interval,
     OutputError,
-    Part,
     Replication,
+    TimedPart,
     TimedSample,
 )
-from harness.results import to_json
 
 MODELS = (
     "sam2-decoder", "sam2-encoder", "memory-attention", "memory-encoder", "mobilenet-v3", "efficientdet-lite0",
@@ -176,7 +176,7 @@ def _result(
     plan: Plan, record: dict[str, Any], times: np.ndarray[Any, Any], flaws: tuple[Flaw, ...], wrong: bool
 ) -> BenchResult:
     cell = Cell(plan.model, digest(plan.model), plan.device, plan.accelerator, plan.precision, "default", plan.threads)
-    shares: dict[Part, float] = {"write": 0.02, "run": 0.08, "readback": 0.9, "total": 1.0}
+    shares: dict[TimedPart, float] = {"write": 0.02, "run": 0.08, "readback": 0.9, "total": 1.0}
     ratio = 38.0 if wrong else 1.4 if plan.accelerator == "gpu" else 0.2
     output = OutputError("pred_masks", 0.9981 if wrong else 0.999997, 0.05 * ratio, 0.05, 0, not wrong)
     return BenchResult(

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.devices.cache import cache_folder
-from harness.sam2.convert import source_request
-from harness.sam2.source import resolve
-from harness.sam2.video.exported import cached_export
+from harness.sam2.shared.card import source_request
+from harness.sam2.shared.source import resolve
+from harness.sam2.video.conversion.exported import cached_export
 from harness.sam2.video.scenario import Event, motion_clip, motion_events
 
 Engine = Literal["onnx", "torch"]
@@ -178,9 +178,9 @@ def torch_frames(told: dict[str, Any], events: Sequence[Event]) -> Iterator[floa
     """The same of transformers; preprocessing all frames, which it wants first, is in the first frame's time."""
     import torch
 
-    from harness.sam2.video import reference
-    from harness.sam2.weights import load_video
-    from harness.sam2.worker import requested_source
+    from harness.sam2.shared.card import requested_source
+    from harness.sam2.shared.weights import load_video
+    from harness.sam2.video.conversion import reference
 
     torch.set_num_threads(told["threads"])
     model = load_video(requested_source(told), told["side"])

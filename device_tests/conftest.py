@@ -3,7 +3,7 @@
 import pytest
 
 from harness.devices.cache import cache_folder
-from harness.sam2.workload import Workload, prepare
+from harness.sam2.image_path.workload import Workload, prepare
 
 
 @pytest.fixture(scope="session")

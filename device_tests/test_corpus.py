@@ -3,7 +3,7 @@
 import pytest
 
 from device_tests.corpus import CORPUS, Bug
-from harness.on_device import OnDevice
+from harness.api.on_device import OnDevice
 
 MEASURED = {name for bug in CORPUS for name in bug.broken}
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from harness.api.on_device import OnDevice
 from harness.devices.cache import cache_folder
 from harness.graph.model import Graph, Model
-from harness.localize.cause import reduction_length
-from harness.localize.result import Localization
-from harness.on_device import OnDevice
-from harness.sam2.contract import PUBLISHED_V1, DecoderVariant
-from harness.sam2.workload import Workload, prepare
+from harness.localize.base.causes import reduction_length
+from harness.localize.base.result import Localization
+from harness.sam2.image_path.workload import Workload, prepare
+from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant
 
 # The first test waits until the decoder is converted, and localizing takes minutes on a software GPU.
 pytestmark = pytest.mark.timeout(900)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from device_tests.test_decoder import long_reductions
+from harness.api.on_device import OnDevice
 from harness.graph.model import Model
-from harness.localize.result import Localization
-from harness.on_device import OnDevice
-from harness.sam2.workload import Workload
+from harness.localize.base.result import Localization
+from harness.sam2.image_path.workload import Workload
 from tests.bare import bare_python, run_script
 
 SPLIT = "split the sum into pieces, added pairwise"

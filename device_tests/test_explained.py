@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import CORPUS, OLD, REPORTED, Bug
-from harness.devices.environments import release_environment
+from harness.api.on_device import OnDevice
+from harness.devices.host.environments import release_environment
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.localize.result import Localization
-from harness.on_device import OnDevice
+from harness.localize.base.result import Localization
 from tests.bare import bare_python, run_script
 
 # Cause, and the least that must be among the remedies that work. #8599 shows only while the result is read too.

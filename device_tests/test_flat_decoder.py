@@ -10,12 +10,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from device_tests.test_decoder import long_reductions
+from harness.api.on_device import OnDevice
+from harness.core.arrays import Array
 from harness.graph.model import Model, Port
 from harness.graph.rebuild import Rebuild
-from harness.job import Array
-from harness.localize.result import Localization
-from harness.on_device import OnDevice
-from harness.sam2.workload import Workload
+from harness.localize.base.result import Localization
+from harness.sam2.image_path.workload import Workload
 
 # The explanation of four culprits takes minutes on a software GPU.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

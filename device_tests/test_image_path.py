@@ -13,22 +13,30 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.api.on_device import OnDevice
+from harness.core.job import Options
 from harness.devices.base import Device
 from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
-from harness.graph.audit import audit
+from harness.devices.host.device import HostDevice
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Options
+from harness.graph.ops.audit import audit
 from harness.numerics.metrics import compare, mask_iou
-from harness.on_device import OnDevice
-from harness.sam2 import image
-from harness.sam2.accuracy import MAX_ERROR_RATIO, MIN_IOU, Accuracy, decoder_accuracy
-from harness.sam2.contract import RECOMMENDED
-from harness.sam2.pipeline import Encoded, Models, decode, default_parts, encode, prepare_models, preprocessed
-from harness.sam2.scenes import all_scenes, portrait
-from harness.sam2.workload import Workload, prepare
+from harness.sam2.image_path.accuracy import MAX_ERROR_RATIO, MIN_IOU, Accuracy, decoder_accuracy
+from harness.sam2.image_path.pipeline import (
+    Encoded,
+    Models,
+    decode,
+    default_parts,
+    encode,
+    prepare_models,
+    preprocessed,
+)
+from harness.sam2.image_path.scenes import all_scenes, portrait
+from harness.sam2.image_path.workload import Workload, prepare
+from harness.sam2.shared import image
+from harness.sam2.shared.contract import RECOMMENDED
 
 if TYPE_CHECKING:
     from transformers import Sam2Config
@@ -46,7 +54,7 @@ Measured with random weights on the software GPU: 0.9994; with whole sums in the
 @pytest.fixture(scope="session")
 def reduced_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published widths and heads, fewer blocks, 256-pixel images; random weights."""
-    from harness.sam2.weights import random_model
+    from harness.sam2.shared.weights import random_model
 
     folder = tmp_path_factory.mktemp("reduced") / "sam2"
     random_model(_reduced_config(), seed=5).save_pretrained(folder)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from device_tests.corpus import healthy_attention
+from harness.api.on_device import OnDevice
 from harness.latency.measure import Plan
 from harness.latency.record import BenchResult
-from harness.on_device import OnDevice
 
 SHORT = Plan(samples=24, seconds=0.5, rounds=8, replications=1)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from device_tests.lint_forms import FORMS, packed, whole_numbers
+from harness.core.job import Options
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
-from harness.job import Options
+from harness.devices.host.device import HostDevice
 from harness.lint.catalogue import RULES
 from harness.lint.rule import Rule
 

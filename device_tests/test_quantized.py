@@ -7,8 +7,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from benchmarks.quantized_models import attention, inputs_of, linear, quantize
+from harness.api.on_device import OnDevice
 from harness.graph.model import Model
-from harness.on_device import OnDevice
 from tests.quantized import QuantizedBuilder
 
 RNG = np.random.default_rng(11)

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.api.on_device import OnDevice
+from harness.core.job import Options
 from harness.devices.base import Device
 from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph import surgery
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Graph, Model
-from harness.inputs import random_inputs
-from harness.job import Options
 from harness.latency.per_op import live_cuts
-from harness.localize.windows import cut
+from harness.localize.find.windows import cut
 from harness.numerics.metrics import compare
-from harness.on_device import OnDevice
-from harness.sam2.source import resolve
+from harness.sam2.shared.source import resolve
 from harness.sam2.video.contract import PADDED, Rewritten
-from harness.sam2.video.convert import VideoModels
+from harness.sam2.video.conversion.convert import VideoModels
 
 GRAPHS: tuple[Rewritten, ...] = ("mask_decoder", "memory_encoder", "memory_attention")
 SIDE = 256
@@ -38,7 +38,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoModels:
     """Published widths and heads, fewer blocks in the image encoder; random weights."""
     from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
 
-    from harness.sam2.weights import random_video_model, resized
+    from harness.sam2.shared.weights import random_video_model, resized
 
     backbone = Sam2HieraDetConfig(blocks_per_stage=[1, 1, 3, 1], global_attention_blocks=[3, 4])
     config = Sam2VideoConfig(vision_config=Sam2VisionConfig(backbone_config=backbone))

@@ -17,6 +17,35 @@ ALONE = ("tests/devices", "tests/latency", "tests/standin", "device_tests/test_l
 THROUGH_ADB = tuple(f"device_tests/test_{name}.py" for name in ("corpus", "decoder", "explained", "latency"))
 OLD_RELEASE = "host@2.1.5"
 TIMEOUT = 3 * 3600.0
+# The theme's advertisement for its successor is no warning of ours.
+SITE = {"NO_MKDOCS_2_WARNING": "1"}
+# What `make quick` leaves out besides tests marked slow or gpu: a phone's stand-in, torch, a browser, hundreds of
+# processes or of broken files.
+UNHURRIED = (
+    "tests/api/test_growth.py",
+    "tests/cli/test_bisect_runtime.py",
+    "tests/cli/test_continue_and_export.py",
+    "tests/cli/test_interrupt.py",
+    "tests/cli/test_misuse.py",
+    "tests/cli/test_plugin_abroad.py",
+    "tests/cli/test_precision.py",
+    "tests/dashboard/test_browser.py",
+    "tests/devices",
+    "tests/fuzz",
+    "tests/graph/test_verify.py",
+    "tests/latency",
+    "tests/localize/base/test_reference.py",
+    "tests/localize/explain/test_limits.py",
+    "tests/localize/find/test_doubtful.py",
+    "tests/localize/find/test_scale.py",
+    "tests/localize/journal",
+    "tests/localize/whole",
+    "tests/report/test_browser.py",
+    "tests/report/test_hostile.py",
+    "tests/sam2",
+    "tests/scripts",
+    "tests/standin",
+)
 
 
 def stages(jobs: str, more: list[str]) -> list[Stage]:
@@ -33,6 +62,7 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
         Stage("ruff", (python, "-m", "ruff", "check", ".")),
         Stage("format", (python, "-m", "ruff", "format", "--check", ".")),
         Stage("types", (python, "-m", "mypy", "--strict")),
+        Stage("docs", (python, "-m", "mkdocs", "build", "--strict", "--quiet"), SITE),
         Stage(
             "tests",
             pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, "--dist", "loadfile", *rest),
@@ -48,11 +78,26 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
     ]
 
 
+def quick(jobs: str, more: list[str]) -> list[Stage]:
+    """What says within a minute whether a change has broken something: ruff, and the tests that need little."""
+    ignored = [f"--ignore={path}" for path in UNHURRIED]
+    tests = (sys.executable, "-m", "pytest", "tests", "-q", "-m", "not slow and not gpu", "-n", jobs, *ignored, *more)
+    return [
+        Stage("ruff", (sys.executable, "-m", "ruff", "check", ".")),
+        Stage("format", (sys.executable, "-m", "ruff", "format", "--check", ".")),
+        Stage("quick", tests),
+    ]
+
+
 def main() -> int:
     known = stages(os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", "")))
     parser = argparse.ArgumentParser(prog="python -m scripts.checks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("stage", nargs="*", metavar="STAGE", help=", ".join(stage.name for stage in known))
-    chosen = parser.parse_args().stage
+    parser.add_argument("--quick", action="store_true", help="only what takes a minute")
+    words = parser.parse_args()
+    chosen = words.stage
+    if words.quick:
+        return run(quick(os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", ""))), TIMEOUT)
     if unknown := set(chosen) - {stage.name for stage in known}:
         parser.error(f"there is no stage {sorted(unknown)[0]!r}; choose from {', '.join(s.name for s in known)}")
     return run([stage for stage in known if not chosen or stage.name in chosen], TIMEOUT)

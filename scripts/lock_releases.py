@@ -1,4 +1,4 @@
-"""What `host@RELEASE` installs, for every release of ai-edge-litert that the index has: harness/devices/pinned/.
+"""What `host@RELEASE` installs, for every release of ai-edge-litert that the index has: harness/devices/host/pinned/.
 
 Each file holds one release and its dependencies, with the SHA-256 of every wheel, for every platform. Needs uv.
 """
@@ -11,9 +11,9 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from harness.devices.environments import NEEDED, PINNED
-from harness.devices.releases import OLDEST, PACKAGE, available_releases, version_of
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
+from harness.devices.host.environments import NEEDED, PINNED
+from harness.devices.host.releases import OLDEST, PACKAGE, available_releases, version_of
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SECONDS = 300.0

@@ -39,10 +39,9 @@ TESTS = (
     "remedies",
     "devices",
     "latency",
-    "results",
+    "core",
     "standin",
-    "foreign_files",
-    "opening",
+    "api",
     "cli",
     "report",
     "lint",
@@ -84,7 +83,7 @@ def sources(root: Path) -> list[str]:
 
 def fast_tests(root: Path) -> list[str]:
     """The files of the tests that may notice."""
-    found = [f for folder in TESTS for f in (root / "tests" / folder).glob("test_*.py")]
+    found = [f for folder in TESTS for f in (root / "tests" / folder).rglob("test_*.py")]
     return sorted(str(f.relative_to(root)) for f in found if f.stem.removeprefix("test_") not in LONG)
 
 
@@ -113,7 +112,7 @@ def given(mutant: Mutant, code: str, reached: Reached) -> tuple[list[str], list[
     lines = statement(code, mutant.line)
     first = reached.of(mutant.path, lines) if lines else reached.of_file(mutant.path)
     if not first:
-        room = f"tests/{Path(mutant.path).parent.name}/"
+        room = f"tests/{Path(mutant.path).parent.relative_to('harness').as_posix()}/"
         first = reached.of_file(mutant.path) | {test for test in reached.seconds if test.startswith(room)}
     files = {test.partition("::")[0] for test in first}
     others = {test for test in reached.seconds if test.partition("::")[0] in files} - first

@@ -24,12 +24,22 @@ TESTS = (
     "tests/remedies",
     "tests/graph",
     "tests/sam2",
-    *(f"tests/localize/test_{name}.py" for name in ("deduce", "impact", "neighbours", "reference", "search", "shrink")),
+    *(
+        f"tests/localize/{name}.py"
+        for name in (
+            "base/test_reference",
+            "explain/test_classify",
+            "explain/test_context",
+            "explain/test_shrink",
+            "find/test_impact",
+            "probe/test_search",
+        )
+    ),
 )
 SENSITIVE = (
     "tests/numerics",
     "tests/remedies",
-    *(f"tests/sam2/test_{name}.py" for name in ("attention", "image", "prompt", "sums", "taps")),
+    *(f"tests/sam2/shared/test_{name}.py" for name in ("attention", "clicks", "image", "prompt", "sums")),
 )
 TIMEOUT = 3600.0
 

@@ -221,7 +221,7 @@ quietly "$PY" -m pip install -c "$LOCK" "$TORCH" ||
     die "pip could not install $TORCH: HARNESS_TORCH='torch>=2.13' make setup takes another release"
 
 begin "harness with all its extras (a minute or two)"
-quietly "$PY" -m pip install -c "$LOCK" -e "${ROOT}[sam2,model-explorer,dev]" ||
+quietly "$PY" -m pip install -c "$LOCK" -e "${ROOT}[sam2,model-explorer,docs,dev]" ||
     die "pip could not install the project: make setup resumes, HARNESS_LOCK=no make setup takes the newest packages"
 
 begin "check that the installed packages agree with one another"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.build import GraphBuilder
-from harness.job import Array
 
 Scales = tuple[float, int]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.graph.build import Array, GraphBuilder
+from harness.core.arrays import Array
+from harness.graph.build import GraphBuilder
 
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 RELU = schema.ActivationFunctionType.RELU

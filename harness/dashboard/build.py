@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness.core.errors import UsageError
+from harness.core.progress import SILENT, Progress
+from harness.core.run_folder import to_json, write_page, writing
+from harness.core.safe_files import is_file, same_content, stamp_of
+from harness.core.visible import visible
 from harness.dashboard import pages
 from harness.dashboard.facts import RunFacts
 from harness.dashboard.index import build_index, code_digest, of_this_release, read_cache, to_cache
 from harness.dashboard.pages import Site
 from harness.dashboard.series import Series, group, row_id
-from harness.errors import UsageError
-from harness.foreign_files import is_file, same_content, stamp_of
-from harness.progress import SILENT, Progress
 from harness.report.page import render
-from harness.results import to_json, write_page, writing
-from harness.visible import visible
 
 CACHE = ".cache.json"
 _ALWAYS = ("index.html", "matrix.html", "runs.html", "runs.csv")

@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, cast, get_args
 
-from harness.errors import UsageError
-from harness.job import Accelerator, Options, Precision
-from harness.report.fields import Fields
+from harness.core.choices import Accelerator, Precision
+from harness.core.errors import UsageError
+from harness.core.fields import Fields
+from harness.core.job import Options
+from harness.core.run_folder import Status, read_run
 from harness.report.tables import read_samples
-from harness.results import Status, read_run
 
 State = Status | Literal["unreadable"]
 # How the outputs were judged; `nothing` where none were compared.

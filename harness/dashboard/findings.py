@@ -17,7 +17,7 @@ _ALIKE = 1.05
 
 
 @dataclass(frozen=True)
-class Finding:
+class Notice:
     """One line: how bad, the word for it, where, what, and the page that shows it. `rank` 0 comes first."""
 
     rank: int
@@ -47,24 +47,24 @@ def series_states(series: Series) -> tuple[str, ...]:
     return tuple(word for word in STATES if word in words)
 
 
-def findings(all_series: Sequence[Series], runs: Sequence[RunFacts]) -> list[Finding]:
+def findings(all_series: Sequence[Series], runs: Sequence[RunFacts]) -> list[Notice]:
     """Everything that somebody should look at, the worst first, newest first among equals."""
     found = [finding for series in all_series for lane in series.lanes for finding in _of_lane(series, lane)]
     broken = [run for run in runs if run.state == "unreadable"]
     if broken:
         noun = "run folder" if len(broken) == 1 else "run folders"
         where = f"{count(len(broken))} {noun}"
-        found.append(Finding(4, "open", "Unreadable", where, broken[0].error, "runs.html#state=unreadable"))
+        found.append(Notice(4, "open", "Unreadable", where, broken[0].error, "runs.html#state=unreadable"))
     return sorted(found, key=lambda finding: finding.rank)
 
 
-def _of_lane(series: Series, lane: Lane) -> list[Finding]:
+def _of_lane(series: Series, lane: Lane) -> list[Notice]:
     found = []
     where = f"{series.model} on {series.device}, {lane.key.label}"
     page = f"history/{series.slug}.html"
 
     def add(rank: int, tone: Tone, mark: str, detail: str, run: RunFacts) -> None:
-        found.append(Finding(rank, tone, mark, where, detail, f"{page}#{row_id(run.run)}"))
+        found.append(Notice(rank, tone, mark, where, detail, f"{page}#{row_id(run.run)}"))
 
     if lane.judgement == "wrong":
         judged = lane.judged
@@ -165,7 +165,7 @@ def _support(series: Series) -> tuple[str, ...]:
     return tuple(said)
 
 
-def site_verdict(found: Sequence[Finding], all_series: Sequence[Series]) -> Verdict:
+def site_verdict(found: Sequence[Notice], all_series: Sequence[Series]) -> Verdict:
     """The sentence over everything."""
     marks = [finding.mark for finding in found]
     if not all_series:

@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness import foreign_files, foreign_json
+from harness.core import safe_files, safe_json
+from harness.core.run_folder import to_json
 from harness.dashboard.facts import RunFacts, read_facts
-from harness.results import to_json
 
 # What a run's facts come from. A change of any is a change of the run.
 _SOURCES = ("run.json", "samples.csv", "report.html")
@@ -75,6 +75,16 @@ def to_cache(index: Index) -> dict[str, Any]:
     return {"code": code_digest(), "runs": to_json(runs)}
 
 
+SOURCES_OF_TEXT = (
+    "core/fields.py",
+    "localize/base/misreadings.py",
+    "numerics/metrics.py",
+    "numerics/tolerance.py",
+    "remedies/cause.py",
+)
+"""What pages say that is written elsewhere."""
+
+
 @cache
 def code_digest() -> str:
     """Changes with the code and the templates that make the pages: a site made by another release is made anew."""
@@ -83,13 +93,15 @@ def code_digest() -> str:
     for folder in (here, here.parent / "report"):
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".j2")):
             digest.update(path.read_bytes())
+    for name in SOURCES_OF_TEXT:
+        digest.update((here.parent / name).read_bytes())
     return digest.hexdigest()
 
 
 def read_cache(path: Path) -> dict[str, Any]:
     """The document that an earlier build left, of whatever release; empty when there is none that can be read."""
     try:
-        document = foreign_json.loads(foreign_files.read(path, _LARGEST_CACHE))
+        document = safe_json.loads(safe_files.read(path, _LARGEST_CACHE))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -128,7 +140,7 @@ def _facts(values: Mapping[str, Any]) -> RunFacts:
 
 def _stamp(folder: Path) -> str:
     """Size and time of change of each source."""
-    return " ".join(foreign_files.stamp_of(folder / name) or "-" for name in _SOURCES)
+    return " ".join(safe_files.stamp_of(folder / name) or "-" for name in _SOURCES)
 
 
 def _named_like_a_run(name: str) -> bool:

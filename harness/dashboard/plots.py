@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from harness.dashboard.facts import RunFacts
 from harness.dashboard.series import Lane, comparable, row_id
 from harness.dashboard.vector import Ink, drawing, vector
-from harness.numerics.verdict import FACTOR
+from harness.numerics.tolerance import FACTOR
 from harness.report.figures import duration
 
 # More runs than this are a smear; the table and the CSV have all of them.

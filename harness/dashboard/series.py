@@ -42,7 +42,7 @@ class LaneKey:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ComparableRuns:
     """Benchmarks whose medians may be compared: the same model file and inputs on the same hardware. `runs` are places
     in the lane; levels and steps count within them."""
 
@@ -63,13 +63,13 @@ class Lane:
     runs: tuple[RunFacts, ...]
 
     @cached_property
-    def stretches(self) -> tuple[Stretch, ...]:
+    def stretches(self) -> tuple[ComparableRuns, ...]:
         """Valid benchmarks by what makes them comparable; an invalid run is in none of them."""
         alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for place, run in enumerate(self.runs):
             if run.valid:
                 alike[comparable(run)].append(place)
-        found = [Stretch(tuple(p), levels([self.runs[i].p50_ms or 1.0 for i in p])) for p in alike.values()]
+        found = [ComparableRuns(tuple(p), levels([self.runs[i].p50_ms or 1.0 for i in p])) for p in alike.values()]
         return tuple(sorted(found, key=lambda stretch: stretch.runs[-1]))
 
     @cached_property

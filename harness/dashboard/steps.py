@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from harness.job import Array
+from harness.core.arrays import Array
 
 # Runs that a level needs: two odd runs in a row are no new level.
 LEAST_RUNS = 3

@@ -20,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.visible import visible
+from harness.core.visible import visible
 
 _LINK = "{http://www.w3.org/1999/xlink}href"
 # Elements and attributes that a drawing keeps; `style` is taken apart into these.

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.core.progress import SILENT, Progress
 from harness.dashboard.build import Built, build
-from harness.progress import SILENT, Progress
 
 SECONDS = 2.0
 

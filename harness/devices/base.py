@@ -16,13 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
-from harness.devices.log_lines import last_match
-from harness.devices.refusal import explain_refusal, last_words
-from harness.devices.residency import residency_of
-from harness.errors import DeviceError
-from harness.job import (
-    Array,
+from harness.core.arrays import Array
+from harness.core.errors import DeviceError
+from harness.core.job import (
     Completed,
     Crashed,
     Failure,
@@ -36,6 +32,10 @@ from harness.job import (
     Sample,
     TimedOut,
 )
+from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
+from harness.devices.log_lines import last_match
+from harness.devices.refusal import explain_refusal, last_words
+from harness.devices.residency import residency_of
 
 Sink = Callable[[str, Array], None]
 
@@ -79,6 +79,9 @@ class Launcher(Protocol):
 class Device:
     """Runs jobs one after another; starts the process when needed and again after it died."""
 
+    own_process = False
+    """Whether each opened device has a process of its own on this machine, in which its model stays compiled."""
+
     def __init__(self, name: str, kind: str, launcher: Launcher) -> None:
         self.name = name
         self.kind = kind
@@ -100,9 +103,9 @@ class Device:
 
     def close(self) -> None:
         """End the process, and whatever it kept."""
-        self.rest()
+        self.stop()
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """End the process so that its memory is free; the next job starts it again."""
         if self._link is not None:
             with suppress(LinkError):
@@ -110,6 +113,11 @@ class Device:
             self._link.close()
         self._link = None
         self._launcher.kill()
+
+    @property
+    def pid(self) -> int | None:
+        """The process on this machine that runs models, if it is one and it is there."""
+        return None
 
     @property
     def sent_bytes(self) -> int:

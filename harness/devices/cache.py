@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.errors import StorageError
+from harness.core.errors import StorageError
 
 
 def cache_folder() -> Path:

@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import assert_never
 
+from harness.core.arrays import Array
+from harness.core.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
+from harness.core.job import Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
 from harness.devices.base import Device, Sink
 from harness.devices.worker import NO_READING
-from harness.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
-from harness.graph.aliasing import with_memory_of_their_own
-from harness.graph.custom import with_builtin_ops
-from harness.graph.hybrid import with_real_weights
 from harness.graph.model import Graph, Model, Port, indices
-from harness.job import Array, Completed, Crashed, Failure, Job, Lost, Options, OutputPort, Rejected, TimedOut
+from harness.graph.ops.aliasing import with_memory_of_their_own
+from harness.graph.ops.custom import with_builtin_ops
+from harness.graph.ops.hybrid import with_real_weights
 
 # How a refusal begins that says nothing of the model: the device's disk is full.
 NO_ROOM = "the model cannot be stored"

@@ -10,11 +10,12 @@ from copy import copy
 
 import numpy as np
 
+from harness.core.arrays import Array
+from harness.core.job import Options
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph import surgery
 from harness.graph.model import AlignedBuffer, Graph, Model, indices
-from harness.job import Array, Options
 
 SECONDS = 120.0
 # A flatbuffer ends at 2 GB. Beyond this nothing is folded.

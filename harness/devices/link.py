@@ -43,7 +43,8 @@ from typing import Any
 
 import numpy as np
 
-from harness import foreign_json
+from harness.core import safe_json
+from harness.core.arrays import Array
 
 PROTOCOL = 1
 MAGIC = b"LDH1"
@@ -54,7 +55,6 @@ MAX_RANK = 8
 _NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "complex64", *_NUMBERS)}
 
-Array = np.ndarray[Any, Any]
 _HEAD = struct.Struct(">4sI")
 _SMALL = 1 << 16
 _CHUNK = 1 << 18
@@ -229,7 +229,7 @@ def _bytes_of(array: Array) -> memoryview:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        header = foreign_json.loads(raw)
+        header = safe_json.loads(raw)
     except ValueError:
         raise LinkError("a header is not JSON") from None
     if not isinstance(header, dict):

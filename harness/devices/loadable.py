@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from harness.core.errors import UsageError
 from harness.devices.refusal import first_words, lacking_custom_op
 from harness.devices.shapes import Unanswered, Undecided, shapes_at
-from harness.errors import UsageError
-from harness.graph.custom import with_builtin_ops
 from harness.graph.model import Model
+from harness.graph.ops.custom import with_builtin_ops
 from harness.graph.prefix import without_ops
 
 

@@ -3,20 +3,23 @@ latter two with `@server:port` behind it for a remote adb server."""
 
 from __future__ import annotations
 
+import sys
 import time
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-from harness.counted import counted
-from harness.devices.adb import Adb, AdbError, AdbMissing, Attached, Server
-from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.core.errors import DeviceError, UsageError
+from harness.core.progress import Say
+from harness.core.visible import counted
+from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Server
+from harness.devices.android.device import AndroidDevice, PhoneOptions
+from harness.devices.android.recovery import UNAUTHORIZED
 from harness.devices.base import Device
-from harness.devices.environments import Progress, release_environment
-from harness.devices.host import HostDevice
-from harness.devices.recovery import UNAUTHORIZED
-from harness.errors import DeviceError, UsageError
+from harness.devices.host.device import HostDevice
+from harness.devices.host.environments import release_environment
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -24,7 +27,7 @@ MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class Profile:
+class DeviceProfile:
     """A phone model by name."""
 
     name: str
@@ -32,21 +35,42 @@ class Profile:
     title: str
 
 
-def profiles() -> dict[str, Profile]:
+def profiles() -> dict[str, DeviceProfile]:
     """The phones known by name."""
     table = tomllib.loads(files("harness.devices").joinpath("profiles.toml").read_text("utf-8"))
-    return {name: Profile(name, entry["product"], entry["title"]) for name, entry in table.items()}
+    return {name: DeviceProfile(name, entry["product"], entry["title"]) for name, entry in table.items()}
 
 
-def open_device(name: str, progress: Progress | None = None, phone: PhoneOptions | None = None) -> Device:
+@dataclass(frozen=True)
+class DeviceKind:
+    """A kind of device, and all that the rest of the harness asks of it by name.
+
+    `claims` tells whether a name on the command line is of this kind; `open` gives the device, not started yet; `check`
+    complains of a name that cannot be opened, without starting anything. `profiler_python`: for kinds whose runtime's
+    profiler can be asked on this machine, the Python that has that runtime. `in_parts`: the GPU may be a software one,
+    for which large models are cut in two.
+    """
+
+    name: str
+    claims: Callable[[str], bool]
+    open: Callable[[str, Say | None, PhoneOptions | None], Device]
+    check: Callable[[str, Say | None], object]
+    profiler_python: Callable[[str], str] | None = None
+    in_parts: bool = False
+
+
+def kind_of(name: str) -> DeviceKind:
+    """The kind of the device of that name: the first that claims it."""
+    return next(kind for kind in KINDS if kind.claims(name))
+
+
+def open_device(name: str, progress: Say | None = None, phone: PhoneOptions | None = None) -> Device:
     """The device of that name, not started yet.
 
     Raises:
         UsageError: nothing has that name, or several phones do. DeviceError: it is known but not here.
     """
-    if name == "host" or name.startswith("host@"):
-        return HostDevice(name, progress=progress)
-    return AndroidDevice(name, find_phone(name), phone, progress=progress)
+    return kind_of(name).open(name, progress, phone)
 
 
 def find_phone(name: str) -> Adb:
@@ -83,12 +107,9 @@ def find_phone(name: str) -> Adb:
     return Adb(server, matching[0].serial)
 
 
-def check_device(name: str, progress: Progress | None = None) -> None:
+def check_device(name: str, progress: Say | None = None) -> None:
     """Complain about a name that cannot be opened, without starting anything. Raises as :func:`open_device`."""
-    if name.startswith("host@"):
-        release_environment(name.removeprefix("host@"), progress)
-    elif name != "host":
-        find_phone(name)
+    kind_of(name).check(name, progress)
 
 
 def attached_devices(server: Server | None = None) -> list[Attached]:
@@ -112,11 +133,11 @@ def attached_devices(server: Server | None = None) -> list[Attached]:
         ) from None
 
 
-def _of(profile: Profile, attached: list[Attached]) -> list[Attached]:
+def _of(profile: DeviceProfile, attached: list[Attached]) -> list[Attached]:
     return [d for d in attached if d.product == profile.product and d.state == "device"]
 
 
-def _reconnected(server: Server, profile: Profile, attached: list[Attached]) -> list[Attached]:
+def _reconnected(server: Server, profile: DeviceProfile, attached: list[Attached]) -> list[Attached]:
     """The list again once phones that were offline had a moment to come back; one of them may be the one meant."""
     with suppress(AdbError):
         Adb(server).call("reconnect", "offline")
@@ -139,3 +160,26 @@ def _product(server: Server, device: Attached, until: float, share: int) -> str:
             .strip()
         )
     return ""
+
+
+def _python_of(name: str, progress: Say | None = None) -> str:
+    return sys.executable if name == "host" else release_environment(name.removeprefix("host@"), progress)
+
+
+# The last one claims what no other does. To add a kind: a module with its `Device`, and its entry here.
+KINDS = (
+    DeviceKind(
+        "host",
+        claims=lambda name: name == "host" or name.startswith("host@"),
+        open=lambda name, progress, phone: HostDevice(name, progress=progress),
+        check=_python_of,
+        profiler_python=_python_of,
+        in_parts=True,
+    ),
+    DeviceKind(
+        "android",
+        claims=lambda name: True,
+        open=lambda name, progress, phone: AndroidDevice(name, find_phone(name), phone, progress=progress),
+        check=lambda name, progress: find_phone(name),
+    ),
+)

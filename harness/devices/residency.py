@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
+from harness.core.job import Residency
 from harness.devices.log_lines import NUMBER, last_match, lines_of, matches
-from harness.job import Residency
 
 _REPLACED = re.compile(
     rf"Replacing ({NUMBER}) out of ({NUMBER}) node\(s\) with delegate \(([^)]*)\).*?yielding ({NUMBER}) partitions"

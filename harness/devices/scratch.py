@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from harness.errors import StorageError
+from harness.core.errors import StorageError
 
 _OWNER = ".owner"
 # A folder without an owner's lock is one in the making, or of a release that took none.

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 import harness
-from harness import foreign_json
+from harness.core import safe_json
+from harness.core.errors import UsageError
 from harness.devices.base import signal_name
 from harness.devices.captured import captured
 from harness.devices.scratch import Scratch
-from harness.errors import UsageError
 from harness.graph.model import Model
 
 Shape = tuple[int, ...]
@@ -78,7 +78,7 @@ def shapes_at(model: Model, inputs: Mapping[int, Shape], *, run: bool = False) -
         raise (Undecided if code == -signal.SIGKILL else Unanswered)(
             f"its process was ended by {signal_name(-code)}" if code < 0 else f"its process ended with exit code {code}"
         )
-    answer = foreign_json.loads(done.output)
+    answer = safe_json.loads(done.output)
     if "refused" in answer:
         raise Unanswered(answer["refused"])
     count = len(model.root.subgraphs[0].tensors or ())

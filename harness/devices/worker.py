@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.arrays import Array
 from harness.devices.link import DTYPES, PROTOCOL, Link, LinkError, Message
 
 PRECISIONS = ("default", "fp16", "fp32", "fp16-fp32acc")
@@ -28,8 +29,6 @@ GPU_CHOICES = ("backend", "storage", "priority")
 
 # How a refusal begins when an output could not be read: another time it may.
 NO_READING = "the runtime gave up waiting for an output"
-
-Array = np.ndarray[Any, Any]
 
 
 class Refusal(Exception):

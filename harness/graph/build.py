@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.model import NUMPY_TYPES, AlignedBuffer, Model
 
 _TYPE_CODES = {np.dtype(t): getattr(schema.TensorType, name) for name, t in NUMPY_TYPES.items()}
-
-Array = np.ndarray[Any, Any]
 
 
 def type_code(dtype: Any) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.counted import counted
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.visible import counted
 from harness.graph.model import Graph, Model, Port, Tensor, indices
 
 Shape = tuple[int, ...]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from harness.core.arrays import Array
 
 # Types that activations are quantized to, and so the tensors whose values can be read as steps.
 GRID_TYPES = frozenset(("INT8", "UINT8", "INT16"))

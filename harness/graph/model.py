@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import stat
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.builder import BuilderSizeError
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.graph.foreign import read_model_file
 from harness.graph.grid import Grid, grid_of
 from harness.graph.verify import MalformedError, verify
 
-MAX_FILE_BYTES = (1 << 31) - 1
 MOST_ELEMENTS = 1 << 60
 _MALFORMED = (MalformedError, struct.error, ValueError, IndexError, TypeError, OverflowError, UnicodeError)
 MAX_RANK = 32  # kernels stop at 8; numpy, which holds the values, at 64
@@ -146,21 +145,7 @@ class Model:
             UsageError: the file is missing, empty, truncated, not a .tflite, or its graph refers to things it lacks.
         """
         path = Path(path)
-        try:
-            found = path.stat()
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-                raise UsageError(f"{path} is no regular file.", "Give the path of a .tflite file.")
-            size = found.st_size
-            if size > MAX_FILE_BYTES:
-                raise UsageError(f"{path} has {size:,} bytes; models over 2 GB are not supported.", "Split the model.")
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise UsageError(f"{path} does not exist.", "Give the path of a .tflite file.") from None
-        except IsADirectoryError:
-            raise UsageError(f"{path} is a folder.", "Give the path of a .tflite file.") from None
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from None
-        return cls.from_bytes(data, path)
+        return cls.from_bytes(read_model_file(path), path)
 
     @classmethod
     def from_bytes(cls, data: bytes, path: Path | None = None) -> Model:

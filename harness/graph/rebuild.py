@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.build import GraphBuilder, signature_def
 from harness.graph.model import Model, Op, Port, indices, text
 from harness.graph.surgery import drop_unused_buffers
-from harness.job import Array
 
 _ACTIVATIONS = {
     schema.ActivationFunctionType.NONE: None,

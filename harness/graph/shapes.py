@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.job import Array
+from harness.core.arrays import Array
 
 Shape = tuple[int, ...]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.core.arrays import Array
 from harness.graph import fold
 from harness.graph.model import Model
 from harness.graph.rebuild import Rebuild
-from harness.job import Array
 
 
 def with_short_ports(model: Model, kept: Iterable[str] = ()) -> Model:

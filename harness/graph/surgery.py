@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph import fold
 from harness.graph.build import signature_def, type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
 from harness.graph.subgraphs import renumbered
 
 TapKind = Literal["copy", "direct", "negated", "turned", "dequantized"]
-Array = np.ndarray[Any, Any]
 
 # Ops that only move elements: they can be judged together with their reader when tapping all would cost too much.
 MOVING_OPS = frozenset(

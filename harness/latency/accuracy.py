@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from harness.devices.host import HostDevice
+from harness.core.arrays import Array
+from harness.core.run_folder import TensorStore
+from harness.devices.host.device import HostDevice
 from harness.devices.scratch import scratch_folder
 from harness.graph import surgery
-from harness.graph.repeatable import varying_op
-from harness.job import Array
+from harness.graph.ops.repeatable import varying_op
 from harness.latency.measure import Subject
 from harness.latency.record import OutputError
-from harness.localize.baseline import Case, output_label, run_reference
-from harness.localize.ideals import Ideals
-from harness.localize.outputs import judge_outputs
-from harness.localize.tails import Tails
+from harness.localize.base.case import Case
+from harness.localize.base.host_runs import run_ideal
+from harness.localize.base.ideals import Ideals
+from harness.localize.base.outputs import judge_outputs
+from harness.localize.base.reference import output_label, run_reference
+from harness.localize.base.tails import Tails
 from harness.numerics.fp16 import LARGEST
-from harness.results import TensorStore
 
 MOST_BYTES = 1 << 30
 """A float16 judgement looks at every intermediate's range; over this many bytes of them it is not made."""
@@ -83,6 +85,6 @@ def _expected(case: Case, tensors: tuple[int, ...]) -> _Expected:
         store = TensorStore(folder)
         peaks = run_reference(host, case, store, tensors, keep=False)
         beyond = frozenset(t for t, peak in peaks.finite.items() if peak > LARGEST)
-        ideal = case.run_ideal(host, case.model, case.inputs, beyond, "running the ideal device")
+        ideal = run_ideal(case, host, case.model, case.inputs, beyond, "running the ideal device")
         exact = {port.name: store.get(output_label(port.name), "reference") for port in case.graph.outputs}
     return _Expected(exact, ideal, beyond)

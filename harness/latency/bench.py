@@ -13,10 +13,12 @@ from statistics import median
 
 import numpy as np
 
+from harness.core.arrays import Array
+from harness.core.progress import SILENT, Progress
+from harness.core.run_folder import RunFolder, read_run
 from harness.devices.execute import output_ports
-from harness.job import Array
 from harness.latency.accuracy import Judge
-from harness.latency.compare import Baseline, Rounds, against, beside, same_choices
+from harness.latency.compare import Baseline, Rounds, compare_across_runs, compare_within_run, same_choices
 from harness.latency.conditions import worst
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
 from harness.latency.per_op import per_op as stretches
@@ -26,20 +28,18 @@ from harness.latency.record import (
     Against,
     BenchResult,
     Distribution,
-    Part,
     Replication,
+    TimedPart,
     TimedSample,
 )
 from harness.latency.stats import distribution
 from harness.latency.validity import flaws, steady_rounds
-from harness.progress import SILENT, Progress
-from harness.results import RunFolder, read_run
 
 COOL_DOWN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class BenchRequest:
     """What to measure, and what to make of it. `tries` above 1 waits `cool_down` seconds and measures everything again
     while a cell is invalid."""
 
@@ -63,7 +63,7 @@ class Benched:
 
 
 def bench(
-    trial: Trial, open_device: Open, progress: Progress = SILENT, *, per_op: bool = False
+    trial: BenchRequest, open_device: Open, progress: Progress = SILENT, *, per_op: bool = False
 ) -> list[tuple[Benched, ...]]:
     """Every try, the last one last; each try's cells are in the order of `trial.subjects`. `per_op` times stretches of
     ops of the last try's cells too, and asks the runtime's profiler.
@@ -89,7 +89,9 @@ def bench(
     return tries
 
 
-def _with_stretches(one: Benched, subject: Subject, trial: Trial, open_device: Open, progress: Progress) -> Benched:
+def _with_stretches(
+    one: Benched, subject: Subject, trial: BenchRequest, open_device: Open, progress: Progress
+) -> Benched:
     plan = replace(trial.plan, samples=max(trial.plan.samples // 4, 48), seconds=trial.plan.seconds / 4)
     found = stretches(subject, plan, open_device, progress)
     total = one.result.latency.get("total")
@@ -101,7 +103,7 @@ def _with_stretches(one: Benched, subject: Subject, trial: Trial, open_device: O
 
 
 def _once(
-    trial: Trial, number: int, commit: str, judge: Judge, open_device: Open, progress: Progress
+    trial: BenchRequest, number: int, commit: str, judge: Judge, open_device: Open, progress: Progress
 ) -> tuple[Benched, ...]:
     with ExitStack() as stack:
         folders = [stack.enter_context(_folder(trial, subject)) for subject in trial.subjects]
@@ -150,12 +152,12 @@ def _comparisons(
     """With the first cell of the same model, and with the runs that were named: those of the same choices, or all
     where none has them."""
     first = [one for one in before if one.result.cell.model_sha256 == result.cell.model_sha256][:1]
-    found = [beside(result, rounds, Baseline(one.folder, one.result, one.rounds)) for one in first]
+    found = [compare_within_run(result, rounds, Baseline(one.folder, one.result, one.rounds)) for one in first]
     alike = [b for b in baselines if same_choices(result.cell, b.result.cell)]
-    return (*found, *(against(result, rounds, b) for b in alike or baselines))
+    return (*found, *(compare_across_runs(result, rounds, b) for b in alike or baselines))
 
 
-def _folder(trial: Trial, subject: Subject) -> RunFolder:
+def _folder(trial: BenchRequest, subject: Subject) -> RunFolder:
     cell = subject.cell
     folder = RunFolder.create(trial.out, "bench", cell.model, f"{cell.device}-{cell.label}")
     folder.save(
@@ -208,15 +210,15 @@ def summarize(measured: Measured, timed: Sequence[TimedSample]) -> BenchResult:
     )
 
 
-def latency(steady: Sequence[TimedSample]) -> dict[Part, Distribution]:
+def latency(steady: Sequence[TimedSample]) -> dict[TimedPart, Distribution]:
     """Percentiles of each part, in milliseconds. Raises ValueError when there is no sample."""
-    take: dict[Part, Callable[[TimedSample], int]] = {
+    take: dict[TimedPart, Callable[[TimedSample], int]] = {
         "write": lambda s: s.write_ns,
         "run": lambda s: s.run_ns,
         "readback": lambda s: s.read_ns,
         "total": lambda s: s.total_ns,
     }
-    found: dict[Part, Distribution] = {}
+    found: dict[TimedPart, Distribution] = {}
     for part, time_of in take.items():
         rounds: dict[tuple[int, int], list[float]] = {}
         for sample in steady:

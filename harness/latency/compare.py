@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import foreign_files
-from harness.errors import UsageError
+from harness.core import safe_files
+from harness.core.errors import UsageError
+from harness.core.run_folder import read_run
 from harness.latency.record import Against, BenchResult, Cell, Verdict
 from harness.latency.stats import Compared, Values, compare_apart, compare_interleaved
-from harness.results import read_run
 
 Rounds = Mapping[tuple[int, int], Values]
 """Total times of steady samples, by (replication, round)."""
@@ -42,7 +42,7 @@ def read_baseline(path: Path) -> Baseline:
     return Baseline(path, BenchResult.from_json(record.get("result") or {}), _read_rounds(path / "samples.csv"))
 
 
-def against(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
+def compare_across_runs(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
     """The verdict on a new run, measured at another time than the one that it is compared with."""
     name = other.path.name
     refused = _refused(name, result, other.result)
@@ -51,16 +51,16 @@ def against(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
     return _against(name, compare_apart(_grouped(rounds), _grouped(other.rounds)), _changed(result, other.result))
 
 
-def beside(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
+def compare_within_run(result: BenchResult, rounds: Rounds, other: Baseline) -> Against:
     """The verdict on a cell measured in turns with another one by the same command."""
     name = other.path.name
     refused = _refused(name, result, other.result)
     if refused is not None:
         return refused
-    return _against(name, beside_rounds(rounds, other.rounds), _changed(result, other.result))
+    return _against(name, compare_interleaved_rounds(rounds, other.rounds), _changed(result, other.result))
 
 
-def beside_rounds(ours: Rounds, theirs: Rounds) -> Compared:
+def compare_interleaved_rounds(ours: Rounds, theirs: Rounds) -> Compared:
     """Cells that had their turns in the same rounds, whatever their validity."""
     shared = [key for key in ours if key in theirs]
     return compare_interleaved([ours[k] for k in shared], [theirs[k] for k in shared])
@@ -118,7 +118,7 @@ def _grouped(rounds: Rounds) -> list[list[Values]]:
 def _read_rounds(path: Path) -> dict[tuple[int, int], Values]:
     found: dict[tuple[int, int], list[float]] = {}
     try:
-        text = foreign_files.read(path).decode("utf-8")
+        text = safe_files.read(path).decode("utf-8")
         for row in csv.DictReader(io.StringIO(text, newline="")):
             if row["phase"] == "steady":
                 key = (int(row["replication"]), int(row["round"]))

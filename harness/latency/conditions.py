@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.devices.ready import THERMAL
+from harness.devices.android.ready import THERMAL
 from harness.latency.record import Conditions
 
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100

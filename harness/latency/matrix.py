@@ -8,9 +8,11 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UsageError
+from harness.core.arrays import Array
+from harness.core.choices import Accelerator, Precision
+from harness.core.errors import UsageError
+from harness.core.job import Options
 from harness.graph.model import Model
-from harness.job import Accelerator, Array, Options, Precision
 from harness.latency.measure import Subject
 from harness.latency.record import Cell
 

@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from harness.counted import counted
+from harness.core.arrays import Array
+from harness.core.job import Completed, Job, Options, Sample
+from harness.core.progress import SILENT, Progress
+from harness.core.visible import counted
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
 from harness.graph.model import Model
-from harness.job import Array, Completed, Job, Options, Sample
 from harness.latency.conditions import between, peak_bytes, read_moment
 from harness.latency.record import Cell, Conditions, Phase, TimedSample
 from harness.latency.warmup import warmup_length
-from harness.progress import SILENT, Progress
 
 MOST_IN_ROUND = 512
 """Timed iterations in one round. A model that is faster than that allows runs untimed until the round is over."""
@@ -181,7 +181,7 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
     for name in (subject.cell.device for subject in subjects):
         if name not in phones:
             device = stack.enter_context(open_device(name))
-            if isinstance(device, HostDevice):
+            if device.own_process:
                 devices.append(device)
                 continue
             phones[name] = device
@@ -249,7 +249,7 @@ class _Turns:
 
     @property
     def _pid(self) -> int | None:
-        return self._device.launcher.pid if isinstance(self._device, HostDevice) else None
+        return self._device.pid
 
     def _run(self, number: int, iterations: int, untimed: int) -> tuple[Completed, Round]:
         job: Job = replace(self._job, warmup=untimed, iterations=iterations)

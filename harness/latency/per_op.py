@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.core.progress import SILENT, Progress
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
-from harness.latency.record import Interval, Stretch
+from harness.latency.record import Interval, OpRange
 from harness.latency.stats import CONFIDENCE, RESAMPLES, Values, quickest, smallest
-from harness.progress import SILENT, Progress
 
 MOST_CUTS = 12
 MOST_BYTES = 64 << 20
@@ -59,7 +59,7 @@ def chosen_cuts(graph: Graph, most: int = MOST_CUTS) -> list[tuple[int, tuple[in
     return found
 
 
-def per_op(subject: Subject, plan: Plan, open_device: Open, progress: Progress = SILENT) -> tuple[Stretch, ...]:
+def per_op(subject: Subject, plan: Plan, open_device: Open, progress: Progress = SILENT) -> tuple[OpRange, ...]:
     """The time of each stretch between cuts, measured by prefixes in turns.
 
     Raises:
@@ -80,7 +80,7 @@ def per_op(subject: Subject, plan: Plan, open_device: Open, progress: Progress =
     for end, size, now in zip(ends, sizes, times, strict=True):
         names = tuple(graph.ops[i].name for i in range(first, end + 1))
         ms = _difference(now - before)
-        stretches.append(Stretch(first, end, names, ms, ms.value / whole, size))
+        stretches.append(OpRange(first, end, names, ms, ms.value / whole, size))
         before, first = now, end + 1
     return tuple(stretches)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness import foreign_json
+from harness.core import safe_json
+from harness.core.errors import StorageError
 from harness.devices.base import signal_name
 from harness.devices.captured import captured
-from harness.devices.environments import release_environment
-from harness.devices.log_file import LogFile
+from harness.devices.host.log_file import LogFile
+from harness.devices.registry import kind_of
 from harness.devices.scratch import Scratch
-from harness.errors import StorageError
 from harness.graph.model import Graph
 from harness.latency import profiler_process
 from harness.latency.measure import Plan, Subject
@@ -37,7 +36,7 @@ ENGINES = {"cpu": "CompiledModel with XNNPACK", "reference": "CompiledModel with
 
 
 @dataclass(frozen=True)
-class Event:
+class ProfilerEvent:
     """One timed event of an inference: an op's node by its index in the graph, or a delegate's operator by its own."""
 
     kind: Literal["op", "delegate"]
@@ -54,12 +53,12 @@ def profile(subject: Subject, plan: Plan) -> Profile | Unprofiled:
         DeviceError: the release's environment cannot be made.
     """
     cell, accelerator = subject.cell, subject.options.accelerator
-    if cell.device != "host" and not cell.device.startswith("host@"):
+    python_of = kind_of(cell.device).profiler_python
+    if python_of is None:
         return Unprofiled("The runtime's profiler is read on the host's CPU only.")
     if accelerator not in ENGINES:
         return Unprofiled("The runtime's GPU delegate cannot be profiled: with its profiler on, it fails to run.")
-    python = sys.executable if cell.device == "host" else release_environment(cell.device.removeprefix("host@"))
-    said = _ask(python, subject, plan)
+    said = _ask(python_of(cell.device), subject, plan)
     if isinstance(said, str):
         return Unprofiled(f"The runtime's profiler was not read: {said}.")
     try:
@@ -128,7 +127,7 @@ def _answer(python: str, subject: Subject, plan: Plan, folder: Path) -> dict[str
     if done.code:
         return f"its process ended with exit code {done.code} ({lines[-1] if lines else 'no word'})"
     try:
-        said = foreign_json.loads(done.output)
+        said = safe_json.loads(done.output)
     except ValueError as error:
         return f"its answer is no JSON ({error})"
     if not isinstance(said, dict):
@@ -143,7 +142,9 @@ def summarize(said: dict[str, Any], graph: Graph, accelerator: str) -> Profile:
         Nonsense: the figures contradict the clock, or show a delegate where none was to be. KeyError, TypeError or
             ValueError: not an answer.
     """
-    events = [Event(kind, str(name), int(index), int(subgraph)) for kind, name, index, subgraph in said["events"]]
+    events = [
+        ProfilerEvent(kind, str(name), int(index), int(subgraph)) for kind, name, index, subgraph in said["events"]
+    ]
     profiled, bare = ([np.asarray(turn, np.float64) / 1e3 for turn in said[s]] for s in ("profiled_ns", "bare_ns"))
     us: Values = np.asarray([inference for turn in said["us"] for inference in turn], np.float64)
     runs, bare_runs = np.concatenate(profiled), np.concatenate(bare)
@@ -185,7 +186,7 @@ def summarize(said: dict[str, Any], graph: Graph, accelerator: str) -> Profile:
     )
 
 
-def rows_of(events: Sequence[Event], graph: Graph) -> dict[tuple[Kind, str, int, int | None], list[int]]:
+def rows_of(events: Sequence[ProfilerEvent], graph: Graph) -> dict[tuple[Kind, str, int, int | None], list[int]]:
     """For each row, as (kind, name, index, node), the places of its events, in the order they ran.
 
     Events of other subgraphs run inside an op of the main one, and are in its time. An event is an op of the model only

@@ -92,7 +92,7 @@ class _Event(ctypes.Structure):
     )
 
 
-class Failure(Exception):
+class ProfilerFailure(Exception):
     """The profiler cannot be had; the sentence goes back."""
 
 
@@ -104,11 +104,11 @@ class Runtime:
         found = importlib.util.find_spec("ai_edge_litert")
         folders = list(found.submodule_search_locations or ()) if found else []
         if not folders:
-            raise Failure("ai-edge-litert is not installed")
+            raise ProfilerFailure("ai-edge-litert is not installed")
         try:
             self._library = ctypes.CDLL(str(Path(folders[0]) / "libLiteRt.so"))
         except OSError:
-            raise Failure(f"ai-edge-litert {self.release} has no C library that can be loaded here") from None
+            raise ProfilerFailure(f"ai-edge-litert {self.release} has no C library that can be loaded here") from None
         self._free = ctypes.CDLL(None).free
         self._malloc = ctypes.CDLL(None).malloc
         self._malloc.argtypes, self._malloc.restype = [c_size_t], c_void_p
@@ -123,13 +123,13 @@ class Runtime:
         try:
             call = getattr(self._library, name)
         except AttributeError:
-            raise Failure(f"the C library of ai-edge-litert {self.release} has no {name}") from None
+            raise ProfilerFailure(f"the C library of ai-edge-litert {self.release} has no {name}") from None
         call.argtypes, call.restype = takes or _TAKES[name], c_int
 
         def checked(*values: Any) -> None:
             status = call(*values)
             if status != 0:
-                raise Failure(f"{name} gave status {status}")
+                raise ProfilerFailure(f"{name} gave status {status}")
 
         return checked
 
@@ -158,7 +158,7 @@ class Runtime:
         self.function("LiteRtSetOptionsHardwareAccelerators")(options, CPU)
         told = self.since(2, 1, 5)  # earlier releases take no options of the CPU, from Python neither
         if plain and not told:
-            raise Failure(f"ai-edge-litert {self.release} cannot be told to leave XNNPACK out")
+            raise ProfilerFailure(f"ai-edge-litert {self.release} cannot be told to leave XNNPACK out")
         cpu = f"num_threads = {threads}\n" * bool(threads and told) + 'kernel_mode = "builtin"\n' * plain
         for name, toml in (("xnnpack", cpu), ("runtime_options_string", "enable_profiling = true\n" * profiled)):
             if toml:
@@ -171,7 +171,7 @@ class Runtime:
         return options
 
 
-class Compiled:
+class ProfiledModel:
     """A compiled model with its buffers, the inputs in them."""
 
     def __init__(self, runtime: Runtime, model: c_void_p, options: c_void_p, inputs: list[tuple[str, bytes]]) -> None:
@@ -181,7 +181,7 @@ class Compiled:
         takes = runtime.count("LiteRtGetNumSignatureInputs", self._signature)
         gives = runtime.count("LiteRtGetNumSignatureOutputs", self._signature)
         if takes != len(inputs):
-            raise Failure(f"{len(inputs)} inputs came for a model that takes {takes}")
+            raise ProfilerFailure(f"{len(inputs)} inputs came for a model that takes {takes}")
         ins = [self._buffer("Input", i) for i in range(takes)]
         outs = [self._buffer("Output", i) for i in range(gives)]
         names, by_name = [self._name(i) for i in range(takes)], dict(inputs)
@@ -214,7 +214,7 @@ class Compiled:
     def _write(self, buffer: c_void_p, values: bytes) -> None:
         room = self._runtime.count("LiteRtGetTensorBufferPackedSize", buffer)
         if room != len(values):
-            raise Failure(f"an input came with {len(values)} bytes, and takes {room}")
+            raise ProfilerFailure(f"an input came with {len(values)} bytes, and takes {room}")
         place = c_void_p()
         self._runtime.function("LiteRtLockTensorBuffer")(buffer, byref(place), WRITE)
         ctypes.memmove(place, values, room)
@@ -224,11 +224,11 @@ class Compiled:
 class Profiler:
     """The profiler of a model that was compiled with it."""
 
-    def __init__(self, runtime: Runtime, compiled: Compiled) -> None:
+    def __init__(self, runtime: Runtime, compiled: ProfiledModel) -> None:
         self._compiled = compiled
         self._handle = runtime.make("LiteRtCompiledModelGetProfiler", compiled.handle)
         if self._handle.value is None:
-            raise Failure(f"ai-edge-litert {runtime.release} gave no profiler")
+            raise ProfilerFailure(f"ai-edge-litert {runtime.release} gave no profiler")
         self._start = runtime.function("LiteRtStartProfiler")
         self._stop = runtime.function("LiteRtStopProfiler")
         self._count = runtime.function("LiteRtGetNumProfilerEvents")
@@ -243,13 +243,13 @@ class Profiler:
         count = c_int()
         self._count(self._handle, byref(count))
         if not 0 < count.value <= MOST_EVENTS:
-            raise Failure(f"an inference left {count.value} events, not 1 to {MOST_EVENTS}")
+            raise ProfilerFailure(f"an inference left {count.value} events, not 1 to {MOST_EVENTS}")
         events = (_Event * count.value)()
         self._events(self._handle, count.value, events)
         timed = [event for event in events if event.type in KINDS]
         names = [(KINDS[e.type], (e.tag or b"").decode("utf-8", "replace"), e.index, e.subgraph) for e in timed]
         if self.names is not None and names != self.names:
-            raise Failure("the events of one inference are not those of the next")
+            raise ProfilerFailure("the events of one inference are not those of the next")
         self.names = names
         return wall, [event.elapsed_us for event in timed]
 
@@ -266,7 +266,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     inputs = [(name, Path(path).read_bytes()) for name, path in request["inputs"]]
     threads, plain = request["threads"], request["plain"]
     bare, watched = (
-        Compiled(runtime, model, runtime.options(threads, plain, profiled), inputs) for profiled in (False, True)
+        ProfiledModel(runtime, model, runtime.options(threads, plain, profiled), inputs) for profiled in (False, True)
     )
     profiler = Profiler(runtime, watched)
     bare.run(), watched.run()  # the first one is no inference like the others
@@ -274,7 +274,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     count = LEAST_ROUNDS * IN_ROUND
     if began - born + count * pair_s > request["timeout"]:
-        raise Failure(
+        raise ProfilerFailure(
             f"{2 * count} inferences of {pair_s / 2:.3g} s do not fit into the {request['timeout']:g} s that it has"
         )
     rounds: dict[str, list[list[Any]]] = {"us": [], "profiled_ns": [], "bare_ns": []}
@@ -302,7 +302,7 @@ def main() -> None:
     os.dup2(2, 1)  # what native code may print is no part of the answer
     try:
         said = answer(json.loads(sys.stdin.buffer.read(1 << 20)))
-    except Failure as failure:
+    except ProfilerFailure as failure:
         said = {"error": str(failure)}
     with os.fdopen(out, "w", encoding="utf-8") as stream:
         json.dump(said, stream)

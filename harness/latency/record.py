@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.typed_json import read_as
 from harness.latency.profile_record import Profile, Unprofiled, profile_to_json
-from harness.typed_json import read_as
 
-Part = Literal["write", "run", "readback", "total"]
-PARTS: tuple[Part, ...] = get_args(Part)
+TimedPart = Literal["write", "run", "readback", "total"]
+PARTS: tuple[TimedPart, ...] = get_args(TimedPart)
 
 Phase = Literal["first", "warmup", "resume", "steady"]
 """`first` is the first inference of a replication, `warmup` what comes before its samples settle, `resume` the first
@@ -189,7 +189,7 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class OpRange:
     """Ops `first` to `last` in graph order and what they add to the time, in milliseconds. `share` is of the whole
     model's; `cut_bytes` are alive behind the last op, and read back there."""
 
@@ -201,7 +201,7 @@ class Stretch:
     cut_bytes: int
 
     @property
-    def told(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the interval excludes zero; else the time cannot be told from nothing."""
         return self.ms.low > 0
 
@@ -212,7 +212,7 @@ class BenchResult:
 
     cell: Cell
     invalid: tuple[Flaw, ...]
-    latency: Mapping[Part, Distribution]
+    latency: Mapping[TimedPart, Distribution]
     replications: tuple[Replication, ...]
     rounds: int
     seconds: float
@@ -233,7 +233,7 @@ class BenchResult:
     attempt: int = 1
     bench_id: str = ""
     against: tuple[Against, ...] = ()
-    per_op: tuple[Stretch, ...] = ()
+    per_op: tuple[OpRange, ...] = ()
     profile: Profile | Unprofiled | None = None
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.counted import counted
+from harness.core.visible import counted
 from harness.latency.record import Distribution, Interval, Verdict
 
 Values = npt.NDArray[np.float64]

@@ -11,9 +11,9 @@ from statistics import median
 
 import numpy as np
 
-from harness.counted import counted
+from harness.core.visible import counted
+from harness.devices.android.ready import MODERATE, THERMAL
 from harness.devices.log_lines import NUMBER, first_match
-from harness.devices.ready import MODERATE, THERMAL
 from harness.latency.conditions import severity
 from harness.latency.measure import Measured, total
 from harness.latency.record import Flaw, TimedSample

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,6 @@ ARITHMETIC = ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FL
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 FLOAT_ONLY = ("POW", "SQUARED_DIFFERENCE", "ATAN2")
 LOGICAL = ("LOGICAL_AND", "LOGICAL_OR")
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.model import AlignedBuffer, Model, indices
 from harness.graph.surgery import drop_unused_buffers
 
@@ -23,8 +24,6 @@ SMALLEST_NORMAL = 2.0**-14
 
 # A GPU's float32 functions are not correctly rounded: Vulkan allows exp 3 + 2·|x| ulp. 16 ulp covers the common ones.
 FLOAT32_ROUNDOFF = 2.0**-20
-
-Array = np.ndarray[Any, Any]
 
 
 def oracle(model: Model, beyond: frozenset[int] = frozenset(), *, inside: bool = True) -> Model:

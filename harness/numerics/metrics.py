@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from harness.core.arrays import Array
 
 CHUNK = 1 << 18
 # An error of more times the reference's RMS is told as that: how many times more says nothing further.
@@ -19,47 +20,27 @@ ONE_FAULT = 0.5
 
 
 @dataclass(frozen=True)
-class Metric:
-    """What a figure is measured in and which way is better."""
-
-    unit: str
-    better: Literal["lower", "higher"]
-    meaning: str
-
-
-METRICS: dict[str, Metric] = {
-    "max_abs": Metric("tensor units", "lower", "largest absolute difference"),
-    "mean_abs": Metric("tensor units", "lower", "mean absolute difference"),
-    "rms": Metric("tensor units", "lower", "root mean square of the difference"),
-    "relative_rms": Metric("1", "lower", "RMS of the difference over RMS of the reference"),
-    "cosine": Metric("1", "higher", "cosine of the angle between the two tensors taken as vectors"),
-    "snr_db": Metric("dB", "higher", "20·log10 of RMS of the reference over RMS of the difference"),
-    "nonfinite": Metric("elements", "lower", "NaN or infinite where the reference is finite"),
-    "iou": Metric("1", "higher", "intersection over union of the masks `values > 0`"),
-}
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The figures of one comparison; differences are taken over elements finite on both sides.
 
-    `nonfinite` counts elements that are NaN or infinite where the reference is finite; `odd` those where the reference
-    is not finite and the other side is anything but the same. `worst` is the position of `max_abs`, or of the first
-    element counted in `nonfinite`. `flushed` counts elements below a smallest magnitude that shrank on the way, and
-    `loud_max_abs` and `loud_rms` are the errors without theirs. Ranges are over each side's own finite elements.
+    `nonfinite` counts elements that are NaN or infinite where the reference is finite; `nonfinite_mismatch` those where
+    the reference is not finite and the other side is anything but the same. `worst` is the position of `max_abs`, or of
+    the first element counted in `nonfinite`. `flushed` counts elements below a smallest magnitude that shrank on the
+    way, and `max_abs_unflushed` and `rms_unflushed` are the errors without theirs. Ranges are over each side's own
+    finite elements.
     """
 
     count: int
     finite: int
     nonfinite: int
-    odd: int
+    nonfinite_mismatch: int
     reference_nonfinite: int
     max_abs: float
     mean_abs: float
     rms: float
     flushed: int
-    loud_max_abs: float
-    loud_rms: float
+    max_abs_unflushed: float
+    rms_unflushed: float
     reference_rms: float
     cosine: float
     range: tuple[float, float]
@@ -83,7 +64,42 @@ class Comparison:
     @property
     def identical(self) -> bool:
         """No difference at all, non-finite elements included."""
-        return self.max_abs == 0 and self.nonfinite == 0 and self.odd == 0
+        return self.max_abs == 0 and self.nonfinite == 0 and self.nonfinite_mismatch == 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a figure is measured in, which way is better, and how it is read off a comparison; None for one that is
+    computed elsewhere. One with a `title` has a column of that name in reports and data frames besides; the others'
+    columns are laid out by hand there. To add a metric: its entry in `METRICS`, and what it needs in `Comparison`."""
+
+    unit: str
+    better: Literal["lower", "higher"]
+    meaning: str
+    of: Callable[[Comparison], float] | None = None
+    title: str = ""
+
+
+METRICS: dict[str, Metric] = {
+    "max_abs": Metric("tensor units", "lower", "largest absolute difference", lambda c: c.max_abs),
+    "mean_abs": Metric("tensor units", "lower", "mean absolute difference", lambda c: c.mean_abs),
+    "relative_rms": Metric("1", "lower", "RMS of the difference over RMS of the reference", lambda c: c.relative_rms),
+    "cosine": Metric("1", "higher", "cosine of the angle between the two tensors taken as vectors", lambda c: c.cosine),
+    "snr_db": Metric("dB", "higher", "20·log10 of RMS of the reference over RMS of the difference", lambda c: c.snr_db),
+    "nonfinite": Metric("elements", "lower", "NaN or infinite where the reference is finite", lambda c: c.nonfinite),
+    "iou": Metric("1", "higher", "intersection over union of the masks `values > 0`"),
+}
+"""Every metric by its name in JSON."""
+
+
+def figures(comparison: Comparison) -> dict[str, float]:
+    """The metrics of a comparison by name."""
+    return {name: metric.of(comparison) for name, metric in METRICS.items() if metric.of is not None}
+
+
+def titled() -> dict[str, Metric]:
+    """The metrics that have a column because of their title."""
+    return {name: metric for name, metric in METRICS.items() if metric.title}
 
 
 class Comparator:
@@ -95,7 +111,7 @@ class Comparator:
         self._smallest = smallest
         self._flushed = 0
         self._loud_max = self._loud_sq = 0.0
-        self._count = self._finite = self._nonfinite = self._odd = self._reference_nonfinite = 0
+        self._count = self._finite = self._nonfinite = self._nonfinite_mismatch = self._reference_nonfinite = 0
         self._max_abs = -1.0
         self._worst = 0
         self._sum_abs = self._sum_sq = self._dot = self._actual_sq = self._reference_sq = 0.0
@@ -125,7 +141,7 @@ class Comparator:
         if self._nonfinite == 0 and fresh.any():
             self._worst = self._count + int(np.argmax(fresh))
         self._nonfinite += int(fresh.sum())
-        self._odd += int((~expected & (a != r) & ~(np.isnan(a) & np.isnan(r))).sum())
+        self._nonfinite_mismatch += int((~expected & (a != r) & ~(np.isnan(a) & np.isnan(r))).sum())
         self._reference_nonfinite += int((~expected).sum())
         a, r = (a, r) if both.all() else (a[both], r[both])
         if a.size:
@@ -171,14 +187,14 @@ class Comparator:
             count=self._count,
             finite=self._finite,
             nonfinite=self._nonfinite,
-            odd=self._odd,
+            nonfinite_mismatch=self._nonfinite_mismatch,
             reference_nonfinite=self._reference_nonfinite,
             max_abs=max(self._max_abs, 0.0),
             mean_abs=self._sum_abs / n,
             rms=math.sqrt(self._sum_sq / n),
             flushed=self._flushed,
-            loud_max_abs=self._loud_max,
-            loud_rms=math.sqrt(self._loud_sq / n),
+            max_abs_unflushed=self._loud_max,
+            rms_unflushed=math.sqrt(self._loud_sq / n),
             reference_rms=math.sqrt(self._reference_sq / n),
             cosine=cosine,
             range=(self._range[0], self._range[1]),

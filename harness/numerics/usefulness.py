@@ -21,9 +21,10 @@ from typing import Literal
 
 import numpy as np
 
-from harness.errors import UsageError
+from harness.core.arrays import Array
+from harness.core.errors import UsageError
 from harness.numerics.fp16 import FLOAT32_ROUNDOFF, SMALLEST_NORMAL, rounded
-from harness.numerics.metrics import Array, compare, is_mask, mask_iou, rms
+from harness.numerics.metrics import compare, is_mask, mask_iou, rms
 
 Kind = Literal["spread", "difference", "mask", "cosine", "iou", "tolerance"]
 

@@ -1,4 +1,4 @@
-"""The rewrites by name, and which of them are worth trying for which cause."""
+"""The rewrites by name. For which cause each is worth trying is in `cause`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.equivalents import (
+    flattened,
+    insert_copies,
+    on_stacked_rows,
+    pad_by_concatenation,
+    separate_output,
+    stride_before,
+    without_broadcast,
+)
 from harness.remedies.keep_batch import keep_batch
 from harness.remedies.keep_digits import complement, factored
 from harness.remedies.rank_4 import with_rank_4
 from harness.remedies.rescale import rescale
-from harness.remedies.same_meaning import (
-    apart,
-    flattened,
-    on_stacked_rows,
-    output_of_its_own,
-    pad_by_concatenation,
-    stride_before,
-    without_broadcast,
-)
 from harness.remedies.simpler import by_simpler_ops
 from harness.remedies.split_sum import split_sum
 from harness.remedies.within_limits import in_tiles, two_dimensions
@@ -75,17 +75,18 @@ NO_BROADCAST = Rewrite("the broadcast written out", each(without_broadcast))
 SIMPLER = Rewrite("the op as simpler ones", each(by_simpler_ops))
 FLATTENED = Rewrite("the input flattened first", each(flattened))
 STRIDE_BEFORE = Rewrite("the stride taken before the convolution", each(stride_before))
-APART = Rewrite("copies between the op and its neighbours", each(apart))
+APART = Rewrite("copies between the op and its neighbours", each(insert_copies))
 TWO_DIMENSIONS = Rewrite("the tensor in two dimensions", two_dimensions)
 TILES = Rewrite("the op in tiles", each(in_tiles))
-OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(output_of_its_own))
+OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(separate_output))
 COMPLEMENT = Rewrite("1 - LOGISTIC(x) as LOGISTIC(-x)", each(complement))
 FACTORED = Rewrite("the difference of the factors computed beforehand", each(factored))
 
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)
 
-_MEANING = (
+# For ops that compute something else, the likeliest first.
+MEANING = (
     KEEP_BATCH,
     FLATTENED,
     STRIDE_BEFORE,
@@ -97,17 +98,3 @@ _MEANING = (
     APART,
     OWN_OUTPUT,
 )
-
-# The likeliest first. Every one is tried on the device before it is called a remedy.
-BY_CAUSE: dict[str, tuple[Rewrite, ...]] = {
-    "accumulation": (SPLIT_SUM,),
-    "rounding": (SPLIT_SUM, RESCALE, SIMPLER, APART),
-    "overflow": (RESCALE, SPLIT_SUM, SIMPLER),
-    "underflow": (RESCALE,),
-    "kernel": _MEANING,
-    "limits": (TWO_DIMENSIONS, TILES, SPLIT_SUM, APART),
-    "context": (KEEP_BATCH, FLATTENED, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
-    "crash": (*_MEANING, SPLIT_SUM),
-    "hang": (*_MEANING, SPLIT_SUM),
-    "nondeterministic": (*_MEANING, SPLIT_SUM),
-}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.numerics.verdict import LOCAL_FACTOR
+from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.report.figures import figure, name, times
 from harness.report.tables import OpRow, Verdict
 

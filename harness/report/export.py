@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UsageError
-from harness.numerics.verdict import LOCAL_FACTOR
+from harness.core.errors import UsageError
+from harness.core.run_folder import read_run
+from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.report.record import CulpritFacts, Run, parse_run
 from harness.report.tables import OPS_COLUMNS, OpRow, read_ops, whole_lines
-from harness.results import read_run
 
 Format = Literal["csv", "model-explorer", "fp32-ops", "fp32-names"]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from harness.visible import visible
+from harness.core.visible import visible
 
 NOTHING = "–"
 # Packages before a class name, as scopes of converted PyTorch modules have them.

@@ -12,20 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
-from harness.errors import UsageError
-from harness.numerics.verdict import FACTOR, LOCAL_FACTOR
+from harness.core.errors import UsageError
+from harness.core.run_folder import read_run, write_page
+from harness.numerics.metrics import titled
+from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
+from harness.remedies.cause import Cause
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
 from harness.report.record import CulpritFacts, Run, parse_run
 from harness.report.scene import read_scene
+from harness.report.sections import SECTIONS
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
 from harness.report.templating import environment, inline
 from harness.report.timings import timings
-from harness.results import read_run, write_page
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -67,36 +71,34 @@ def render(folder: Path) -> str:
     left_out = max(0, len(ops.rows) - MOST_ROWS)
     ops = replace(ops, rows=_worst(ops.rows))
     device = f"{run.device or 'Device'} {run.accelerator.upper()}"
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            run=run,
-            verdict=verdict.verdict_of(run),
-            reproduces=verdict.reproduces(run),
-            headline=verdict.headline(run.outputs),
-            precision=wording.precision(run),
-            storage=wording.storage(run),
-            place=wording.place(run),
-            residency=wording.residency(run),
-            groups=_groups(run.culprits[:_CARDS], ops.rows),
-            more_cards=len(run.culprits[_CARDS:]),
-            ops=ops,
-            root=figures.common_root(row.output for row in ops.rows),
-            nonfinite=any(row.nonfinite for row in ops.rows),
-            judged=len(judged),
-            left_out=left_out,
-            unconfirmed=_unconfirmed(run, ops.rows),
-            tally={name: sum(row.verdict == name for row in every) for name in VERDICTS},
-            charts=[chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
-            timings=timings(read_samples(folder / "samples.csv")),
-            log=read_log(folder / "log.txt"),
-            scene=read_scene(folder, run.scene, device) if run.scene else None,
-            reproduction=reproduction(run),
-            script=_inline("script.js.j2"),
-            style=_inline("style.css.j2"),
-        )
-    )
+    values: dict[str, Any] = {
+        "run": run,
+        "verdict": verdict.verdict_of(run),
+        "reproduces": verdict.reproduces(run),
+        "headline": verdict.headline(run.outputs),
+        "precision": wording.precision(run),
+        "storage": wording.storage(run),
+        "place": wording.place(run),
+        "residency": wording.residency(run),
+        "groups": _groups(run.culprits[:_CARDS], ops.rows),
+        "more_cards": len(run.culprits[_CARDS:]),
+        "ops": ops,
+        "root": figures.common_root(row.output for row in ops.rows),
+        "nonfinite": any(row.nonfinite for row in ops.rows),
+        "judged": len(judged),
+        "left_out": left_out,
+        "unconfirmed": _unconfirmed(run, ops.rows),
+        "tally": {name: sum(row.verdict == name for row in every) for name in VERDICTS},
+        "charts": [chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
+        "timings": timings(read_samples(folder / "samples.csv")),
+        "log": read_log(folder / "log.txt"),
+        "scene": read_scene(folder, run.scene, device) if run.scene else None,
+        "reproduction": reproduction(run),
+        "script": _inline("script.js.j2"),
+        "style": _inline("style.css.j2"),
+    }
+    sections = [section for section in SECTIONS if section.shown(values)]
+    return _environment().get_template("report.html.j2").render(**values, sections=sections)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:
 def _environment() -> Environment:
     made = environment(TEMPLATES)
     made.globals |= {
-        "causes": wording.CAUSES,
+        "further": list(titled().values()),
+        "causes": {cause.value: cause.explanation for cause in Cause},
         "rules": wording.RULES,
         "lost": wording.LOST,
         "verdicts": wording.VERDICTS,

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from harness.errors import UsageError
-from harness.job import Accelerator, Options, Precision
-from harness.report.fields import Fields
+from harness.core.choices import Accelerator, Precision
+from harness.core.errors import UsageError
+from harness.core.fields import Fields
+from harness.core.job import Options
+from harness.numerics.metrics import titled
 
 State = Literal["running", "done", "failed", "interrupted"]
 Answer = Literal["", "pass", "fail", "culprits", "unresolved"]
@@ -43,12 +45,14 @@ class Figures:
     verdict: str = ""
     limit: float | None = None
     """What `ratio` may come to."""
+    further: tuple[float | None, ...] = ()
+    """The metrics of `titled`, in their order."""
     useless: tuple[str, ...] = ()
     """Why it is of no use although rounding explains its error, a clause each."""
 
 
 @dataclass(frozen=True)
-class Remedy:
+class RemedyFacts:
     """A fix that was tried on the whole model."""
 
     name: str
@@ -63,7 +67,7 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialFacts:
     """An experiment on a culprit: what was asked, how it ended, error over expected error."""
 
     what: str
@@ -91,8 +95,8 @@ class CulpritFacts:
     note: str
     reproducer: str
     impact: tuple[Figures, ...]
-    remedies: tuple[Remedy, ...]
-    trials: tuple[Trial, ...]
+    remedies: tuple[RemedyFacts, ...]
+    trials: tuple[TrialFacts, ...]
 
     @property
     def number(self) -> str:
@@ -112,7 +116,7 @@ class CulpritFacts:
 
 
 @dataclass(frozen=True)
-class Residency:
+class ResidencyFacts:
     """Where the nodes ran; `full` is None when nothing was said about it."""
 
     full: bool | None
@@ -151,7 +155,7 @@ class Run:
     outputs: tuple[Figures, ...]
     culprits: tuple[CulpritFacts, ...]
     explained: tuple[Figures, ...]
-    residency: Residency
+    residency: ResidencyFacts
     notes: tuple[str, ...]
     scene: Fields | None
     explained_in: int | None
@@ -168,7 +172,7 @@ class Run:
         return bool(failed) and all(output.verdict == "precision" for output in failed)
 
     @property
-    def remedies(self) -> tuple[Remedy, ...]:
+    def remedies(self) -> tuple[RemedyFacts, ...]:
         """What was tried for all culprits at once: the remedies that each of them has."""
         first = self.culprits[0].remedies if self.culprits else ()
         return first if all(culprit.remedies == first for culprit in self.culprits) else ()
@@ -185,7 +189,7 @@ class Run:
 
 
 def parse_run(record: Mapping[str, Any]) -> Run:
-    """Read what `harness.results.read_run` returned. Raises UsageError when a field is of an undocumented type."""
+    """Read what `run_folder.read_run` returned. Raises UsageError when a field is of an undocumented type."""
     top = Fields(record)
     result, options = top.child("result"), top.child("options")
     model = result.child("model") if result.values.get("model") else top.child("model")
@@ -220,7 +224,7 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         outputs=tuple(map(_figures, outputs)),
         culprits=tuple(map(_culprit, result.children("culprits"))),
         explained=tuple(_figures(each, "output") for each in result.children("explained")),
-        residency=Residency(
+        residency=ResidencyFacts(
             residency.flag("full"),
             residency.count("delegated"),
             residency.count("total"),
@@ -262,6 +266,7 @@ def _figures(fields: Fields, name: str = "name") -> Figures:
         max_abs=fields.number("max_abs"),
         expected_max_abs=fields.number("expected_max_abs"),
         ratio=fields.number("ratio"),
+        further=tuple(fields.number(name) for name in titled()),
         relative_rms=fields.number("relative_rms"),
         snr_db=fields.number("snr_db"),
         iou=fields.number("iou"),
@@ -300,7 +305,7 @@ def _culprit(fields: Fields) -> CulpritFacts:
         reproducer=_inside(fields.text("reproducer")),
         impact=tuple(_figures(each, "output") for each in fields.children("impact")),
         remedies=tuple(
-            Remedy(
+            RemedyFacts(
                 name=r.text("name"),
                 cosine=r.number("cosine"),
                 max_abs=r.number("max_abs"),
@@ -313,7 +318,9 @@ def _culprit(fields: Fields) -> CulpritFacts:
             )
             for r in fields.children("remedies")
         ),
-        trials=tuple(Trial(t.text("what"), t.text("ending"), t.number("ratio")) for t in fields.children("trials")),
+        trials=tuple(
+            TrialFacts(t.text("what"), t.text("ending"), t.number("ratio")) for t in fields.children("trials")
+        ),
     )
 
 

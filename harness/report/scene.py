@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from harness import foreign_files
+from harness.core import safe_files
+from harness.core.fields import Fields
 from harness.numerics.metrics import mask_iou
-from harness.report.fields import Fields
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
+SceneMask = np.ndarray[Any, np.dtype[np.bool_]]
 Colour = tuple[int, int, int]
 
 CPU_COLOUR: Colour = (56, 150, 255)
@@ -48,7 +48,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Part:
+class ScenePart:
     """What one colour of a picture covers."""
 
     side: Literal["cpu", "gpu"]
@@ -60,14 +60,14 @@ class Panel:
     """One picture: a title, what its colours cover, and a `data:` URI to lay over the photo."""
 
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[ScenePart, ...]
     overlay: str
     view: View
     dimmed: bool = False
 
 
 @dataclass(frozen=True)
-class Scene:
+class PhotoScene:
     """Everything the masks' section shows. With a `problem` there is nothing but that sentence."""
 
     problem: str = ""
@@ -80,7 +80,7 @@ class Scene:
     panels: tuple[Panel, ...] = ()
 
 
-def read_scene(run: Path, fields: Fields, device: str) -> Scene:
+def read_scene(run: Path, fields: Fields, device: str) -> PhotoScene:
     """Load the pictures of `run.json: scene`. `device` names the device's side.
 
     Raises:
@@ -93,9 +93,9 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
         photo = _open(run, names[0]).convert("RGB")
         reference, actual = (np.asarray(_open(run, name).convert("L")) > 127 for name in names[1:])
     except _Unusable as error:
-        return Scene(problem=str(error))
+        return PhotoScene(problem=str(error))
     if reference.shape != actual.shape or reference.shape != photo.size[::-1]:
-        return Scene(problem="The masks of this run differ from its photo in size, so they are not shown.")
+        return PhotoScene(problem="The masks of this run differ from its photo in size, so they are not shown.")
     width, height = photo.size
     whole = View(0, 0, width, height)
     only_cpu, only_gpu = reference & ~actual, actual & ~reference
@@ -103,10 +103,10 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
     try:
         tried = [_tried(run, entry, reference) for entry in fields.children("tried")[:_MOST_TRIED]]
     except _Unusable as error:
-        return Scene(problem=str(error))
+        return PhotoScene(problem=str(error))
     scale = width / zoomed.width
     enlarged = f", enlarged {scale:.1f}×" if scale >= 1.1 else ""
-    return Scene(
+    return PhotoScene(
         photo=_photo(photo),
         width=width,
         height=height,
@@ -128,7 +128,7 @@ def read_scene(run: Path, fields: Fields, device: str) -> Scene:
     )
 
 
-def _tried(run: Path, entry: Fields, reference: Mask) -> Panel:
+def _tried(run: Path, entry: Fields, reference: SceneMask) -> Panel:
     """Where the mask that a remedy gave differs from the CPU's."""
     mask = np.asarray(_open(run, entry.text("mask")).convert("L")) > 127
     if mask.shape != reference.shape:
@@ -146,8 +146,8 @@ def _tried(run: Path, entry: Fields, reference: Mask) -> Panel:
     )
 
 
-def _part(side: Literal["cpu", "gpu"], mask: Mask, where: str = "") -> Part:
-    return Part(side, f"{np.count_nonzero(mask):,} px{where}")
+def _part(side: Literal["cpu", "gpu"], mask: SceneMask, where: str = "") -> ScenePart:
+    return ScenePart(side, f"{np.count_nonzero(mask):,} px{where}")
 
 
 def _open(run: Path, name: str) -> Image.Image:
@@ -158,7 +158,7 @@ def _open(run: Path, name: str) -> Image.Image:
             raise _Unusable(f"A picture of this run would lie at {name!r}, outside its folder, so it is not shown.")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(foreign_files.read(path, _MOST_BYTES)), formats=("JPEG", "PNG"))
+            image = Image.open(io.BytesIO(safe_files.read(path, _MOST_BYTES)), formats=("JPEG", "PNG"))
         if image.width * image.height > _LARGEST:
             raise _Unusable(f"{name} has {image.width}×{image.height} pixels, too many to be shown.")
         image.load()
@@ -176,14 +176,14 @@ def _photo(photo: Image.Image) -> str:
     return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _overlay(mask: Mask, colour: Colour) -> str:
+def _overlay(mask: SceneMask, colour: Colour) -> str:
     """The mask tinted, with a solid outline."""
     levels = mask.astype(np.uint8)
     levels[mask & ~_eroded(mask, max(1, max(mask.shape) // 300))] = 2
     return _picture(levels, [((0, 0, 0), 0), (colour, _FILL), (colour, _EDGE)])
 
 
-def _difference(only_cpu: Mask, only_gpu: Mask, both: Mask) -> str:
+def _difference(only_cpu: SceneMask, only_gpu: SceneMask, both: SceneMask) -> str:
     levels = np.where(both, 3, 0).astype(np.uint8)
     levels[only_cpu], levels[only_gpu] = 1, 2
     return _picture(levels, [((0, 0, 0), 0), (CPU_COLOUR, 255), (GPU_COLOUR, 255), ((255, 255, 255), 40)])
@@ -197,16 +197,16 @@ def _picture(levels: np.ndarray[Any, np.dtype[np.uint8]], colours: list[tuple[Co
     return "data:image/png;base64," + b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _eroded(mask: Mask, steps: int) -> Mask:
+def _eroded(mask: SceneMask, steps: int) -> SceneMask:
     """The mask without its outermost pixels; the photo's border is no edge."""
     inner = np.pad(mask, steps, constant_values=True)
     for _ in range(steps):
         inner[1:-1, 1:-1] = inner[1:-1, 1:-1] & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
-    trimmed: Mask = inner[steps:-steps, steps:-steps]
+    trimmed: SceneMask = inner[steps:-steps, steps:-steps]
     return trimmed
 
 
-def _around(mask: Mask, width: int, height: int) -> View:
+def _around(mask: SceneMask, width: int, height: int) -> View:
     """The part of the photo that holds the masks, in the photo's proportions and with room around them."""
     if not mask.any():
         return View(0, 0, width, height)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness import foreign_files
-from harness.errors import UsageError
+from harness.core import safe_files
+from harness.core.errors import UsageError
 
 Verdict = Literal["culprit", "unread", "inherited", "fine"]
 VERDICTS: tuple[Verdict, ...] = ("culprit", "inherited", "fine", "unread")
@@ -120,7 +120,7 @@ def read_log(path: Path) -> LogTail:
     if not path.exists():
         return LogTail()
     try:
-        content, size = foreign_files.tail(path, _LOG_BYTES)
+        content, size = safe_files.tail(path, _LOG_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from None
     lines = content.decode("utf-8", errors="replace").splitlines()
@@ -133,7 +133,7 @@ def read_log(path: Path) -> LogTail:
 def _lines(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column; a line that a killed writer cut off has none."""
     try:
-        text = foreign_files.read(path).decode("utf-8", errors="replace")
+        text = safe_files.read(path).decode("utf-8", errors="replace")
         records = [(number, cells) for cells, number in _numbered(text)]
     except OSError as error:
         raise _unreadable(path, error) from None

@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
+from harness.core.visible import visible
 from harness.report import figures
-from harness.visible import visible
 
 _KEPT = re.compile(r"[^\n\t]+")
 _FILTERS = (

@@ -9,10 +9,11 @@ from typing import Literal
 
 from harness.numerics import metrics
 from harness.numerics.metrics import MOST_SHARE
-from harness.numerics.verdict import FACTOR
+from harness.numerics.tolerance import FACTOR
+from harness.remedies.cause import Cause
 from harness.report.figures import count, figure, name, shares, times
 from harness.report.record import CulpritFacts, Figures, Run
-from harness.report.wording import CAUSES_IN_SHORT, place, precision, storage
+from harness.report.wording import place, precision, storage
 
 Tone = Literal["good", "bad", "open", "plain"]
 
@@ -112,7 +113,7 @@ def _certificate(run: Run) -> tuple[str, ...]:
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
             "way of reading shows the same error at every culprit.",
         )
-    if all(c.cause in ("crash", "hang") for c in run.culprits):
+    if all((cause := Cause.of(c.cause)) is not None and cause.stops for c in run.culprits):
         return (
             "The model does not run as it is, so it was cut into windows, each fed with the CPU's values and run by "
             "itself: these are the smallest that fail.",
@@ -272,7 +273,8 @@ def _why(alike: Sequence[CulpritFacts]) -> str:
     signature = name(alike[0].signature, 160)
     if signature:
         return signature.replace("float16 sum over", "float16 sums over") if several else signature
-    return CAUSES_IN_SHORT.get(alike[0].cause, (name(alike[0].cause, 60) or "cause unknown",) * 2)[several]
+    cause = Cause.of(alike[0].cause)
+    return cause.short[several] if cause is not None else name(alike[0].cause, 60) or "cause unknown"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from harness.localize.misreading import BEYOND, FIRST, UNTURNED
+from harness.localize.base.misreadings import BEYOND, FIRST, UNTURNED
 from harness.report.record import Run
-
-CAUSES = {
-    "kernel": "The kernel computes something else, and no rounding explains it: the result has little to do with the "
-    "exact one, or is further off than the single rounding of such an op.",
-    "accumulation": "The sum itself is kept in float16. Once it is large against the next product, that product is "
-    "rounded away, so a long reduction loses far more than storing its result in float16 would.",
-    "overflow": "A value beyond 65504, the largest float16, became infinity; what is computed from it is infinite, "
-    "NaN or zero.",
-    "underflow": "Values below float16's range became zero, and the outputs depend on them.",
-    "rounding": "The result is recognizably the right one, but less precise than rounding explains.",
-    "context": "By itself, on the same inputs, each op is right; the result is wrong only together with neighbours, as "
-    "the delegate fuses or places them.",
-    "limits": "A dispatch, a buffer or a texture would go beyond what the device takes. It is left out: nothing is "
-    "written and no error is returned, so that the result is what the memory held, most often zeros.",
-    "nondeterministic": "The same inputs gave different results in two runs.",
-    "crash": "Running the op ends the process that runs it.",
-    "hang": "The op did not finish in time.",
-}
 
 LOST = (
     "Rounding explains the error, on any device that stores this type: what the op stores or reads has too few digits "
@@ -44,23 +26,6 @@ RULES = dict.fromkeys(FIRST.values(), _FIRST_FOR_ALL) | {
         "right"
     ]: "LiteRT's parser makes a BATCH_MATMUL whose right side is a constant of rank 2 a fully connected "
     "layer, and does not look at adj_y (docs/delegate.md).",
-}
-
-# After the dash in the verdict, when no signature says more. One culprit, several.
-CAUSES_IN_SHORT = {
-    "kernel": ("it computes something else", "they compute something else"),
-    "accumulation": ("its sum is kept in float16", "their sums are kept in float16"),
-    "overflow": ("its values leave float16's range", "their values leave float16's range"),
-    "underflow": ("its values vanish below float16's range", "their values vanish below float16's range"),
-    "rounding": (
-        "its result is less precise than rounding explains",
-        "their results are less precise than rounding explains",
-    ),
-    "context": ("wrong only together with its neighbours", "wrong only together with their neighbours"),
-    "limits": ("it goes beyond a limit of the device", "they go beyond a limit of the device"),
-    "nondeterministic": ("its result differs between two runs", "their results differ between two runs"),
-    "crash": ("it ends the process", "they end the process"),
-    "hang": ("it does not finish", "they do not finish"),
 }
 
 VERDICTS = {

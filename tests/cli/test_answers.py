@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import healthy_mlp, rank3_pad_9272
-from harness import cli as cli_module
-from harness import commands
-from harness.errors import EXIT_DEVICE, EXIT_MISUSE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
+from harness.api import session
+from harness.cli import app as command_line
+from harness.core.errors import EXIT_DEVICE, EXIT_MISUSE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
+from harness.core.run_folder import TensorStore, list_runs, read_run
 from harness.graph.build import GraphBuilder, signature_def
 from harness.graph.model import Model
-from harness.results import TensorStore, list_runs, read_run
 from tests.cli.conftest import Cli
 from tests.localize.planted import SHIFTED, Half, is_untouched
 
@@ -168,6 +168,8 @@ class TestAudit:
             "folded": "",
             "fallback": None,
             "varying": "",
+            "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 32, 64]}],
+            "outputs": [{"name": "y", "dtype": "float32", "shape": [1, 32, 64]}],
         }
         assert not (tmp_path / "results").exists()
 
@@ -230,12 +232,12 @@ class TestLocalize:
         model = healthy_mlp()
         path = saved(tmp_path, model)
         device = Half(model, {model.graph().outputs[0].tensor: SHIFTED}, sees=is_untouched(model))
-        monkeypatch.setattr(commands, "open_device", lambda *_: device)
+        monkeypatch.setattr(session, "open_device", lambda *_: device)
         monkeypatch.setattr(
             "sys.argv", ["harness", "localize", str(path), "--json", "--out", str(tmp_path / "results")]
         )
         with pytest.raises(SystemExit) as left:
-            cli_module.app()
+            command_line.app()
         assert left.value.code == EXIT_UNRESOLVED
         answer = json.loads(capsys.readouterr().out)
         assert (answer["status"], answer["culprits"], answer["certified"]) == ("unresolved", [], False)

@@ -12,36 +12,20 @@ import harness
 PACKAGE = Path(harness.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the bottom up. A module may import from its own room and from lower ones; a file outranks its folder.
-ROOMS: tuple[frozenset[str], ...] = (
-    frozenset(
-        {
-            "counted",
-            "errors",
-            "foreign_files",
-            "foreign_json",
-            "job",
-            "private",
-            "progress",
-            "typed_json",
-            "visible",
-            "__init__",
-        }
-    ),
-    frozenset({"devices.link"}),
-    frozenset({"graph", "results"}),
-    frozenset({"numerics", "inputs", "memory", "remedies", "lint", "devices.worker"}),
-    frozenset({"devices"}),
-    frozenset({"localize", "latency", "markup", "report", "sam2"}),
-    frozenset({"dashboard"}),
-    frozenset({"opening"}),
-    frozenset({"commands", "doctor", "frames"}),
-    frozenset({"bisect_runtime", "on_device", "terminal", "request_options"}),
-    frozenset({"demo", "pytest_plugin"}),
-    frozenset({"sam2_commands", "bench_command", "dashboard_command", "lint_command"}),
-    frozenset({"sam2_video_commands"}),
-    frozenset({"cli", "entry"}),
+# From the bottom up: rooms of one floor do not know each other, and a room may import from the floors below it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("core",),
+    ("graph",),
+    ("devices", "lint", "numerics", "remedies"),
+    ("localize.base", "sam2.shared"),
+    ("latency", "localize.journal", "localize.probe", "report"),
+    ("dashboard", "localize.explain", "localize.find"),
+    ("api", "sam2.image_path", "sam2.video"),
+    ("cli", "pytest_plugin"),
 )
+
+# Folders that only hold rooms.
+FOLDERS_OF_ROOMS = frozenset({"localize", "sam2"})
 
 
 def module_of(path: Path) -> str:
@@ -49,13 +33,16 @@ def module_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__") or "__init__"
 
 
-def rank(module: str) -> int:
-    """The room of a module, found by its own name first and by its folder's then."""
-    for name in (module, module.split(".")[0]):
-        for number, room in enumerate(ROOMS):
-            if name in room:
-                return number
-    raise AssertionError(f"harness.{module} has no place in ROOMS: give it one")
+def room_of(module: str) -> str:
+    """The folder of a module, of those that are divided the folder in it."""
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first in ("localize", "sam2") and rest else first
+
+
+def floor_of(room: str) -> int:
+    found = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert found, f"harness.{room} has no place in FLOORS: give it one"
+    return found[0]
 
 
 def imports(path: Path, *, lazy: bool = True) -> set[str]:
@@ -68,7 +55,7 @@ def imports(path: Path, *, lazy: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
             base = node.module or ""
-            # `from harness import commands` names modules, `from harness.errors import X` names a module's content.
+            # `from harness.api import session` names modules, `from harness.core.errors import X` a module's content.
             inside = PACKAGE.joinpath(*base.split(".")[1:]) if base.split(".")[0] == "harness" else None
             for alias in node.names:
                 is_module = inside is not None and (
@@ -78,16 +65,23 @@ def imports(path: Path, *, lazy: bool = True) -> set[str]:
     return {name.removeprefix("harness").lstrip(".") or "__init__" for name in found if name.split(".")[0] == "harness"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=[module_of(path) for path in FILES])
+@pytest.mark.parametrize("path", [f for f in FILES if f.parent != PACKAGE or f.stem == "pytest_plugin"], ids=module_of)
 def test_imports_go_downward_only(path: Path) -> None:
-    module = module_of(path)
-    # The package's face hands out what lies above it, lazily: importing it must stay light.
-    upward = {name for name in imports(path, lazy=module != "__init__") if rank(name) > rank(module)}
-    assert upward == set()
+    """Those inside functions too: a lazy import hides no circle."""
+    room = room_of(module_of(path))
+    if room in FOLDERS_OF_ROOMS:
+        assert imports(path) <= {"__init__"}
+        return
+    others = {room_of(name) for name in imports(path)} - {room, "__init__"}
+    assert {other for other in others if floor_of(other) >= floor_of(room)} == set()
 
 
-def test_no_module_needs_itself_to_be_imported() -> None:
-    graph = {module_of(path): imports(path, lazy=False) for path in FILES}
+def test_the_package_itself_hands_out_what_is_above_it_but_imports_nothing() -> None:
+    assert imports(PACKAGE / "__init__.py", lazy=False) <= {"api.frames"}  # for type checkers
+
+
+def test_no_module_needs_itself() -> None:
+    graph = {module_of(path): imports(path) for path in FILES if module_of(path) != "__init__"}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -102,9 +96,9 @@ def test_no_module_needs_itself_to_be_imported() -> None:
 
 
 def test_the_worker_imports_the_wire_and_nothing_else_of_the_package() -> None:
-    assert imports(PACKAGE / "devices" / "worker.py") == {"devices.link"}
-    assert imports(PACKAGE / "devices" / "link.py") == {"foreign_json"}
-    assert imports(PACKAGE / "foreign_json.py") == set()
+    assert imports(PACKAGE / "devices" / "worker.py") == {"core.arrays", "devices.link"}
+    assert imports(PACKAGE / "devices" / "link.py") == {"core.arrays", "core.safe_json"}
+    assert imports(PACKAGE / "core" / "safe_json.py") == imports(PACKAGE / "core" / "arrays.py") == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=[module_of(path) for path in FILES])
@@ -131,7 +125,13 @@ def test_nothing_runs_a_shell_a_pickle_or_a_print(path: Path) -> None:
             assert any(k.arg == "weights_only" for k in node.keywords), f"torch.load in line {node.lineno}"
 
 
-def test_every_room_is_inhabited() -> None:
-    modules = {module_of(path) for path in FILES} | {module_of(path).split(".")[0] for path in FILES}
-    empty = {name for room in ROOMS for name in room if name not in modules}
-    assert empty == set()
+def test_the_house_is_small_enough_to_know() -> None:
+    rooms = {room_of(module_of(path)) for path in FILES} - FOLDERS_OF_ROOMS - {"__init__", "__main__"}
+    assert rooms == {room for floor in FLOORS for room in floor}
+    assert len(rooms) <= 20 and len(FLOORS) <= 8
+
+
+def test_no_folder_has_more_than_fifteen_modules() -> None:
+    folders = [path for path in PACKAGE.rglob("*") if path.is_dir()]
+    counts = {str(f.relative_to(PACKAGE)): len([p for p in f.glob("*.py") if p.stem[:2] != "__"]) for f in folders}
+    assert {name: count for name, count in counts.items() if count > 15} == {}

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from device_tests.corpus import broadcast_add_8593, healthy_mlp, rank3_pad_9272
-from harness import bisect_runtime
-from harness.bisect_runtime import bisect_runtime_command
-from harness.commands import Request, compare_command
-from harness.devices import releases
-from harness.devices.environments import release_environment
-from harness.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
+from harness.api import bisect_runtime
+from harness.api.bisect_runtime import bisect_runtime_command
+from harness.api.compare import compare_command
+from harness.api.session import ModelRequest
+from harness.core.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
+from harness.core.job import Crashed, Options
+from harness.core.progress import SILENT
+from harness.core.run_folder import read_run
+from harness.devices.host import releases
+from harness.devices.host.environments import release_environment
 from harness.graph.model import Model
-from harness.job import Crashed, Options
-from harness.progress import SILENT
-from harness.results import read_run
 from tests.cli.conftest import Cli
 from tests.localize.broken import Deadly
 
@@ -46,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     monkeypatch.setattr(bisect_runtime, "available_releases", lambda: LISTED)
     monkeypatch.setattr(bisect_runtime, "release_environment", environment)
-    monkeypatch.setattr("harness.devices.host.release_environment", environment)
+    monkeypatch.setattr("harness.devices.host.device.release_environment", environment)
     return refused
 
 
@@ -104,7 +105,7 @@ class TestIndex:
 @pytest.mark.gpu
 def test_a_model_that_is_wrong_on_every_release(tmp_path: Path, scripted: dict[str, str]) -> None:
     model = saved(tmp_path, rank3_pad_9272())
-    answer, folder = bisect_runtime_command(Request(model, out=tmp_path / "out"), "2.1.3", None)
+    answer, folder = bisect_runtime_command(ModelRequest(model, out=tmp_path / "out"), "2.1.3", None)
     document = answer.to_json()
     assert (document["status"], document["changes"], document["not_tested"]) == ("fail", [], ["2.1.5"])
     assert [(r["release"], r["state"]) for r in document["releases"]] == [
@@ -121,7 +122,7 @@ def test_a_model_that_is_wrong_on_every_release(tmp_path: Path, scripted: dict[s
 
 def test_a_release_that_cannot_be_had_is_passed_over(tmp_path: Path, scripted: dict[str, str]) -> None:
     scripted["2.2.0"] = "ai-edge-litert 2.2.0 cannot be installed (no wheel)."
-    request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
+    request = ModelRequest(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
     answer, _ = bisect_runtime_command(request, "2.1.3", "2.3.0", every=True)
     assert [t.state for t in answer.tested] == ["right", "right", "untestable", "right"]
     assert answer.tested[2].why == "ai-edge-litert 2.2.0 cannot be installed (no wheel)."
@@ -131,10 +132,10 @@ def test_a_release_whose_worker_does_not_start_says_nothing_of_the_model(
     tmp_path: Path, scripted: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "harness.devices.host.release_environment",
+        "harness.devices.host.device.release_environment",
         lambda release, progress=None: "/bin/false" if release == "2.2.0" else sys.executable,
     )
-    request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
+    request = ModelRequest(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
     answer, _ = bisect_runtime_command(request, "2.1.5", "2.3.0", every=True)
     assert [t.state for t in answer.tested] == ["right", "unknown", "right"]
     assert "'host@2.2.0' did not start" in answer.tested[1].why
@@ -155,13 +156,13 @@ def test_a_release_that_gave_no_answer_is_not_told_to_have_broken_the_model(
     tmp_path: Path, scripted: dict[str, str], monkeypatch: pytest.MonkeyPatch, error: DeviceError, told: str
 ) -> None:
 
-    def compare(request: Request, progress: Any) -> Any:
+    def compare(request: ModelRequest, progress: Any) -> Any:
         if request.device == "host@2.2.0":
             raise error
         return compare_command(request, progress)
 
     monkeypatch.setattr(bisect_runtime, "compare_command", compare)
-    request = Request(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
+    request = ModelRequest(saved(tmp_path, healthy_mlp()), options=Options("cpu"), out=tmp_path / "out")
     answer, _ = bisect_runtime_command(request, "2.1.5", "2.3.0", every=True)
     assert [t.state for t in answer.tested] == ["right", "unknown", "right"]
     assert answer.bisection.changes == ()
@@ -174,7 +175,7 @@ def test_a_release_that_gave_no_answer_is_not_told_to_have_broken_the_model(
 def test_a_release_that_refuses_the_model_is_told_apart_from_a_wrong_one(
     tmp_path: Path, scripted: dict[str, str]
 ) -> None:
-    request = Request(saved(tmp_path, healthy_mlp()), options=Options("npu"), out=tmp_path / "out")
+    request = ModelRequest(saved(tmp_path, healthy_mlp()), options=Options("npu"), out=tmp_path / "out")
     answer, _ = bisect_runtime_command(request, "2.2.0", "2.3.0")
     assert [t.state for t in answer.tested] == ["fails", "fails"]
     assert "this device has no accelerator 'npu'" in answer.tested[0].why
@@ -224,5 +225,5 @@ def test_a_release_that_survives_nothing_is_not_one_that_broke_the_model(
     devices = {"untestable": Deadly(lambda model: True, crashed), "fails": Deadly(lambda model: False, crashed)}
     for state, device in devices.items():
         monkeypatch.setattr(bisect_runtime, "open_device", partial(nullcontext_of, device))
-        tested = bisect_runtime._test("2.2.0", Request(saved(tmp_path, healthy_mlp()), out=tmp_path), SILENT)
+        tested = bisect_runtime._test("2.2.0", ModelRequest(saved(tmp_path, healthy_mlp()), out=tmp_path), SILENT)
         assert tested.state == state

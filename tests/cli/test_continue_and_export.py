@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from device_tests.corpus import rank3_pad_9272
-from harness.errors import EXIT_OK
-from harness.results import list_runs, read_run
+from harness.core.errors import EXIT_OK
+from harness.core.run_folder import list_runs, read_run
 from tests.cli.conftest import Cli
 from tests.fuzz.documents import FILES, write
 

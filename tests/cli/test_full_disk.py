@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from device_tests.corpus import rank3_pad_beside_loud_channels
-from harness.errors import EXIT_MISUSE
-from harness.results import RunFolder, list_runs, read_run
+from harness.core.errors import EXIT_MISUSE
+from harness.core.run_folder import RunFolder, list_runs, read_run
 from tests.cli.conftest import COMMAND, environment
 from tests.mounts import in_mount
 

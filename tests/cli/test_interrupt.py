@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from device_tests.corpus import healthy_mlp
-from harness.results import list_runs, read_run
+from harness.core.run_folder import list_runs, read_run
 from tests.cli.conftest import COMMAND, ROOT, environment
 
 
@@ -60,7 +60,7 @@ def test_a_signal_while_the_program_is_still_loading_ends_it_without_a_traceback
 ) -> None:
     slow = tmp_path / "typer.py"
     slow.write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(60)\n")
-    words = [sys.executable, "-c", "from harness.entry import main; main()", "devices"]
+    words = [sys.executable, "-c", "from harness.cli import main; main()", "devices"]
     paths = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
     process = subprocess.Popen(
         words, cwd=tmp_path, env=environment() | {"PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
@@ -79,4 +79,4 @@ def test_a_signal_while_the_program_is_still_loading_ends_it_without_a_traceback
 
 def test_the_program_that_is_installed_begins_there() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
-    assert scripts == {"harness": "harness.entry:main"}
+    assert scripts == {"harness": "harness.cli:main"}

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from device_tests.corpus import healthy_mlp
-from harness import lint_command, terminal
-from harness.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
+from harness.cli import lint, screen
+from harness.core.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.arrays import normal
@@ -108,9 +108,12 @@ def test_findings_exit_with_1_in_one_document_for_all_models(cli: Cli, right: Pa
 def test_a_file_that_is_no_model_is_misuse_even_beside_a_good_one(cli: Cli, right: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"nothing of use")
+    assert cli("lint", bad).sentence.startswith(f"{bad} is not a readable .tflite")
     said = cli("lint", right, bad)
     assert said.code == EXIT_MISUSE
-    assert said.sentence.startswith(f"{bad} is not a readable .tflite")
+    assert said.out.startswith("Clean") and [
+        s.startswith(f"{bad} is not a readable .tflite") for s in said.sentences
+    ] == [True]
     assert cli("lint").code == EXIT_MISUSE
 
 
@@ -120,9 +123,9 @@ def test_ops_with_the_same_fault_are_told_together_within_80_columns(
     monkeypatch.chdir(wrong.parent)
     page = io.StringIO()
     shown = Console(file=page, width=80, force_terminal=True, color_system=None, highlight=False, soft_wrap=True)
-    monkeypatch.setattr(terminal, "out", shown)
+    monkeypatch.setattr(screen, "out", shown)
     with pytest.raises(typer.Exit):
-        lint_command.lint_command([Path("wrong.tflite")])
+        lint.lint_command([Path("wrong.tflite")])
     assert [line.rstrip() for line in page.getvalue().splitlines()] == [
         "3 findings: wrong.tflite, 3 ops.",
         "",

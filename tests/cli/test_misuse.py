@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import EXIT_DEVICE, EXIT_MISUSE
+from harness.core.errors import EXIT_DEVICE, EXIT_MISUSE
+from harness.core.run_folder import list_runs, read_run
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.results import list_runs, read_run
 from tests.arrays import f32
 from tests.cli.conftest import COMMAND, Cli, Said, environment
 from tests.mounts import in_mount
@@ -264,7 +264,10 @@ class TestFolders:
 def test_a_run_folder_that_is_none(cli: Cli, tmp_path: Path) -> None:
     said = cli("report", "nowhere")
     assert said.code == EXIT_MISUSE
-    assert said.sentence == "nowhere is no run folder (no run.json). List the runs with `harness runs`."
+    assert said.sentence == (
+        "nowhere is no run folder, and results has no run of that name. "
+        "`harness runs` lists them; --runs-in names another folder."
+    )
     (tmp_path / "run.json").write_text("{")
     assert cli("report", tmp_path).sentence.startswith(f"{tmp_path}/run.json cannot be read (")
 
@@ -272,8 +275,8 @@ def test_a_run_folder_that_is_none(cli: Cli, tmp_path: Path) -> None:
 def test_memory_that_runs_out_is_one_sentence_all_the_same() -> None:
     said = "Unable to allocate 512. MiB for an array with shape (134217728,) and data type float32"
     code = f"""if True:
-        from harness import cli
-        def app():
+        from harness.cli import app as cli
+        def app(**_):
             raise MemoryError({said!r})
         cli.app = app
         cli.main()"""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import healthy_mlp
-from harness.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
+from harness.api.on_device import OnDevice
+from harness.core.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
 from harness.graph.model import Model
-from harness.on_device import OnDevice
 from tests.cli.conftest import Cli
 from tests.localize.lossy import far_positions, log_of_complement, residual, rope
 

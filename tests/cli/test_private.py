@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import healthy_mlp, rank3_pad_9272
+from harness.api.on_device import OnDevice
+from harness.core.private import as_the_user, make_folder, owner_only
+from harness.devices.android.locks import SerialLock
 from harness.devices.cache import cache_folder
-from harness.devices.locks import SerialLock
-from harness.on_device import OnDevice
-from harness.private import as_the_user, make_folder, owner_only
 from tests.cli.conftest import Cli
 
 

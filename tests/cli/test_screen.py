@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.errors import EXIT_MISUSE
-from harness.markup import LONGEST, escape
-from harness.terminal import LONGEST_LINE, Screen
+from harness.cli.screen import LONGEST_LINE, Screen
+from harness.core.errors import EXIT_MISUSE
+from harness.core.markup import LONGEST, escape
 
 
 def shown(text: str) -> str:
@@ -72,7 +72,7 @@ def test_any_locale_prints_every_character(encoding: str, tmp_path: Path) -> Non
     )
     assert done.returncode == EXIT_MISUSE
     assert b"does not exist" in done.stderr and b"Traceback" not in done.stderr
-    code = "from harness import cli, terminal; cli.printable(); terminal.out.print('\u2026 \u2212')"
+    code = "from harness.cli import app, screen; app.printable(); screen.out.print('\u2026 \u2212')"
     told = subprocess.run(
         [sys.executable, "-c", code],
         env=dict(os.environ, PYTHONPATH=str(Path(harness.__file__).parent.parent), PYTHONIOENCODING=encoding),

@@ -13,10 +13,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from harness.core.errors import UsageError
 from harness.dashboard import build as building
 from harness.dashboard.build import CACHE, as_csv, build
 from harness.dashboard.index import build_index, run_folders
-from harness.errors import UsageError
 from tests.pages import parse
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from harness.devices.base import Device
-from harness.devices.host import HostDevice, HostLauncher
+from harness.devices.host.device import HostDevice, HostLauncher
 from harness.devices.link import PROTOCOL, Link, LinkError, Message
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.core.errors import DeviceError
+from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, Residency, Sample, TimedOut
 from harness.devices.base import Device, DeviceFacts, adapter_of
 from harness.devices.execute import make_job
 from harness.devices.link import PROTOCOL, Link, Message
 from harness.devices.refusal import explain_refusal
 from harness.devices.residency import residency_of
-from harness.errors import DeviceError
 from harness.graph.model import Model
-from harness.job import Completed, Crashed, Job, Lost, Options, Rejected, Residency, Sample, TimedOut
 from tests.arrays import f32
 
 Scripted = Callable[..., tuple[Device, Any]]
@@ -285,7 +285,7 @@ class TestTheCallersOwnFaults:
     def test_resting_says_bye_and_starts_again_when_needed(self, scripted: Scripted, job: Job) -> None:
         device, peer = scripted(run=say_outputs(("y", TWOS)))
         device.run(job)
-        device.rest()
+        device.stop()
         assert peer.killed == 1
         assert isinstance(device.run(job), Completed)
         assert [m.type for m in peer.requests].count("hello") == 2

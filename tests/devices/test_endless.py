@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.devices import apk, captured, log_file
-from harness.devices.adb import Adb, AdbError, Server
+from harness.core.errors import DeviceError
+from harness.devices import captured
+from harness.devices.android import apk
+from harness.devices.android.adb import Adb, AdbError, Server
+from harness.devices.android.logcat import Logcat
 from harness.devices.base import LOG_LIMIT
-from harness.devices.logcat import Logcat
-from harness.errors import DeviceError
+from harness.devices.host import log_file
 
 ENDLESS = "while True: sys.stdout.buffer.write(b'0123456789abcde\\n' * 65536)"
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.errors import EXIT_DEVICE, DeviceRefused, DeviceSilent, UsageError
+from harness.core.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
 from harness.devices.base import Device
 from harness.devices.execute import completed, failure, make_job, output_ports
-from harness.errors import EXIT_DEVICE, DeviceRefused, DeviceSilent, UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
 from tests.arrays import normal
 from tests.standin.scenes import crossed_signature
 

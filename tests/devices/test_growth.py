@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.devices import apk, ready
+from harness.devices.android import apk, ready
+from harness.devices.android.logcat import as_on_the_host, exit_record
 from harness.devices.base import adapter_of
 from harness.devices.excess import limit_exceeded
-from harness.devices.logcat import as_on_the_host, exit_record
 from harness.devices.refusal import explain_refusal, lacking_custom_op, last_words, shader_fault
 from harness.devices.residency import refused_ops, residency_of
 from harness.latency.validity import ops_on_the_cpu

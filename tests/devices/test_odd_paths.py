@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.core.job import Options
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.devices.shapes import shapes_at
 from harness.graph.model import Model
-from harness.job import Options
 
 
 @pytest.fixture(params=[b"m\xe9t\xff", b"\xed\xa0\x80", b"a\nb \x1b[2J", "\u202ex".encode()], autouse=True)

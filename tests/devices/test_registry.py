@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.devices import adb, registry
-from harness.devices.adb import Adb, AdbError, Attached, Server
-from harness.devices.host import HostDevice
+from harness.core.errors import DeviceError, UsageError
+from harness.devices import registry
+from harness.devices.android import adb
+from harness.devices.android.adb import Adb, AdbError, Attached, Server
+from harness.devices.host.device import HostDevice
 from harness.devices.registry import attached_devices, check_device, open_device, profiles
-from harness.errors import DeviceError, UsageError
 
 
 @pytest.fixture

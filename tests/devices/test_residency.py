@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.job import Residency
 from harness.devices.residency import refused_ops, residency_of
-from harness.job import Residency
 
 REPLACED = "INFO: Replacing {} out of {} node(s) with delegate ({}) node, yielding {} partitions for subgraph 0.\n"
 REFUSED = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.pytest_plugin import device_in
+from pytest_litert_harness import device_in
 
 
 @pytest.mark.parametrize(

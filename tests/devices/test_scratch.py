@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.devices.host import HostDevice, HostLauncher
+from harness.core.errors import StorageError
+from harness.devices.host.device import HostDevice, HostLauncher
 from harness.devices.scratch import Scratch, alone, remove_abandoned
-from harness.errors import StorageError
 from tests.mounts import in_mount
 
 PREFIX = "harness-test-"
@@ -184,10 +184,10 @@ def test_a_folder_that_runs_out_of_inodes_is_one_sentence_and_is_left_empty(tmp_
     code = f"""if True:
         import numpy as np, tempfile
         from harness.devices.execute import completed, make_job
-        from harness.devices.host import HostDevice
-        from harness.errors import HarnessError
+        from harness.devices.host.device import HostDevice
+        from harness.core.errors import HarnessError
         from harness.graph.build import GraphBuilder
-        from harness.job import Options
+        from harness.core.job import Options
         graph = GraphBuilder()
         graph.output(graph.unary("RELU", graph.input("x", (4,))), "y")
         tempfile.tempdir = {str(tmp_path / "full")!r}

@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import Plan, write_run
-from harness.localize.result import OpRecord
+from harness.localize.base.op_record import OpRecord
 from tests.fuzz.journals import FACTS, PROBE, signed
 from tests.fuzz.mutants import broken_bytes
 from tests.report.conftest import op, run_record

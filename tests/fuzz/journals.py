@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.devices.base import Device, Sink
 from harness.devices.execute import make_job
 from harness.graph.build import GraphBuilder
-from harness.inputs import random_inputs
-from harness.job import Completed, Job, Options, Outcome, Residency, Sample
-from harness.localize.journal import FOLDER, SCHEMA, Identity, Journal
-from harness.localize.journaled import Journaled, key_of
+from harness.graph.inputs import random_inputs
+from harness.localize.journal.device import Journaled, key_of
+from harness.localize.journal.log import FOLDER, SCHEMA, Identity, Journal
 
 IDENTITY = Identity("", "", "host", "host", "2.3.0", "", "gpu", "default", 0, "none")
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.api.frames import load_runs
+from harness.api.opening import as_in_the_file
+from harness.core.errors import HarnessError
 from harness.dashboard.build import build
-from harness.errors import HarnessError
-from harness.frames import load_runs
-from harness.graph.audit import audit
 from harness.graph.model import Model
-from harness.graph.real import with_real_values
+from harness.graph.ops.audit import audit
+from harness.graph.ops.real import with_real_values
 from harness.graph.surgery import isolate, tap, tappable
-from harness.latency.compare import against, read_baseline
+from harness.latency.compare import compare_across_runs, read_baseline
 from harness.lint.lint import lint
 from harness.numerics.fp16 import oracle
-from harness.opening import as_in_the_file
 from harness.report.export import export
 from harness.report.page import write_report
 
@@ -65,4 +65,4 @@ def framed(results: Path) -> None:
 def compared(folder: Path) -> None:
     """A benchmark with itself; nothing else is one."""
     baseline = read_baseline(folder)
-    against(baseline.result, baseline.rounds, baseline)
+    compare_across_runs(baseline.result, baseline.rounds, baseline)

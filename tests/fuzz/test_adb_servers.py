@@ -8,20 +8,21 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from harness.devices import adb, android, logcat, recovery, registry
-from harness.devices.adb import Server
+from harness.core.errors import HarnessError
+from harness.core.job import Options
+from harness.devices import registry
+from harness.devices.android import adb, device, logcat, recovery
+from harness.devices.android.adb import Server
 from harness.devices.execute import make_job
 from harness.devices.registry import attached_devices, open_device
-from harness.errors import HarnessError
 from harness.graph.build import GraphBuilder
-from harness.job import Options
 from tests.fuzz.adb_servers import KINDS, SERIAL, HostileAdbServer
 
 # What each wait is cut to here, so that many servers can be tried.
 SHORT = 0.3
 WAITS = (
     (adb, "ADB_SECONDS"), (recovery, "RETURN_SECONDS"), (registry, "RECONNECT_SECONDS"), (registry, "PRODUCT_SECONDS"),
-    (android, "APP_SECONDS"), (android, "PROCESS_SECONDS"), (android, "DEATH_SECONDS"), (logcat, "RECORD_SECONDS"),
+    (device, "APP_SECONDS"), (device, "PROCESS_SECONDS"), (device, "DEATH_SECONDS"), (logcat, "RECORD_SECONDS"),
 )  # fmt: skip
 # All of them one after another, and as many calls of adb as a start of the app takes, on a shared machine.
 PATIENCE = 25.0

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import EXIT_UNRESOLVED
+from harness.core.errors import EXIT_UNRESOLVED
+from harness.core.run_folder import list_runs, read_run
 from harness.graph.model import Model
-from harness.results import list_runs, read_run
 from tests.cli.conftest import COMMAND, environment
 from tests.fuzz.mutants import broken_bytes, broken_tree
 from tests.fuzz.test_fuzz import LIMITS, WRITTEN, layers

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.conftest import made_rich

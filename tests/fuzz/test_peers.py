@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.errors import DeviceError
+from harness.core.job import Completed, Job, Options
 from harness.devices import base
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
-from harness.errors import DeviceError
 from harness.graph.build import GraphBuilder
-from harness.job import Completed, Job, Options
 from tests.fuzz.peers import HostilePeer
 from tests.fuzz.test_fuzz import bounded
 

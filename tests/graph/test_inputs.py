@@ -15,10 +15,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import check_inputs, load_inputs, random_inputs
 from harness.graph.model import Graph, Model
-from harness.inputs import check_inputs, load_inputs, random_inputs
 from tests.arrays import f32, i32
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite, Rebuild
-from harness.inputs import random_inputs
 from tests.arrays import Evaluate
 
 

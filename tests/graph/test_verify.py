@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.errors import UsageError
-from harness.graph.audit import audit
+from harness.core.errors import UsageError
 from harness.graph.model import Model
+from harness.graph.ops.audit import audit
 from harness.graph.surgery import islands, isolate, tap, tappable
 from harness.graph.verify import MalformedError, verify
 from harness.numerics.fp16 import oracle

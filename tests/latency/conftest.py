@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.core.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.devices.base import Device, DeviceFacts, Sink
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Completed, Job, Options, Outcome, Residency, Sample
 from harness.latency.measure import Subject
 from harness.latency.record import Cell, Conditions, Phase, TimedSample
 

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench_command import exit_code
-from harness.devices.host import HostDevice
-from harness.errors import DeviceError, UsageError
+from harness.cli.bench import exit_code
+from harness.core.errors import DeviceError, UsageError
+from harness.core.job import Crashed
+from harness.core.run_folder import list_runs, read_run
+from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.job import Crashed
-from harness.latency.bench import Trial, bench
+from harness.latency.bench import BenchRequest, bench
 from harness.latency.compare import read_baseline
 from harness.latency.matrix import Choices, Loaded, subjects
 from harness.latency.measure import Plan, Subject
 from harness.latency.record import BenchResult
-from harness.results import list_runs, read_run
 from tests.arrays import f32
 from tests.cli.conftest import Cli, cli
 from tests.latency.conftest import Saying, Script, write_model
@@ -31,12 +31,12 @@ Subjects = Callable[..., Subject]
 
 
 @pytest.fixture
-def trial(subject: Subjects, tmp_path: Path) -> Trial:
-    return Trial((subject(),), PLAN, tmp_path / "results", accuracy=False, cool_down=0.0)
+def trial(subject: Subjects, tmp_path: Path) -> BenchRequest:
+    return BenchRequest((subject(),), PLAN, tmp_path / "results", accuracy=False, cool_down=0.0)
 
 
 class TestFolders:
-    def test_each_cell_has_one_that_reads_back(self, trial: Trial, subject: Subjects, script: Script) -> None:
+    def test_each_cell_has_one_that_reads_back(self, trial: BenchRequest, subject: Subjects, script: Script) -> None:
         ((one, two),) = bench(replace(trial, subjects=(subject("a"), subject("b"))), script.open)
         for made, name in ((one, "a"), (two, "b")):
             record = read_run(made.folder)
@@ -49,7 +49,7 @@ class TestFolders:
             assert sum(row["phase"] == "steady" for row in rows) == made.result.latency["total"].count
         assert two.result.against[0].run == one.folder.name
 
-    def test_by_op_the_runtimes_profiler_is_asked_too_and_kept(self, trial: Trial, script: Script) -> None:
+    def test_by_op_the_runtimes_profiler_is_asked_too_and_kept(self, trial: BenchRequest, script: Script) -> None:
         ((made,),) = bench(trial, script.open, per_op=True)
         assert made.result.per_op
         assert read_run(made.folder)["result"]["profile"] == {
@@ -57,7 +57,7 @@ class TestFolders:
         }
         assert read_baseline(made.folder).result == made.result
 
-    def test_a_failure_leaves_its_sentence_and_its_samples(self, trial: Trial, script: Script) -> None:
+    def test_a_failure_leaves_its_sentence_and_its_samples(self, trial: BenchRequest, script: Script) -> None:
         script.say = lambda process, job: Saying(outcome=Crashed("gone") if job == 6 else None)
         with pytest.raises(DeviceError):
             bench(trial, script.open)
@@ -66,7 +66,7 @@ class TestFolders:
         assert (record["status"], record["error"][:25]) == ("failed", "here crashed while timing")
         assert (folder / "samples.csv").read_text().count("\n") > 10
 
-    def test_the_timed_outputs_are_judged(self, trial: Trial, subject: Subjects, script: Script) -> None:
+    def test_the_timed_outputs_are_judged(self, trial: BenchRequest, subject: Subjects, script: Script) -> None:
         wrong = bench(replace(trial, accuracy=True), script.open)  # a scripted device's outputs are zeros
         right = bench(replace(trial, accuracy=True, subjects=(subject("host"),)), HostDevice)
         assert wrong[0][0].result.right is False
@@ -75,7 +75,7 @@ class TestFolders:
 
 
 class TestTries:
-    def test_an_invalid_run_is_kept_and_measured_again(self, trial: Trial, script: Script) -> None:
+    def test_an_invalid_run_is_kept_and_measured_again(self, trial: BenchRequest, script: Script) -> None:
         script.say = lambda process, job: Saying(thermal="severe" if process < 4 else "none")
         tries = bench(replace(trial, tries=5), script.open)
         assert [[one.result.valid for one in cells] for cells in tries] == [[False], [False], [True]]
@@ -83,7 +83,7 @@ class TestTries:
         assert len(list_runs(trial.out)) == 3
         assert exit_code(tries[-1], set()) == 0
 
-    def test_it_gives_up_after_as_many_as_were_said(self, trial: Trial, script: Script) -> None:
+    def test_it_gives_up_after_as_many_as_were_said(self, trial: BenchRequest, script: Script) -> None:
         script.say = lambda process, job: Saying(thermal="severe")
         tries = bench(replace(trial, tries=2), script.open)
         assert len(tries) == 2
@@ -99,7 +99,7 @@ class TestAgainst:
     @pytest.mark.parametrize(
         ("factor", "verdict", "code"), [(1.0, "same", 0), (1.02, "same", 0), (1.1, "slower", 1), (0.9, "faster", 0)]
     )
-    def test_the_verdict_and_its_exit_code(self, trial: Trial, factor: float, verdict: str, code: int) -> None:
+    def test_the_verdict_and_its_exit_code(self, trial: BenchRequest, factor: float, verdict: str, code: int) -> None:
         ((old,),) = bench(trial, scaled(1.0).open)
         ((new,),) = bench(replace(trial, against=(read_baseline(old.folder),)), scaled(factor).open)
         (found,) = new.result.against
@@ -108,7 +108,7 @@ class TestAgainst:
         assert found.ratio.value == pytest.approx(factor, rel=0.01)
         assert exit_code((new,), {old.folder.name}) == code
 
-    def test_another_model_or_other_inputs_are_incomparable(self, trial: Trial, subject: Subjects) -> None:
+    def test_another_model_or_other_inputs_are_incomparable(self, trial: BenchRequest, subject: Subjects) -> None:
         ((old,),) = bench(trial, scaled(1.0).open)
         baseline = read_baseline(old.folder)
         plain = subject()
@@ -120,7 +120,7 @@ class TestAgainst:
             assert found.why.startswith(why)
             assert exit_code((new,), {old.folder.name}) == 4
 
-    def test_an_invalid_run_is_compared_with_nothing(self, trial: Trial, script: Script) -> None:
+    def test_an_invalid_run_is_compared_with_nothing(self, trial: BenchRequest, script: Script) -> None:
         script.say = lambda process, job: Saying(thermal="severe")
         ((old,),) = bench(trial, script.open)
         ((new,),) = bench(replace(trial, against=(read_baseline(old.folder),)), scaled(1.0).open)
@@ -128,13 +128,13 @@ class TestAgainst:
         assert (found.verdict, found.why) == ("cannot tell", "The other run is invalid (throttled).")
         assert exit_code((new,), {old.folder.name}) == 4
 
-    def test_what_changed_besides_is_told(self, trial: Trial) -> None:
+    def test_what_changed_besides_is_told(self, trial: BenchRequest) -> None:
         ((old,),) = bench(trial, scaled(1.0).open)
         newer = Script(lambda process, job: replace(scaled(1.0).say(process, job), runtime="2.4.0"))
         ((new,),) = bench(replace(trial, against=(read_baseline(old.folder),)), newer.open)
         assert "runtime 2.3.0 → 2.4.0" in new.result.against[0].why
 
-    def test_a_folder_that_is_no_benchmark(self, trial: Trial, script: Script, tmp_path: Path) -> None:
+    def test_a_folder_that_is_no_benchmark(self, trial: BenchRequest, script: Script, tmp_path: Path) -> None:
         ((old,),) = bench(trial, script.open)
         path = old.folder / "run.json"
         path.write_text(path.read_text().replace('"bench"', '"compare"'))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import rank3_pad_9272
-from harness.errors import EXIT_MISUSE
+from harness.core.errors import EXIT_MISUSE
+from harness.core.run_folder import list_runs, read_run
 from harness.latency.record import SAMPLES_COLUMNS
-from harness.results import list_runs, read_run
 from tests.cli.conftest import COMMAND
 from tests.leftovers import Watched
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.devices.host import HostDevice
-from harness.errors import DeviceError
-from harness.job import Crashed
+from harness.core.errors import DeviceError
+from harness.core.job import Crashed
+from harness.devices.host.device import HostDevice
 from harness.latency.measure import Measured, Plan, Subject, measure
 from tests.latency.conftest import Saying, Script
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from harness.core.job import Job, Outcome
 from harness.devices.base import Device, Sink
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Job, Outcome
 from harness.latency.measure import Plan, Subject
 from harness.latency.per_op import chosen_cuts, live_cuts, per_op
 from tests.latency.conftest import Saying, Script
@@ -84,4 +84,4 @@ def test_a_prefixs_time_less_the_one_before_is_the_stretchs(subject: Callable[..
     for stretch in found:
         expected = 5.0 if stretch.first == 5 else 1.0
         assert abs(stretch.ms.value - expected) < 0.1
-        assert stretch.told
+        assert stretch.is_significant

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.core.typed_json import read_as
 from harness.latency.profile_record import (
     Cost,
     Profile,
@@ -18,8 +19,7 @@ from harness.latency.profile_record import (
     Unprofiled,
     profile_to_json,
 )
-from harness.latency.profile_table import MOST_ROWS, profile_line, profile_table
-from harness.typed_json import read_as
+from harness.latency.table import MOST_ROWS, profile_line, profile_table
 
 SOME = Spread(40.0, 38.0, 61.4)
 ROWS = (

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.devices import log_file
+from harness.devices.host import log_file
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph, Model
 from harness.latency import profiler, profiler_process
 from harness.latency.measure import Plan, Subject
 from harness.latency.profile_record import Profile, Unprofiled
-from harness.latency.profiler import Event, Nonsense, profile, rows_of, summarize
+from harness.latency.profiler import Nonsense, ProfilerEvent, profile, rows_of, summarize
 
 PLAN = Plan(samples=24, seconds=0.0, timeout=120.0)
 
@@ -46,9 +46,9 @@ def said(us: list[float], events: list[Any] | None = None, run: float = 100.0, b
 
 def test_an_op_is_told_by_the_runtimes_index_and_name_both(graph: Graph) -> None:
     events = [
-        Event("op", "FULLY_CONNECTED", 0, 0),
-        Event("op", "TfLiteXNNPackDelegate", 1, 0),
-        Event("op", "TfLiteXNNPackDelegate", 4, 0),
+        ProfilerEvent("op", "FULLY_CONNECTED", 0, 0),
+        ProfilerEvent("op", "TfLiteXNNPackDelegate", 1, 0),
+        ProfilerEvent("op", "TfLiteXNNPackDelegate", 4, 0),
     ]
     assert list(rows_of(events, graph)) == [
         ("op", "FULLY_CONNECTED", 0, None),
@@ -58,13 +58,21 @@ def test_an_op_is_told_by_the_runtimes_index_and_name_both(graph: Graph) -> None
 
 
 def test_a_delegates_operators_count_up_in_each_of_its_nodes(graph: Graph) -> None:
-    events = [Event("delegate", "a", 0, 0), Event("delegate", "b", 1, 0), Event("delegate", "a", 0, 0)]
-    events += [Event("op", "REVERSE_V2", 1, 0), Event("delegate", "c", 2, 0)]
+    events = [
+        ProfilerEvent("delegate", "a", 0, 0),
+        ProfilerEvent("delegate", "b", 1, 0),
+        ProfilerEvent("delegate", "a", 0, 0),
+    ]
+    events += [ProfilerEvent("op", "REVERSE_V2", 1, 0), ProfilerEvent("delegate", "c", 2, 0)]
     assert [key[3] for key in rows_of(events, graph)] == [0, 0, 1, None, 2]
 
 
 def test_what_runs_inside_of_an_op_is_not_counted_beside_it(graph: Graph) -> None:
-    events = [Event("op", "REVERSE_V2", 1, 0), Event("op", "ADD", 0, 1), Event("delegate", "TanH", 0, 2)]
+    events = [
+        ProfilerEvent("op", "REVERSE_V2", 1, 0),
+        ProfilerEvent("op", "ADD", 0, 1),
+        ProfilerEvent("delegate", "TanH", 0, 2),
+    ]
     assert rows_of(events, graph) == {("op", "REVERSE_V2", 1, None): [0]}
 
 
@@ -223,7 +231,7 @@ class Slow:
 def test_inferences_that_take_too_long_are_not_begun(
     timeout: float, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("Runtime", "Compiled"):
+    for name in ("Runtime", "ProfiledModel"):
         monkeypatch.setattr(profiler_process, name, Slow)
     begun = []
 
@@ -238,7 +246,7 @@ def test_inferences_that_take_too_long_are_not_begun(
         profiler_process.answer(request | {"timeout": timeout})
         assert len(begun) == 32
     else:
-        with pytest.raises(profiler_process.Failure, match="64 inferences of 2 s do not fit into the 127 s"):
+        with pytest.raises(profiler_process.ProfilerFailure, match="64 inferences of 2 s do not fit into the 127 s"):
             profiler_process.answer(request | {"timeout": timeout})
         assert not begun
 

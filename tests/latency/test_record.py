@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.run_folder import to_json
 from harness.latency.bench import summarize
 from harness.latency.measure import Plan, Subject, measure
 from harness.latency.profile_record import Unprofiled
 from harness.latency.record import SAMPLES_COLUMNS, Against, BenchResult, Cell, Interval, OutputError
-from harness.results import to_json
 from tests.latency.conftest import Saying, Script
 
 

@@ -127,7 +127,8 @@ class TestWords:
         assert found.ratio is not None
         ends = sorted((often, rare))
         assert (found.ratio.low, found.ratio.value, found.ratio.high) == pytest.approx((ends[0], often, ends[1]))
-        assert (found.verdict, found.why.endswith("too wide for a word")) == ("cannot tell", True)
+        told = "-1.0% [-1.0%, +50.0%]" if often < 1 else "+1.0% [-33.3%, +1.0%]"
+        assert (found.verdict, found.why) == ("cannot tell", f"{told}: the interval is too wide for a word")
 
     def test_cliffs_delta_is_mann_whitneys_u_rescaled(self) -> None:
         rng = np.random.default_rng(3)
@@ -155,6 +156,35 @@ class TestShapes:
         rng = np.random.default_rng(1)
         assert two_modes(np.concatenate([rng.normal(5, 0.1, 390), rng.normal(7, 0.1, 10)])) is None
 
+    @pytest.mark.parametrize("lower", [True, False], ids=["below", "above"])
+    def test_no_heap_is_told_that_has_less_than_a_tenth_of_the_values(self, lower: bool) -> None:
+        rng = np.random.default_rng(1)
+        small, large = (5, 7) if lower else (7, 5)
+        found = {}
+        for count in (6, 19, 23):  # of 200
+            values = np.concatenate([rng.normal(small, 0.05, count), rng.normal(large, 0.05, 200 - count)])
+            found[count] = two_modes(values)
+        assert found[6] is None
+        assert all(each is None or 0.1 <= each[2] <= 0.9 for each in found.values())
+        assert found[23] == pytest.approx((5, 7, 177 / 200 if lower else 23 / 200), rel=0.02)
+
+    def test_two_heaps_less_than_a_tenth_apart_are_one(self) -> None:
+        rng = np.random.default_rng(1)
+        for apart, there in ((1.09, False), (1.11, True)):
+            values = np.exp(np.concatenate([rng.normal(0, 0.001, 100), np.log(apart) + rng.normal(0, 0.001, 100)]))
+            assert (two_modes(values) is not None) is there
+
+    def test_two_heaps_lie_four_times_their_own_spread_apart(self) -> None:
+        """Each of two values that are a twentieth to either side of its centre, in logarithms."""
+        for apart, there in ((3.9, False), (4.1, True)):
+            centres = np.repeat([0.0, 0.05 * apart], 50)
+            values = np.exp(centres + np.tile([-0.05, 0.05], 50))
+            assert (two_modes(values) is not None) is there
+
+    def test_a_few_values_have_no_heaps(self) -> None:
+        assert two_modes(np.asarray([1.0, 2.0] * 9 + [1.0])) is None
+        assert two_modes(np.asarray([1.0, 2.0] * 10)) == pytest.approx((1, 2, 0.5))
+
     def test_a_drift_has_its_size_and_no_drift_has_none(self) -> None:
         rng = np.random.default_rng(2)
         times = np.arange(40.0)
@@ -162,3 +192,5 @@ class TestShapes:
         assert growth == pytest.approx(np.expm1(0.2), abs=0.03)
         assert p < 1e-6
         assert trend(times, np.full(40, 3.0)) == (0.0, 1.0)
+        assert trend(times[:7], np.exp(times[:7])) == (0.0, 1.0)  # too few to tell
+        assert trend(np.full(40, 5.0), np.exp(times)) == (0.0, 1.0)  # all at once

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import harness
+from harness.core.job import Completed, Job, Outcome, Sample
 from harness.devices.base import Sink
-from harness.devices.host import HostDevice, HostLauncher
+from harness.devices.host.device import HostDevice, HostLauncher
 from harness.graph.build import GraphBuilder
-from harness.job import Completed, Job, Outcome, Sample
 from harness.latency.measure import Measured, Plan, Subject, measure
 from harness.latency.record import Conditions
 from harness.latency.stats import Values

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.localize.result import Localization
+from harness.localize.base.result import Localization
 from tests.localize.planted import noisy
 
 Localize = Callable[..., Localization]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.job import Crashed, Job, Outcome, TimedOut
 from harness.devices.base import Sink
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import Rebuild
-from harness.job import Crashed, Job, Outcome, TimedOut
 from harness.numerics.fp16 import oracle, rounded
 from tests.localize.planted import InProcess
 

@@ -8,12 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from harness.core.arrays import Array
+from harness.core.job import Options
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Graph, Model
-from harness.inputs import random_inputs
-from harness.job import Array, Options
-from harness.localize.baseline import REFERENCE, Case
+from harness.localize.base.case import REFERENCE, Case
+from harness.localize.base.host_runs import run_ideal
 from tests.localize.planted import EVERY_FAULT, Fault, Half, Remembering, applies
 
 # A plant is a tensor of the model and the fault at the op that makes it.
@@ -97,7 +99,7 @@ class Campaign:
         not be. Decided as `harness compare` does."""
         case = self.case(trial)
         exact = self._run(self.host, case)
-        ideal = case.run_ideal(self.host, case.model, case.inputs, frozenset(), "running the ideal device")
+        ideal = run_ideal(case, self.host, case.model, case.inputs, frozenset(), "running the ideal device")
         actual = self._run(self.device(trial), case)
         return not all(case.judge(actual[n], ideal[n], exact[n], by_channel=True).ok for n in exact)
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.arrays import Array
+from harness.core.job import Options
+from harness.core.run_folder import RunFolder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Array, Options
-from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
-from harness.localize.localize import localize
-from harness.localize.result import Localization
-from harness.results import RunFolder
+from harness.localize.base.case import Case
+from harness.localize.base.comparison import Workbench
+from harness.localize.base.result import Localization
+from harness.localize.find.localizer import localize
 from tests.localize.attention import Localize
 from tests.localize.planted import Half, InProcess
 
@@ -34,6 +35,6 @@ def find(tmp_path: Path) -> Localize:
         given = random_inputs(model.graph(), seed) if inputs is None else inputs
         case = Case(model, given, options or Options(), timeout=60, seed=seed)
         with RunFolder.create(tmp_path, "localize", "planted", device.name) as folder:
-            return localize(Bench(device, InProcess(), folder), case, **budget)
+            return localize(Workbench(device, InProcess(), folder), case, **budget)
 
     return run

@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.core.job import Job, Options, Outcome
+from harness.core.run_folder import RunFolder
 from harness.devices.base import Device, Sink
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
-from harness.inputs import random_inputs
-from harness.job import Job, Options, Outcome
-from harness.localize.baseline import Case
-from harness.localize.comparison import Bench
-from harness.localize.journaled import Journaled
-from harness.localize.localize import localize
-from harness.localize.resume import Resume, identity_of, open_run
-from harness.results import RunFolder
+from harness.localize.base.case import Case
+from harness.localize.base.comparison import Workbench
+from harness.localize.find.localizer import localize
+from harness.localize.journal.device import Journaled
+from harness.localize.journal.resume import Resume, identity_of, open_run
 from tests.localize.planted import SHIFTED, Half, InProcess, noisy
 
 Moment = Literal["before", "within", "after"]
@@ -76,12 +76,12 @@ class Frail(Half):
 
 
 @contextmanager
-def opened(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> Iterator[Bench]:
+def opened(root: Path, device: Device, resume: Resume = "auto", **budget: int) -> Iterator[Workbench]:
     """A bench whose device is journaled, as the command makes it. A kill leaves the folder as it is."""
     make = lambda: RunFolder.create(root, "localize", "chain", device.name)  # noqa: E731
     run, journal = open_run(resume, root, identity_of(device, CASE), make)
     try:
-        yield Bench(Journaled(device, journal, **budget), InProcess(), run)
+        yield Workbench(Journaled(device, journal, **budget), InProcess(), run)
     finally:
         journal.close()
 

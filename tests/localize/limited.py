@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness.core.arrays import Array
+from harness.core.job import Completed, Job, Outcome
 from harness.devices.base import Sink
 from harness.graph.fold import too_large
 from harness.graph.model import Graph, Model, Op
 from harness.graph.rebuild import Rebuild
-from harness.job import Array, Completed, Job, Outcome
 from tests.localize.broken import Broken
 
 WORDS = (

@@ -18,11 +18,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from harness.core.job import Completed, Job, Outcome, Residency, Sample
 from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.link import Link
 from harness.graph.build import type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, indices
-from harness.job import Completed, Job, Outcome, Residency, Sample
 from harness.numerics.fp16 import oracle
 
 Array = NDArray[Any]

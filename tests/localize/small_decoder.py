@@ -21,7 +21,7 @@ from tests import small_sam2
 
 def small_decoder() -> Model:
     """The converted decoder. Takes about 15 s the first time."""
-    sources = [*sorted(Path(harness.sam2.__file__).parent.glob("*.py")), Path(small_sam2.__file__), Path(__file__)]
+    sources = [*sorted(Path(harness.sam2.__file__).parent.rglob("*.py")), Path(small_sam2.__file__), Path(__file__)]
     version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     path = cache_folder() / "planted" / f"small-decoder-{version}.tflite"
     if not path.exists():
@@ -35,9 +35,9 @@ def small_decoder() -> Model:
 
 def convert(path: Path) -> None:
     """Make the decoder from random weights. Imports torch."""
-    from harness.sam2.contract import CARD
-    from harness.sam2.decoder import to_tflite
-    from harness.sam2.weights import random_model
+    from harness.sam2.shared.contract import CARD
+    from harness.sam2.shared.modules.decoder import to_tflite
+    from harness.sam2.shared.weights import random_model
 
     made = to_tflite(random_model(small_sam2.config(), seed=7), CARD, "float32")
     partial = path.with_suffix(f".{os.getpid()}.part")

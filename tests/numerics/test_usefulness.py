@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from harness.errors import UsageError
-from harness.job import Array
+from harness.core.arrays import Array
+from harness.core.errors import UsageError
 from harness.numerics.usefulness import Limits, Shortfall, Yardstick, size_of, storing, yardsticks
 
 RAMP = np.linspace(-1, 1, 101, dtype=np.float32)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
-from harness.inputs import random_inputs
-from harness.job import Array
 from harness.remedies.catalogue import KEEP_BATCH
 from tests.arrays import Evaluate
 from tests.remedies.small import one_op

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.rebuild import CannotRewrite
-from harness.inputs import random_inputs
 from harness.remedies.catalogue import COMPLEMENT, FACTORED, Rewrite
 from tests.arrays import Evaluate
 from tests.remedies.small import one_op

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import Array
 from harness.graph import surgery
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
-from harness.inputs import random_inputs
-from harness.job import Array
 from harness.numerics.fp16 import LARGEST, peak
 from harness.remedies import catalogue
 from harness.remedies.catalogue import Rewrite
+from harness.remedies.split_sum import pieces
 from tests.arrays import Evaluate
-from tests.remedies.small import one_op, quarters, weights
+from tests.remedies.small import one_op, quarters, table, weights
+
+Build = Callable[[GraphBuilder], int]
 
 
 def product(graph: GraphBuilder, *, adj_x: bool = False, adj_y: bool = False, terms: int = 96) -> int:
@@ -67,6 +70,13 @@ def reduced(kind: str, axis: int, count: int = 50) -> Callable[[GraphBuilder], i
     return lambda graph: graph.reduce(kind, graph.input("x", (3, count, 4) if axis == 1 else (3, 4, count)), axis)
 
 
+def reduced_over(kind: str, *axes: int, keep: bool = False, shape: tuple[int, ...] = (3, 6, 8, 4)) -> Build:
+    over = {axis % len(shape) for axis in axes}
+    out = [1 if i in over else n for i, n in enumerate(shape) if keep or i not in over]
+    options = table("Reducer", keepDims=keep)
+    return lambda g: g.op(kind, [g.input("x", shape), g.constant(np.asarray(axes, np.int32))], out, options)
+
+
 def joined(graph: GraphBuilder) -> int:
     options = schema.ConcatenationOptionsT()
     options.axis = -1
@@ -92,7 +102,7 @@ def filled(graph: GraphBuilder) -> int:
     return graph.op("PADV2", [graph.input("x", (3, 4)), widths, value], (4, 9), schema.PadV2OptionsT())
 
 
-CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
+CASES: dict[str, tuple[Rewrite, Build, int]] = {
     "batch matmul": (catalogue.SPLIT_SUM, product, 0),
     "batch matmul, first transposed": (catalogue.SPLIT_SUM, lambda g: product(g, adj_x=True), 0),
     "batch matmul, second transposed": (catalogue.SPLIT_SUM, lambda g: product(g, adj_y=True), 0),
@@ -104,6 +114,10 @@ CASES: dict[str, tuple[Rewrite, Callable[[GraphBuilder], int], int]] = {
     "sum over the middle": (catalogue.SPLIT_SUM, reduced("SUM", 1), 0),
     "mean over the end": (catalogue.SPLIT_SUM, reduced("MEAN", 2), 0),
     "mean over a prime": (catalogue.SPLIT_SUM, reduced("MEAN", 1, 53), 0),
+    "sum over two axes in the middle": (catalogue.SPLIT_SUM, reduced_over("SUM", 1, 2), 0),
+    "sum over the last three axes, from behind": (catalogue.SPLIT_SUM, reduced_over("SUM", -1, 1, -2, keep=True), 0),
+    "mean over all axes": (catalogue.SPLIT_SUM, reduced_over("MEAN", 0, 1, 2, 3, keep=True), 0),
+    "mean over the first two axes": (catalogue.SPLIT_SUM, reduced_over("MEAN", 0, 1, shape=(5, 7, 2)), 0),
     "mean by a product": (catalogue.SIMPLER, reduced("MEAN", 1), 0),
     "sum by a product": (catalogue.SIMPLER, reduced("SUM", 2), 0),
     "softmax in steps": (catalogue.SIMPLER, lambda g: g.softmax(g.input("x", (3, 9))), 0),
@@ -153,7 +167,29 @@ def test_a_split_sum_adds_no_more_terms_at_a_time_than_it_should() -> None:
     (matmul,) = [op for op in graph.ops if op.name == "BATCH_MATMUL"]
     assert [graph.tensors[t].shape for t in matmul.inputs] == [(6, 64, 5, 64), (6, 64, 64, 7)]
     assert [op.name for op in graph.ops].count("ADD") == 6
+    assert "CONCATENATION" not in [op.name for op in graph.ops]  # no half of a half is left over
     assert max(len(t.shape or ()) for t in graph.tensors) == 4
+
+
+@pytest.mark.parametrize(
+    ("count", "into"),
+    [
+        (16, (4, 4, 0)),  # the root itself
+        (64, (8, 8, 0)),
+        (100, (10, 10, 0)),  # the divisor nearest to 8, by ratio: 10 rather than 5
+        (96, (12, 8, 0)),
+        (4096, (64, 64, 0)),
+        (97, (13, 8, 7)),  # a prime: the last of 13 pieces of 8 is filled up
+        (53, (14, 4, 3)),
+        (34, (17, 2, 0)),  # 2 is within a factor of 4 of the root, 17 is not
+        (22, (11, 2, 0)),
+        (267, (17, 16, 5)),  # 3 is too far from the root
+    ],
+)
+def test_pieces_are_about_as_many_as_each_has_terms(count: int, into: tuple[int, int, int]) -> None:
+    number, piece, zeros = pieces(count)
+    assert (number, piece, zeros) == into
+    assert number * piece - zeros == count
 
 
 def layer_norm(scale: float) -> Model:
@@ -233,6 +269,20 @@ def small_integers(graph: GraphBuilder) -> int:
     return graph.op("FULLY_CONNECTED", feeds, (2, 3), schema.FullyConnectedOptionsT(), dtype=np.int8)
 
 
+def byte_products(graph: GraphBuilder) -> int:
+    return graph.batch_matmul(graph.input("a", (2, 4, 32), np.int8), graph.input("b", (2, 32, 4), np.int8))
+
+
+def in_groups(graph: GraphBuilder) -> int:
+    feeds = [graph.input("x", (1, 6, 6, 64)), graph.constant(weights(4, 1, 1, 32)), -1]
+    return graph.op("CONV_2D", feeds, (1, 6, 6, 4), table("Conv2D", strideH=1, strideW=1))
+
+
+def axes_given(graph: GraphBuilder) -> int:
+    feeds = [graph.input("x", (2, 96)), graph.input("axes", (1,), np.int32)]
+    return graph.op("SUM", feeds, (2,), table("Reducer", keepDims=False))
+
+
 def with_weights(
     kind: str, shape: tuple[int, ...], dtype: type, *, constant: bool = True
 ) -> Callable[[GraphBuilder], int]:
@@ -263,6 +313,12 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
         (catalogue.SPLIT_SUM, lambda g: g.unary("TANH", g.input("x", (4,))), "TANH is no sum"),
         (catalogue.SPLIT_SUM, lambda g: product(g, terms=8), "over 8 terms only"),
         (catalogue.SPLIT_SUM, lambda g: small_integers(g), "only float32 sums are split"),
+        (catalogue.SPLIT_SUM, byte_products, "only float32 sums are split"),
+        (catalogue.SPLIT_SUM, reduced_over("SUM", 0, 2), "its axes are not neighbours"),
+        (catalogue.SPLIT_SUM, reduced_over("SUM", 0, 1, 3), "its axes are not neighbours"),
+        (catalogue.SPLIT_SUM, reduced_over("SUM", 2), "over 8 terms only"),
+        (catalogue.SPLIT_SUM, in_groups, "it is a grouped convolution"),
+        (catalogue.SPLIT_SUM, axes_given, "its axes are no constant"),
         (
             catalogue.NO_BROADCAST,
             lambda g: g.binary("ADD", g.input("a", (2, 4)), g.input("b", (2, 4))),

@@ -10,9 +10,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
-from harness.inputs import random_inputs
 from harness.remedies.catalogue import FLATTENED, RANK_4, SIMPLER
 from tests.arrays import Evaluate, f32, i32
 from tests.remedies.small import one_op, quarters, table, weights
@@ -166,6 +166,18 @@ def test_what_a_kernel_gets_wrong_is_not_asked_of_it_again() -> None:
     assert rewritten(transposed(3, (10, 12))) == ["TRANSPOSE_CONV", "SLICE", "SLICE"]
     assert rewritten(connected(True)) == ["FULLY_CONNECTED", "ADD"]
     assert rewritten(pooled()) == ["MUL", "MAX_POOL_2D", "MUL"]
+
+
+def test_a_maximum_is_taken_where_its_kernel_s_start_is_below_any_float16() -> None:
+    """ML Drift begins at -10000. A power of two before and its inverse behind round nothing."""
+    model = SIMPLER.apply(one_op(pooled()), frozenset({0}), {})
+    before, _, behind = model.graph().ops
+    share, back = (model.constant(op.inputs[1]) for op in (before, behind))
+    assert share is not None
+    assert back is not None
+    assert -10000 < -65504 * share.item() < 0
+    assert np.frexp(share.item())[0] == 0.5
+    assert share.item() * back.item() == 1
 
 
 def largest(graph: GraphBuilder, columns: int = 41) -> Model:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.localize.result import OpRecord
+from harness.localize.base.op_record import OpRecord
 from harness.report.page import write_report
 from tests.pages import Node, parse
 

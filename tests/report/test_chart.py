@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.numerics.verdict import LOCAL_FACTOR
+from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.report.chart import Chart, Kind, draw
 from harness.report.tables import OpRow, read_ops
 

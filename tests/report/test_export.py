@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.graph.build import GraphBuilder
 from harness.report.export import LARGEST_RATIO, dialect_op, export
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from harness.errors import StorageError, UsageError
-from harness.localize.misreading import FIRST
+from harness.core.errors import StorageError, UsageError
+from harness.localize.base.misreadings import FIRST
 from harness.report import page as page_of
 from harness.report.page import write_report
 from harness.report.wording import RULES
@@ -256,7 +256,8 @@ def test_tensors_are_not_read(make: Make) -> None:
 
 
 def test_a_page_of_three_hundred_ops_stays_below_600_kilobytes(make: Make, samples: Samples) -> None:
-    scope = "harness.sam2.decoder.MaskDecoder/harness.sam2.decoder.TwoWayBlock_0/torch.nn.modules.linear.Linear"
+    module = "harness.sam2.shared.modules.decoder"
+    scope = f"{module}.MaskDecoder/{module}.TwoWayBlock_0/torch.nn.modules.linear.Linear"
     ops = [samples.op(i, op="FULLY_CONNECTED", output=f"{scope}_{i};;{scope}_q;{i}") for i in range(320)]
     assert write_report(make(ops=ops)).stat().st_size < 600_000
 
@@ -352,3 +353,10 @@ def test_of_very_many_ops_the_page_shows_the_worst_and_says_how_many_it_leaves_o
     shown = read(make(ops=rows))
     assert [row.all("th")[0].text for row in shown.one("table", id="op-table").all("tr")[1:]] == ["1", "3", "4", "6"]
     assert "4 results are left out here and in the charts, of 8" in shown.one("section", id="ops").text
+
+
+def test_every_section_is_linked_and_every_link_leads_to_a_section(make: Make, read: Read, samples: Samples) -> None:
+    page = read(make(ops=[samples.op(i) for i in range(3)]))
+    there = {node.attrs["id"] for node in page.all("section") if "id" in node.attrs}
+    linked = {(link.attrs["href"] or "").removeprefix("#") for link in page.one("nav").all("a")}
+    assert linked and there == linked

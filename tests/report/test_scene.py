@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.report.fields import Fields
-from harness.report.scene import CPU_COLOUR, GPU_COLOUR, Scene, read_scene
+from harness.core.fields import Fields
+from harness.report.scene import CPU_COLOUR, GPU_COLOUR, PhotoScene, read_scene
 
 if TYPE_CHECKING:
     from tests.report.conftest import Make, Read, Samples
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-Load = Callable[..., Scene]
+Load = Callable[..., PhotoScene]
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import UsageError
-from harness.localize.result import OpRecord
+from harness.core.errors import UsageError
+from harness.localize.base.op_record import OpRecord
 from harness.report.tables import OPS_COLUMNS, LogTail, Ops, read_log, read_ops, read_samples
 from harness.report.timings import timings
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.sam2.convert import ConvertedDecoder, convert_decoder
-from harness.sam2.workload import Workload, prepare
+from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder
+from harness.sam2.image_path.workload import Workload, prepare
 from tests import small_sam2
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def small_config() -> Sam2Config:
 
 @pytest.fixture(scope="session")
 def small_model(small_config: Sam2Config) -> Sam2Model:
-    from harness.sam2.weights import random_model
+    from harness.sam2.shared.weights import random_model
 
     return random_model(small_config, seed=7)
 
@@ -34,7 +34,7 @@ def full_decoder_model(small_config: Sam2Config) -> Sam2Model:
     """The published prompt encoder and mask decoder behind a small image encoder."""
     from transformers import Sam2Config
 
-    from harness.sam2.weights import random_model
+    from harness.sam2.shared.weights import random_model
 
     return random_model(Sam2Config(vision_config=small_config.vision_config), seed=7)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.sam2.prompt import PADDING, PromptConstants
+from harness.sam2.shared.prompt import PADDING, PromptConstants
 
 UNIT = 2.0**-24
 """The unit roundoff u of float32: one operation's result is off by at most u times its size."""

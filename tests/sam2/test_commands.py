@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness.errors import EXIT_OK, EXIT_WRONG, UsageError
-from harness.graph.audit import Audit
-from harness.job import Residency
-from harness.sam2.ablate import Ablation
-from harness.sam2.click import Clicked, Mask
-from harness.sam2.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
-from harness.sam2.fidelity import Fidelity, Figure, FileFacts
-from harness.sam2.pipeline import Decoded, Encoded
-from harness.sam2.taps import Tap
-from harness.sam2.workload import Workload
-from harness.sam2_commands import app, numbers
+from harness.cli.sam2 import app
+from harness.cli.sam2_options import numbers
+from harness.core.errors import EXIT_OK, EXIT_WRONG, UsageError
+from harness.core.job import Residency
+from harness.graph.ops.audit import Audit
+from harness.sam2.image_path.ablate import Ablation
+from harness.sam2.image_path.click import Clicked, Mask
+from harness.sam2.image_path.fidelity import Fidelity, Figure, FileFacts
+from harness.sam2.image_path.pipeline import Decoded, Encoded
+from harness.sam2.image_path.workload import Workload
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
 
 RANDOM = "random weights, seed 0 (realistic scale)"
 
@@ -57,7 +58,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         given.update(options, photo=photo, taps=taps)
         return clicked(1.0, -1.0)
 
-    monkeypatch.setattr("harness.sam2.click.click", click)
+    monkeypatch.setattr("harness.sam2.image_path.click.click", click)
     return given
 
 
@@ -102,7 +103,7 @@ def test_numbers_are_read_as_they_are() -> None:
 def test_a_mask_of_no_numbers_is_wrong_and_said_to_be(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch, logits: tuple[float, float], code: int
 ) -> None:
-    monkeypatch.setattr("harness.sam2.click.click", lambda *_, **__: clicked(*logits))
+    monkeypatch.setattr("harness.sam2.image_path.click.click", lambda *_, **__: clicked(*logits))
     shown = said("click", "photo.jpg", "--at", "1,2")
     assert shown.exit_code == code
     assert ("2 of the decoder's logits and scores are NaN or infinite" in " ".join(shown.output.split())) is bool(code)
@@ -136,7 +137,7 @@ def test_an_ablation_is_of_all_variants_or_of_those_named(
         asked.update(options, device=device)
         raise UsageError("stop here")
 
-    monkeypatch.setattr("harness.sam2.ablate.ablate", ablate)
+    monkeypatch.setattr("harness.sam2.image_path.ablate.ablate", ablate)
     with pytest.raises(UsageError, match="stop here"):
         said("ablate", *words)
     assert (asked["device"], list(asked["variants"])) == ("host", list(variants))
@@ -157,7 +158,7 @@ def test_a_variant_that_does_not_exist_is_refused_before_anything_runs(asked: di
 
 @pytest.mark.parametrize(("value", "code"), [(0.9997, EXIT_OK), (0.9995, EXIT_WRONG)])
 def test_a_missed_goal_is_an_exit_code(monkeypatch: pytest.MonkeyPatch, value: float, code: int) -> None:
-    monkeypatch.setattr("harness.sam2.fidelity.fidelity", lambda **_: measured(value))
+    monkeypatch.setattr("harness.sam2.image_path.fidelity.fidelity", lambda **_: measured(value))
     assert said("fidelity").exit_code == code
     told = said("fidelity", "--json")
     assert (told.exit_code, json.loads(told.stdout)["ok"]) == (code, code == EXIT_OK)
@@ -185,7 +186,7 @@ def test_the_published_decoder_is_converted_unless_told_otherwise(
         inputs = {"image_embeddings": np.ones((1, 2), np.float32)}
         return Workload(cache_dir / "decoder.tflite", inputs, np.zeros((3, 4, 3), np.uint8), (1.0, 2.0), RANDOM, True)
 
-    monkeypatch.setattr("harness.demo.prepare", prepare)
+    monkeypatch.setattr("harness.cli.demo.prepare", prepare)
     shown = said("convert", str(tmp_path), *words)
     assert shown.exit_code == EXIT_OK
     assert (asked["cache_dir"], asked["variant"], asked["weights"]) == (tmp_path, variant, "float32")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.releases import OLDEST
+from harness.devices.host.releases import OLDEST
 from scripts import lock_releases
 
 ECHO = 'while [ "$1" != --constraints ]; do shift; done; cat - "$2"'

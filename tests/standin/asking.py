@@ -73,7 +73,7 @@ class Direct(Device):
     def __init__(self, app: App) -> None:
         super().__init__("standin", "standin", Launched(app))
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         if self._link is not None:
             self._link.close()
         self._link = None

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -55,7 +55,7 @@ def asker(app: App) -> Iterator[Asker]:
 def direct(app: App) -> Iterator[Direct]:
     device = Direct(app)
     yield device
-    device.rest()
+    device.stop()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.devices.link import DTYPES, MAGIC, Array, Link, Message
+from harness.core.arrays import Array
+from harness.devices.link import DTYPES, MAGIC, Link, Message
 
 FOLDER = Path(__file__).parent / "golden"
 

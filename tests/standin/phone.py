@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.devices.adb import Adb, Server
-from harness.devices.apk import PACKAGE
+from harness.devices.android.adb import Adb, Server
+from harness.devices.android.apk import PACKAGE
 from harness.devices.cache import cache_folder
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import CORPUS, Bug
-from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.core.choices import Accelerator
+from harness.core.job import Completed, Options, Rejected
+from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
-from harness.inputs import random_inputs
-from harness.job import Accelerator, Completed, Options, Rejected
+from harness.graph.inputs import random_inputs
 from tests.standin.phone import Phone
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.core.job import Completed, Options
 from harness.devices.execute import make_job
 from harness.devices.link import MAGIC, PROTOCOL, LinkError
-from harness.job import Completed, Options
 from tests.arrays import normal
 from tests.standin.app import App
 from tests.standin.asking import SECONDS, Asker, Direct, wait_for

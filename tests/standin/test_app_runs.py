@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.core.job import Options, Rejected
 from harness.devices.execute import completed, make_job
-from harness.devices.host import HostDevice
+from harness.devices.host.device import HostDevice
 from harness.devices.residency import residency_of
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Options, Rejected
 from tests.arrays import f32, normal
 from tests.standin.asking import ONES, SECONDS, Asker, Direct, request_for
 from tests.standin.scenes import crossed_signature, mixed_types, small_network

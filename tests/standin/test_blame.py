@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from device_tests.corpus import REPORTED, Bug
-from harness.devices.android import PhoneOptions
-from harness.on_device import OnDevice
+from harness.api.on_device import OnDevice
+from harness.devices.android.device import PhoneOptions
 from tests.standin.phone import Phone
 
 BROKEN = [bug for bug in REPORTED if "host" in bug.broken]

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.devices import android, recovery
-from harness.devices.adb import Adb, Server
-from harness.devices.android import AndroidDevice, AndroidLauncher, PhoneOptions
+from harness.core.errors import DeviceError
+from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
+from harness.devices.android import device as android
+from harness.devices.android import recovery
+from harness.devices.android.adb import Adb, Server
+from harness.devices.android.device import AndroidDevice, AndroidLauncher, PhoneOptions
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone
-from harness.errors import DeviceError
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
 from tests.standin.phone import AdbServer, Phone, temporary_state
 
 CPU = Options("cpu")
@@ -142,7 +143,7 @@ class TestTheApp:
         self, phone: Phone, device: AndroidDevice, works: Works, quick: Job, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(android, "PROCESS_SECONDS", 1.0)
-        device.rest()
+        device.stop()
         command = phone.read("app")
         phone.write("app", command | {"command": ["/bin/false"]})
         with pytest.raises(DeviceError, match=r"^The app (does not stay alive|ended as it started) on "):
@@ -153,7 +154,7 @@ class TestTheApp:
     def test_that_ran_before_is_not_taken_for_the_one_just_started(
         self, phone: Phone, device: AndroidDevice, works: Works, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        device.rest()
+        device.stop()
         plain = AndroidLauncher._pids
         seen = []
 

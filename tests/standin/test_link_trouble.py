@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from device_tests.corpus import rank3_pad_9272
-from harness.devices.adb import ADB_SECONDS, Adb, Server
-from harness.devices.android import KILL_SECONDS, AndroidDevice, PhoneOptions
+from harness.core.errors import EXIT_DEVICE
+from harness.core.job import Completed, Job, Options, TimedOut
+from harness.devices.android.adb import ADB_SECONDS, Adb, Server
+from harness.devices.android.device import KILL_SECONDS, AndroidDevice, PhoneOptions
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone
-from harness.errors import EXIT_DEVICE
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.job import Completed, Job, Options, TimedOut
 from tests.cli.conftest import COMMAND, environment
 from tests.localize.kills import wait_for
 from tests.standin.conftest import MakePhone

@@ -19,17 +19,17 @@ import numpy as np
 import pytest
 
 import harness
-from harness.devices import apk as apk_module
-from harness.devices import locks, ready
-from harness.devices.adb import Adb, Server
-from harness.devices.android import AndroidDevice, PhoneOptions
-from harness.devices.apk import ensure_app, installed_version
+from harness.core.errors import DeviceError, UsageError
+from harness.core.job import Completed, Options
+from harness.devices.android import apk as apk_module
+from harness.devices.android import locks, ready
+from harness.devices.android.adb import Adb, Server
+from harness.devices.android.apk import ensure_app, installed_version
+from harness.devices.android.device import AndroidDevice, PhoneOptions
+from harness.devices.android.ready import make_ready, readiness
 from harness.devices.execute import make_job
-from harness.devices.ready import make_ready, readiness
 from harness.devices.registry import attached_devices, check_device, find_phone, open_device
-from harness.errors import DeviceError, UsageError
 from harness.graph.build import GraphBuilder
-from harness.job import Completed, Options
 from tests.standin.conftest import MakePhone
 from tests.standin.phone import AdbServer, Phone, make_apk
 
@@ -244,7 +244,7 @@ class TestLocks:
         self, phone: Phone, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(locks, "WAIT_SECONDS", 0.3)
-        held = "import sys; from harness.devices.locks import SerialLock; "
+        held = "import sys; from harness.devices.android.locks import SerialLock; "
         held += f"lock = SerialLock({phone.serial!r}); lock.take(); print('held', flush=True); sys.stdin.read()"
         with subprocess.Popen(
             [sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices.adb import Adb, Server
+from harness.devices.android.adb import Adb, Server
 from tests.standin.conftest import MakePhone
 
 TESTS = 3
@@ -29,7 +29,7 @@ import pytest
 
 from harness.devices.execute import completed, make_job
 from harness.graph.build import GraphBuilder
-from harness.job import Options
+from harness.core.job import Options
 
 
 @pytest.mark.parametrize("number", range({tests}))

@@ -18,13 +18,13 @@ import numpy as np
 import psutil
 import pytest
 
-from harness.devices.adb import Adb
-from harness.devices.android import AndroidDevice, PhoneOptions
+from harness.core.job import Completed, Job, Lost, Options
+from harness.devices.android.adb import Adb
+from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.execute import make_job
 from harness.devices.link import MAGIC, Link, LinkError
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
-from harness.job import Completed, Job, Lost, Options
 from tests.standin.phone import Phone
 
 COUNT = 1 << 18  # values each way: a megabyte, so that the middle of a payload is easy to hit
@@ -103,7 +103,7 @@ def test_a_payload_that_is_damaged_on_its_way_loses_the_job_and_no_other(
     direction: str,
     tamper: Tamper,
 ) -> None:
-    device.rest()
+    device.stop()
     plain = Adb.stream
     between: list[Middle] = []
 
@@ -133,7 +133,7 @@ def test_a_payload_that_is_damaged_on_its_way_loses_the_job_and_no_other(
 def test_an_enormous_announcement_takes_no_memory(
     phone: Phone, device: AndroidDevice, job: Job, announced: str
 ) -> None:
-    device.rest()
+    device.stop()
     assert isinstance(device.run(job), Completed)
     process = psutil.Process(phone.pid)
     before = process.memory_info().rss
@@ -152,7 +152,7 @@ def test_an_enormous_announcement_takes_no_memory(
             assert str(error) in ("the other side closed the connection",) or "reset" in str(error)
     assert process.memory_info().rss - before < 64 << 20
     assert phone.pid == process.pid
-    device.rest()
+    device.stop()
     assert isinstance(device.run(job), Completed)
 
 

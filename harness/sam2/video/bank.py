@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.sam2.video.contract import MARK, Array, Constants
+from harness.sam2.video.contract import MARK, Constants, FloatArray
 from harness.sam2.video.stages import Stages
 
 Padding = Literal["marked", "duplicate"]
@@ -27,7 +27,7 @@ class Memory:
 
     tokens: NDArray[np.uint16]
     """[4096, 64] as bfloat16: upstream keeps memories so."""
-    pointer: Array
+    pointer: FloatArray
     """[256]."""
 
 
@@ -56,14 +56,14 @@ class ObjectMemory:
                 del self.recent[kept]
 
 
-def to_bfloat16(values: Array) -> NDArray[np.uint16]:
+def to_bfloat16(values: FloatArray) -> NDArray[np.uint16]:
     """The nearest bfloat16 of each value, ties to even, as its bits."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return (rounded >> np.uint32(16)).astype(np.uint16)
 
 
-def from_bfloat16(bits: NDArray[np.uint16]) -> Array:
+def from_bfloat16(bits: NDArray[np.uint16]) -> FloatArray:
     """The values of bfloat16 bits."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
@@ -72,12 +72,12 @@ def assemble(
     memory: ObjectMemory,
     frame: int,
     stages: Stages,
-    positions: Array,
+    positions: FloatArray,
     *,
     total: int | None,
     backward: bool,
     padding: Padding = "marked",
-) -> tuple[Array, Array]:
+) -> tuple[FloatArray, FloatArray]:
     """The bank for `frame`: memories and their positions, both [28736, 64].
 
     `positions` [4096, 64] are those of one frame's memory; `total` is the number of frames where it is known: ages of

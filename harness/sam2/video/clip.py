@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import StorageError, UsageError
-from harness.sam2.image import MAX_PIXELS, Photo, load_photo
+from harness.core.errors import StorageError, UsageError, install_extra
+from harness.sam2.shared.image import MAX_PIXELS, Photo, load_photo
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_RATE = Fraction(24)
@@ -157,7 +157,7 @@ def _av() -> Any:
         import av
     except ImportError as error:
         raise UsageError(
-            "Reading and writing video needs PyAV, which this Python lacks.", "Install the project's 'sam2' extra."
+            "Reading and writing video needs PyAV, which this Python lacks.", f"Run {install_extra('sam2')}."
         ) from error
     return av
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import foreign_json
-from harness.errors import UsageError
-from harness.sam2.files import write_bytes
-from harness.sam2.image import IMAGENET_MEAN, IMAGENET_STD
+from harness.core import safe_json
+from harness.core.errors import UsageError
+from harness.sam2.shared.files import write_bytes
+from harness.sam2.shared.image import IMAGENET_MEAN, IMAGENET_STD
 
 Graph = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention", "pointer_tpos"]
 GRAPHS: tuple[Graph, ...] = get_args(Graph)
@@ -36,7 +36,7 @@ REWRITTEN_PORTS: dict[Rewritten, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Their inputs and outputs in order, float32."""
 
-Array = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 NO_OBJECT_SCORE = -1024.0
 """The logit of every pixel of a mask whose object is not there."""
@@ -92,7 +92,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Port:
+class GraphPort:
     """An input or output of a graph. A word in the shape is a dynamic dimension."""
 
     name: str
@@ -100,38 +100,45 @@ class Port:
     dtype: Literal["float32", "int32"] = "float32"
 
 
-def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[GraphPort, ...], tuple[GraphPort, ...]]:
     """Inputs and outputs of a graph, in order."""
     side, grid, width, deep = sizes.side, sizes.grid, sizes.channels, sizes.memory_channels
-    feats0 = Port("feats0", (1, width // 8, 4 * grid, 4 * grid))
-    feats1 = Port("feats1", (1, width // 4, 2 * grid, 2 * grid))
+    feats0 = GraphPort("feats0", (1, width // 8, 4 * grid, 4 * grid))
+    feats1 = GraphPort("feats1", (1, width // 4, 2 * grid, 2 * grid))
 
-    def deepest(name: str) -> Port:
-        return Port(name, (1, width, grid, grid))
+    def deepest(name: str) -> GraphPort:
+        return GraphPort(name, (1, width, grid, grid))
 
-    high = Port("high_res_mask", (1, 1, side, side))
+    high = GraphPort("high_res_mask", (1, 1, side, side))
     match graph:
         case "vision_encoder":
-            pixels = Port("pixel_values", (1, 3, side, side))
+            pixels = GraphPort("pixel_values", (1, 3, side, side))
             deep_ones = (deepest("feats2"), deepest("feats2_no_mem"), deepest("vision_pos_embed"))
             return (pixels,), (feats0, feats1, *deep_ones)
         case "mask_decoder":
-            points, labels = Port("input_points", (1, 1, "N", 2)), Port("input_labels", (1, 1, "N"), "int32")
-            told = (Port("iou", (1, 1)), Port("object_score_logits", (1, 1, 1)), Port("object_pointer", (1, 1, width)))
-            low = Port("low_res_mask", (1, 1, 4 * grid, 4 * grid))
+            points, labels = GraphPort("input_points", (1, 1, "N", 2)), GraphPort("input_labels", (1, 1, "N"), "int32")
+            told = (
+                GraphPort("iou", (1, 1)),
+                GraphPort("object_score_logits", (1, 1, 1)),
+                GraphPort("object_pointer", (1, 1, width)),
+            )
+            low = GraphPort("low_res_mask", (1, 1, 4 * grid, 4 * grid))
             return (feats0, feats1, deepest("feats2_cond"), points, labels), (low, high, *told)
         case "memory_encoder":
-            frame = (Port("memory_tokens", (sizes.tokens, 1, deep)), Port("memory_pos", (sizes.tokens, 1, deep)))
-            return (deepest("feats2"), high, Port("object_score_logits", (1, 1)), Port("binarize", ())), frame
+            frame = (
+                GraphPort("memory_tokens", (sizes.tokens, 1, deep)),
+                GraphPort("memory_pos", (sizes.tokens, 1, deep)),
+            )
+            return (deepest("feats2"), high, GraphPort("object_score_logits", (1, 1)), GraphPort("binarize", ())), frame
         case "memory_attention":
             current = (
-                Port("current_vision_features", (sizes.tokens, 1, width)),
-                Port("current_vision_position_embeddings", (sizes.tokens, 1, width)),
+                GraphPort("current_vision_features", (sizes.tokens, 1, width)),
+                GraphPort("current_vision_position_embeddings", (sizes.tokens, 1, width)),
             )
-            bank = (Port("memory", (sizes.memory, 1, deep)), Port("memory_pos", (sizes.memory, 1, deep)))
+            bank = (GraphPort("memory", (sizes.memory, 1, deep)), GraphPort("memory_pos", (sizes.memory, 1, deep)))
             return (*current, *bank), (deepest("conditioned_feats"),)
         case "pointer_tpos":
-            return (Port("normalized_diffs", ("P",)),), (Port("pointer_pos", ("P", deep)),)
+            return (GraphPort("normalized_diffs", ("P",)),), (GraphPort("pointer_pos", ("P", deep)),)
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ class Constants:
     """What the loop needs beside the graphs."""
 
     sizes: Sizes
-    temporal: Array
+    temporal: FloatArray
     """[7, 64]: row r - 1 is added to the position of a memory r frames back, the last row to a conditioning one's."""
     provenance: str
     is_random: bool
@@ -177,7 +184,7 @@ class Constants:
                 raise ValueError("it is no file")
             if path.stat().st_size > LARGEST_FILE:
                 raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            told: dict[str, Any] = foreign_json.loads(path.read_bytes())
+            told: dict[str, Any] = safe_json.loads(path.read_bytes())
             shapes, normal = told["shapes"], told["normalization"]
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DeviceError
+from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
-from harness.errors import DeviceError
 from harness.numerics.metrics import mask_iou
-from harness.progress import SILENT, Progress
-from harness.sam2.image import Photo
-from harness.sam2.pipeline import Unit
-from harness.sam2.video.contract import REWRITTEN, Array, Constants, Rewritten
-from harness.sam2.video.convert import VideoModels
+from harness.sam2.shared.image import Photo
+from harness.sam2.shared.unit import Unit
+from harness.sam2.video.contract import REWRITTEN, Constants, FloatArray, Rewritten
+from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.litert_stages import LiteRtStages, MixedStages, PointerPositions
 from harness.sam2.video.scenario import Event
 from harness.sam2.video.tracker import Tracked, Tracker
@@ -28,7 +28,7 @@ SMALLEST = 100
 
 
 @dataclass(frozen=True)
-class Mask:
+class TrackedMask:
     """One object on one frame."""
 
     frame: int
@@ -54,16 +54,16 @@ class GraphDrift:
     """The loop with one graph on the GPU. `failure` is the sentence of a graph that the device did not complete."""
 
     graph: Rewritten
-    masks: tuple[Mask, ...] = ()
+    masks: tuple[TrackedMask, ...] = ()
     full: bool = False
     """Whether the GPU took every op."""
     failure: str = ""
     model: Path | None = None
     """The graph's file, and what it was given where the drift starts; for `harness localize`."""
-    inputs: dict[str, Array] = field(default_factory=dict, repr=False)
+    inputs: dict[str, FloatArray] = field(default_factory=dict, repr=False)
 
     @property
-    def start(self) -> Mask | None:
+    def start(self) -> TrackedMask | None:
         """The worst mask on the first frame with one that drifted."""
         below = [mask for mask in self.masks if mask.drifted]
         return min(below, key=lambda mask: (mask.frame, mask.iou), default=None)
@@ -160,10 +160,10 @@ def measure_drift(
     adapter, found = "", []
     for graph in graphs:
         progress.stage(f"the loop, {graph} on the {unit.upper()}", 20.0 * len(clip))
-        recorder = Recorder()
+        recorder = DriftRecorder()
         tried = stages(device, units={graph: unit}, seen=recorder)
         tracker = Tracker(MixedStages(plain, tried, frozenset({graph})), total=len(clip))
-        masks: list[Mask] = []
+        masks: list[TrackedMask] = []
         try:
             for seen, wanted in zip(each_frame(tracker, clip, events), exact, strict=True):
                 masks += compare(seen, wanted)
@@ -179,29 +179,29 @@ def measure_drift(
     return Drift(source.provenance, source.is_random, side, device.name, adapter, gated, tuple(found))
 
 
-def compare(seen: Tracked, exact: Tracked) -> list[Mask]:
+def compare(seen: Tracked, exact: Tracked) -> list[TrackedMask]:
     """Every object's mask on one frame."""
     masks = []
     for identity in seen.objects:
         ours, theirs = seen.logits(identity), exact.logits(identity)
         pixels = int(((ours > 0) | (theirs > 0)).sum())
-        masks.append(Mask(seen.frame, identity, mask_iou(ours, theirs), pixels))
+        masks.append(TrackedMask(seen.frame, identity, mask_iou(ours, theirs), pixels))
     return masks
 
 
-class Recorder:
+class DriftRecorder:
     """Keeps what a graph was given where its drift starts, and no more than two frames' inputs until then."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Array] = {}
-        self._now: list[dict[str, Array]] = []
-        self._before: list[dict[str, Array]] = []
+        self.kept: dict[str, FloatArray] = {}
+        self._now: list[dict[str, FloatArray]] = []
+        self._before: list[dict[str, FloatArray]] = []
 
-    def __call__(self, graph: Rewritten, unit: Unit, inputs: dict[str, Array]) -> None:
+    def __call__(self, graph: Rewritten, unit: Unit, inputs: dict[str, FloatArray]) -> None:
         """Told of every run."""
         self._now.append(inputs)
 
-    def end_frame(self, graph: Rewritten, masks: Sequence[Mask], identities: Sequence[int]) -> None:
+    def end_frame(self, graph: Rewritten, masks: Sequence[TrackedMask], identities: Sequence[int]) -> None:
         """A frame is done, with these masks so far, the objects in the order they ran."""
         # A frame's memories are made after its masks: what they spoil is the next frame.
         runs = self._before if graph == "memory_encoder" else self._now

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.sam2.files import write_bytes
+from harness.sam2.shared.files import write_bytes
 from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
 
 _COLOURS = {

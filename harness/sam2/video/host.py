@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.sam2.files import read_arrays
-from harness.sam2.image import upsample_mask
-from harness.sam2.prompt import PromptConstants, encode_points
-from harness.sam2.video.contract import MARK, NO_OBJECT_SCORE, PADDED, Array
+from harness.sam2.shared.files import read_arrays
+from harness.sam2.shared.image import upsample_mask
+from harness.sam2.shared.prompt import PromptConstants, encode_points
+from harness.sam2.video.contract import MARK, NO_OBJECT_SCORE, PADDED, FloatArray
 from harness.sam2.video.onnx_stages import rows
-from harness.sam2.video.stages import Decoded, Features
+from harness.sam2.video.stages import DecodedFrame, Features
 
 THERE = 1.0
 """The object score where an object counts as there, whatever the model says."""
@@ -25,15 +25,15 @@ class HostConstants:
     """The constants of the host's half, float32; shapes are the published model's."""
 
     prompt: PromptConstants
-    no_memory: Array
+    no_memory: FloatArray
     """[1, 256, 1, 1], added to the features of a frame without memory."""
-    vision_positions: Array
+    vision_positions: FloatArray
     """[1, 256, 64, 64]."""
-    memory_positions: Array
+    memory_positions: FloatArray
     """[4096, 64]."""
-    occluded: Array
+    occluded: FloatArray
     """[64], added to the memory of a frame on which the object is not there."""
-    no_object_pointer: Array
+    no_object_pointer: FloatArray
     """[256]."""
     scale: float
     """Of the mask that the memory encoder sees, and its offset."""
@@ -54,14 +54,14 @@ class HostConstants:
         return cls(PromptConstants.load(prompt), **arrays, scale=scale, offset=offset,
                    most_points=int(most_points), delta=delta, stable=stable)  # fmt: skip
 
-    def features(self, made: dict[str, Array]) -> Features:
+    def features(self, made: dict[str, FloatArray]) -> Features:
         """A frame's features from the vision encoder's outputs."""
         deepest = made["feats2"]
         return Features(made["feats0"], made["feats1"], deepest, deepest + self.no_memory, self.vision_positions)
 
     def decoder_inputs(
-        self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]
-    ) -> dict[str, Array]:
+        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+    ) -> dict[str, FloatArray]:
         """The mask decoder's inputs for points [N, 2] in model space with labels [N]."""
         return {
             "image_embeddings": conditioned,
@@ -70,7 +70,7 @@ class HostConstants:
             "feat_s0": features.feats0,
         }
 
-    def decoded(self, made: dict[str, Array], points: int, *, gated: bool = True) -> Decoded:
+    def decoded(self, made: dict[str, FloatArray], points: int, *, gated: bool = True) -> DecodedFrame:
         """One mask of the decoder's four, as upstream chooses it for a prompt of that many points: the best of three
         for a point at most; else the first, unless that is unstable. Gated by whether the object is there, unless
         it is to count as there always."""
@@ -85,21 +85,21 @@ class HostConstants:
             low, pointer = np.full_like(low, NO_OBJECT_SCORE), self.no_object_pointer
         side = self.prompt.image_size
         high = upsample_mask(low[0, 0], (side, side))[None, None]
-        return Decoded(low, high, float(scores[0, choice]), score, pointer)
+        return DecodedFrame(low, high, float(scores[0, choice]), score, pointer)
 
-    def memory_inputs(self, features: Features, decoded: Decoded, *, binarize: bool) -> dict[str, Array]:
+    def memory_inputs(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> dict[str, FloatArray]:
         """The memory encoder's inputs."""
         logits = decoded.high_res_mask
         shares = (logits > 0).astype(np.float32) if binarize else _sigmoid(logits)
         mask = shares * np.float32(self.scale) + np.float32(self.offset)
         return {"feats2": features.feats2, "mask": mask}
 
-    def memory(self, made: dict[str, Array], decoded: Decoded) -> tuple[Array, Array]:
+    def memory(self, made: dict[str, FloatArray], decoded: DecodedFrame) -> tuple[FloatArray, FloatArray]:
         """A frame's memory and its positions, both [4096, 64], from the memory encoder's output."""
         tokens = made["memory"][0]
         return (tokens if decoded.object_score > 0 else tokens + self.occluded), self.memory_positions
 
-    def attention_inputs(self, features: Features, memory: Array, positions: Array) -> dict[str, Array]:
+    def attention_inputs(self, features: Features, memory: FloatArray, positions: FloatArray) -> dict[str, FloatArray]:
         """Memory attention's inputs; a padding token's mark becomes a bias."""
         marked = positions[:, :1] <= MARK / 2
         return {
@@ -109,16 +109,16 @@ class HostConstants:
             "bias": np.where(marked, np.float32(PADDED), np.float32(0))[None],
         }
 
-    def conditioned(self, made: dict[str, Array]) -> Array:
+    def conditioned(self, made: dict[str, FloatArray]) -> FloatArray:
         """Memory attention's output as an image, [1, 256, 64, 64]."""
         return np.ascontiguousarray(made["conditioned"].transpose(0, 2, 1)).reshape(self.vision_positions.shape)
 
-    def _is_stable(self, mask: Array) -> bool:
+    def _is_stable(self, mask: FloatArray) -> bool:
         sure, seen = int((mask > self.delta).sum()), int((mask > -self.delta).sum())
         return seen == 0 or sure / seen >= self.stable
 
 
-def _sigmoid(values: Array) -> Array:
+def _sigmoid(values: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):
-        shares: Array = (1 / (1 + np.exp(-values.astype(np.float32)))).astype(np.float32)
+        shares: FloatArray = (1 / (1 + np.exp(-values.astype(np.float32)))).astype(np.float32)
     return shares

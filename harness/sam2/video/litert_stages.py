@@ -9,24 +9,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.errors import UsageError
+from harness.core.job import Residency
+from harness.core.progress import Say
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
-from harness.errors import UsageError
 from harness.graph.model import Model
-from harness.job import Residency
-from harness.sam2.contract import Progress
-from harness.sam2.pipeline import Unit, options
-from harness.sam2.video.contract import REWRITTEN, Array, Constants, Rewritten
-from harness.sam2.video.convert import GraphPlan, VideoModels
-from harness.sam2.video.stages import Decoded, Features, Stages
+from harness.sam2.shared.unit import Unit, options
+from harness.sam2.video.contract import REWRITTEN, Constants, FloatArray, Rewritten
+from harness.sam2.video.conversion.convert import GraphPlan, VideoModels
+from harness.sam2.video.stages import DecodedFrame, Features, Stages
 
 Backend = Literal["onnx", "cpu", "gpu"]
 """ONNX Runtime, or LiteRT on a device's CPU or GPU."""
 
-Seen = Callable[[Rewritten, Unit, dict[str, Array]], None]
+Watcher = Callable[[Rewritten, Unit, dict[str, FloatArray]], None]
 """Told of every run: the graph, the unit and its inputs."""
 
-PointerPositions = Callable[[Array], Array]
+PointerPositions = Callable[[FloatArray], FloatArray]
 
 
 class LiteRtStages:
@@ -46,7 +46,7 @@ class LiteRtStages:
         units: Mapping[Rewritten, Unit] | None = None,
         *,
         timeout: float = 600.0,
-        seen: Seen | None = None,
+        seen: Watcher | None = None,
         gated: bool = True,
     ) -> None:
         self.constants = constants
@@ -60,31 +60,33 @@ class LiteRtStages:
         self._gated = gated
         self._loaded: dict[GraphPlan, Model] = {}
 
-    def encode(self, pixels: Array) -> Features:
+    def encode(self, pixels: FloatArray) -> Features:
         """As `Stages.encode`."""
         return self._host.features(self._run("vision_encoder", {"image": pixels}))
 
-    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+    def decode(
+        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+    ) -> DecodedFrame:
         """As `Stages.decode`."""
         inputs = self._host.decoder_inputs(features, conditioned, points, labels)
         made = self._run("mask_decoder", inputs, tokens=inputs["sparse_prompt"].shape[1])
         return self._host.decoded(made, len(labels), gated=self._gated)
 
-    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+    def memorize(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> tuple[FloatArray, FloatArray]:
         """As `Stages.memorize`."""
         inputs = self._host.memory_inputs(features, decoded, binarize=binarize)
         return self._host.memory(self._run("memory_encoder", inputs), decoded)
 
-    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+    def attend(self, features: Features, memory: FloatArray, positions: FloatArray) -> FloatArray:
         """As `Stages.attend`."""
         inputs = self._host.attention_inputs(features, memory, positions)
         return self._host.conditioned(self._run("memory_attention", inputs))
 
-    def pointer_positions(self, offsets: Array) -> Array:
+    def pointer_positions(self, offsets: FloatArray) -> FloatArray:
         """As `Stages.pointer_positions`."""
         return self._places(offsets)
 
-    def _run(self, graph: Rewritten, inputs: dict[str, Array], tokens: int = 2) -> dict[str, Array]:
+    def _run(self, graph: Rewritten, inputs: dict[str, FloatArray], tokens: int = 2) -> dict[str, FloatArray]:
         unit = self.units[graph]
         if self._seen is not None:
             self._seen(graph, unit, inputs)
@@ -112,23 +114,25 @@ class MixedStages:
         """As `Stages.constants`."""
         return self.rest.constants
 
-    def encode(self, pixels: Array) -> Features:
+    def encode(self, pixels: FloatArray) -> Features:
         """As `Stages.encode`."""
         return self._side("vision_encoder").encode(pixels)
 
-    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+    def decode(
+        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+    ) -> DecodedFrame:
         """As `Stages.decode`."""
         return self._side("mask_decoder").decode(features, conditioned, points, labels)
 
-    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+    def memorize(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> tuple[FloatArray, FloatArray]:
         """As `Stages.memorize`."""
         return self._side("memory_encoder").memorize(features, decoded, binarize=binarize)
 
-    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+    def attend(self, features: Features, memory: FloatArray, positions: FloatArray) -> FloatArray:
         """As `Stages.attend`."""
         return self._side("memory_attention").attend(features, memory, positions)
 
-    def pointer_positions(self, offsets: Array) -> Array:
+    def pointer_positions(self, offsets: FloatArray) -> FloatArray:
         """As `Stages.pointer_positions`."""
         return self.rest.pointer_positions(offsets)
 
@@ -142,7 +146,7 @@ def mixed(
     models: VideoModels,
     backends: Mapping[Rewritten, Backend],
     tokens: Iterable[int],
-    progress: Progress,
+    progress: Say,
     *,
     timeout: float = 600.0,
 ) -> Stages:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UsageError
-from harness.sam2.video.contract import GRAPHS, Array, Constants, Graph, Port, ports
-from harness.sam2.video.stages import Decoded, Features
+from harness.core.errors import UsageError, install_extra
+from harness.sam2.video.contract import GRAPHS, Constants, FloatArray, Graph, GraphPort, ports
+from harness.sam2.video.stages import DecodedFrame, Features
 
 Record = Callable[[Graph, dict[str, Any]], None]
 """Told of every run: the graph and its inputs."""
@@ -31,7 +31,7 @@ class OnnxStages:
         self._record = record
         self._sessions = {graph: self._open(folder / "onnx" / f"{graph}.onnx", graph, threads) for graph in GRAPHS}
 
-    def run(self, graph: Graph, inputs: dict[str, Any]) -> dict[str, Array]:
+    def run(self, graph: Graph, inputs: dict[str, Any]) -> dict[str, FloatArray]:
         """One graph on inputs by name."""
         if self._record is not None:
             self._record(graph, inputs)
@@ -39,16 +39,18 @@ class OnnxStages:
         names = [port.name for port in ports(graph, self.constants.sizes)[1]]
         return dict(zip(names, session.run(names, inputs), strict=True))
 
-    def encode(self, pixels: Array) -> Features:
+    def encode(self, pixels: FloatArray) -> Features:
         """As `Stages.encode`."""
         made = self.run("vision_encoder", {"pixel_values": pixels})
         names = ("feats0", "feats1", "feats2", "feats2_no_mem", "vision_pos_embed")
         return Features(*(made[name] for name in names))
 
-    def decode(self, features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]) -> Decoded:
+    def decode(
+        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+    ) -> DecodedFrame:
         """As `Stages.decode`."""
         made = self.run("mask_decoder", decoder_inputs(features, conditioned, points, labels))
-        return Decoded(
+        return DecodedFrame(
             made["low_res_mask"],
             made["high_res_mask"],
             float(made["iou"][0, 0]),
@@ -56,16 +58,16 @@ class OnnxStages:
             made["object_pointer"][0, 0],
         )
 
-    def memorize(self, features: Features, decoded: Decoded, *, binarize: bool) -> tuple[Array, Array]:
+    def memorize(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> tuple[FloatArray, FloatArray]:
         """As `Stages.memorize`."""
         made = self.run("memory_encoder", memory_inputs(features, decoded, binarize=binarize))
         return made["memory_tokens"][:, 0], made["memory_pos"][:, 0]
 
-    def attend(self, features: Features, memory: Array, positions: Array) -> Array:
+    def attend(self, features: Features, memory: FloatArray, positions: FloatArray) -> FloatArray:
         """As `Stages.attend`."""
         return self.run("memory_attention", attention_inputs(features, memory, positions))["conditioned_feats"]
 
-    def pointer_positions(self, offsets: Array) -> Array:
+    def pointer_positions(self, offsets: FloatArray) -> FloatArray:
         """As `Stages.pointer_positions`."""
         return self.run("pointer_tpos", {"normalized_diffs": offsets})["pointer_pos"]
 
@@ -75,7 +77,7 @@ class OnnxStages:
         except ImportError as error:
             raise UsageError(
                 "Running the exported graphs needs onnxruntime, which this Python lacks.",
-                "Install the project with its 'sam2' extra.",
+                f"Run {install_extra('sam2')}.",
             ) from error
         if not path.is_file():
             raise UsageError(f"There is no {str(path)!r}.", NEXT_STEP)
@@ -95,7 +97,7 @@ class OnnxStages:
 
 
 def decoder_inputs(
-    features: Features, conditioned: Array, points: Array, labels: NDArray[np.int32]
+    features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
 ) -> dict[str, NDArray[Any]]:
     """The mask decoder's inputs by name."""
     return {
@@ -107,7 +109,7 @@ def decoder_inputs(
     }
 
 
-def memory_inputs(features: Features, decoded: Decoded, *, binarize: bool) -> dict[str, NDArray[Any]]:
+def memory_inputs(features: Features, decoded: DecodedFrame, *, binarize: bool) -> dict[str, NDArray[Any]]:
     """The memory encoder's inputs by name."""
     return {
         "feats2": features.feats2,
@@ -117,7 +119,7 @@ def memory_inputs(features: Features, decoded: Decoded, *, binarize: bool) -> di
     }
 
 
-def attention_inputs(features: Features, memory: Array, positions: Array) -> dict[str, NDArray[Any]]:
+def attention_inputs(features: Features, memory: FloatArray, positions: FloatArray) -> dict[str, NDArray[Any]]:
     """Memory attention's inputs by name."""
     return {
         "current_vision_features": rows(features.feats2)[:, None],
@@ -127,12 +129,12 @@ def attention_inputs(features: Features, memory: Array, positions: Array) -> dic
     }
 
 
-def rows(image: Array) -> Array:
+def rows(image: FloatArray) -> FloatArray:
     """[1, C, h, w] to [h * w, C]."""
     return np.ascontiguousarray(image.reshape(image.shape[1], -1).T)
 
 
-def _check(path: Path, found: Any, wanted: tuple[Port, ...]) -> None:
+def _check(path: Path, found: Any, wanted: tuple[GraphPort, ...]) -> None:
     kinds = {"tensor(float)": "float32", "tensor(int32)": "int32"}
     seen = [(port.name, tuple(port.shape), kinds.get(port.type, port.type)) for port in found]
     if seen != [(port.name, port.shape, port.dtype) for port in wanted]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from harness.sam2.image import Photo
-from harness.sam2.taps import Tap
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.image import Photo
 
 WIDTH, HEIGHT = 320, 240
 AWAY = (9, 14)

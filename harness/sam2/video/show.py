@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from harness.markup import escape
-from harness.sam2.show import RANDOM_NOTE
+from harness.core.markup import escape
+from harness.sam2.shared.unit import RANDOM_NOTE
 from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.errors import UsageError
-from harness.progress import SILENT, Progress
-from harness.sam2.files import make_folder, write_bytes
-from harness.sam2.image import Photo, overlay
-from harness.sam2.taps import Tap
+from harness.core.errors import UsageError
+from harness.core.progress import SILENT, Progress
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.files import make_folder, write_bytes
+from harness.sam2.shared.image import Photo, overlay
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.clip import Clip, VideoWriter, open_clip
 from harness.sam2.video.stages import Stages

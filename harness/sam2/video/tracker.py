@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UsageError
-from harness.sam2.image import Photo, check_photo, preprocess, upsample_mask
-from harness.sam2.prompt import PADDING
-from harness.sam2.taps import Tap
+from harness.core.errors import UsageError
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.image import Photo, check_photo, preprocess, upsample_mask
+from harness.sam2.shared.prompt import PADDING
 from harness.sam2.video.bank import Memory, ObjectMemory, Padding, assemble, to_bfloat16
-from harness.sam2.video.contract import Array
-from harness.sam2.video.stages import Decoded, Features, Stages
+from harness.sam2.video.contract import FloatArray
+from harness.sam2.video.stages import DecodedFrame, Features, Stages
 
 MAX_OBJECTS = 64
 NOTHING_TO_TRACK = "There is nothing to track."
@@ -28,9 +28,9 @@ class Tracked:
     frame: int
     shape: tuple[int, int]
     """Height and width of the frame."""
-    objects: dict[int, Decoded]
+    objects: dict[int, DecodedFrame]
 
-    def logits(self, identity: int) -> Array:
+    def logits(self, identity: int) -> FloatArray:
         """The mask's logits at the frame's size, [H, W]: from the model's side, as upstream's processor has it."""
         return upsample_mask(self.objects[identity].high_res_mask[0, 0], self.shape)
 
@@ -45,7 +45,7 @@ class _Present:
 
     tracked: Tracked
     features: Features
-    conditioned: dict[int, Array]
+    conditioned: dict[int, FloatArray]
 
 
 class Tracker:
@@ -64,7 +64,7 @@ class Tracker:
         self.stages = stages
         self.total, self.backward, self.padding = total, backward, padding
         self._memories: dict[int, ObjectMemory] = {}
-        self._positions: Array | None = None
+        self._positions: FloatArray | None = None
         self._present: _Present | None = None
 
     def seed(self, image: Photo, prompts: Mapping[int, Tap], frame: int = 0) -> Tracked:
@@ -115,8 +115,8 @@ class Tracker:
         shape = (image.shape[0], image.shape[1])
         points = self._points(prompts, shape)
         features = self.stages.encode(preprocess(image, self.stages.constants.sizes.side))
-        decoded: dict[int, Decoded] = {}
-        conditioned: dict[int, Array] = {}
+        decoded: dict[int, DecodedFrame] = {}
+        conditioned: dict[int, FloatArray] = {}
         nothing = (np.zeros((1, 2), np.float32), np.full(1, PADDING, np.int32))
         for identity in [*self._memories, *(new for new in points if new not in self._memories)]:
             if identity in points:
@@ -131,7 +131,7 @@ class Tracker:
         self._present = _Present(Tracked(frame, shape, decoded), features, conditioned)
         return self._present.tracked
 
-    def _recall(self, features: Features, identity: int, frame: int) -> Array:
+    def _recall(self, features: Features, identity: int, frame: int) -> FloatArray:
         assert self._positions is not None
         bank = assemble(
             self._memories[identity],
@@ -145,14 +145,16 @@ class Tracker:
         return self.stages.attend(features, *bank)
 
     def _remember(
-        self, features: Features, found: Decoded, identity: int, frame: int, prompted: bool, conditioning: bool
+        self, features: Features, found: DecodedFrame, identity: int, frame: int, prompted: bool, conditioning: bool
     ) -> None:
         # Upstream encodes the memories of a frame's objects in one batch, all from binary masks when one was prompted.
         tokens, self._positions = self.stages.memorize(features, found, binarize=prompted)
         memory = Memory(to_bfloat16(tokens), found.pointer)
         self._memories[identity].remember(frame, memory, self.stages.constants, conditioning=conditioning)
 
-    def _points(self, prompts: Mapping[int, Tap], shape: tuple[int, int]) -> dict[int, tuple[Array, NDArray[np.int32]]]:
+    def _points(
+        self, prompts: Mapping[int, Tap], shape: tuple[int, int]
+    ) -> dict[int, tuple[FloatArray, NDArray[np.int32]]]:
         if len(self._memories.keys() | prompts.keys()) > MAX_OBJECTS:
             raise UsageError(f"More than {MAX_OBJECTS} objects are too many.", "Track them in turns.")
         found = {}

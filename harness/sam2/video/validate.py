@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.errors import UsageError
+from harness.core.progress import SILENT, Progress
 from harness.devices.scratch import scratch_folder
-from harness.errors import UsageError
 from harness.numerics.metrics import mask_iou
-from harness.progress import SILENT, Progress
-from harness.sam2.convert import source_request
-from harness.sam2.files import read_arrays, write_arrays
-from harness.sam2.image import Photo, upsample_mask
-from harness.sam2.source import Source
+from harness.sam2.shared.card import source_request
+from harness.sam2.shared.files import read_arrays, write_arrays
+from harness.sam2.shared.image import Photo, upsample_mask
+from harness.sam2.shared.source import Source
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.contract import GRAPHS, Graph, ports
+from harness.sam2.video.conversion.convert import in_torch
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip, motion_events
 from harness.sam2.video.tracker import Tracked, Tracker
@@ -145,8 +146,6 @@ def validate_video(
     A random model's object score is first taught when nothing is to be seen; its occlusions would be chance otherwise.
     The graphs stay in `folder` if one is given. Raises `UsageError` for unusable weights or a clip that is too short.
     """
-    from harness.sam2.video.worker import run_video_worker
-
     if not 5 <= frames <= 512:
         raise UsageError(f"A clip of {frames} frames is not one to validate on.", "Give 5 to 512.")
     asked = tuple(motion_events(frames) if events is None else events)
@@ -160,15 +159,15 @@ def validate_video(
         base = {"source": source_request(source), "side": side, "settle": settle}
         told = [event.to_json() for event in asked]
         wanted = {"frames": frames, "events": told, "backward": backward, "path": str(where / "reference.npz")}
-        run_video_worker({**base, "export": {"folder": str(place), "blocks": None}, "reference": wanted}, tell)
-        recorder = Recorder(STAGE_FRAME)
+        in_torch({**base, "export": {"folder": str(place), "blocks": None}, "reference": wanted}, tell)
+        recorder = InputRecorder(STAGE_FRAME)
         stages = OnnxStages(place, record=recorder)
         clip = list(motion_clip(frames))
         progress.stage("the loop on ONNX Runtime", frames * 1.0)
         seen = follow(Tracker(stages, total=frames, backward=backward, padding=padding), clip, asked)
         write_arrays(where / "inputs.npz", recorder.inputs)
         given = {"inputs": str(where / "inputs.npz"), "path": str(where / "stages.npz")}
-        run_video_worker({**base, "stages": given}, tell)
+        in_torch({**base, "stages": given}, tell)
         rows = compare_frames(where / "reference.npz", seen, stages.constants.sizes.side)
         figures = compare_stages(where / "stages.npz", OnnxStages(place), recorder.inputs)
     constants = stages.constants
@@ -205,7 +204,7 @@ def compare_stages(path: Path, stages: OnnxStages, given: dict[str, NDArray[Any]
     return tuple(rows)
 
 
-class Recorder:
+class InputRecorder:
     """Keeps the inputs of every graph for the first object on frame `frame`, or the last frame before it that ran the
     graph: of several objects, the first prompted is the likeliest to be there."""
 

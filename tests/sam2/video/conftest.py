@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.sam2.source import Source, resolve
-from harness.sam2.video.convert import VideoModels
+from harness.sam2.shared.source import Source, resolve
+from harness.sam2.video.conversion.convert import VideoModels
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2VideoModel
@@ -20,7 +20,7 @@ def video_model(small_config: Sam2Config) -> Sam2VideoModel:
     """128-pixel images, 8 x 8 features of 128 channels, two memory tokens for a pointer."""
     from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
 
-    from harness.sam2.weights import random_video_model
+    from harness.sam2.shared.weights import random_video_model
 
     vision: Any = copy.deepcopy(small_config.vision_config)
     vision.fpn_hidden_size = 128
@@ -54,7 +54,7 @@ def video_source(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def exported(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model's five graphs, as `export_video` writes them, made in this process."""
-    from harness.sam2.video.export import export_all
+    from harness.sam2.video.conversion.export import export_all
 
     folder: Path = tmp_path_factory.mktemp("video-graphs")
     export_all(video_model, folder, "random weights, seed 7 (small)", True, None, lambda _: None)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.errors import UsageError
-from harness.sam2.taps import Tap
+from harness.core.errors import UsageError
+from harness.sam2.shared.clicks import Tap
 from harness.sam2.video.clip import VideoWriter, open_clip
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_frame

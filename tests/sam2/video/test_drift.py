@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from harness.core.job import Completed, Job, Outcome, Rejected
 from harness.devices.base import Device, Sink
-from harness.devices.host import HostDevice
-from harness.job import Completed, Job, Outcome, Rejected
-from harness.sam2.taps import Tap
+from harness.devices.host.device import HostDevice
+from harness.sam2.shared.clicks import Tap
 from harness.sam2.video.contract import REWRITTEN_PORTS, Rewritten
-from harness.sam2.video.convert import VideoModels
-from harness.sam2.video.drift import LIMIT, SMALLEST, Drift, GraphDrift, Mask, measure_drift
+from harness.sam2.video.conversion.convert import VideoModels
+from harness.sam2.video.drift import LIMIT, SMALLEST, Drift, GraphDrift, TrackedMask, measure_drift
 from harness.sam2.video.drift_plot import write_plots
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip
@@ -103,11 +103,11 @@ def test_a_graph_that_the_device_refuses_is_told_of(host: Device, litert_models:
 
 
 def drifting(graph: Rewritten, *ious: float) -> GraphDrift:
-    return GraphDrift(graph, tuple(Mask(frame, 1, iou, 500) for frame, iou in enumerate(ious)), full=True)
+    return GraphDrift(graph, tuple(TrackedMask(frame, 1, iou, 500) for frame, iou in enumerate(ious)), full=True)
 
 
 def test_a_mask_of_a_few_pixels_is_no_drift(tmp_path: Path) -> None:
-    masks = (Mask(0, 1, 0.995, 2000), Mask(1, 1, 0.5, SMALLEST - 1), Mask(2, 1, 0.992, SMALLEST))
+    masks = (TrackedMask(0, 1, 0.995, 2000), TrackedMask(1, 1, 0.5, SMALLEST - 1), TrackedMask(2, 1, 0.992, SMALLEST))
     one = GraphDrift("mask_decoder", masks, full=True)
     assert (one.start, one.worst, one.by_frame()) == (None, 0.992, {0: 0.995, 2: 0.992})
     nothing = GraphDrift("memory_encoder", masks[1:2], full=True)

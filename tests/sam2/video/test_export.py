@@ -15,12 +15,12 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from harness.errors import UsageError
-from harness.sam2.source import Source
-from harness.sam2.video import upstream
+from harness.core.errors import UsageError
+from harness.sam2.shared.source import Source
 from harness.sam2.video.contract import GRAPHS, MARK, Constants, Graph, Sizes, ports
-from harness.sam2.video.export import build_graph, sample
-from harness.sam2.video.modules import video_sizes
+from harness.sam2.video.conversion import upstream
+from harness.sam2.video.conversion.export import build_graph, sample
+from harness.sam2.video.conversion.modules import video_sizes
 from harness.sam2.video.onnx_stages import OnnxStages
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def test_a_graph_of_other_ports_is_refused(exported: Path, tmp_path: Path) -> No
 
 
 def test_an_image_models_weights_are_refused(small_folder: Path) -> None:
-    from harness.sam2.source import resolve
-    from harness.sam2.weights import load_video
+    from harness.sam2.shared.source import resolve
+    from harness.sam2.shared.weights import load_video
 
     source: Source = resolve(str(small_folder))
     with pytest.raises(UsageError, match=r"lack \d+ of SAM 2's parameters"):

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 import torch
 
+from harness.core.errors import UsageError
 from harness.devices.base import Device
-from harness.devices.host import HostDevice
-from harness.errors import UsageError
-from harness.graph.audit import audit
+from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.sam2.contract import DecoderVariant
-from harness.sam2.image import preprocess
-from harness.sam2.source import Source, resolve
-from harness.sam2.taps import Tap
-from harness.sam2.video.contract import MARK, REWRITTEN, REWRITTEN_PORTS, Array, Rewritten
-from harness.sam2.video.convert import GraphPlan, VideoModels
+from harness.graph.ops.audit import audit
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.contract import DecoderVariant
+from harness.sam2.shared.image import preprocess
+from harness.sam2.shared.source import Source, resolve
+from harness.sam2.video.contract import MARK, REWRITTEN, REWRITTEN_PORTS, FloatArray, Rewritten
+from harness.sam2.video.conversion.convert import GraphPlan, VideoModels
+from harness.sam2.video.conversion.modules import attend_segments, attend_whole, coarsen
 from harness.sam2.video.litert_stages import Backend, LiteRtStages, MixedStages, mixed
-from harness.sam2.video.modules import attend_segments, attend_whole, coarsen
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip, motion_frame
 from harness.sam2.video.stages import Features
@@ -68,7 +68,7 @@ def features(onnx: OnnxStages) -> Features:
     return onnx.encode(preprocess(motion_frame(0), onnx.constants.sizes.side))
 
 
-def close(got: Array, wanted: Array) -> None:
+def close(got: FloatArray, wanted: FloatArray) -> None:
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4 * (1 + np.abs(wanted).max()))
 
 
@@ -83,7 +83,7 @@ def test_a_second_preparation_finds_every_graph_and_starts_nothing(
         "converting mask_decoder",
         "converting mask_decoder",
     ]
-    monkeypatch.setattr("harness.sam2.video.worker.run_video_worker", pytest.fail)
+    monkeypatch.setattr("harness.sam2.video.conversion.convert.in_torch", pytest.fail)
     assert models.prepare({2, 3}, litert_told.append) == []
 
 
@@ -165,7 +165,7 @@ def test_the_loop_is_the_same_with_any_graph_on_litert(
 def test_only_the_chosen_graphs_run_on_the_device(host: Device, models: VideoModels, onnx: OnnxStages) -> None:
     runs: collections.Counter[tuple[str, str]] = collections.Counter()
 
-    def count(graph: Rewritten, unit: str, _: dict[str, Array]) -> None:
+    def count(graph: Rewritten, unit: str, _: dict[str, FloatArray]) -> None:
         runs[graph, unit] += 1
 
     litert = LiteRtStages(host, models, onnx.constants, onnx.pointer_positions, seen=count)
@@ -190,7 +190,7 @@ def test_attention_over_segments_is_attention_over_all(keys: list[int]) -> None:
 
 
 def test_long_linear_layers_on_many_rows_get_fewer_pieces_and_the_same_sums(video_model: Sam2VideoModel) -> None:
-    from harness.sam2.sums import SplitLinear
+    from harness.sam2.shared.modules.sums import SplitLinear
 
     layer = torch.nn.Linear(1024, 512)
     split = SplitLinear(layer)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from harness.errors import UsageError
-from harness.sam2.image import upsample_mask
-from harness.sam2.source import Source
-from harness.sam2.taps import Tap
+from harness.core.errors import UsageError
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.image import upsample_mask
+from harness.sam2.shared.source import Source
 from harness.sam2.video.bank import Memory, ObjectMemory, assemble, from_bfloat16, to_bfloat16
 from harness.sam2.video.contract import MARK
+from harness.sam2.video.conversion.reference import propagate
 from harness.sam2.video.onnx_stages import OnnxStages
-from harness.sam2.video.reference import propagate
 from harness.sam2.video.scenario import Event, motion_clip, motion_frame
 from harness.sam2.video.tracker import Tracker
 from harness.sam2.video.validate import follow, validate_video
@@ -135,7 +135,7 @@ def test_the_loop_needs_no_torch(exported: Path) -> None:
     import subprocess
 
     program = (
-        "import sys; from pathlib import Path; from harness.sam2.taps import Tap\n"
+        "import sys; from pathlib import Path; from harness.sam2.shared.clicks import Tap\n"
         "from harness.sam2.video.onnx_stages import OnnxStages; from harness.sam2.video.tracker import Tracker\n"
         "from harness.sam2.video.scenario import motion_frame\n"
         f"tracker = Tracker(OnnxStages(Path({str(exported)!r})))\n"

@@ -8,7 +8,7 @@ import android.util.Log
 import dev.litertharness.protocol.End
 import dev.litertharness.protocol.ModelStore
 import dev.litertharness.protocol.Session
-import dev.litertharness.protocol.Surroundings
+import dev.litertharness.protocol.SessionContext
 import java.io.File
 import java.io.IOException
 
@@ -42,9 +42,9 @@ class WorkerInstrumentation : Instrumentation() {
         super.onStart()
         val context = targetContext
         val facts = DeviceFacts(context)
-        val door =
+        val gate =
             try {
-                Door(socket)
+                ConnectionGate(socket)
             } catch (error: IOException) {
                 Log.e(TAG, "cannot listen on @$socket: ${error.message}")
                 return finish(Activity.RESULT_CANCELED, Bundle())
@@ -55,20 +55,20 @@ class WorkerInstrumentation : Instrumentation() {
         // The host takes the log of a run to be complete once it has this line.
         val answering = { id: Long -> Log.i(TAG, "answered $id").let {} }
         val thermal = facts::thermalStatus
-        serve(door, Surroundings(LiteRtEngine(), store, facts::all, thermal, Status::show, answering = answering))
-        door.close()
+        serve(gate, SessionContext(LiteRtEngine(), store, facts::all, thermal, Status::show, answering = answering))
+        gate.close()
         finish(Activity.RESULT_OK, Bundle())
     }
 
-    private fun serve(door: Door, around: Surroundings) {
-        door.open()
+    private fun serve(gate: ConnectionGate, around: SessionContext) {
+        gate.open()
         Log.i(TAG, "listening on @$socket")
         Status.show("waiting on @$socket")
         do {
-            val socket = door.next()
+            val socket = gate.next()
             val end = Session(socket.inputStream, socket.outputStream, around) { socket.soTimeout = it }.serve()
             Log.i(TAG, if (end is End.Closed) "connection ended: ${end.reason}" else "the host said bye")
-            door.dismiss(socket)
+            gate.dismiss(socket)
         } while (end !is End.Bye)
     }
 }

@@ -6,7 +6,7 @@ import java.io.InputStream
 import java.io.OutputStream
 
 /** What a session needs from its surroundings. */
-class Surroundings(
+class SessionContext(
     val engine: Engine,
     val store: ModelStore,
     /** What the device says of itself, anew for each `hello`. */
@@ -34,7 +34,7 @@ sealed interface End {
 class Session(
     input: InputStream,
     output: OutputStream,
-    private val around: Surroundings,
+    private val around: SessionContext,
     patience: Patience = Patience {},
 ) {
     private val reader = FrameReader(input, patience)

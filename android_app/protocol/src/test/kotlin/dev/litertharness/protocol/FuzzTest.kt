@@ -14,7 +14,7 @@ class FuzzTest {
     private val folder = temporaryFolder()
     private val data = ByteArray(300) { it.toByte() }
     private val around =
-        Surroundings(
+        SessionContext(
             { _, _ -> PlusOne(mutableListOf()) },
             ModelStore(folder, 1 shl 16),
             facts = { mapOf("runtime" to "9.9.9") },

@@ -94,7 +94,7 @@ class Conversation(val folder: File = temporaryFolder(), memory: Long = 1L shl 2
         PlusOne(calls)
     }
     private val around =
-        Surroundings(
+        SessionContext(
             engine,
             ModelStore(folder, storeBytes),
             facts = { mapOf("runtime" to "9.9.9") },

@@ -136,7 +136,7 @@ class SessionTest {
         val expected = listOf("no", "gone", "the app has no memory for this (heap)", loading)
         for ((failure, reason) in failures.zip(expected)) {
             val folder = temporaryFolder()
-            val around = Surroundings({ _, _ -> throw failure }, ModelStore(folder, 1 shl 20), { emptyMap() })
+            val around = SessionContext({ _, _ -> throw failure }, ModelStore(folder, 1 shl 20), { emptyMap() })
             val output = java.io.ByteArrayOutputStream()
             val requests = put + run(floats("x", 1f)) + frame("hello", mapOf("protocol" to 1))
             Session(java.io.ByteArrayInputStream(requests), output, around).serve()

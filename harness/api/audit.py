@@ -1,0 +1,79 @@
+"""What `harness audit` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from harness.api.memory import COPIES_TO_COMPILE, check_memory
+from harness.api.opening import as_in_the_file, open_model, with_constants
+from harness.core.errors import (
+    DeviceError,
+    UsageError,
+)
+from harness.core.job import Completed, Crashed, Job, Options, Rejected
+from harness.core.progress import SILENT, Progress
+from harness.devices.base import Device
+from harness.devices.execute import failure, make_job
+from harness.devices.registry import open_device
+from harness.graph.concrete import stored_shape
+from harness.graph.ops.audit import Audit, audit
+from harness.localize.base.comparison import COMPILE_SECONDS
+from harness.localize.explain.refused import Refusing
+from harness.localize.journal.device import is_passing
+
+
+def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:
+    """Whether a device takes a model where the CPU may run what its GPU refuses; None where it gave no answer."""
+    try:
+        outcome = device.run(job(Options(fallback="cpu")))
+    except DeviceError:
+        return None
+    if isinstance(outcome, Rejected) and not is_passing(outcome):
+        return False
+    return True if isinstance(outcome, Completed) else None
+
+
+def audit_command(
+    path: Path,
+    signature: str | None,
+    device_name: str | None,
+    timeout: float,
+    progress: Progress = SILENT,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Audit:
+    """`harness audit`; with a device, what its GPU delegate itself refuses. Raises HarnessError."""
+    try:
+        opened = open_model(path, signature, shapes)
+    except UsageError:
+        opened = as_in_the_file(path, signature)  # a graph without shapes has ops to count all the same
+        sizes = [stored_shape(opened.model, port.tensor) for port in opened.model.graph().inputs]
+        if shapes or (device_name is not None and None in sizes):
+            raise
+    opened = opened if device_name is None else with_constants(opened)
+    model = opened.model
+    for told in filter(None, (opened.assumed, opened.folded)):
+        progress.note(told)
+    found = replace(audit(model), signatures=opened.signatures, folded=opened.folded)
+    if device_name is None:
+        return found
+    check_memory(model.graph(), COPIES_TO_COMPILE, model.weights_bytes)
+    progress.stage(f"asking {device_name}", 2 + found.total * COMPILE_SECONDS)
+    with open_device(device_name) as device:
+        job = partial(make_job, model, {}, timeout=timeout, wanted=(), iterations=0)
+        outcome = device.run(job(Options()))
+        refused: tuple[str, ...] = ()
+        if isinstance(outcome, Rejected):
+            refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
+        if isinstance(outcome, Crashed):
+            refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
+        if refused:
+            progress.stage("asking whether the CPU may run the rest", 2 + found.total * COMPILE_SECONDS)
+            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU", fallback=_falls_back(device, job))
+    if not isinstance(outcome, Completed):
+        error = failure(device_name, outcome, "asking what its GPU refuses")
+        error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."
+        raise error
+    return replace(found, unsupported=(), asked=f"{device_name}'s GPU")

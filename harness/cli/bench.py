@@ -1,0 +1,226 @@
+"""`harness bench`, parsed and wired. Exit codes: 0 valid, right, same or faster; 1 wrong or slower; 2 misuse; 3 device
+trouble; 4 invalid, or the comparison cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.api.memory import COPIES_TO_RUN, check_memory
+from harness.api.opening import open_model
+from harness.api.ports import check_ports
+from harness.cli import screen
+from harness.cli.options import JsonOption, OutOption, ShapeOption, SignatureOption, TimeoutOption, shapes_of
+from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
+from harness.core.markup import escape
+from harness.devices.android.device import PhoneOptions
+from harness.devices.registry import check_device, open_device
+from harness.graph.inputs import load_inputs, random_inputs
+from harness.latency.bench import COOL_DOWN_SECONDS, Benched, BenchRequest, bench
+from harness.latency.compare import read_baseline
+from harness.latency.matrix import Choices, Loaded, subjects
+from harness.latency.measure import QUICK, Plan
+from harness.latency.profile_record import Profile
+from harness.latency.record import Verdict
+from harness.latency.table import (
+    against_line,
+    bench_table,
+    detail_line,
+    flaw_lines,
+    per_op_table,
+    profile_line,
+    profile_table,
+)
+
+_FULL = Plan()
+
+
+class AcceleratorWord(StrEnum):
+    """Words of `--accelerator`: repeated options take an enum, where single ones take a Literal."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    NPU = "npu"
+
+
+class PrecisionWord(StrEnum):
+    """Words of `--precision`."""
+
+    DEFAULT = "default"
+    FP16 = "fp16"
+    FP32 = "fp32"
+    FP16_FP32ACC = "fp16-fp32acc"
+
+
+class BackendWord(StrEnum):
+    """Words of `--backend`."""
+
+    DEFAULT = "default"
+    PLAIN = "plain"
+    OPENCL = "opencl"
+    OPENGL = "opengl"
+
+
+def bench_command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="One or more .tflite files.")],
+    device: Annotated[
+        list[str] | None, typer.Option("--device", help="host, host@RELEASE, or a phone; may be repeated.")
+    ] = None,
+    accelerator: Annotated[
+        list[AcceleratorWord] | None,
+        typer.Option("--accelerator", help="What runs the model (default: gpu); may be repeated."),
+    ] = None,
+    precision: Annotated[
+        list[PrecisionWord] | None, typer.Option("--precision", help="How a GPU computes; may be repeated.")
+    ] = None,
+    backend: Annotated[
+        list[BackendWord] | None,
+        typer.Option("--backend", help="plain: the CPU without XNNPACK; a phone's opencl, opengl; may be repeated."),
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", min=0, max=1024, help="Of the CPU; may be repeated.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help=f"At least so many (default: {_FULL.samples}).")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0, max=86400, help=f"And at least so long (default: {_FULL.seconds:g})."),
+    ] = None,
+    replications: Annotated[
+        int | None, typer.Option(min=1, max=100, help=f"Processes for each cell (default: {_FULL.replications}).")
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help=f"{QUICK.samples} samples, {QUICK.seconds:g} s, {QUICK.replications} replications."
+        ),
+    ] = False,
+    until_valid: Annotated[
+        int, typer.Option("--until-valid", metavar="N", min=1, max=100, help="Cool down and try again, N times in all.")
+    ] = 1,
+    cool_down: Annotated[
+        float | None,
+        typer.Option(
+            "--cool-down",
+            metavar="S",
+            min=0,
+            max=86400,
+            help=f"Between tries (default: {COOL_DOWN_SECONDS:g}); also a phone's longest wait before the first.",
+        ),
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", metavar="RUN", help="Compare with that run; may be repeated.")
+    ] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy/--no-accuracy", help="Judge the timed outputs against the host's CPU.")
+    ] = True,
+    by_op: Annotated[
+        bool, typer.Option("--per-op", help="Then time stretches of ops too, and ask the runtime's profiler.")
+    ] = False,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="For random inputs, without --inputs.")] = 0,
+    signature: SignatureOption = None,
+    shape: ShapeOption = None,
+    apk: Annotated[Path | None, typer.Option("--apk", metavar="FILE", help="For a phone: a prebuilt app.")] = None,
+    out: OutOption = Path("results"),
+    timeout: TimeoutOption = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency so that a wrong figure says so; exit 1 when slower or wrong, 4 when invalid or undecided."""
+    choices = Choices(
+        devices=tuple(dict.fromkeys(device or ["host"])),
+        accelerators=tuple(word.value for word in accelerator or [AcceleratorWord.GPU]),
+        precisions=tuple(word.value for word in precision or [PrecisionWord.DEFAULT]),
+        backends=tuple(word.value for word in backend or [BackendWord.DEFAULT]),
+        threads=tuple(threads or [0]),
+    )
+    base = QUICK if quick else _FULL
+    plan = Plan(
+        samples=base.samples if samples is None else samples,
+        seconds=base.seconds if seconds is None else seconds,
+        rounds=base.rounds,
+        replications=base.replications if replications is None else replications,
+        timeout=timeout,
+    )
+    baselines = tuple(read_baseline(path) for path in against or ())
+    trial = BenchRequest(
+        subjects=subjects([_load(path, signature, inputs, seed, shapes_of(shape)) for path in models], choices),
+        plan=replace(plan, rounds=max(plan.rounds, 2 * plan.replications)),
+        out=out,
+        inputs=f"random, seed {seed}" if inputs is None else str(inputs),
+        against=baselines,
+        tries=until_valid,
+        cool_down=COOL_DOWN_SECONDS if cool_down is None else cool_down,
+        accuracy=accuracy,
+    )
+    phone = PhoneOptions(apk, cool_down or 0.0)
+    with screen.ProgressBar() as progress:
+        for name in choices.devices:
+            check_device(name, lambda what: progress.stage(what, 20.0))
+        tries = bench(trial, lambda name: open_device(name, phone=phone), progress, per_op=by_op)
+    named = {baseline.path.name for baseline in baselines}
+    if as_json:
+        cells = [one.result.to_json() | {"run": str(one.folder)} for made in tries for one in made]
+        screen.print_json({"schema": 1, "cells": cells})
+    else:
+        _show(tries)
+    raise typer.Exit(exit_code(tries[-1], named))
+
+
+def exit_code(cells: Sequence[Benched], named: set[str]) -> int:
+    """The code of the last try; `named` are the runs that `--against` named."""
+    verdicts: set[Verdict] = {found.verdict for one in cells for found in one.result.against if found.run in named}
+    if "slower" in verdicts or any(one.result.right is False for one in cells):
+        return EXIT_WRONG
+    if verdicts & {"cannot tell", "incomparable"} or not all(one.result.valid for one in cells):
+        return EXIT_UNRESOLVED
+    return EXIT_OK
+
+
+def _load(
+    path: Path, signature: str | None, inputs: Path | None, seed: int, shapes: dict[str, tuple[int, ...]]
+) -> Loaded:
+    found = open_model(path, signature, shapes)
+    if found.assumed:
+        screen.err.print(escape(f"{path}: {found.assumed}"))
+    model = found.model
+    graph = model.graph()
+    check_ports(graph)
+    if not graph.outputs:
+        raise UsageError(f"{path} has no outputs to read back.", "Export it with the results that are wanted.")
+    if inputs is not None:
+        check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
+    given = random_inputs(graph, seed) if inputs is None else load_inputs(inputs, graph)
+    check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
+    return Loaded(path, model, given)
+
+
+def _show(tries: Sequence[Sequence[Benched]]) -> None:
+    for number, cells in enumerate(tries, 1):
+        results = [one.result for one in cells]
+        if len(tries) > 1:
+            screen.out.print(f"[dim]try {number}[/]")
+        screen.out.print(bench_table(results))
+        lines = [detail_line(result) for result in results]
+        lines += [line for result in results for line in flaw_lines(result)]
+        lines += [against_line(result, found) for result in results for found in result.against]
+        for line in ("", *lines):
+            screen.say(line)
+        for one in cells:
+            if len(cells) > 1 and (one.result.per_op or one.result.profile is not None):
+                screen.out.print(f"\n{escape(one.result.cell.label)}, {escape(one.result.cell.model)}")
+            if one.result.per_op:
+                screen.out.print(per_op_table(one.result))
+            if isinstance(one.result.profile, Profile):
+                screen.out.print(profile_table(one.result.profile))
+            if one.result.profile is not None:
+                screen.say(profile_line(one.result.profile))
+            screen.out.print(f"[dim]{escape(str(one.folder))}[/]")

@@ -1,0 +1,105 @@
+"""`runs`, `report`, `export`: the run folders of a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from harness.cli import screen
+from harness.cli.options import JsonOption, OutOption
+from harness.core.errors import UsageError
+from harness.core.markup import escape
+from harness.core.private import as_the_user
+from harness.core.run_folder import find_run, list_runs, read_run, writing
+from harness.report import figures
+from harness.report.export import Format, export
+from harness.report.page import write_report
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder, its name (or how that begins) as in `runs`, or latest.")
+]
+ResultsOption = Annotated[Path, typer.Option("--runs-in", metavar="DIR", help="Where run folders are looked for.")]
+
+
+def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
+    """List the runs in a results folder, newest first."""
+    rows = []
+    for path in list_runs(out):
+        try:
+            rows.append((path, read_run(path)))
+        except UsageError as error:
+            screen.err.print(f"[yellow]{escape(str(error))}[/]")
+    if as_json:
+        screen.print_json({"schema": 1, "runs": [_entry(path, record) for path, record in rows]})
+        return
+    if not rows:
+        screen.say(f"No runs in {escape(str(out))}; --out names another folder.")
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("run", overflow="fold", min_width=16)
+    table.add_column("model", overflow="fold", min_width=8)
+    for title in ("device", "command"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("answer", overflow="fold", min_width=12)
+    for path, record in rows:
+        entry = _entry(path, record)
+        said = entry["result"] or entry["status"]
+        if entry["error"]:
+            said = f"{entry['status']}: {entry['error']}"
+        words = (path.name, Path(entry["model"]).name, entry["device"], entry["command"], said)
+        table.add_row(escape(path.name), *(escape(figures.name(word, 60)) for word in words[1:]))
+    # A person sees as much as fits; a program gets one line a run.
+    screen.out.print(table, width=None if screen.out.is_terminal else 1000, crop=False)
+
+
+def _entry(path: Path, record: dict[str, object]) -> dict[str, str]:
+    """One run as `runs --json` has it. `result` is the word of its answer, `error` why it has none."""
+    result, model, device = (record.get(name) for name in ("result", "model", "device"))
+    return {
+        "path": str(path),
+        "command": str(record.get("command")),
+        "status": str(record.get("status")),
+        "result": str(result.get("status", "")) if isinstance(result, dict) else "",
+        "model": str(model.get("path", "")) if isinstance(model, dict) else "",
+        "device": str(device.get("name", "")) if isinstance(device, dict) else "",
+        "error": str(record.get("error") or ""),
+    }
+
+
+def report(run: RunArgument, results: ResultsOption = Path("results"), as_json: JsonOption = False) -> None:
+    """Write a run's report.html anew."""
+    page = write_report(find_run(run, results))
+    if as_json:
+        screen.print_json({"schema": 1, "report": str(page)})
+    else:
+        screen.out.print(escape(str(page)))
+
+
+def export_command(
+    run: RunArgument,
+    form: Annotated[
+        Format, typer.Option("--format", help="For pandas, Model Explorer, or LiteRT's mixed_precision tool.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="A file; default stdout.")] = None,
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's ops in the form that another tool takes. With --json, what was written where, or the text itself
+    in a field of a document."""
+    folder = find_run(run, results)
+    made = export(folder, form)
+    if made.note and not as_json:
+        screen.err.print(f"[yellow]{escape(made.note)}[/]")
+    if out is not None:
+        with writing(out), as_the_user():
+            out.write_text(made.text, encoding="utf-8", errors="backslashreplace")
+    if as_json:
+        said = {"file": str(out)} if out is not None else {"text": made.text}
+        screen.print_json({"schema": 1, "run": str(folder), "format": form, "note": made.note, **said})
+    elif out is None:
+        screen.print_text(made.text)
+    else:
+        screen.out.print(escape(str(out)))

@@ -1,0 +1,54 @@
+"""`doctor` and `devices`: what is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from harness.cli import screen
+from harness.cli.options import JsonOption, OutOption
+from harness.core.errors import EXIT_DEVICE, EXIT_OK
+from harness.core.markup import escape
+
+
+def doctor(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
+    """Check that everything is here, by using it; exit 3 when something is missing."""
+    from harness.api.doctor import examine
+
+    checks = []
+    for check in examine(out):
+        checks.append(check)
+        if as_json:
+            continue
+        mark = {"ok": "[green]ok      [/]", "missing": "[red]missing [/]", "optional": "[yellow]optional[/]"}[
+            check.state
+        ]
+        screen.out.print(f"{mark} {check.name}: {escape(check.detail)}")
+        if check.mend:
+            screen.out.print(f"         [bold]{escape(check.mend)}[/]")
+    if as_json:
+        screen.print_json({"schema": 1, "checks": [check.to_json() for check in checks]})
+    raise typer.Exit(EXIT_DEVICE if any(check.state == "missing" for check in checks) else EXIT_OK)
+
+
+def devices(as_json: JsonOption = False) -> None:
+    """List what --device can name here."""
+    from rich.table import Table
+
+    from harness.devices.registry import attached_devices, profiles
+
+    found = attached_devices()
+    known = profiles()
+    if as_json:
+        attached = [{"serial": d.serial, "state": d.state, "product": d.product} for d in found]
+        screen.print_json({"schema": 1, "host": True, "attached": attached, "profiles": sorted(known)})
+        return
+    table = Table("name", "what", box=None, header_style="dim", pad_edge=False)
+    table.add_row("host", "this machine's CPU and GPU; host@RELEASE for another ai-edge-litert")
+    for device in found:
+        table.add_row(escape(device.serial), escape(f"{device.product} ({device.state})".strip()))
+    for name, profile in known.items():
+        here = any(d.product == profile.product for d in found)
+        table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")
+    screen.out.print(table)

@@ -1,0 +1,252 @@
+"""`harness sam2 …`: the reference workload's own commands, parsed and wired."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from harness.cli import demo, sam2_video, screen
+from harness.cli.options import DeviceOption, JsonOption, OutOption, TimeoutOption
+from harness.cli.sam2_options import (
+    VARIANT_HELP,
+    AttentionOption,
+    BatchOption,
+    LayerNormOption,
+    ReductionsOption,
+    SeedOption,
+    StorageOption,
+    VariantOption,
+    WeightsOption,
+    numbers,
+)
+from harness.cli.screen import answer
+from harness.core.errors import EXIT_OK, EXIT_WRONG
+from harness.core.markup import escape
+from harness.devices.cache import cache_folder
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.contract import (
+    CARD,
+    RECOMMENDED,
+    VARIANTS,
+    AttentionRank,
+    BatchAxis,
+    DecoderVariant,
+    LayerNormKind,
+    Reductions,
+)
+
+app = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
+
+
+def _variant(
+    default: DecoderVariant,
+    name: str | None,
+    layernorm: LayerNormKind | None,
+    attention: AttentionRank | None,
+    reductions: Reductions | None,
+    batch: BatchAxis | None,
+) -> DecoderVariant:
+    """The decoder that is named, else the command's default, with those words in place that are given."""
+    chosen = default if name is None else DecoderVariant.named(name)
+    return replace(
+        chosen,
+        layernorm=layernorm or chosen.layernorm,
+        attention=attention or chosen.attention,
+        reductions=reductions or chosen.reductions,
+        batch=batch or chosen.batch,
+    )
+
+
+def _models() -> Path:
+    return cache_folder() / "sam2"
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
+    weights: WeightsOption = None,
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
+    storage: StorageOption = "float32",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert the mask decoder, the model card's unless told otherwise, and encode the sample portrait with a tap on
+    the face as its inputs."""
+    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
+    with screen.ProgressBar() as progress:
+        made = demo.convert(folder, weights, chosen, storage, seed, progress)
+    if as_json:
+        document = {"model": str(made.model), "inputs": str(made.inputs), "provenance": made.provenance}
+        screen.print_json({"schema": 1, **document})
+        return
+    screen.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
+
+
+@app.command()
+def click(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture file.")],
+    at: Annotated[list[str] | None, typer.Option("--at", metavar="X,Y", help="A point on the object.")] = None,
+    away: Annotated[list[str] | None, typer.Option("--away", metavar="X,Y", help="A point beside it.")] = None,
+    box: Annotated[str | None, typer.Option("--box", metavar="L,T,R,B", help="A box around it.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="All points mean one object; default with --away or --box.")
+    ] = False,
+    encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
+    decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
+    device: DeviceOption = "host",
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """Tap to segment: mask and overlay PNGs and click.json; the photo is encoded once for all taps. Exit 1 when a mask
+    holds NaN or infinity."""
+    from harness.sam2.image_path.click import click as run
+    from harness.sam2.image_path.show import show_click
+
+    points = [numbers(word, 2) for word in at or ()]
+    if together or away or box:
+        edges = None if box is None else numbers(box, 4)
+        negative = tuple((x, y) for x, y in (numbers(word, 2) for word in away or ()))
+        taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
+    else:
+        taps = [Tap.at(x, y) for x, y in points]
+    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
+    answer(
+        lambda progress: run(
+            photo,
+            taps,
+            out=out,
+            cache_dir=_models(),
+            encoder=encoder,
+            decoder=decoder,
+            device=device,
+            source=weights,
+            seed=seed,
+            variant=chosen,
+            timeout=timeout,
+            progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
+        ),
+        as_json=as_json,
+        show=lambda found: show_click(found, screen.out),
+        code=lambda found: EXIT_WRONG if found.nonfinite else EXIT_OK,
+    )
+
+
+@app.command()
+def ablate(
+    device: DeviceOption = "host",
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", metavar="NAME", help=f"{VARIANT_HELP} May be repeated.")
+    ] = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    out: OutOption = Path("results"),
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """Ways of writing the decoder on a GPU: residency, accuracy, worst op, culprits, latency.
+
+    All twenty-four unless named; a software GPU takes one to two minutes for each, so most of an hour for all.
+    """
+    from harness.sam2.image_path.ablate import ablate as run
+    from harness.sam2.image_path.show import show_ablation
+
+    chosen = [DecoderVariant.named(name) for name in variant] if variant else VARIANTS
+    answer(
+        lambda progress: run(
+            device,
+            cache_dir=_models(),
+            out=out,
+            source=weights,
+            seed=seed,
+            variants=chosen,
+            timeout=timeout,
+            progress=progress,
+        ),
+        as_json=as_json,
+        show=lambda found: show_ablation(found, screen.out),
+    )
+
+
+@app.command()
+def accuracy(
+    device: DeviceOption = "host",
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """One decoder on the portrait and five drawn scenes, GPU against CPU; exit 1 when one is wrong."""
+    from harness.sam2.image_path.accuracy import decoder_accuracy
+    from harness.sam2.image_path.show import show_accuracy
+
+    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
+    answer(
+        lambda progress: decoder_accuracy(
+            device,
+            cache_dir=_models(),
+            source=weights,
+            seed=seed,
+            variant=chosen,
+            timeout=timeout,
+            progress=progress,
+        ),
+        as_json=as_json,
+        show=lambda found: show_accuracy(found, screen.out),
+        code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
+    )
+
+
+@app.command()
+def fidelity(
+    variant: VariantOption = None,
+    reductions: ReductionsOption = None,
+    layernorm: LayerNormOption = None,
+    attention: AttentionOption = None,
+    batch: BatchOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 600.0,
+) -> None:
+    """The model card's fidelity table for any weights, on the host's CPU against `transformers`; exit 1 when a goal is
+    missed."""
+    from harness.sam2.image_path.fidelity import fidelity as run
+    from harness.sam2.image_path.show import show_fidelity
+
+    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
+    answer(
+        lambda progress: run(
+            cache_dir=_models(), source=weights, seed=seed, variant=chosen, timeout=timeout, progress=progress
+        ),
+        as_json=as_json,
+        show=lambda found: show_fidelity(found, screen.out),
+        code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
+    )
+
+
+def _box(edges: tuple[float, ...]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = edges
+    return left, top, right, bottom
+
+
+sam2_video.join(app)

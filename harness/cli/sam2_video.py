@@ -1,0 +1,247 @@
+"""`harness sam2 export-video`, `track`, `drift`, `validate-video`: the video workload's commands, parsed and wired."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.api.localize import localize_command
+from harness.api.session import ModelRequest
+from harness.cli import render, screen
+from harness.cli.options import DeviceOption, JsonOption, TimeoutOption
+from harness.cli.sam2_options import SeedOption, WeightsOption, numbers
+from harness.cli.screen import answer
+from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
+from harness.core.job import Options
+from harness.core.markup import escape
+from harness.devices.cache import cache_folder
+from harness.localize.base.result import Localization
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.source import resolve
+from harness.sam2.video.bank import Padding
+from harness.sam2.video.contract import Rewritten
+from harness.sam2.video.conversion.convert import VideoModels
+from harness.sam2.video.litert_stages import Backend
+
+SideOption = Annotated[
+    int | None, typer.Option("--side", help="Pixels of the square image; default the model's own, 1024.")
+]
+
+BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
+
+PaddingOption = Annotated[Padding, typer.Option("--padding", help="How a bank that is not full is filled up.")]
+
+
+def export_video(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Where onnx/ and constants.json go.")],
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    blocks: Annotated[int | None, typer.Option("--blocks", help="Frame memories in a bank; default 7.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Export the video tracker as five ONNX graphs, and constants.json."""
+    from harness.sam2.video.contract import GRAPHS
+    from harness.sam2.video.conversion.exported import export_video as run
+
+    source = resolve(weights, seed)
+    with screen.ProgressBar() as progress:
+        constants = run(folder, source, lambda what: progress.stage(what, 15.0), side=side, blocks=blocks)
+    if as_json:
+        files = [str(folder / "onnx" / f"{graph}.onnx") for graph in GRAPHS]
+        constants_file = str(folder / "constants.json")
+        screen.print_json(
+            {"schema": 1, "graphs": files, "constants": constants_file, "provenance": constants.provenance}
+        )
+        return
+    for graph in GRAPHS:
+        path = folder / "onnx" / f"{graph}.onnx"
+        screen.out.print(f"{escape(str(path))}  [dim]{path.stat().st_size / 1e6:.1f} MB[/]")
+    screen.out.print(f"{escape(str(folder / 'constants.json'))}\n[dim]{escape(constants.provenance)}[/]")
+
+
+def validate_video(
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    frames: Annotated[int, typer.Option("--frames", help="Length of the clip.")] = 24,
+    padding: PaddingOption = "marked",
+    as_json: JsonOption = False,
+) -> None:
+    """The tracker on ONNX Runtime against transformers' own, on a clip with motion, occlusion, two objects and a second
+    click; exit 1 when a mask's IoU is below 0.999."""
+    from harness.sam2.video.show import show_validation
+    from harness.sam2.video.validate import validate_video as run
+
+    source = resolve(weights, seed)
+    answer(
+        lambda progress: run(source, side=side, frames=frames, padding=padding, progress=progress),
+        as_json=as_json,
+        show=lambda found: show_validation(found, screen.out),
+        code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
+    )
+
+
+def track(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video file, or a folder of images.")],
+    at: Annotated[list[str] | None, typer.Option("--at", metavar="X,Y", help="A point on an object.")] = None,
+    box: Annotated[list[str] | None, typer.Option("--box", metavar="L,T,R,B", help="A box around one.")] = None,
+    click: Annotated[
+        list[str] | None,
+        typer.Option("--click", metavar="FRAME:OBJECT:X,Y", help="A further point once that frame is tracked."),
+    ] = None,
+    start: Annotated[int, typer.Option("--start", min=0, help="The frame that --at and --box mean.")] = 0,
+    backward: Annotated[bool, typer.Option("--backward", help="From there to the beginning.")] = False,
+    graphs: Annotated[
+        Path | None, typer.Option("--graphs", metavar="DIR", help="What export-video wrote; default made when needed.")
+    ] = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    padding: PaddingOption = "marked",
+    encoder: Annotated[Backend, typer.Option("--encoder", help=BACKEND)] = "onnx",
+    decoder: Annotated[Backend, typer.Option("--decoder", help=BACKEND)] = "onnx",
+    memory_encoder: Annotated[Backend, typer.Option("--memory-encoder", help=BACKEND)] = "onnx",
+    memory_attention: Annotated[Backend, typer.Option("--memory-attention", help=BACKEND)] = "onnx",
+    device: DeviceOption = "host",
+    timeout: TimeoutOption = 600.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("tracked"),
+    as_json: JsonOption = False,
+) -> None:
+    """Follow objects through a clip: masks, overlay video, contact sheet, track.json. Every --at and --box is an object
+    of its own: first the points, then the boxes, from 1. Graphs run on ONNX Runtime, or through LiteRT on the CPU or
+    GPU of --device."""
+    from harness.devices.registry import open_device
+    from harness.sam2.video.conversion.exported import cached_export
+    from harness.sam2.video.litert_stages import mixed
+    from harness.sam2.video.onnx_stages import OnnxStages
+    from harness.sam2.video.show import show_track
+    from harness.sam2.video.track import checked_clip, track_clip
+
+    taps = [Tap.at(x, y) for x, y in (numbers(word, 2) for word in at or ())]
+    taps += [Tap(box=(left, top, right, low)) for left, top, right, low in (numbers(word, 4) for word in box or ())]
+    prompts = dict(enumerate(taps, 1))
+    later: dict[int, dict[int, Tap]] = {}
+    for word in click or ():
+        frame, identity, point = _click(word, len(prompts))
+        before = later.setdefault(frame, {}).get(identity, Tap())
+        later[frame][identity] = Tap((*before.positive, point))
+    # What cannot be is told before anything is exported.
+    checked_clip(clip, prompts, start=start, later=later, backward=backward)
+    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    backends: dict[Rewritten, Backend] = {
+        "vision_encoder": encoder,
+        "mask_decoder": decoder,
+        "memory_encoder": memory_encoder,
+        "memory_attention": memory_attention,
+    }
+    tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
+    with screen.ProgressBar() as progress, open_device(device) as opened:
+
+        def tell(what: str) -> None:
+            progress.stage(what, 15.0)
+
+        onnx = OnnxStages(graphs or cached_export(cache, source, side, tell))
+        models = VideoModels(cache, source, side)
+        found = track_clip(
+            clip,
+            prompts,
+            stages=mixed(onnx, opened, models, backends, tokens, tell, timeout=timeout),
+            out=out,
+            start=start,
+            later=later,
+            backward=backward,
+            padding=padding,
+            progress=progress,
+        )
+    if as_json:
+        screen.print_json(found.to_json())
+    else:
+        show_track(found, screen.out)
+
+
+def drift(
+    device: DeviceOption = "host",
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    side: SideOption = None,
+    frames: Annotated[int, typer.Option("--frames", min=2, max=512, help="Length of the clip.")] = 24,
+    localize: Annotated[
+        bool, typer.Option("--localize/--no-localize", help="Look for the op in the graph that starts the drift.")
+    ] = False,
+    timeout: TimeoutOption = 600.0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the results go.")] = Path("drift"),
+    as_json: JsonOption = False,
+) -> None:
+    """The tracker with each graph in turn on the GPU in fp16, the others on the CPU: mask IoU against all on the CPU,
+    frame after frame, on a synthetic clip; exit 1 when a mask falls below 0.99, 3 when a graph does not run."""
+    from harness.devices.host.device import HostDevice
+    from harness.devices.registry import open_device
+    from harness.sam2.shared.files import make_folder, write_bytes
+    from harness.sam2.video.conversion.exported import cached_export
+    from harness.sam2.video.drift import measure_drift
+    from harness.sam2.video.drift_plot import write_plots
+    from harness.sam2.video.onnx_stages import OnnxStages
+    from harness.sam2.video.scenario import motion_clip, motion_events
+    from harness.sam2.video.show import show_drift
+
+    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    make_folder(out)
+    events = motion_events(frames)
+    localized: tuple[Localization, Path] | None = None
+    with screen.ProgressBar() as progress:
+
+        def tell(what: str) -> None:
+            progress.stage(what, 15.0)
+
+        onnx = OnnxStages(cached_export(cache, source, side, tell))
+        models = VideoModels(cache, source, side)
+        models.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
+        with open_device(device) as opened, HostDevice() as host:
+            found = measure_drift(
+                opened, host, models, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
+                gated=not source.is_random, timeout=timeout, progress=progress,
+            )  # fmt: skip
+        starter = found.starter
+        if localize and starter is not None and starter.model is not None:
+            request = ModelRequest(
+                starter.model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
+                given=starter.inputs, provenance=source.provenance,
+            )  # fmt: skip
+            localized = localize_command(request, progress)
+    told = found.to_json() | {"localized": None}
+    if localized is not None:
+        told["localized"] = localized[0].to_json() | {"run": str(localized[1])}
+    write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
+    write_plots(found, out)
+    if as_json:
+        screen.print_json(told)
+    else:
+        show_drift(found, screen.out)
+        if localized is not None:
+            render.show_localization(*localized)
+        screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
+    failed = any(one.failure for one in found.graphs)
+    raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
+
+
+def _click(word: str, objects: int) -> tuple[int, int, tuple[float, float]]:
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(.+)", word)
+    if found is None:
+        raise UsageError(f"{word!r} is not FRAME:OBJECT:X,Y.", "Write for example 12:1:200,150.")
+    x, y = numbers(found[3], 2)
+    if not 1 <= int(found[2]) <= objects:
+        raise UsageError(f"There is no object {found[2]} in {word!r}.", f"Objects are numbered from 1 to {objects}.")
+    return int(found[1]), int(found[2]), (x, y)
+
+
+def join(app: typer.Typer) -> None:
+    """Add the video workload's commands to `harness sam2`."""
+    app.command(name="export-video")(export_video)
+    app.command(name="track")(track)
+    app.command(name="drift")(drift)
+    app.command(name="validate-video")(validate_video)

@@ -1,0 +1,1 @@
+"""The ground that everything stands on; nothing here imports another part of the harness."""

@@ -1,0 +1,22 @@
+"""Text from somewhere else as characters that a person sees: none of them reorders, hides or gives orders."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def visible(text: str) -> str:
+    """Control, formatting and surrogate characters as escapes: a name cannot reorder or hide what surrounds it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 compile`, `3 compiles`; `many` where an s does not do."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,1 @@
+"""Phones: adb, the app, and what Android says of itself."""

@@ -1,0 +1,207 @@
+"""A phone as a device: the app started over adb, its abstract socket reached through the adb server, its log followed.
+
+The socket has a fresh name at each start, so that no earlier instance of the app can answer for this one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.errors import DeviceError
+from harness.core.progress import Say
+from harness.devices.android.adb import Adb, AdbError
+from harness.devices.android.apk import INSTRUMENTATION, PACKAGE, ensure_app
+from harness.devices.android.locks import SerialLock
+from harness.devices.android.logcat import Exit, Logcat, exit_of
+from harness.devices.android.ready import make_ready
+from harness.devices.android.recovery import bring_back
+from harness.devices.base import Device
+from harness.devices.link import Link
+
+APP_SECONDS = 30.0
+PROCESS_SECONDS = 10.0
+DEATH_SECONDS = 1.0
+KILL_SECONDS = 5.0
+SETTLE_SECONDS = 1.0
+POLL_SECONDS = 0.05
+# The app's last word on each request, logged before it answers.
+ANSWERED = re.compile(r"^INFO: answered \d+$", re.M)
+
+
+@dataclass(frozen=True)
+class PhoneOptions:
+    """What a phone alone needs to be told: `apk` replaces the one that Gradle builds, `cool_down` is in seconds."""
+
+    apk: Path | None = None
+    cool_down: float = 0.0
+
+
+class AndroidLauncher:
+    """Starts and ends the app on one phone."""
+
+    def __init__(self, adb: Adb, options: PhoneOptions, progress: Say | None = None) -> None:
+        self._adb = adb
+        self._options = options
+        self._progress = progress
+        self._lock = SerialLock(adb.serial)
+        self._logcat = Logcat()
+        self._boot_id = ""
+        self._pid: int | None = None
+        self._socket_name = ""
+
+    @property
+    def socket_name(self) -> str:
+        """The abstract name that the app listens on."""
+        return self._socket_name
+
+    @property
+    def boot_id(self) -> str:
+        """The boot that the app was last started in; empty before that."""
+        return self._boot_id
+
+    def start(self) -> Link:
+        """Have the phone, make it ready, install the app where needed, start it and connect.
+
+        Raises:
+            DeviceError: one of these cannot be done; the sentence says which.
+        """
+        return Link(self.start_plain())
+
+    def start_plain(self) -> socket.socket:
+        """As :meth:`start`, the connection without the wire's frames. Raises DeviceError."""
+        self._lock.take()
+        boot_id = bring_back(self._adb, progress=self._progress)
+        if boot_id != self._boot_id:
+            if self._boot_id:
+                self._logcat.append(f"the phone rebooted: boot id {self._boot_id}, then {boot_id}")
+            make_ready(self._adb, self._options.cool_down)
+            ensure_app(self._adb, self._options.apk, self._progress)
+            self._boot_id = boot_id
+        self._socket_name = f"{PACKAGE}.{secrets.token_hex(8)}"
+        deadline = time.monotonic() + APP_SECONDS
+        before = self._pids()  # an older instance, which the system ends now, may be seen for a moment longer
+        said = self._adb.shell(
+            "am", "instrument", "-e", "socket", self._socket_name, INSTRUMENTATION, seconds=APP_SECONDS, check=False
+        )
+        if "INSTRUMENTATION_FAILED" in said or "Exception" in said or "Error" in said:
+            last = said.strip().splitlines()[0]
+            raise DeviceError(
+                f"The app does not start on {self._adb.serial}: {last}.",
+                "Unlock the phone once if it has just booted, and look at `adb logcat`.",
+            )
+        self._pid = self._wait_for_pid(before)
+        self._logcat.follow(self._adb, self._pid)
+        return self._connect(self._pid, deadline)
+
+    def death(self) -> tuple[str, str] | None:
+        """How the app ended, if it did within a second; its tombstone goes to the log."""
+        if self._pid is None:
+            return None
+        deadline = time.monotonic() + DEATH_SECONDS
+        try:
+            while self._pid in self._pids():
+                if time.monotonic() >= deadline:
+                    return None
+                time.sleep(POLL_SECONDS)
+            ended = self._exit(self._pid)
+        except AdbError:
+            return None  # not the app but the phone is gone
+        return ended.reason, ended.signal
+
+    def lost(self, reason: str) -> str:
+        """Whether the phone is still there, and whether it rebooted."""
+        try:
+            boot_id = bring_back(self._adb, progress=self._progress)
+        except DeviceError as error:
+            return f"{reason}; {error.message.removesuffix('.')}"
+        if boot_id == self._boot_id:
+            return f"{reason}; {self._adb.serial} is attached and did not reboot"
+        why = ""
+        with suppress(AdbError):
+            why = self._adb.getprop("sys.boot.reason")
+        return (
+            f"the phone rebooted during the run (boot id {self._boot_id}, then {boot_id}"
+            f"{f'; its reason: {why}' if why else ''})"
+        )
+
+    def kill(self) -> None:
+        """Stop the app whatever it does; a phone that cannot be told has its app stopped at the next start."""
+        if self._pid is not None:
+            with suppress(AdbError):
+                self._adb.shell("am", "force-stop", PACKAGE, seconds=KILL_SECONDS)
+            self._pid = None
+        self._logcat.stop()
+
+    def close(self) -> None:
+        """Stop the app, give the phone to others."""
+        self.kill()
+        self._lock.give_back()
+
+    def log_mark(self) -> int:
+        """Size of the log so far."""
+        return self._logcat.mark()
+
+    def log(self, mark: int) -> str:
+        """The log since `mark`, complete as far as the app's own last word says."""
+        if self._pid is not None:
+            self._logcat.settle(SETTLE_SECONDS, lambda said: ANSWERED.search(said) is not None, mark)
+        return self._logcat.since(mark)
+
+    def _pids(self) -> list[int]:
+        said = self._adb.shell("pidof", PACKAGE, check=False)
+        words = said.split()
+        if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
+            raise AdbError("adb shell pidof", self._adb.serial, said, None, "gave no process ids")
+        return [int(word) for word in words]
+
+    def _wait_for_pid(self, before: list[int]) -> int:
+        deadline = time.monotonic() + PROCESS_SECONDS
+        while not (pids := [pid for pid in self._pids() if pid not in before]):
+            if time.monotonic() >= deadline:
+                raise DeviceError(f"The app does not stay alive on {self._adb.serial}.", "Look at `adb logcat`.")
+            time.sleep(POLL_SECONDS)
+        return pids[-1]
+
+    def _connect(self, pid: int, deadline: float) -> socket.socket:
+        while True:
+            try:
+                return self._adb.stream(f"localabstract:{self._socket_name}", deadline)
+            except AdbError as error:
+                if pid not in self._pids():
+                    ended = self._exit(pid)
+                    raise DeviceError(
+                        f"The app ended as it started on {self._adb.serial}: {ended.reason}.", "Look at `adb logcat`."
+                    ) from None
+                if time.monotonic() >= deadline:
+                    raise DeviceError(
+                        f"The app on {self._adb.serial} does not open its socket: {error.message}",
+                        "Run `harness doctor`.",
+                    ) from None
+                time.sleep(POLL_SECONDS)
+
+    def _exit(self, pid: int) -> Exit:
+        ended = exit_of(self._adb, PACKAGE, pid, self._logcat.since(0))
+        if ended.tombstone:
+            self._logcat.append(ended.tombstone)
+        return ended
+
+
+class AndroidDevice(Device):
+    """A phone's CPU, GPU and NPU."""
+
+    def __init__(
+        self, name: str, adb: Adb, options: PhoneOptions | None = None, *, progress: Say | None = None
+    ) -> None:
+        self.launcher = AndroidLauncher(adb, options or PhoneOptions(), progress)
+        super().__init__(name, "android", self.launcher)
+
+    def close(self) -> None:
+        """Stop the app and give the phone back."""
+        super().close()
+        self.launcher.close()

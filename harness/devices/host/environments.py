@@ -1,0 +1,187 @@
+"""Environments of other ai-edge-litert releases: made once under the cache folder, and looked over before each use.
+
+runtimes/<release>-py<3.x>[-<digest of what is pinned>]/
+    environment/    a virtual environment with that release
+    files.json      every file of it as it was installed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from harness.core.errors import DeviceError, StorageError, UsageError
+from harness.core.private import make_folder, owner_only
+from harness.core.progress import Say
+from harness.devices.cache import cache_folder
+from harness.devices.captured import MOST, captured
+from harness.devices.host import installed
+from harness.devices.scratch import alone
+
+INSTALL_SECONDS = 900
+INSTALL_BYTES = 50 << 20
+"""An environment takes over 100 MB; with less left than its own pip and numpy take, it failed for want of room."""
+PINNED = Path(__file__).parent / "pinned"
+"""`<release>.txt`: what to install for a release, with the SHA-256 of every wheel that the public index has of it. Made
+by `make lock`."""
+NEEDED = ("ml-dtypes", "numpy")
+"""Beside the runtime. Its wheel of 2.1.6 imports ml_dtypes and does not ask for it."""
+
+_RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
+# pip's words for a file whose digest is not among those asked for.
+_OTHER_FILE = re.compile(
+    r"DO NOT MATCH THE HASHES.*?^ +(?P<package>[\w.-]+)\b.*?^ +Got +(?P<digest>[0-9a-f]{64})", re.M | re.S
+)
+_LOG = logging.getLogger(__name__)
+
+
+@owner_only()
+def release_environment(release: str, progress: Say | None = None) -> str:
+    """The Python of a virtual environment with one ai-edge-litert release; this one, where it is the one installed.
+
+    Several checkouts may share it: nothing in it is of one checkout. A half-made one is never used, for it gets its
+    name only when complete; one whose files are not those that were installed is made again.
+
+    Raises:
+        UsageError: not a release number. DeviceError: the release cannot be installed. StorageError: the disk is full.
+    """
+    if not _RELEASE.fullmatch(release):
+        raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5.")
+    if release == importlib.metadata.version("ai-edge-litert"):
+        return sys.executable
+    home = _home(release)
+    python = home / "environment" / "bin" / "python"
+    damaged = _damage(home)
+    if damaged == "":
+        return str(python)
+    _tell(release, damaged, progress)
+    partial = home.with_name(f"{home.name}.part")
+    try:
+        make_folder(home.parent)
+        with alone(cache_folder() / "locks" / f"{home.name}.lock", 2 * INSTALL_SECONDS):
+            if _damage(home) != "":  # another process may have been first
+                shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+                _fill(partial, release)
+                _put_in_place(partial, home)
+    except DeviceError as error:
+        if damaged is None:
+            raise
+        message = f"{error.message.removesuffix('.')}, and the one that was there is not used: {damaged}."
+        raise DeviceError(message, error.next_step) from None
+    except OSError as error:
+        raise _unusable(release, home, error) from None
+    return str(python)
+
+
+def _pinned(release: str) -> Path | None:
+    """What is known of a release's files; None where it is not listed."""
+    path = PINNED / f"{release}.txt"
+    return path if path.is_file() else None
+
+
+def _home(release: str) -> Path:
+    """By what is pinned too, for checkouts that pin other files share the cache."""
+    name = f"{release}-py{sys.version_info.major}.{sys.version_info.minor}"
+    if pinned := _pinned(release):
+        name += f"-{hashlib.sha256(pinned.read_bytes()).hexdigest()[:12]}"
+    return cache_folder() / "runtimes" / name
+
+
+def _parts(home: Path) -> tuple[Path, Path]:
+    return home / "environment", home / "files.json"
+
+
+def _damage(home: Path) -> str | None:
+    """What is wrong with the environment that is there, empty where nothing is; None where there is none."""
+    return installed.damage(*_parts(home)) if home.exists() else None
+
+
+def _tell(release: str, damaged: str | None, progress: Say | None) -> None:
+    """Each in a few words, for a terminal shows 40 or so; to the log, in full, where nobody hears of progress."""
+    known = _pinned(release) is not None
+    if progress is None:
+        if damaged:
+            _LOG.warning("The environment for ai-edge-litert %s is made again: %s.", release, damaged)
+        if not known:
+            _LOG.warning("The files of ai-edge-litert %s are not verified: no hashes of it are known here.", release)
+        return
+    if damaged:
+        progress(damaged.rpartition("/")[2])
+    if not known:
+        progress(f"no known hashes for ai-edge-litert {release}")
+    progress(f"installing ai-edge-litert {release} ({'again' if damaged else 'once'})")
+
+
+def _fill(home: Path, release: str) -> None:
+    try:
+        make_folder(home)
+        _make(release, *_parts(home))
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+
+
+def _make(release: str, environment: Path, record: Path) -> None:
+    _install([sys.executable, "-m", "venv", str(environment)], release)
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if pinned := _pinned(release):
+        # No source package: to build one runs its code, and fetches what it asks for.
+        _install([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(pinned)], release)
+    else:
+        _install([*pip, f"ai-edge-litert=={release}", *NEEDED], release)
+    installed.record(environment, record)
+
+
+def _put_in_place(made: Path, home: Path) -> None:
+    aside = home.with_name(f"{home.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if home.exists():
+        home.rename(aside)
+    made.rename(home)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _unusable(release: str, home: Path, error: OSError) -> DeviceError:
+    return DeviceError(
+        f"The environment for ai-edge-litert {release} cannot be made in {home} ({error.strerror}).",
+        "Free disk space, remove that folder, or set HARNESS_CACHE to another one.",
+    )
+
+
+def _install(command: list[str], release: str) -> None:
+    done = captured(command, INSTALL_SECONDS)
+    if done.killed == "time":
+        raise DeviceError(
+            f"ai-edge-litert {release} was not installed within {INSTALL_SECONDS} s.",
+            "Check the connection, and try again.",
+        )
+    if done.killed == "size":
+        raise DeviceError(
+            f"ai-edge-litert {release} cannot be installed (pip said more than {MOST >> 20} MiB and was killed).",
+            "Check pip's configuration, and try again.",
+        )
+    full = re.search("No space left on device|Disk quota exceeded", done.output)
+    # A step that a step runs does not pass on why it failed.
+    if done.code and (full or shutil.disk_usage(cache_folder()).free < INSTALL_BYTES):
+        raise StorageError(
+            f"The disk that holds {cache_folder()} is full: ai-edge-litert {release} cannot be installed there.",
+            "Free space, or set HARNESS_CACHE to a folder elsewhere.",
+        )
+    if done.code and (other := _OTHER_FILE.search(done.output)):
+        raise DeviceError(
+            f"ai-edge-litert {release} is not installed: of {other['package']} the package index gives a file with "
+            f"SHA-256 {other['digest']}, which is none of those known to this release of the harness.",
+            "It may be of later; else ask whoever runs the index that pip is configured with, or take another one.",
+        )
+    if done.code:
+        lines = done.output.strip().splitlines() or ["no output"]
+        last = next((line for line in reversed(lines) if line.startswith("ERROR: ")), lines[-1])
+        raise DeviceError(
+            f"ai-edge-litert {release} cannot be installed ({last}).",
+            "Check the release number and the connection to the package index.",
+        )

@@ -1,0 +1,71 @@
+"""Which releases of ai-edge-litert there are for this Python, as pip's index tells."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from packaging.version import InvalidVersion, Version
+
+from harness.core.errors import DeviceError, UsageError
+from harness.devices.captured import MOST, captured
+
+PACKAGE = "ai-edge-litert"
+# Earlier ones have no GPU delegate in their Linux wheel.
+OLDEST = "2.1.3"
+LIST_SECONDS = 120.0
+_AVAILABLE = re.compile(r"^Available versions: (.+)$", re.M)
+
+
+def available_releases() -> tuple[str, ...]:
+    """Every release that pip could install here, oldest first.
+
+    Raises:
+        DeviceError: the index cannot be asked.
+    """
+    command = [sys.executable, "-m", "pip", "index", "versions", PACKAGE, "--disable-pip-version-check"]
+    try:
+        done = captured(command, LIST_SECONDS)
+    except OSError as error:
+        raise _unlisted(str(error.strerror)) from None
+    if done.killed:
+        raise _unlisted(
+            f"no answer within {LIST_SECONDS:g} s" if done.killed == "time" else f"an answer over {MOST >> 20} MiB"
+        )
+    found = _AVAILABLE.search(done.output)
+    if done.code or found is None:
+        said = [line for line in done.output.strip().splitlines() if line.startswith("ERROR: ")]
+        raise _unlisted(said[-1].removeprefix("ERROR: ") if said else "pip said nothing of use")
+    return tuple(sorted({word.strip() for word in found[1].split(",")}, key=version_of))
+
+
+def between(releases: tuple[str, ...], first: str, last: str | None) -> tuple[str, ...]:
+    """The releases from `first` to `last` (None: the newest), both included.
+
+    Raises:
+        UsageError: one of them is not among the releases, or they are in the wrong order.
+    """
+    last = releases[-1] if last is None else last
+    for release in (first, last):
+        if release not in releases:
+            raise UsageError(
+                f"'{release}' is not a release of {PACKAGE} for this Python.", f"There are {', '.join(releases)}."
+            )
+    if version_of(first) >= version_of(last):
+        raise UsageError(f"{first} is not older than {last}.", "Give the older release to --from, the newer to --to.")
+    return releases[releases.index(first) : releases.index(last) + 1]
+
+
+def version_of(release: str) -> Version:
+    """For comparison. Raises UsageError for what is no version."""
+    try:
+        return Version(release)
+    except InvalidVersion:
+        raise UsageError(f"'{release}' is not a release of {PACKAGE}.", f"Write it as {OLDEST}.") from None
+
+
+def _unlisted(why: str) -> DeviceError:
+    return DeviceError(
+        f"The releases of {PACKAGE} cannot be listed ({why}).",
+        "Check the connection to the package index; a release that was used before runs without it as host@RELEASE.",
+    )

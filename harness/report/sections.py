@@ -1,0 +1,30 @@
+"""The sections of a report in their order: the page's links and its content are both made from this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: `anchor` is the id of its element, `title` its link, `template` the file that draws it, empty where
+    the one before draws it too. `shown` takes what `harness.report.page.render` gives to the templates."""
+
+    anchor: str
+    title: str
+    template: str
+    shown: Callable[[Mapping[str, Any]], bool]
+
+
+SECTIONS = (
+    Section("masks", "Masks", "scene.html.j2", lambda v: v["scene"] is not None),
+    Section("outputs", "Outputs", "outputs.html.j2", lambda v: bool(v["run"].outputs)),
+    Section("culprits", "Culprits", "culprits.html.j2", lambda v: bool(v["run"].culprits)),
+    Section("local-error", "Local error", "chart.html.j2", lambda v: bool(v["charts"])),
+    Section("ops", "Ops", "ops.html.j2", lambda v: bool(v["ops"].rows)),
+    Section("run", "Device and run", "facts.html.j2", lambda v: True),
+    Section("reproduce", "Reproduce", "", lambda v: bool(v["reproduction"])),
+    Section("log", "Log", "", lambda v: bool(v["log"].text)),
+)

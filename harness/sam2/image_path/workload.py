@@ -1,0 +1,110 @@
+"""A photo and a tap, made ready: a decoder on disk and the four arrays to run it with.
+
+Everything costly is kept under the cache folder, so a second call with the same photo and weights imports no
+torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.core.progress import Say
+from harness.devices.scratch import scratch_folder
+from harness.sam2.image_path.convert import DecoderPlan, in_torch
+from harness.sam2.shared import image
+from harness.sam2.shared.card import code, digest, source_request, versions
+from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.contract import INPUT_NAMES, DecoderVariant, LayerNormKind, WeightKind
+from harness.sam2.shared.files import make_folder, read_arrays
+from harness.sam2.shared.prompt import PromptConstants
+from harness.sam2.shared.source import resolve
+
+_FEATURES_CODE = ("shared/image.py", "shared/weights.py")
+_FEATURES = ("image_embeddings", "feat_s1", "feat_s0")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one run of the decoder needs."""
+
+    model_path: Path
+    inputs: dict[str, NDArray[np.float32]]
+    """By name, in the model's order: image_embeddings, sparse_prompt, feat_s1, feat_s0."""
+    photo: image.Photo
+    at: tuple[float, float]
+    """The tap, (x, y) in photo pixels."""
+    provenance: str
+    """A sentence fragment for people; says so when the weights are random."""
+    is_random: bool
+
+
+def prepare(
+    cache_dir: Path,
+    *,
+    photo: image.Photo | None = None,
+    at: tuple[float, float] | None = None,
+    source: str | None = None,
+    seed: int = 0,
+    layernorm: LayerNormKind = "safe",
+    variant: DecoderVariant | None = None,
+    weights: WeightKind = "float32",
+    progress: Say | None = None,
+) -> Workload:
+    """The decoder and its inputs for a tap `at` (x, y) in the pixels of `photo`, uint8 [H, W, 3].
+
+    Without a photo: the sample portrait, tapped on the face. With a photo but no tap: its middle. The weights
+    are chosen as in `convert.convert_decoder`, which also says what `variant` and `weights` mean; without a
+    `variant` it is the card's with the `layernorm` given.
+    `progress` is told in words what is being done; it stays silent when everything is there already.
+    Raises `UsageError` for a photo of another kind, a tap outside it, unusable weights or missing packages.
+    """
+    photo, at = _photo_and_tap(photo, at)
+    settled = resolve(source, seed)
+    plan = DecoderPlan(make_folder(cache_dir), settled, variant or DecoderVariant(layernorm), weights)
+    content = hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).hexdigest()
+    features_path = cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
+
+    request: dict[str, Any] = {"source": source_request(settled)}
+    if not plan.is_there():
+        request["models"] = [plan.request()]
+    features = _read(features_path)
+    if features is None or len(request) > 1:
+        with scratch_folder("harness-sam2-") as folder:
+            if features is None:
+                np.save(folder / "photo.npy", photo, allow_pickle=False)
+                request["features"] = {"photo": str(folder / "photo.npy"), "path": str(features_path)}
+            in_torch(request, progress or (lambda _: None))
+        features = _read(features_path)
+        if features is None:
+            raise RuntimeError(f"the image features just written to {features_path} cannot be read")
+
+    constants = PromptConstants.load(plan.constants)
+    arrays = {**features, "sparse_prompt": Tap.at(*at).encode(photo.shape, constants)}
+    inputs = {name: arrays[name] for name in INPUT_NAMES}
+    return Workload(plan.model, inputs, photo, at, settled.provenance, settled.is_random)
+
+
+def _photo_and_tap(
+    photo: image.Photo | None, at: tuple[float, float] | None
+) -> tuple[image.Photo, tuple[float, float]]:
+    if photo is None:
+        photo, at = image.sample_photo(), image.SAMPLE_FACE if at is None else at
+    image.check_photo(photo)
+    height, width = photo.shape[:2]
+    x, y = (width / 2, height / 2) if at is None else at
+    Tap.at(x, y).check(photo.shape)
+    return photo, (float(x), float(y))
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]] | None:
+    """The features kept in `path`, or None when they have to be made (again)."""
+    try:
+        return read_arrays(path, _FEATURES)
+    except (OSError, ValueError):
+        return None

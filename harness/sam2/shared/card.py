@@ -1,0 +1,123 @@
+"""What a made model is known by: a name from a digest of all that determines it, and the card beside it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import UsageError, install_extra
+from harness.sam2.shared.source import Source
+
+_PACKAGES = ("torch", "litert-torch", "transformers", "ai-edge-litert")
+_FOLDER = Path(__file__).parents[1]
+
+MAX_TOKENS = 64
+"""The longest prompt that a decoder is made for, in tokens."""
+
+
+class ModelPlan:
+    """Where a .tflite is or will be, with a .json beside it that says what it is."""
+
+    @property
+    def model(self) -> Path:
+        """The .tflite."""
+        raise NotImplementedError
+
+    @property
+    def card(self) -> Path:
+        """The .json beside the model."""
+        return self.model.with_suffix(".json")
+
+    def is_there(self) -> bool:
+        """Whether all files are there and whole."""
+        return is_whole(self.model, self.card)
+
+
+def source_request(source: Source) -> dict[str, Any]:
+    """The weights as the worker is told of them."""
+    folder = None if source.folder is None else str(source.folder)
+    return {"folder": folder, "seed": source.seed, "provenance": source.provenance, "key": source.key}
+
+
+def requested_source(request: dict[str, Any]) -> Source:
+    """The weights that a request names, as `convert.source_request` wrote them."""
+    entry = request["source"]
+    folder = None if entry["folder"] is None else Path(entry["folder"])
+    return Source(folder, entry["seed"], entry["provenance"], entry["key"])
+
+
+def is_whole(model: Path, card: Path) -> bool:
+    """Whether the model is there, with the content that its card says."""
+    try:
+        said = json.loads(card.read_text())
+        with model.open("rb") as stream:
+            digest_now = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("sha256") == digest_now
+
+
+def require_packages() -> None:
+    """Raise `UsageError` when a package that converts models is missing."""
+    modules = {"torch": "torch", "litert-torch": "litert_torch", "transformers": "transformers"}
+    missing = [package for package, module in modules.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UsageError(
+            f"Making the SAM 2.1 models needs {', '.join(missing)}, which this Python lacks.",
+            f"Run {install_extra('sam2')}.",
+        )
+
+
+def versions() -> list[str]:
+    """The packages whose release may change a conversion, as name==version."""
+    found = []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package}=={importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{package} absent")
+    return found
+
+
+@functools.cache
+def code(names: tuple[str, ...]) -> str:
+    """A digest of files under harness/sam2, so that a change in them makes the results anew. Taken once: a change
+    under a running process must not give one model two names."""
+    return digest(*(hashlib.sha256((_FOLDER / name).read_bytes()).hexdigest() for name in names))
+
+
+def digest(*parts: str) -> str:
+    """Sixteen hexadecimal digits that stand for `parts`."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def card(
+    source: Source,
+    model: str,
+    how: Mapping[str, Any],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    content: bytes,
+) -> str:
+    """The .json beside a model: what it is, from which weights, made by which releases. `how` is what its maker was
+    told."""
+    said = {
+        "schema": 1,
+        "model": model,
+        "provenance": source.provenance,
+        "is_random": source.is_random,
+        **how,
+        "inputs": list(inputs),
+        "outputs": list(outputs),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "made_by": [*versions(), f"Python {platform.python_version()}"],
+    }
+    return json.dumps(said, indent=2) + "\n"

@@ -1,0 +1,90 @@
+"""Points and boxes to the decoder's sparse prompt, on the host and in numpy.
+
+Doing it here keeps sines and cosines, which fp16 spoils, out of the model that runs on the device.
+Formula: `transformers.models.sam2.modeling_sam2.Sam2PromptEncoder._embed_points`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness.core.errors import UsageError
+from harness.sam2.shared.files import read_arrays, write_arrays
+
+NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
+PADDING = -1
+LABELS = (PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+
+
+@dataclass(frozen=True)
+class PromptConstants:
+    """The learned constants of the prompt encoder, float32; C is 256 in the published model."""
+
+    posmat: NDArray[np.float32]
+    """[2, C/2], the random Fourier matrix of the positional encoding."""
+    point_embed: NDArray[np.float32]
+    """[4, C], one row per label: negative, positive, box top left, box bottom right."""
+    not_a_point: NDArray[np.float32]
+    """[C], what stands for the padding point."""
+    image_size: int
+    """Side of the square model space in which points are given; 1024 in the published model."""
+
+    def save(self, path: Path) -> None:
+        """Write the constants to an .npz file, in one piece: a reader sees the old file or the whole new
+        one."""
+        write_arrays(
+            path,
+            {
+                "posmat": self.posmat,
+                "point_embed": self.point_embed,
+                "not_a_point": self.not_a_point,
+                "image_size": np.array(self.image_size, dtype=np.int64),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote. Raises `OSError` or `ValueError` when the file is not that."""
+        arrays = read_arrays(path, ("posmat", "point_embed", "not_a_point", "image_size"))
+        return cls(arrays["posmat"], arrays["point_embed"], arrays["not_a_point"], int(arrays["image_size"]))
+
+
+def encode_points(
+    points: Sequence[tuple[float, float]] | ArrayLike, labels: Sequence[int], constants: PromptConstants
+) -> NDArray[np.float32]:
+    """The sparse prompt of N points and their padding point, float32 [1, N+1, C].
+
+    `points` is [N, 2], x then y, in model space (0 to `constants.image_size`, see `image.to_model_space`).
+    `labels` has N entries: 1 the object, 0 not the object, 2 and 3 the top-left and bottom-right corner of a
+    box, -1 a padding point. A box is its two corners: points [[x1, y1], [x2, y2]] with labels [2, 3].
+    The points are rounded to float32, as upstream takes them; what follows is computed in float64 and rounded once, so
+    that the prompt is the same on every CPU. Raises `UsageError` for points that are not finite pairs, no points at
+    all, or labels that do not fit them.
+    """
+    places = np.asarray(points, dtype=np.float32)
+    kinds = np.asarray(labels)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) == 0:
+        raise UsageError(f"Points of shape {list(places.shape)} are not pairs (x, y).", "Give at least one (x, y).")
+    if not np.isfinite(places).all():
+        raise UsageError(f"The points {places.tolist()} are not all finite.", "Give positions within the photo.")
+    if kinds.shape != (len(places),) or not np.isin(kinds, LABELS).all():
+        raise UsageError(
+            f"The labels {kinds.tolist()} do not fit {len(places)} points.",
+            "Give each point a label: 1 object, 0 not the object, 2 and 3 a box's corners, -1 padding.",
+        )
+    places = np.concatenate([places, np.zeros((1, 2), np.float32)])
+    kinds = np.concatenate([kinds, [PADDING]])
+
+    # In float32, angles of many radians are off by some 1e-6, and differently with every BLAS and CPU.
+    unit = (places.astype(np.float64) + 0.5) / constants.image_size
+    angles = 2 * np.pi * ((2 * unit - 1) @ constants.posmat.astype(np.float64))
+    encoding = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+    embedded = encoding + constants.point_embed[np.maximum(kinds, 0)]
+    tokens = np.where((kinds == PADDING)[:, None], constants.not_a_point, embedded)
+    return tokens.astype(np.float32)[None]
