@@ -14,7 +14,7 @@ from harness.devices import registry
 from harness.devices.android import adb
 from harness.devices.android.adb import Adb, AdbError, Attached, Server
 from harness.devices.host.device import HostDevice
-from harness.devices.registry import attached_devices, check_device, open_device, profiles
+from harness.devices.registry import attached_devices, check_device, find_phone, open_device, profiles
 
 
 @pytest.fixture
@@ -53,6 +53,89 @@ def test_a_known_phone_that_is_not_attached_is_device_trouble(attached: list[Att
     with pytest.raises(DeviceError) as caught:
         check_device("pixel8a")
     assert caught.value.message == ("No Pixel 8a (akita) is attached: adb sees 1A2B (unauthorized), 3C4D (lynx).")
+
+
+def test_of_several_phones_the_one_of_that_product_is_meant(attached: list[Attached]) -> None:
+    attached += [
+        Attached("S0", "device", "lynx"),
+        Attached("S1", "device", "akita"),
+        Attached("S2", "offline", "akita"),
+    ]
+    assert find_phone("pixel8a").serial == "S1"
+    assert find_phone("S0").serial == "S0"
+
+
+def test_phones_of_one_product_are_told_apart_by_their_serials(attached: list[Attached]) -> None:
+    attached += [Attached(f"S{i}", "device", "akita") for i in range(2)]
+    with pytest.raises(UsageError) as caught:
+        find_phone("pixel8a")
+    assert caught.value.message == "'pixel8a' could be any of 2 phones: S0, S1."
+    assert caught.value.next_step == "Use --device S0."
+    assert find_phone("S1").serial == "S1"
+
+
+@pytest.mark.parametrize("state", ["unauthorized", "no permissions"])
+def test_a_phone_that_does_not_let_anyone_in_is_device_trouble(attached: list[Attached], state: str) -> None:
+    attached.append(Attached("S0", state, ""))
+    with pytest.raises(DeviceError) as caught:
+        find_phone("S0")
+    assert caught.value.message == f"S0 is {state} for adb."
+
+
+@pytest.mark.parametrize(("back_after", "found"), [(1, True), (19, True), (25, False)])
+def test_a_phone_that_is_offline_has_a_moment_to_come_back(
+    back_after: int, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for four times a second, for five seconds."""
+    clock, asked, called = [100.0], [0], []
+
+    def ask(server: Server) -> list[Attached]:
+        asked[0] += 1
+        back = asked[0] > back_after
+        return [Attached("S0", "device" if back else "offline", "akita" if back else "")]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(registry, "attached_devices", ask)
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(Adb, "call", lambda _, *words: called.append(words))
+    if found:
+        assert find_phone("pixel8a").serial == "S0"
+    else:
+        with pytest.raises(DeviceError, match=r"adb sees S0 \(offline\)"):
+            find_phone("pixel8a")
+        assert clock[0] == 105.0
+    assert called == [("reconnect", "offline")]
+
+
+def test_phones_that_are_here_or_not_offline_are_not_waited_for(
+    attached: list[Attached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Adb, "call", lambda *words: pytest.fail("adb was told to reconnect"))
+    attached.append(Attached("S0", "unauthorized", ""))
+    with pytest.raises(DeviceError, match="No Pixel 8a"):
+        find_phone("pixel8a")
+    attached += [Attached("S1", "offline", ""), Attached("S2", "device", "akita")]
+    assert find_phone("pixel8a").serial == "S2"
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("* daemon not running\ncannot connect to daemon\n", "cannot connect to daemon"), (" \n", "adb gave no answer")],
+)
+def test_what_adb_says_last_is_told_where_it_cannot_be_asked(
+    output: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(phone: Adb) -> list[Attached]:
+        error = AdbError("adb devices", "", output, 1, "gave no answer")
+        error.message = "adb gave no answer."
+        raise error
+
+    monkeypatch.setattr(Adb, "listed", listed)
+    with pytest.raises(DeviceError) as caught:
+        attached_devices()
+    assert caught.value.message.endswith(f"cannot be asked ({said}).")
 
 
 @pytest.mark.parametrize("name", ["pixel99", "", "hos", "Host", "host ", "1A2B"])
@@ -132,8 +215,20 @@ def test_a_phone_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.MonkeyP
     assert [d.product for d in registry.attached_devices()] == ["", "akita", "akita"]
 
 
-def test_products_are_asked_for_a_while_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("each", "given"),
+    [
+        (4.0, [1.0, 1.0, 1.0]),
+        (4.75, [1.0, 1.0, 0.5]),  # half a second is left, and the third may take that
+        (5.0, [1.0, 1.0]),
+        (9.0, [1.0, 1.0]),
+    ],
+)
+def test_products_are_asked_for_a_while_and_no_longer(
+    each: float, given: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server may list any number of phones, each of which takes its time."""
+    assert registry.PRODUCT_SECONDS == 10.0
     asked: list[float] = []
     clock = [100.0]
 
@@ -141,12 +236,28 @@ def test_products_are_asked_for_a_while_and_no_longer(monkeypatch: pytest.Monkey
         assert (argv, check) == (("getprop", "ro.product.device"), True)
         assert seconds is not None
         asked.append(seconds)
-        clock[0] += 4.0
+        clock[0] += each
         return "akita\n"
 
     monkeypatch.setattr(Adb, "listed", lambda _: [Attached(f"S{i}", "device", "") for i in range(1000)])
     monkeypatch.setattr(Adb, "shell", shell)
     monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     found = registry.attached_devices()
-    assert asked == [1.0, 1.0, 1.0]
-    assert [d.product for d in found] == ["akita"] * 3 + [""] * 997
+    assert asked == given
+    assert [d.product for d in found] == ["akita"] * len(given) + [""] * (1000 - len(given))
+
+
+def test_a_phone_is_asked_for_its_product_only_where_the_list_lacks_it_and_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def shell(phone: Adb, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        asked.append(phone.serial)
+        return " husky \n"
+
+    listed = [Attached("S0", "device", "akita"), Attached("S1", "offline", ""), Attached("S2", "device", "")]
+    monkeypatch.setattr(Adb, "listed", lambda _: listed)
+    monkeypatch.setattr(Adb, "shell", shell)
+    assert [d.product for d in registry.attached_devices()] == ["akita", "", "husky"]
+    assert asked == ["S2"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from harness.devices import worker
 from harness.devices.link import PROTOCOL
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -94,6 +95,7 @@ def test_an_unknown_request_is_refused(raw_worker: Any) -> None:
         ({"options": options("gpu") | {"precision": ["fp16"]}}, "precision one of"),
         ({"options": options("cpu", "fp16")}, "the CPU computes in single precision, not fp16"),
         ({"options": options("reference", "fp16")}, "the CPU computes in single precision, not fp16"),
+        ({"options": options("cpu", "fp16-fp32acc")}, "the CPU computes in single precision, not fp16-fp32acc"),
         ({"options": options("gpu", "fp16-fp32acc")}, "no fp16 with fp32 accumulation"),
         ({"options": options(threads=-1)}, "-1 is no number of threads"),
         ({"options": options(threads=True)}, "True is no number of threads"),
@@ -121,6 +123,16 @@ def test_a_malformed_run_is_refused_and_the_next_one_works(
     assert output.payloads["y"].tolist() == [[2, 2, 2, 2]]
     assert end.type == "completed"
     assert raw_worker.launcher.pid == pid
+
+
+@pytest.mark.parametrize("precision", ["default", "fp16", "fp32"])
+def test_what_the_gpu_computes_in_is_left_to_the_runtime(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*words: Any) -> NoReturn:
+        raise RuntimeError("there is no adapter")
+
+    monkeypatch.setattr(worker, "_compiled", failing)
+    with pytest.raises(worker.Refusal, match="there is no adapter"):
+        worker.Compiled("model.tflite", options("gpu", precision))
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "reference", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -128,19 +128,18 @@ def _transposed(exact: Array) -> Iterator[tuple[Signature, Array]]:
 
 
 def _shifted(actual: Array, exact: Array) -> Iterator[tuple[Signature, Array]]:
-    """Shifts along each axis; what moved in from the edge is taken as it is, unless that is most of it."""
+    """Shifts along each axis, by up to half of it; as they are, and with what moved in from the edge as it is."""
     for axis in range(exact.ndim):
         length = exact.shape[axis]
         for n in _likely_shifts(actual, exact, axis, length):
             rolled = np.roll(exact, n, axis)
             text = f"shifted by {n} along axis {axis}"
             yield Signature("shifted", text), rolled
-            if abs(n) <= length // 2:
-                edge = [slice(None)] * exact.ndim
-                edge[axis] = slice(0, n) if n > 0 else slice(length + n, length)
-                rolled = rolled.copy()
-                rolled[tuple(edge)] = actual[tuple(edge)]
-                yield Signature("shifted", text), rolled
+            edge = [slice(None)] * exact.ndim
+            edge[axis] = slice(0, n) if n > 0 else slice(length + n, length)
+            rolled = rolled.copy()
+            rolled[tuple(edge)] = actual[tuple(edge)]
+            yield Signature("shifted", text), rolled
 
 
 def _likely_shifts(actual: Array, exact: Array, axis: int, length: int) -> list[int]:

@@ -30,11 +30,7 @@ class TensorValues:
         """One host run that keeps every tensor with a static shape under `scratch`."""
         graph = case.graph
         tensors = [
-            t
-            for op in graph.ops
-            if op.index not in graph.constant_ops
-            for t in op.outputs
-            if graph.tensors[t].nbytes and graph.tensors[t].shape is not None
+            t for op in graph.ops if op.index not in graph.constant_ops for t in op.outputs if graph.tensors[t].nbytes
         ]
         computed = TensorStore(scratch / "tensors")
         peaks = run_reference(host, case, computed, tensors)

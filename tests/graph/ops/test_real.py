@@ -93,6 +93,16 @@ def test_integers_that_a_layer_multiplies_by_are_weights_to_unpack(
     assert unpacked_weights(graph.build().graph()) is unpacks
 
 
+@pytest.mark.parametrize("bias", [[], [-1]], ids=["no third operand", "an absent one"])
+def test_weights_are_the_second_operand_wherever_they_stand_in_the_file(bias: list[int]) -> None:
+    graph = QuantizedBuilder()
+    weights = graph.constant(WEIGHTS.astype(np.int8))
+    feeds = [graph.input("x", (2, 4)), weights, *bias]
+    graph.output(graph.op("FULLY_CONNECTED", feeds, (2, 3), schema.FullyConnectedOptionsT()), "y")
+    assert weights == 0
+    assert unpacked_weights(graph.build().graph())
+
+
 def test_integers_of_another_op_are_none() -> None:
     graph = QuantizedBuilder()
     x = graph.quantized_input("x", (3, 4), 0.5)

@@ -14,7 +14,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.localize.base.case import Case
 from harness.localize.base.ideals import Ideals
-from harness.localize.base.ranked import Ranked, by_row
+from harness.localize.base.ranked import Ranked, _List, by_row
 from harness.localize.base.result import Localization
 from tests.arrays import f32
 from tests.localize.attention import Localize
@@ -179,6 +179,47 @@ def test_only_the_end_of_a_list_may_hold_other_candidates() -> None:
 
 def test_a_list_of_which_most_could_be_others_is_left_as_it_is() -> None:
     assert ranked(ROWS + 9, f32([[9.1, 9.1, 9.1, 9.1]]), f32([[9, 9, 9, 9]])) is None
+
+
+def test_each_of_several_lists_is_put_in_place_by_its_own_scores() -> None:
+    exact, known = np.concatenate([ROWS, 10 * ROWS]), np.concatenate([KNOWN, KNOWN])
+    values, seen = exact.copy(), known.copy()
+    values[0, :2], values[1, 2:] = exact[0, 1::-1], exact[1, :1:-1]
+    found, moved, new = _List(exact, known, 1.2).in_place(values, seen)
+    np.testing.assert_array_equal(found, exact)
+    assert (moved, new) == (4, 0)
+
+
+def test_a_row_stays_wrong_rather_than_move_to_where_its_score_is_not_however_well_it_fits() -> None:
+    """Each row but the last is that of the next place, and the last that of the first one."""
+    exact = 10 * np.eye(8, dtype=np.float32)[None]
+    known = np.arange(8, 0, -1, dtype=np.float32)[None]
+    found, _, _ = _List(exact, known, 1.2).in_place(np.roll(exact, -1, 1), known)
+    assert not np.array_equal(found[0, 0], exact[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("exact", "known", "fits"),
+    [
+        (ROWS, KNOWN, True),
+        (ROWS[:, :3], KNOWN, False),  # a row is lacking
+        (ROWS[0], KNOWN, False),
+        (ROWS[..., 0], KNOWN, True),  # rows of one number
+        (np.where(ROWS == 3, f32(np.nan), ROWS), KNOWN, False),
+        (np.where(ROWS == 3, f32(np.inf), ROWS), KNOWN, False),
+    ],
+)
+def test_a_list_has_a_row_for_each_score_and_all_are_finite(exact: Array, known: Array, fits: bool) -> None:
+    assert _List(exact, known, 0.5).fits is fits
+
+
+@pytest.mark.parametrize("lists", [1, 3])
+def test_a_list_is_not_compared_that_is_too_long_for_it(lists: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows of two numbers by four; one list at a time."""
+    listed = _List(np.repeat(ROWS, lists, 0), np.repeat(KNOWN, lists, 0), 0.5)
+    for most, fits in ((32, True), (31, False)):
+        monkeypatch.setattr("harness.localize.base.ranked.MOST_DIFFERENCES", most)
+        assert listed.fits is fits
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])

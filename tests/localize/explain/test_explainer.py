@@ -16,7 +16,8 @@ from harness.core.run_folder import RunFolder
 from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
-from harness.graph.model import Model
+from harness.graph.model import Model, Op
+from harness.graph.rebuild import Rebuild
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Culprit, Localization
@@ -293,6 +294,31 @@ def test_culprits_of_one_kind_share_their_experiments_and_one_reproducer(explain
     assert [c.record.index for c in answer.culprits] == [1, 3, 5]
     assert len({c.reproducer for c in answer.culprits}) == 1
     assert all(c.isolated and c.cause == "kernel" for c in answer.culprits)
+
+
+@pytest.mark.parametrize(("factors", "worst"), [((2.0, 3.0), 1), ((3.0, 2.0), 0)])
+def test_the_reproducer_of_a_kind_is_of_the_one_that_is_furthest_off(
+    factors: tuple[float, float], worst: int, explained: Explain
+) -> None:
+    """The more a MUL multiplies by, the larger the share by which it is off."""
+
+    def off(rebuild: Rebuild, op: Op) -> int | None:
+        factor = rebuild.values(op.inputs[1]) if op.name == "MUL" else None
+        if factor is None:
+            return None
+        lossy = imprecise("MUL", 0.05 * float(factor.flat[0]) ** 2)
+        return lossy(rebuild, op)
+
+    graph = GraphBuilder()
+    t = graph.input("x", (4, 64))
+    for factor in factors:
+        t = graph.binary("MUL", t, graph.constant([factor]))
+    graph.output(t, "y")
+    found = explained(Broken(off), graph.build())
+    assert [culprit.record.index for culprit in found.culprits] == [0, 1]
+    ratios = [culprit.record.local.ratio for culprit in found.culprits if culprit.record.local]
+    assert ratios[worst] == max(ratios)
+    assert {Path(culprit.reproducer or "").name for culprit in found.culprits} == {f"000{worst}-MUL"}
 
 
 def test_a_right_model_is_explained_at_no_cost(explained: Explain) -> None:
