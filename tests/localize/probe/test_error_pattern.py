@@ -244,3 +244,20 @@ def test_an_error_all_over_is_in_no_part(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     exact = rng.standard_normal((size // 4, 4)).astype(np.float32)
     assert signature_of(exact + rng.standard_normal(exact.shape).astype(np.float32), exact) is None
+
+
+@pytest.mark.parametrize("count", [1, 8, 64, 512])
+def test_a_few_zeros_among_many_values_are_no_other_order(count: int) -> None:
+    """Sorted, 14,848 values look nearly the same with some zeros among them."""
+    actual = stored(EXACT)
+    actual.reshape(-1)[:count] = 0
+    found = signature_of(actual, EXACT)
+    assert found is None or found.kind != "permuted"
+
+
+def test_half_of_the_values_in_another_order_are_told_as_that() -> None:
+    actual = stored(EXACT).reshape(-1).copy()
+    half = actual.size // 2
+    actual[:half] = np.random.default_rng(5).permutation(actual[:half])
+    found = signature_of(actual.reshape(EXACT.shape), EXACT)
+    assert found is not None and found.kind == "permuted"
