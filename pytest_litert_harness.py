@@ -71,21 +71,23 @@ def pytest_load_initial_conftests(
     """The short names of the options, where no plugin and no conftest.py has taken them. Until then what follows one
     of them looks like a path to pytest, which looks for the first conftest.py there: that is prevented."""
     paths = getattr(early_config.known_args_namespace, "file_or_dir", [])
+    short = {f"--{name}" for name in _OPTIONS}
     for option, value in itertools.pairwise(args):
-        if option.removeprefix("--") in _OPTIONS and option.startswith("--") and value in paths:
+        if option in short and value in paths:
             paths.remove(value)
     yield
     _add(parser, "")
 
 
 def _add(parser: pytest.Parser, prefix: str) -> None:
-    taken = _taken(parser)
+    taken = set() if prefix else _taken(parser)
+    # From pytest 9 on a short name that is taken shows only as it is added.
+    shows = () if prefix else (ArgumentError, ValueError)
     group = parser.getgroup("litert-harness", "models on devices")
     for name, keywords in _OPTIONS.items():
         same = "" if prefix else f"; also --litert-{name}"
         if f"--{prefix}{name}" not in taken:
-            # From pytest 9 on a name that is taken shows only here.
-            with suppress(ArgumentError, *((ValueError,) if not prefix else ())):
+            with suppress(*shows):
                 group.addoption(f"--{prefix}{name}", dest=_dest(name), **keywords | {"help": keywords["help"] + same})
 
 

@@ -82,22 +82,20 @@ def quick(jobs: str, more: list[str]) -> list[Stage]:
     """What says within a minute whether a change has broken something: ruff, and the tests that need little."""
     ignored = [f"--ignore={path}" for path in UNHURRIED]
     tests = (sys.executable, "-m", "pytest", "tests", "-q", "-m", "not slow and not gpu", "-n", jobs, *ignored, *more)
-    return [
-        Stage("ruff", (sys.executable, "-m", "ruff", "check", ".")),
-        Stage("format", (sys.executable, "-m", "ruff", "format", "--check", ".")),
-        Stage("quick", tests),
-    ]
+    lint = [stage for stage in stages(jobs, more) if stage.name in ("ruff", "format")]
+    return [*lint, Stage("quick", tests)]
 
 
 def main() -> int:
-    known = stages(os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", "")))
+    asked = os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", ""))
+    known = stages(*asked)
     parser = argparse.ArgumentParser(prog="python -m scripts.checks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("stage", nargs="*", metavar="STAGE", help=", ".join(stage.name for stage in known))
     parser.add_argument("--quick", action="store_true", help="only what takes a minute")
     words = parser.parse_args()
     chosen = words.stage
     if words.quick:
-        return run(quick(os.environ.get("JOBS") or "2", shlex.split(os.environ.get("PYTEST_ARGS", ""))), TIMEOUT)
+        return run(quick(*asked), TIMEOUT)
     if unknown := set(chosen) - {stage.name for stage in known}:
         parser.error(f"there is no stage {sorted(unknown)[0]!r}; choose from {', '.join(s.name for s in known)}")
     return run([stage for stage in known if not chosen or stage.name in chosen], TIMEOUT)

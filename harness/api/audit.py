@@ -9,10 +9,7 @@ from pathlib import Path
 
 from harness.api.memory import COPIES_TO_COMPILE, check_memory
 from harness.api.opening import as_in_the_file, open_model, with_constants
-from harness.core.errors import (
-    DeviceError,
-    UsageError,
-)
+from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Job, Options, Rejected
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
 
+from harness.api.audit import audit_command
 from harness.api.on_device import OnDevice, Shapes
 from harness.core.arrays import Array
-from harness.core.choices import Accelerator, Backend, Fallback, Precision, Priority, Storage
 from harness.core.errors import UsageError
-from harness.core.job import Options
 from harness.graph.model import Model
 from harness.graph.ops.audit import Audit
 from harness.latency.bench import Benched
@@ -24,14 +22,6 @@ from harness.latency.measure import QUICK, Plan
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.result import Localization
 
-_WORDS = {
-    "accelerator": get_args(Accelerator),
-    "precision": get_args(Precision),
-    "backend": get_args(Backend),
-    "storage": get_args(Storage),
-    "priority": get_args(Priority),
-    "fallback": get_args(Fallback),
-}
 TIMEOUT_SECONDS = 600.0
 """Until a job on a device is ended."""
 
@@ -56,8 +46,7 @@ def compare(
     Raises:
         UsageError: an argument, the model or its inputs do not do. DeviceError: the device does not complete.
     """
-    on_device = _on(device, out, timeout, options)
-    return on_device.compare(
+    return _on(device, out, timeout).compare(
         model, inputs, shapes=shapes, runs=runs, min_cosine=min_cosine, atol=atol, rtol=rtol, min_iou=min_iou, **options
     )
 
@@ -80,7 +69,7 @@ def localize(
 ) -> Localization:
     """The ops that make the model wrong on a device; with `explain` also why, a reproducer, and remedies that were
     tried. Parameters as `OnDevice.localize` has them. Raises as `compare`."""
-    return _on(device, out, timeout, options).localize(
+    return _on(device, out, timeout).localize(
         model,
         inputs,
         explain=explain,
@@ -103,8 +92,6 @@ def audit(
 ) -> Audit:
     """What is in a model, and what a GPU refuses of it: from the file alone, or, with a `device`, from its delegate.
     Raises as `compare`."""
-    from harness.api.audit import audit_command
-
     if isinstance(model, Model):
         raise UsageError("harness.audit takes a path.", "Save the model first: Path('m.tflite').write_bytes(...).")
     return audit_command(Path(model), None, device, timeout, shapes=shapes)
@@ -122,17 +109,10 @@ def bench(
     **options: str,
 ) -> Benched:
     """The model's latency on a device, with an interval, and whether the measurement counts. Raises as `compare`."""
-    return _on(device, out, timeout, options).bench(model, inputs, plan=plan, shapes=shapes, **options)
+    return _on(device, out, timeout).bench(model, inputs, plan=plan, shapes=shapes, **options)
 
 
-def _on(device: str, out: Path | str, timeout: float, options: Mapping[str, str]) -> OnDevice:
-    known = Options.__dataclass_fields__
-    for name in options:
-        if name not in known:
-            raise UsageError(f"There is no argument {name!r}.", f"Options of a run are {', '.join(sorted(known))}.")
-        allowed = _WORDS.get(name)
-        if allowed is not None and options[name] not in allowed:
-            raise UsageError(f"{name}={options[name]!r} is none of {', '.join(allowed)}.", "Choose one of them.")
+def _on(device: str, out: Path | str, timeout: float) -> OnDevice:
     if not timeout > 0:
         raise UsageError(f"timeout={timeout:g} is no time.", "Give the seconds after which a job is ended.")
     return OnDevice(device, Path(os.fspath(out)), timeout)

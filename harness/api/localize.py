@@ -9,9 +9,7 @@ from typing import Any, Protocol
 
 from harness.api.scope import notes
 from harness.api.session import ModelRequest, session
-from harness.core.errors import (
-    DeviceDied,
-)
+from harness.core.errors import DeviceDied
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
 from harness.localize.base.case import Case

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.api.audit import audit_command
 from harness.api.compare import compare_command
@@ -13,9 +13,12 @@ from harness.api.localize import localize_command
 from harness.api.opening import open_model
 from harness.api.session import ModelRequest
 from harness.core.arrays import Array
+from harness.core.choices import Accelerator, Backend, Fallback, Precision, Priority, Storage
+from harness.core.errors import UsageError
 from harness.core.job import Options
 from harness.core.private import make_folder, owner_only
 from harness.devices.android.device import PhoneOptions
+from harness.devices.registry import open_device
 from harness.graph.inputs import check_inputs, random_inputs
 from harness.graph.model import Model
 from harness.graph.ops.audit import Audit
@@ -28,6 +31,26 @@ from harness.localize.base.result import Localization
 from harness.numerics.usefulness import Limits
 
 Shapes = Mapping[str, Sequence[int]]
+
+_WORDS = {
+    "accelerator": get_args(Accelerator),
+    "precision": get_args(Precision),
+    "backend": get_args(Backend),
+    "storage": get_args(Storage),
+    "priority": get_args(Priority),
+    "fallback": get_args(Fallback),
+}
+
+
+def options_of(words: Mapping[str, str]) -> Options:
+    """How a job is run, by the names of `Options`. Raises UsageError for a name or a word that is none."""
+    known = Options.__dataclass_fields__
+    for name, word in words.items():
+        if name not in known:
+            raise UsageError(f"There is no argument {name!r}.", f"Options of a run are {', '.join(sorted(known))}.")
+        if word not in _WORDS.get(name, (word,)):
+            raise UsageError(f"{name}={word!r} is none of {', '.join(_WORDS[name])}.", "Choose one of them.")
+    return Options(**words)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -115,13 +138,11 @@ class OnDevice:
             UsageError: the model or its inputs are not what can be measured.
             DeviceError: the device is not there or does not complete.
         """
-        from harness.devices.registry import open_device
-
         path = self._path(model)
         loaded = open_model(path, shapes=shapes).model
         graph = loaded.graph()
         given = random_inputs(graph, 0) if inputs is None else check_inputs(dict(inputs), graph)
-        chosen = Options(**options)  # type: ignore[arg-type]
+        chosen = options_of(options)
         cell = Cell(
             str(path), loaded.sha256, self.name, chosen.accelerator, chosen.precision, chosen.backend, chosen.threads
         )
@@ -146,7 +167,7 @@ class OnDevice:
         return ModelRequest(
             self._path(model),
             self.name,
-            Options(**options),  # type: ignore[arg-type]
+            options_of(options),
             given=None if inputs is None else dict(inputs),
             out=self.out,
             timeout=self.timeout,

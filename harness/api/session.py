@@ -15,13 +15,7 @@ from harness.api.opening import Opened, open_model, with_constants
 from harness.api.ports import check_ports
 from harness.api.scope import comparable, placed
 from harness.core.arrays import Array
-from harness.core.errors import (
-    DeviceError,
-    DeviceRefused,
-    HarnessError,
-    NoReference,
-    StorageError,
-)
+from harness.core.errors import DeviceError, DeviceRefused, HarnessError, NoReference, StorageError
 from harness.core.job import Completed, Options
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder, writing

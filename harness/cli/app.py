@@ -69,8 +69,7 @@ def main() -> None:
         _run()
     except HarnessError as error:
         screen.print_error(error)
-        if "--json" in sys.argv[1:]:
-            screen.print_failure(str(error))
+        screen.print_failure(str(error))
         sys.exit(error.exit_code)
     except Exception:  # noqa: BLE001 - ours: a traceback, and a code that cannot be read as "numerically wrong"
         traceback.print_exc()
@@ -78,6 +77,5 @@ def main() -> None:
     except _Interrupted as signalled:
         more = " The same command again continues it." if sys.argv[1:2] == ["localize"] else ""
         screen.err.print(f"Interrupted; what was written is kept.{more}")
-        if "--json" in sys.argv[1:]:
-            screen.print_failure("Interrupted.")
+        screen.print_failure("Interrupted.")
         sys.exit(128 + signalled.args[0])

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from harness.cli.screen import print_failure
 from harness.core.errors import EXIT_MISUSE
 
 # What the library raises for words that it cannot take; it is public only by way of its heirs.
@@ -123,10 +124,7 @@ class Commands(TyperGroup):
             from typer.rich_utils import rich_format_error
 
             rich_format_error(error)  # type: ignore[arg-type]
-            if "--json" in (sys.argv[1:] if args is None else args):
-                from harness.cli.screen import print_failure
-
-                message = getattr(error, "format_message", error.__str__)()
-                print_failure(message or "A command is missing.")
+            message = getattr(error, "format_message", error.__str__)()
+            print_failure(message or "A command is missing.", args)
             sys.exit(getattr(error, "exit_code", EXIT_MISUSE))
         sys.exit(code if isinstance(code, int) else 0)

@@ -18,7 +18,7 @@ from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
 from harness.cli import render, screen
 from harness.cli.options import DeviceOption, JsonOption, OutOption, TimeoutOption
-from harness.cli.sam2_options import LayerNormOption, WeightsOption
+from harness.cli.sam2_options import LayerNormOption, WeightsOption, models_folder
 from harness.cli.screen import answer as run
 from harness.core.arrays import Array
 from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
@@ -26,7 +26,6 @@ from harness.core.job import Options
 from harness.core.markup import escape
 from harness.core.progress import Progress
 from harness.core.run_folder import RunFolder, writing
-from harness.devices.cache import cache_folder
 from harness.localize.base.misreadings import ROW_0
 from harness.localize.base.reference import output_label
 from harness.localize.base.result import Localization, Remedy
@@ -198,7 +197,7 @@ def tell(
 ) -> Story:
     """Run the demo. Raises HarnessError."""
     variant = DecoderVariant(layernorm, batch="dropped")
-    workload = make_workload(weights, variant, "float32", 0, cache_folder() / "sam2", progress)
+    workload = make_workload(weights, variant, "float32", 0, models_folder(), progress)
     request = ModelRequest(
         workload.model_path,
         device,

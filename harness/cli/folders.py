@@ -49,8 +49,8 @@ def runs(out: OutOption = Path("results"), as_json: JsonOption = False) -> None:
         said = entry["result"] or entry["status"]
         if entry["error"]:
             said = f"{entry['status']}: {entry['error']}"
-        words = (path.name, Path(entry["model"]).name, entry["device"], entry["command"], said)
-        table.add_row(escape(path.name), *(escape(figures.name(word, 60)) for word in words[1:]))
+        words = (Path(entry["model"]).name, entry["device"], entry["command"], said)
+        table.add_row(escape(path.name), *(escape(figures.name(word, 60)) for word in words))
     # A person sees as much as fits; a program gets one line a run.
     screen.out.print(table, width=None if screen.out.is_terminal else 1000, crop=False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,12 +20,12 @@ from harness.cli.sam2_options import (
     StorageOption,
     VariantOption,
     WeightsOption,
+    models_folder,
     numbers,
 )
 from harness.cli.screen import answer
 from harness.core.errors import EXIT_OK, EXIT_WRONG
 from harness.core.markup import escape
-from harness.devices.cache import cache_folder
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import (
     CARD,
@@ -60,10 +60,6 @@ def _variant(
     )
 
 
-def _models() -> Path:
-    return cache_folder() / "sam2"
-
-
 @app.command()
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
@@ -80,13 +76,16 @@ def convert(
     """Convert the mask decoder, the model card's unless told otherwise, and encode the sample portrait with a tap on
     the face as its inputs."""
     chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
-    with screen.ProgressBar() as progress:
-        made = demo.convert(folder, weights, chosen, storage, seed, progress)
-    if as_json:
-        document = {"model": str(made.model), "inputs": str(made.inputs), "provenance": made.provenance}
-        screen.print_json({"schema": 1, **document})
-        return
-    screen.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
+
+    def show(made: demo.Made) -> None:
+        screen.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
+
+    answer(
+        lambda progress: demo.convert(folder, weights, chosen, storage, seed, progress),
+        as_json=as_json,
+        document=lambda made: {"schema": 1} | asdict(made),
+        show=show,
+    )
 
 
 @app.command()
@@ -130,7 +129,7 @@ def click(
             photo,
             taps,
             out=out,
-            cache_dir=_models(),
+            cache_dir=models_folder(),
             encoder=encoder,
             decoder=decoder,
             device=device,
@@ -169,7 +168,7 @@ def ablate(
     answer(
         lambda progress: run(
             device,
-            cache_dir=_models(),
+            cache_dir=models_folder(),
             out=out,
             source=weights,
             seed=seed,
@@ -203,7 +202,7 @@ def accuracy(
     answer(
         lambda progress: decoder_accuracy(
             device,
-            cache_dir=_models(),
+            cache_dir=models_folder(),
             source=weights,
             seed=seed,
             variant=chosen,
@@ -236,7 +235,7 @@ def fidelity(
     chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
     answer(
         lambda progress: run(
-            cache_dir=_models(), source=weights, seed=seed, variant=chosen, timeout=timeout, progress=progress
+            cache_dir=models_folder(), source=weights, seed=seed, variant=chosen, timeout=timeout, progress=progress
         ),
         as_json=as_json,
         show=lambda found: show_fidelity(found, screen.out),

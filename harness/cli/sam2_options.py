@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.core.errors import UsageError
+from harness.devices.cache import cache_folder
 from harness.sam2.shared.contract import PRESETS, AttentionRank, BatchAxis, LayerNormKind, Reductions, WeightKind
 
 WeightsOption = Annotated[
@@ -31,6 +33,11 @@ BatchOption = Annotated[
 VARIANT_HELP = f"How the decoder is written: {', '.join(PRESETS)}, or words as in `plain-rank4-split`."
 VariantOption = Annotated[str | None, typer.Option("--variant", metavar="NAME", help=VARIANT_HELP)]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
+
+
+def models_folder() -> Path:
+    """Where converted models are kept."""
+    return cache_folder() / "sam2"
 
 
 def numbers(word: str, count: int) -> tuple[float, ...]:

@@ -13,12 +13,11 @@ from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
 from harness.cli import render, screen
 from harness.cli.options import DeviceOption, JsonOption, TimeoutOption
-from harness.cli.sam2_options import SeedOption, WeightsOption, numbers
+from harness.cli.sam2_options import SeedOption, WeightsOption, models_folder, numbers
 from harness.cli.screen import answer
 from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
-from harness.devices.cache import cache_folder
 from harness.localize.base.result import Localization
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import resolve
@@ -45,23 +44,28 @@ def export_video(
     as_json: JsonOption = False,
 ) -> None:
     """Export the video tracker as five ONNX graphs, and constants.json."""
-    from harness.sam2.video.contract import GRAPHS
+    from harness.sam2.video.contract import GRAPHS, Constants
     from harness.sam2.video.conversion.exported import export_video as run
 
-    source = resolve(weights, seed)
-    with screen.ProgressBar() as progress:
-        constants = run(folder, source, lambda what: progress.stage(what, 15.0), side=side, blocks=blocks)
-    if as_json:
-        files = [str(folder / "onnx" / f"{graph}.onnx") for graph in GRAPHS]
-        constants_file = str(folder / "constants.json")
-        screen.print_json(
-            {"schema": 1, "graphs": files, "constants": constants_file, "provenance": constants.provenance}
-        )
-        return
-    for graph in GRAPHS:
-        path = folder / "onnx" / f"{graph}.onnx"
-        screen.out.print(f"{escape(str(path))}  [dim]{path.stat().st_size / 1e6:.1f} MB[/]")
-    screen.out.print(f"{escape(str(folder / 'constants.json'))}\n[dim]{escape(constants.provenance)}[/]")
+    source, told = resolve(weights, seed), folder / "constants.json"
+    files = [folder / "onnx" / f"{graph}.onnx" for graph in GRAPHS]
+
+    def show(constants: Constants) -> None:
+        for path in files:
+            screen.out.print(f"{escape(str(path))}  [dim]{path.stat().st_size / 1e6:.1f} MB[/]")
+        screen.out.print(f"{escape(str(told))}\n[dim]{escape(constants.provenance)}[/]")
+
+    answer(
+        lambda progress: run(folder, source, lambda what: progress.stage(what, 15.0), side=side, blocks=blocks),
+        as_json=as_json,
+        document=lambda constants: {
+            "schema": 1,
+            "graphs": files,
+            "constants": told,
+            "provenance": constants.provenance,
+        },
+        show=show,
+    )
 
 
 def validate_video(
@@ -132,7 +136,7 @@ def track(
         later[frame][identity] = Tap((*before.positive, point))
     # What cannot be is told before anything is exported.
     checked_clip(clip, prompts, start=start, later=later, backward=backward)
-    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    source, cache = resolve(weights, seed), models_folder()
     backends: dict[Rewritten, Backend] = {
         "vision_encoder": encoder,
         "mask_decoder": decoder,
@@ -189,7 +193,7 @@ def drift(
     from harness.sam2.video.scenario import motion_clip, motion_events
     from harness.sam2.video.show import show_drift
 
-    source, cache = resolve(weights, seed), cache_folder() / "sam2"
+    source, cache = resolve(weights, seed), models_folder()
     make_folder(out)
     events = motion_events(frames)
     localized: tuple[Localization, Path] | None = None

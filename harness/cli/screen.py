@@ -183,7 +183,7 @@ def answers(
             if as_json and documents:  # what is known is not lost with the rest
                 print_json({"schema": 1, "status": "failed", "models": documents})
                 sys.stdout.flush()
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                _end_stdout()
             raise
         codes.add(code(found))
         if as_json:
@@ -206,13 +206,20 @@ def print_error(error: HarnessError) -> None:
     err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
 
 
-def print_failure(sentence: str) -> None:
-    """The document that a command with --json leaves when it cannot do what it was asked."""
-    try:
-        print_json({"schema": 1, "status": "failed", "error": sentence})
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it is gone; the exit code is what is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def print_failure(sentence: str, words: Sequence[str] | None = None) -> None:
+    """The document that a command leaves when it cannot do what it was asked, where `words`, by default the process's,
+    ask for one."""
+    if "--json" in (sys.argv[1:] if words is None else words):
+        try:
+            print_json({"schema": 1, "status": "failed", "error": sentence})
+            sys.stdout.flush()
+        except BrokenPipeError:  # the exit code is what is left to tell
+            _end_stdout()
+
+
+def _end_stdout() -> None:
+    """Nothing more is said on stdout: whoever read it is gone, or has the last document."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def answer(

@@ -7,13 +7,13 @@ import stat
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.graph.verify import IDENTIFIER
 
 _CONVERT = "Convert the model with litert-torch (from PyTorch) or ai-edge-litert's tools, and give the .tflite."
 _UNPACK = "Unpack it (`unzip -l` lists what is in it) and give a .tflite of it."
 _TASK = "It is a bundle for MediaPipe or LiteRT-LM: unpack it (`unzip` for .task) and give a .tflite of it."
 
 MAX_FILE_BYTES = (1 << 31) - 1
-_IDENTIFIER = b"TFL3"
 
 # By first bytes, then by ending: a zip may be a PyTorch checkpoint or a MediaPipe bundle.
 _BY_BYTES: tuple[tuple[bytes, str, str], ...] = (
@@ -65,7 +65,7 @@ def read_model_file(path: Path) -> bytes:
         raise UsageError(f"{path} is a folder.", "Give the path of a .tflite file.") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}).", "Check its permissions.") from None
-    if data and data[4:8] != _IDENTIFIER and (known := what_it_is(path, data[:64])) is not None:
+    if data and data[4:8] != IDENTIFIER and (known := what_it_is(path, data[:64])) is not None:
         raise UsageError(f"{path} is {known[0]}, not a .tflite.", known[1])
     return data
 

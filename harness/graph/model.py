@@ -18,7 +18,7 @@ from flatbuffers.builder import BuilderSizeError
 from harness.core.errors import UsageError
 from harness.graph.foreign import read_model_file
 from harness.graph.grid import Grid, grid_of
-from harness.graph.verify import MalformedError, verify
+from harness.graph.verify import IDENTIFIER, MalformedError, verify
 
 MOST_ELEMENTS = 1 << 60
 _MALFORMED = (MalformedError, struct.error, ValueError, IndexError, TypeError, OverflowError, UnicodeError)
@@ -172,7 +172,7 @@ class Model:
             return self._data
         try:
             builder = flatbuffers.Builder(self.weights_bytes + (1 << 20))
-            builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
+            builder.Finish(self.root.Pack(builder), file_identifier=IDENTIFIER)
         except BuilderSizeError:
             raise UsageError(
                 "A copy of the model that was to be run has over 2 GB, more than a .tflite can hold.",

@@ -13,6 +13,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+IDENTIFIER = b"TFL3"
+"""Bytes 4 to 7 of every .tflite."""
+
 MAX_TABLES = 1_000_000
 MAX_DEPTH = 64
 MAX_SHARING = 2
@@ -157,7 +160,7 @@ def verify(data: bytes) -> None:
     """
     if len(data) < 16:
         raise MalformedError(f"only {len(data)} bytes")
-    if data[4:8] != b"TFL3":
+    if data[4:8] != IDENTIFIER:
         raise MalformedError(f"no TFL3 identifier (bytes 4-7 are {data[4:8]!r})")
     walk = _Walk(memoryview(data))
     walk.table(walk.u32(0), "Model", 0)

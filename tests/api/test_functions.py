@@ -11,16 +11,14 @@ import pytest
 
 from harness.api import functions
 from harness.core.errors import UsageError
-from harness.graph.build import GraphBuilder
+from tests import models
 from tests.cli.conftest import environment
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    graph = GraphBuilder()
-    graph.output(graph.unary("RELU", graph.input("x", (1, 8))), "y")
     path = tmp_path / "model.tflite"
-    path.write_bytes(graph.build().to_bytes())
+    path.write_bytes(models.right().to_bytes())
     return path
 
 

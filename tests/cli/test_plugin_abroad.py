@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.graph.build import GraphBuilder
-from tests.arrays import f32
+from tests import models
 from tests.cli.conftest import ROOT
 
 LOADED = ("-p", "pytest_litert_harness")
@@ -106,14 +105,8 @@ def test_a_users_mistake_ends_at_the_line_that_made_it(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_assert_right_passes_a_right_model_and_names_what_breaks_a_wrong_one(tmp_path: Path) -> None:
-    graph = GraphBuilder()
-    graph.output(graph.unary("RELU", graph.input("x", (1, 8))), "y")
-    (tmp_path / "right.tflite").write_bytes(graph.build().to_bytes())
-    graph = GraphBuilder()
-    x = graph.input("x", (4, 8))
-    constant = graph.constant(f32([[1.0] * 8, [2.0] * 8, [3.0] * 8, [4.0] * 8]))
-    graph.output(graph.binary("ADD", x, constant), "y")
-    (tmp_path / "wrong.tflite").write_bytes(graph.build().to_bytes())
+    (tmp_path / "right.tflite").write_bytes(models.right().to_bytes())
+    (tmp_path / "wrong.tflite").write_bytes(models.wrong().to_bytes())
     suite(
         tmp_path,
         "def test_right(on_device):\n    on_device.assert_right('right.tflite')\n"

@@ -7,21 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
-from harness.graph.build import GraphBuilder
-from tests.arrays import f32
+from tests import models as small
 from tests.cli.conftest import Cli
 
 
 def models(folder: Path) -> tuple[Path, Path, Path]:
     """A right one, one that the GPU computes wrongly, and a file that is none."""
     right, wrong, none = (folder / name for name in ("right.tflite", "wrong.tflite", "none.onnx"))
-    graph = GraphBuilder()
-    graph.output(graph.unary("RELU", graph.input("x", (1, 8))), "y")
-    right.write_bytes(graph.build().to_bytes())
-    graph = GraphBuilder()
-    constant = graph.constant(f32([[1.0] * 8, [2.0] * 8, [3.0] * 8, [4.0] * 8]))
-    graph.output(graph.binary("ADD", graph.input("x", (4, 8)), constant), "y")
-    wrong.write_bytes(graph.build().to_bytes())
+    right.write_bytes(small.right().to_bytes())
+    wrong.write_bytes(small.wrong().to_bytes())
     none.write_bytes(b"onnx")
     return right, wrong, none
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -12,9 +10,7 @@ from harness.graph.inputs import random_inputs
 from harness.graph.rebuild import CannotRewrite
 from harness.remedies.catalogue import COMPLEMENT, FACTORED, Rewrite
 from tests.arrays import Evaluate
-from tests.remedies.small import one_op
-
-Build = Callable[[GraphBuilder], int]
+from tests.remedies.small import Build, one_op
 
 
 def complement(graph: GraphBuilder, one: float = 1.0) -> int:

@@ -41,6 +41,11 @@ class OpRecord:
     with the host's run of the whole model."""
 
     @property
+    def key(self) -> tuple[int, bool]:
+        """The tensor, and whether a copy of it was read."""
+        return self.tensor, self.reading == "copy"
+
+    @property
     def title(self) -> str:
         """The op; of a run of ops how many they are, for which of them is wrong is not known."""
         return self.op if self.first == self.index else f"{self.index - self.first + 1} ops"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from harness.core.visible import counted
 from harness.devices.excess import limit_exceeded
@@ -15,7 +16,7 @@ from harness.localize.find.findings import Findings
 from harness.localize.find.impact import ImpactProbe
 from harness.localize.find.recheck import Recheck
 from harness.localize.probe.isolation import Isolation, contaminated
-from harness.localize.probe.local_error import LocalError, Reading, plan
+from harness.localize.probe.local_error import LocalError, Reading, by_key, plan
 from harness.numerics.tolerance import FACTOR
 
 # Ops that lose tiny values or come near their limit, tried for harm when nothing else is found; one host run each.
@@ -50,13 +51,17 @@ class Evidence:
         """Injects local errors of this run."""
         return ImpactProbe(self.local, self.first.ideal)
 
+    @cached_property
+    def readings(self) -> dict[tuple[int, bool], Reading]:
+        """All that was read, by `OpRecord.key`."""
+        return by_key(plan(self.local.case.graph, self.look.read))
+
     def readings_of(
         self, culprits: Sequence[Culprit], without: frozenset[int] = frozenset()
     ) -> dict[OpRecord, Reading]:
         """What each was judged by; `without` are tensors that no longer count as read."""
-        planned = plan(self.local.case.graph, self.look.read - without)
-        by_key = {(r.tensor, r.from_output is None): r for r in planned}
-        return {c.record: by_key[c.record.tensor, c.record.reading == "copy"] for c in culprits}
+        known = by_key(plan(self.local.case.graph, self.look.read - without)) if without else self.readings
+        return {c.record: known[c.record.key] for c in culprits}
 
     def impact_on_outputs(self, standing: Sequence[Culprit]) -> tuple[Impact, ...]:
         """What the local errors of culprits do together; nothing where a window was found, whose local error nobody
@@ -75,11 +80,10 @@ def accuse(evidence: Evidence) -> tuple[Findings, list[OpRecord]]:
     if not chosen:
         return Findings(), look.records
     evidence.bench.progress.stage("what each local error does by itself", 1 + len(chosen) * len(graph.ops) / 300)
-    readings = {(r.tensor, r.from_output is None): r for r in plan(graph, look.read)}
     probe = evidence.impact
     culprits, guilty, cleared = [], [], []
     for suspect in chosen:
-        reading = readings[suspect.tensor, suspect.reading == "copy"]
+        reading = evidence.readings[suspect.key]
         over = suspect.verdict == "culprit"
         ranged = suspect.tensor in first.beyond or (suspect.local and suspect.local.actual.nonfinite)
         impact = probe.of_one(reading, spreads=bool(over and ranged))
@@ -108,12 +112,12 @@ def behind_nan(evidence: Evidence, culprits: Sequence[Culprit]) -> list[Culprit]
     isolation."""
     local, look = evidence.local, evidence.look
     known = {c.record.tensor for c in culprits}
-    readings = [r for r in plan(local.case.graph, look.read) if r.tensor not in known and len(r.ops) == 1]
+    readings = [r for r in evidence.readings.values() if r.tensor not in known and len(r.ops) == 1]
     readings = contaminated(local.case, local.store, readings, local.beyond)
     if not readings:
         return []
-    by_key = {(r.tensor, r.reading == "copy"): r for r in look.records}
-    found = evidence.isolation.ask({by_key[r.tensor, r.from_output is None]: r for r in readings})
+    records = {r.key: r for r in look.records}
+    found = evidence.isolation.ask({records[key]: r for key, r in by_key(readings).items()})
     hidden = []
     for record, judgement in found.items():
         if not judgement.ok:

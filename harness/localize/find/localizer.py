@@ -30,7 +30,7 @@ from harness.localize.find.records import corrected, unread, worth_keeping, writ
 from harness.localize.find.tap_consistency import contradicted_taps
 from harness.localize.probe import control
 from harness.localize.probe.isolation import Isolation, contaminated
-from harness.localize.probe.local_error import LocalError, Reading, plan
+from harness.localize.probe.local_error import LocalError, Reading, by_key, plan
 from harness.localize.probe.taps import TAP_BUDGET
 
 
@@ -167,13 +167,13 @@ class _Localizer:
         """Suspects to read a second way. Where NaN or infinity spreads, the ops it reaches have to be asked in
         isolation in any case; a suspect that fails there too needs no second tap, and so this costs no compile."""
         chosen = suspects(records)
-        by_key = {(r.tensor, r.from_output is None): r for r in readings}
-        of = {s: by_key[s.tensor, s.reading == "copy"] for s in chosen}
+        known = by_key(readings)
+        of = {s: known[s.key] for s in chosen}
         hidden = contaminated(self.case, local.store, [r for r in readings if len(r.ops) == 1], local.beyond)
         if not hidden:
             return chosen
-        records_of = {(r.tensor, r.reading == "copy"): r for r in records}
-        wanted = {records_of[r.tensor, r.from_output is None]: r for r in hidden}
+        records_of = {r.key: r for r in records}
+        wanted = {records_of[key]: r for key, r in by_key(hidden).items()}
         wanted |= {s: r for s, r in of.items() if len(r.ops) == 1}
         alone = isolation.ask(wanted)
         return [s for s in chosen if s not in alone or alone[s].ok]
@@ -191,8 +191,8 @@ class _Localizer:
         read = look.read - lies
         before = {(r.tensor, r.from_output): r for r in plan(self.case.graph, look.read)}
         fresh = [r for r in plan(self.case.graph, read) if before[r.tensor, r.from_output] != r]
-        again = {(r.tensor, r.from_output is None) for r in fresh} | {(t, True) for t in lies}
-        kept = [r for r in look.records if (r.tensor, r.reading == "copy") not in again]
+        again = by_key(fresh).keys() | {(t, True) for t in lies}
+        kept = [r for r in look.records if r.key not in again]
         return Recheck([*kept, *local.judge(fresh)], look.doubts, read), notes
 
     def _localization(self, first: ModelComparison, outcome: _Outcome) -> Localization:

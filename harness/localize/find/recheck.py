@@ -31,7 +31,7 @@ from harness.graph.surgery import TapKind
 from harness.localize.base.case import Case
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.reference import budgeted, label_of, output_label
-from harness.localize.probe.local_error import LocalError, Reading, plan
+from harness.localize.probe.local_error import LocalError, Reading, by_key, plan
 from harness.localize.probe.taps import TAP_BUDGET
 from harness.numerics.metrics import compare, one_error
 
@@ -74,8 +74,8 @@ def recheck_suspects(
     """Read suspects, which are some of the records, a second way, after `warmup` runs of each compiled model, and judge
     hidden ops on their own."""
     graph = local.case.graph
-    by_key = {(r.tensor, r.from_output is None): r for r in readings}
-    chosen = {s: by_key[s.tensor, s.reading == "copy"] for s in suspects}
+    known = by_key(readings)
+    chosen = {s: known[s.key] for s in suspects}
     if not chosen:
         return Recheck(list(records), {}, read)
     ports = {port.tensor for port in graph.inputs}
@@ -275,7 +275,7 @@ def _taken_apart(
     kept = [r for r in records if r.tensor not in apart]
     known = {(r.tensor, r.reading) for r in kept}
     fresh = [r for r in fresh if (r.tensor, r.reading) not in known]
-    by_key = {(p.tensor, p.from_output is None): p for p in parts}
+    alone = by_key(parts)
     remaining = {s: r for s, r in chosen.items() if s not in split}
-    remaining |= {f: by_key[f.tensor, f.reading == "copy"] for f in fresh if f.verdict == "culprit"}
+    remaining |= {f: alone[f.key] for f in fresh if f.verdict == "culprit"}
     return sorted([*kept, *fresh], key=lambda r: (r.index, r.tensor)), remaining

@@ -6,7 +6,7 @@ op that merely passes on a wrong input is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +45,11 @@ class Reading:
     def op(self) -> int:
         """The op that makes the tensor."""
         return self.ops[-1]
+
+
+def by_key(readings: Iterable[Reading]) -> dict[tuple[int, bool], Reading]:
+    """Readings by what `OpRecord.key` says of their records: the tensor, and whether a copy of it was read."""
+    return {(reading.tensor, reading.from_output is None): reading for reading in readings}
 
 
 def plan(graph: Graph, read: frozenset[int]) -> list[Reading]:
