@@ -229,7 +229,7 @@ def show(story: Story) -> None:
         table.add_column(title, justify="right")
     table.add_column("")
     for step in story.scene.steps:
-        word = "[green]right[/]" if step.ok else "[red]wrong[/]"
+        word = "[green]pass[/]" if step.ok else "[red]fail[/]"
         table.add_row(escape(step.title), f"{step.iou:.4f}", f"{step.least_iou:.4f}", word)
     screen.out.print(table)
     if any(culprit.signature == ROW_0 for culprit in answer.culprits):

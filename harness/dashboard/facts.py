@@ -22,7 +22,7 @@ from harness.report.tables import read_samples
 
 State = Status | Literal["unreadable"]
 # How the outputs were judged; `nothing` where none were compared.
-Judgement = Literal["right", "wrong", "nothing"]
+Judgement = Literal["pass", "fail", "nothing"]
 
 _STATES: tuple[str, ...] = get_args(Status)
 # A name from a model file may be a megabyte; nothing here is longer.
@@ -152,9 +152,9 @@ def _judged(top: Fields, result: Fields, answer: str) -> dict[str, Any]:
     told = [output.flag("ok") for output in outputs]
     judgement: Judgement = "nothing"
     if answer in ("fail", "culprits") or any(ok is False for ok in told):
-        judgement = "wrong"
+        judgement = "fail"
     elif answer == "pass" or (told and all(ok for ok in told)):
-        judgement = "right"
+        judgement = "pass"
     judged = [(output, error_ratio(output)) for output, ok in zip(outputs, told, strict=True) if ok is not None]
     worst, ratio = max(judged, key=lambda each: _badness(*each), default=(Fields(), None))
     nonfinite = max((output.count("nonfinite") or 0 for output in outputs), default=None)

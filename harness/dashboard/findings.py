@@ -11,7 +11,7 @@ from harness.dashboard.series import Lane, Series, row_id
 from harness.report.figures import count, name, times
 from harness.report.verdict import Tone, Verdict
 
-STATES = ("wrong", "right", "slower", "faster", "invalid", "failed", "interrupted", "unreadable", "running")
+STATES = ("fail", "pass", "slower", "faster", "invalid", "failed", "interrupted", "unreadable", "running")
 # A GPU this much slower than the CPU is not called faster, nor the other way round.
 _ALIKE = 1.05
 
@@ -66,12 +66,12 @@ def _of_lane(series: Series, lane: Lane) -> list[Notice]:
     def add(rank: int, tone: Tone, mark: str, detail: str, run: RunFacts) -> None:
         found.append(Notice(rank, tone, mark, where, detail, f"{page}#{row_id(run.run)}"))
 
-    if lane.judgement == "wrong":
+    if lane.judgement == "fail":
         judged = lane.judged
         assert judged is not None
         timed = f"{milliseconds(lane.latest.p50_ms)}; " if lane.latest else ""
         fast = _fast(series, lane)
-        add(0 if fast else 1, "bad", "Fast and wrong" if fast else "Wrong", f"{timed}{wrong(judged)}", judged)
+        add(0 if fast else 1, "bad", "Fast and wrong" if fast else "Fail", f"{timed}{wrong(judged)}", judged)
     step, since = lane.last_step, lane.step_run
     if step is not None and since is not None and step.ratio > 1:
         change = f"{percent(step.ratio)}: {milliseconds(step.before)} before, {milliseconds(step.after)} since"
@@ -132,16 +132,16 @@ def series_verdict(series: Series) -> Verdict:
         ratio, cpu = against_cpu(series, lane), series.best("cpu")
         if ratio is not None and cpu is not None and cpu.latest is not None:
             timed += f" against {milliseconds(cpu.latest.p50_ms)} on {cpu.key.label} ({speed(ratio)})"
-    if lane.judgement == "wrong" and lane.judged is not None:
-        mark = "Fast and wrong" if _fast(series, lane) else "Wrong"
+    if lane.judgement == "fail" and lane.judged is not None:
+        mark = "Fast and wrong" if _fast(series, lane) else "Fail"
         return Verdict("bad", mark, f"{timed}, and its outputs are wrong: {wrong(lane.judged)}.", support)
-    others = [each for each in series.lanes if each.judgement == "wrong" and each is not lane]
+    others = [each for each in series.lanes if each.judgement == "fail" and each is not lane]
     if others:
         mark = f"{others[0].key.label} is wrong"
         return Verdict("bad", mark, f"{timed}. Of its other lanes, {others[0].key.label} gives wrong outputs.", support)
-    said = "its outputs are right" if lane.judgement == "right" else "its outputs were not judged"
-    tone: Tone = "good" if lane.judgement == "right" and lane.latest is not None else "plain"
-    return Verdict(tone, "Right" if lane.judgement == "right" else "Not judged", f"{timed}; {said}.", support)
+    said = "its outputs are right" if lane.judgement == "pass" else "its outputs were not judged"
+    tone: Tone = "good" if lane.judgement == "pass" and lane.latest is not None else "plain"
+    return Verdict(tone, "Pass" if lane.judgement == "pass" else "Not judged", f"{timed}; {said}.", support)
 
 
 def _support(series: Series) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def site_verdict(found: Sequence[Notice], all_series: Sequence[Series]) -> Verdi
     parts = []
     for words, said in (
         (("Fast and wrong",), "{} faster than the CPU and wrong"),
-        (("Wrong",), "{} wrong"),
+        (("Fail",), "{} failing"),
         (("Slower",), "{} slower than before"),
         (("Invalid",), "{} with a newest benchmark that does not count"),
         (("Failed",), "{} with a newest run that failed"),
@@ -187,7 +187,7 @@ def site_verdict(found: Sequence[Notice], all_series: Sequence[Series]) -> Verdi
     if len({s.model for s in all_series}) == 1:
         of = f"Of {count(lanes)} ways to run one model"
     if any(finding.tone == "bad" for finding in found):
-        return Verdict("bad", f"{sum(f.tone == 'bad' for f in found)} wrong", f"{of}, {_list(parts)}.")
+        return Verdict("bad", f"{sum(f.tone == 'bad' for f in found)} failing", f"{of}, {_list(parts)}.")
     if parts:
         return Verdict("open", f"{len(found)} to look at", f"{of}, {_list(parts)}.")
     timed = sum(lane.latest is not None for series in all_series for lane in series.lanes)

@@ -197,7 +197,7 @@ def _row(series: Series, accelerators: Sequence[str]) -> _Row:
             _Cell(
                 accelerator,
                 latest.p50_ms if latest else None,
-                bool(lane and latest and lane.judgement == "wrong"),
+                bool(lane and latest and lane.judgement == "fail"),
                 bool(newest and newest.invalid),
                 lane.last_step if lane else None,
                 against_cpu(series, lane),
@@ -222,11 +222,11 @@ def _cell(series: Series | None) -> _MatrixCell | None:
     for lane in series.lanes:
         stale = lane.newest is not None and bool(lane.newest.invalid)
         tone, word = "", ""
-        if lane.judgement == "wrong":
-            tone, word = "bad", "◆ wrong"
+        if lane.judgement == "fail":
+            tone, word = "bad", "◆ fail"
         elif stale:
             tone, word = "open", "× newest is invalid"
-        elif lane.judgement == "right":
+        elif lane.judgement == "pass":
             tone = "good"
         p50 = lane.latest.p50_ms if lane.latest else None
         ratio = lane.judged.ratio if lane.judged else None

@@ -63,13 +63,13 @@ def side_by_side(lanes: Sequence[Lane], prefix: str) -> Markup | None:
         for place, (lane, run) in enumerate(timed):
             p50 = run.p50_ms or 0.0
             p90, p99 = run.p90_ms or p50, run.p99_ms or p50
-            wrong = lane.judgement == "wrong"
+            wrong = lane.judgement == "fail"
             colour = (Ink.BAD if wrong else _ink(lane.key.accelerator)).value
             axes.plot([0, p50 / size], [place, place], color=colour, lw=7, alpha=0.16, solid_capstyle="butt")
             axes.plot([p50 / size, p99 / size], [place, place], color=colour, lw=1.4)
             axes.plot([p50 / size, p90 / size], [place, place], color=colour, lw=6, alpha=0.55, solid_capstyle="butt")
             axes.scatter([p50 / size], [place], s=46, color=colour, marker="D" if wrong else "o", zorder=3)
-            said = f"{milliseconds(p50)}{', wrong' if wrong else ''}"
+            said = f"{milliseconds(p50)}{', fail' if wrong else ''}"
             axes.annotate(said, (1.015, place), xycoords=("axes fraction", "data"), va="center", weight="bold",
                           color=colour if wrong else Ink.INK.value)  # fmt: skip
         axes.set_yticks(range(len(timed)), [lane.key.label for lane, _ in timed])
@@ -93,7 +93,7 @@ def sparkline(lane: Lane, width: int = 120, height: int = 26, most: int = 40) ->
     x = [4 + (width - 8) * i / (len(values) - 1) for i in range(len(values))]
     y = [height - 4 - (height - 8) * (value - least) / span for value in values]
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    ink = "bad" if lane.judgement == "wrong" else _ink(lane.key.accelerator).name.lower()
+    ink = "bad" if lane.judgement == "fail" else _ink(lane.key.accelerator).name.lower()
     return Markup(
         '<svg class="spark" viewBox="0 0 {0} {1}" width="{0}" height="{1}" aria-hidden="true">'
         '<polyline points="{2}" fill="none" stroke="var(--{3})"/>'
@@ -115,8 +115,8 @@ def _latency(axes: Axes, lane: Lane, timed: Sequence[int], start: int) -> None:
         for level in stretch.levels if len(stretch.levels) > 1 else ():
             ends = [stretch.runs[level.first] - 0.4, stretch.runs[level.last] + 0.4]
             axes.plot(ends, [level.value / size] * 2, color=Ink.INK.value, lw=1.1, alpha=0.75)
-    _points(axes, lane, [i for i in valid if lane.judgements[i] != "wrong"], size, most, "o", ink)
-    _points(axes, lane, [i for i in valid if lane.judgements[i] == "wrong"], size, most, "D", Ink.BAD.value)
+    _points(axes, lane, [i for i in valid if lane.judgements[i] != "fail"], size, most, "o", ink)
+    _points(axes, lane, [i for i in valid if lane.judgements[i] == "fail"], size, most, "D", Ink.BAD.value)
     _points(axes, lane, [i for i in timed if not runs[i].valid], size, most, "x", Ink.UNREAD.value)
     axes.set_ylim(least / size, most / size)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
@@ -182,12 +182,12 @@ def _accuracy(axes: Axes, lane: Lane, judged: Sequence[int]) -> None:
     axes.set_yscale("log")
     axes.set_ylim(0.06, top)
     axes.axhline(FACTOR, color=Ink.BAD.value, lw=1, ls="--")
-    for verdict, marker, ink in (("right", "o", Ink.GOOD), ("wrong", "D", Ink.BAD)):
+    for verdict, marker, ink in (("pass", "o", Ink.GOOD), ("fail", "D", Ink.BAD)):
         places = [(i, r) for i, r in zip(judged, ratios, strict=True) if lane.runs[i].judgement == verdict]
         if places:
             x, y = zip(*places, strict=True)
             # A run can be wrong without a ratio: by NaN, or by a culprit.
-            y = tuple(max(v, FACTOR * 1.2) if verdict == "wrong" and lane.runs[i].ratio is None else v
+            y = tuple(max(v, FACTOR * 1.2) if verdict == "fail" and lane.runs[i].ratio is None else v
                       for i, v in places)  # fmt: skip
             marks = axes.scatter(x, y, s=24, marker=marker, color=ink.value, zorder=3, clip_on=False,
                                  edgecolors=Ink.PAGE.value, linewidths=0.6)  # fmt: skip

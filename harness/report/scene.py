@@ -135,7 +135,7 @@ def _tried(run: Path, entry: Fields, reference: SceneMask) -> Panel:
         raise _Unusable("The masks of this run differ in size, so they are not shown.")
     height, width = mask.shape
     iou = entry.number("iou")
-    said = f"IoU {mask_iou(mask, reference) if iou is None else iou:.4f}, {'right' if entry.flag('ok') else 'wrong'}"
+    said = f"IoU {mask_iou(mask, reference) if iou is None else iou:.4f}, {'pass' if entry.flag('ok') else 'fail'}"
     only_cpu, only_gpu = reference & ~mask, mask & ~reference
     return Panel(
         f"{entry.text('title')}: {said}",

@@ -133,7 +133,7 @@ def test_marks_of_a_drawing_tell_their_run_and_arrows_go_along(browser: Browser,
     browser.js(f"[...{marks}].find(m => m.getAttribute('tabindex') == '0').focus()")
     assert not browser.js("document.querySelector('#lane-2 .tip').hidden")
     told = browser.js("document.querySelector('#lane-2 .tip').textContent")
-    assert told.startswith("12 Nov 2026 03:00 · p50 4.04 ms, p90 4.07 ms · outputs wrong (38.0× what is explained)")
+    assert told.startswith("12 Nov 2026 03:00 · p50 4.04 ms, p90 4.07 ms · outputs fail (38.0× what is explained)")
     left = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}))"
     for _ in range(2):  # the mark of the same run in the other part of the drawing, and the run before
         browser.js(left)

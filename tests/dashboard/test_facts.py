@@ -35,7 +35,7 @@ def test_a_benchmark_gives_its_percentiles_and_its_accuracy(bench: Bench, tmp_pa
     assert (found.p50_ms, found.p90_ms, found.p99_ms) == tuple(total[p]["value"] for p in ("p50", "p90", "p99"))
     assert (found.p50_low_ms, found.p50_high_ms) == (total["p50"]["low"], total["p50"]["high"])
     assert (found.accelerator, found.precision, found.threads) == ("gpu", "fp16", 0)
-    assert (found.judgement, found.output, round(found.ratio or 0, 6)) == ("right", "pred_masks", 1.4)
+    assert (found.judgement, found.output, round(found.ratio or 0, 6)) == ("pass", "pred_masks", 1.4)
     assert found.benchmark and found.valid and found.invalid == ()
 
 
@@ -59,7 +59,7 @@ def test_an_unfinished_benchmark_does_not_count(status: str, bench: Bench, tmp_p
 def test_the_worst_output_speaks_for_a_run(tmp_path: Path) -> None:
     outputs = [output("a", ratio=3.0), output("b", ok=False, ratio=40.0), output("c", ratio=50.0)]
     found = read_facts(run(tmp_path / "r", result={"status": "fail", "outputs": outputs}))
-    assert (found.judgement, found.output, found.ratio) == ("wrong", "b", 40.0)
+    assert (found.judgement, found.output, found.ratio) == ("fail", "b", 40.0)
 
 
 def test_nan_is_worse_than_any_number(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_outputs_that_were_not_compared_are_not_judged(tmp_path: Path) -> None:
 def test_culprits_are_told_by_op_number_and_cause(tmp_path: Path) -> None:
     culprits = [{"ops": [49, 49], "op": "BATCH_MATMUL", "cause": "accumulation"}]
     found = read_facts(run(tmp_path / "r", result={"status": "culprits", "culprits": culprits}))
-    assert found.culprits == ("BATCH_MATMUL #49 (accumulation)",) and found.judgement == "wrong"
+    assert found.culprits == ("BATCH_MATMUL #49 (accumulation)",) and found.judgement == "fail"
 
 
 def test_other_commands_give_the_median_of_all_but_their_first_iteration(tmp_path: Path) -> None:

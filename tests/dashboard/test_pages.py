@@ -93,7 +93,7 @@ def test_the_matrix_has_a_cell_for_each_model_and_device(site: Path) -> None:
     rows = page.one("table").all("tr")[1:]
     assert [squeezed(row.all("th")[0]) for row in rows] == ["decoder.tflite", "encoder.tflite"]
     assert squeezed(rows[1].all("td")[0]) == "–"
-    assert "GPU fp16 4.04 ms" in squeezed(rows[0].all("td")[1]) and "◆ wrong" in squeezed(rows[0].all("td")[1])
+    assert "GPU fp16 4.04 ms" in squeezed(rows[0].all("td")[1]) and "◆ fail" in squeezed(rows[0].all("td")[1])
     assert "× newest is invalid" in squeezed(rows[1].all("td")[1])
 
 
@@ -109,12 +109,12 @@ def test_failed_and_unreadable_runs_are_shown_as_such(site: Path) -> None:
 
 
 def test_the_sentence_over_everything_counts_what_is_below_it(facts: Facts) -> None:
-    series = group([facts(0), facts(1, model="b", judgement="wrong", ratio=40.0)])
+    series = group([facts(0), facts(1, model="b", judgement="fail", ratio=40.0)])
     found = findings(series, ())
-    assert [f.mark for f in found] == ["Wrong"]
+    assert [f.mark for f in found] == ["Fail"]
     verdict = site_verdict(found, series)
-    assert (verdict.tone, verdict.mark) == ("bad", "1 wrong")
-    assert verdict.sentence == "Of 2 ways to run 2 models, 1 is wrong."
+    assert (verdict.tone, verdict.mark) == ("bad", "1 failing")
+    assert verdict.sentence == "Of 2 ways to run 2 models, 1 is failing."
     healthy = group([facts(0)])
     assert site_verdict(findings(healthy, ()), healthy).tone == "good"
 

@@ -60,11 +60,11 @@ def test_a_new_runtime_is_compared_with_the_old_one(facts: Facts) -> None:
 
 
 def test_a_benchmark_without_a_verdict_takes_that_of_the_same_model_and_runtime(facts: Facts) -> None:
-    compared = facts(0, command="compare", benchmark=False, judgement="wrong", p50_ms=None)
+    compared = facts(0, command="compare", benchmark=False, judgement="fail", p50_ms=None)
     same = facts(1, judgement="nothing")
     newer = facts(2, judgement="nothing", runtime="9.9")
     found = lane(compared, same, newer)
-    assert found.judgements == ("wrong", "wrong", "nothing")
+    assert found.judgements == ("fail", "fail", "nothing")
     assert found.judgement == "nothing"
 
 

@@ -334,7 +334,7 @@ def test_what_remedies_gave_stands_beside_the_masks_of_both_sides(make: Make, re
         mask.save(folder / f"scene/mask-{name}.png")
     captions = [figure.one("figcaption").text for figure in read(folder).one("section", id="masks").all("figure")]
     assert len(captions) == 4
-    assert captions[-1] == "GPU, mended: IoU 0.7500, wrong 6 px on the CPU alone0 px on the device alone"
+    assert captions[-1] == "GPU, mended: IoU 0.7500, fail 6 px on the CPU alone0 px on the device alone"
 
 
 SCENE: dict[str, Any] = {
