@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 from harness.api.audit import audit_command
-from harness.api.on_device import OnDevice, Shapes
+from harness.api.on_device import Choices, Judging, Localizing, OnDevice, Shapes
 from harness.core.arrays import Array
 from harness.core.errors import UsageError
 from harness.graph.model import Model
@@ -33,22 +34,14 @@ def compare(
     device: str = "host",
     out: Path | str = "results",
     timeout: float = TIMEOUT_SECONDS,
-    shapes: Shapes | None = None,
-    runs: int = 2,
-    min_cosine: float | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
-    min_iou: float | None = None,
-    **options: str,
+    **choices: Unpack[Judging],
 ) -> ModelComparison:
-    """The model's outputs on a device's GPU against the host CPU's. Parameters as `OnDevice.compare` has them.
+    """The model's outputs on a device's GPU against the host CPU's.
 
     Raises:
         UsageError: an argument, the model or its inputs do not do. DeviceError: the device does not complete.
     """
-    return _on(device, out, timeout).compare(
-        model, inputs, shapes=shapes, runs=runs, min_cosine=min_cosine, atol=atol, rtol=rtol, min_iou=min_iou, **options
-    )
+    return _on(device, out, timeout).compare(model, inputs, **choices)
 
 
 def localize(
@@ -58,29 +51,11 @@ def localize(
     device: str = "host",
     out: Path | str = "results",
     timeout: float = TIMEOUT_SECONDS,
-    explain: bool = False,
-    shapes: Shapes | None = None,
-    runs: int = 2,
-    min_cosine: float | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
-    min_iou: float | None = None,
-    **options: str,
+    **choices: Unpack[Localizing],
 ) -> Localization:
     """The ops that make the model wrong on a device; with `explain` also why, a reproducer, and remedies that were
-    tried. Parameters as `OnDevice.localize` has them. Raises as `compare`."""
-    return _on(device, out, timeout).localize(
-        model,
-        inputs,
-        explain=explain,
-        shapes=shapes,
-        runs=runs,
-        min_cosine=min_cosine,
-        atol=atol,
-        rtol=rtol,
-        min_iou=min_iou,
-        **options,
-    )
+    tried. Raises as `compare`."""
+    return _on(device, out, timeout).localize(model, inputs, **choices)
 
 
 def audit(
@@ -105,11 +80,10 @@ def bench(
     out: Path | str = "results",
     timeout: float = TIMEOUT_SECONDS,
     plan: Plan = QUICK,
-    shapes: Shapes | None = None,
-    **options: str,
+    **choices: Unpack[Choices],
 ) -> Benched:
     """The model's latency on a device, with an interval, and whether the measurement counts. Raises as `compare`."""
-    return _on(device, out, timeout).bench(model, inputs, plan=plan, shapes=shapes, **options)
+    return _on(device, out, timeout).bench(model, inputs, plan=plan, **choices)
 
 
 def _on(device: str, out: Path | str, timeout: float) -> OnDevice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, cast, get_args
 
 from harness.api.audit import audit_command
 from harness.api.compare import compare_command
@@ -32,6 +32,38 @@ from harness.numerics.usefulness import Limits
 
 Shapes = Mapping[str, Sequence[int]]
 
+
+class Choices(TypedDict, total=False):
+    """How a model runs: the fields of `Options`, and the shapes of inputs, by name, that shall not be run as the file
+    has them."""
+
+    shapes: Shapes | None
+    accelerator: Accelerator
+    precision: Precision
+    threads: int
+    backend: Backend
+    storage: Storage
+    priority: Priority
+    fallback: Fallback
+
+
+class Judging(Choices, total=False):
+    """How a model runs and is judged: `runs` of the untouched model at least (2 unless given), and limits of your own,
+    which outputs have to keep whatever float16 explains; `atol` and `rtol` as numpy.allclose has them."""
+
+    runs: int
+    min_cosine: float | None
+    atol: float | None
+    rtol: float | None
+    min_iou: float | None
+
+
+class Localizing(Judging, total=False):
+    """The same, and whether to `explain` the culprits (not unless asked for): causes, reproducers, remedies tried."""
+
+    explain: bool
+
+
 _WORDS = {
     "accelerator": get_args(Accelerator),
     "precision": get_args(Precision),
@@ -42,7 +74,7 @@ _WORDS = {
 }
 
 
-def options_of(words: Mapping[str, str]) -> Options:
+def options_of(words: Mapping[str, Any]) -> Options:
     """How a job is run, by the names of `Options`. Raises UsageError for a name or a word that is none."""
     known = Options.__dataclass_fields__
     for name, word in words.items():
@@ -50,7 +82,7 @@ def options_of(words: Mapping[str, str]) -> Options:
             raise UsageError(f"There is no argument {name!r}.", f"Options of a run are {', '.join(sorted(known))}.")
         if word not in _WORDS.get(name, (word,)):
             raise UsageError(f"{name}={word!r} is none of {', '.join(_WORDS[name])}.", "Choose one of them.")
-    return Options(**words)  # type: ignore[arg-type]
+    return Options(**words)
 
 
 @dataclass(frozen=True)
@@ -65,54 +97,33 @@ class OnDevice:
 
     @owner_only()
     def compare(
-        self,
-        model: Model | Path | str,
-        inputs: Mapping[str, Array] | None = None,
-        *,
-        shapes: Shapes | None = None,
-        runs: int = 2,
-        min_cosine: float | None = None,
-        atol: float | None = None,
-        rtol: float | None = None,
-        min_iou: float | None = None,
-        **options: str,
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **choices: Unpack[Judging]
     ) -> ModelComparison:
-        """The model's outputs against the host CPU's. `options` are `accelerator` and `precision`; `shapes` those of
-        inputs, by name, that shall not be run as the file has them; `runs` how often the untouched model runs at
-        least. `min_cosine`, `atol` and `rtol` (as numpy.allclose has them) and `min_iou` are limits of your own, which
-        outputs have to keep whatever float16 explains.
+        """The model's outputs against the host CPU's.
 
         Raises:
-            UsageError: a limit is none: not a number, negative, or a cosine or an IoU over 1.
+            UsageError: a choice is none: an unknown word, or a limit that is not a number, negative, or a cosine or an
+                IoU over 1.
         """
-        limits = Limits(min_cosine, min_iou, atol, rtol)
-        return compare_command(self._request(model, inputs, options, shapes, limits), runs=runs)[0]
+        asked = cast(dict[str, Any], choices)
+        runs = asked.pop("runs", 2)
+        return compare_command(self._request(model, inputs, asked), runs=runs)[0]
 
     @owner_only()
     def localize(
-        self,
-        model: Model | Path | str,
-        inputs: Mapping[str, Array] | None = None,
-        *,
-        explain: bool = False,
-        shapes: Shapes | None = None,
-        runs: int = 2,
-        min_cosine: float | None = None,
-        atol: float | None = None,
-        rtol: float | None = None,
-        min_iou: float | None = None,
-        **options: str,
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **choices: Unpack[Localizing]
     ) -> Localization:
-        """Which ops break the model; with `explain` also why, what shows it, and what mends it. Limits as for
+        """Which ops break the model; with `explain` also why, what shows it, and what mends it. Raises as
         `compare`."""
-        request = self._request(model, inputs, options, shapes, Limits(min_cosine, min_iou, atol, rtol))
-        return localize_command(request, explain=explain, runs=runs)[0]
+        asked = cast(dict[str, Any], choices)
+        explain, runs = asked.pop("explain", False), asked.pop("runs", 2)
+        return localize_command(self._request(model, inputs, asked), explain=explain, runs=runs)[0]
 
     def assert_right(
-        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **choices: Any
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **choices: Unpack[Localizing]
     ) -> None:
         """For tests: nothing where the model passes, and else an AssertionError that names the outputs, the ops that
-        break them, their figures with the limits, and the report. `choices` as for `localize`.
+        break them, their figures with the limits, and the report.
 
         Raises:
             AssertionError: an output fails, or it is not known which op does it.
@@ -129,8 +140,7 @@ class OnDevice:
         inputs: Mapping[str, Array] | None = None,
         *,
         plan: Plan = QUICK,
-        shapes: Shapes | None = None,
-        **options: str,
+        **choices: Unpack[Choices],
     ) -> Benched:
         """The model's latency, judged and kept as `harness bench` keeps it. An invalid result is a result: ask it.
 
@@ -138,11 +148,12 @@ class OnDevice:
             UsageError: the model or its inputs are not what can be measured.
             DeviceError: the device is not there or does not complete.
         """
+        asked = cast(dict[str, Any], choices)
         path = self._path(model)
-        loaded = open_model(path, shapes=shapes).model
+        loaded = open_model(path, shapes=asked.pop("shapes", None)).model
         graph = loaded.graph()
         given = random_inputs(graph, 0) if inputs is None else check_inputs(dict(inputs), graph)
-        chosen = options_of(options)
+        chosen = options_of(asked)
         cell = Cell(
             str(path), loaded.sha256, self.name, chosen.accelerator, chosen.precision, chosen.backend, chosen.threads
         )
@@ -157,22 +168,19 @@ class OnDevice:
         return audit_command(self._path(model), None, self.name, self.timeout, shapes=shapes)
 
     def _request(
-        self,
-        model: Model | Path | str,
-        inputs: Mapping[str, Array] | None,
-        options: dict[str, str],
-        shapes: Shapes | None,
-        limits: Limits,
+        self, model: Model | Path | str, inputs: Mapping[str, Array] | None, asked: dict[str, Any]
     ) -> ModelRequest:
+        shapes = asked.pop("shapes", None) or {}
+        limits = Limits(*(asked.pop(name, None) for name in ("min_cosine", "min_iou", "atol", "rtol")))
         return ModelRequest(
             self._path(model),
             self.name,
-            options_of(options),
+            options_of(asked),
             given=None if inputs is None else dict(inputs),
             out=self.out,
             timeout=self.timeout,
             phone=self.phone,
-            shapes={name: tuple(shape) for name, shape in (shapes or {}).items()},
+            shapes={name: tuple(shape) for name, shape in shapes.items()},
             limits=limits,
         )
 

@@ -137,15 +137,19 @@ def shapes_of(words: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
 
 def with_request(command: Callable[..., None]) -> Callable[..., None]:
     """A command that takes `Words` first, as one whose parameters are the shared options and the rest."""
-    return _with_options(command, (_template,))
+    return with_options(command, (_template,), lambda *given: Words((_template,), given))
 
 
 def with_judged_request(command: Callable[..., None]) -> Callable[..., None]:
     """The same for a command that judges outputs, with the options for the caller's own limits."""
-    return _with_options(command, (_template, _limits))
+    return with_options(command, (_template, _limits), lambda *given: Words((_template, _limits), given))
 
 
-def _with_options(command: Callable[..., None], templates: Sequence[Callable[..., Any]]) -> Callable[..., None]:
+def with_options(
+    command: Callable[..., None], templates: Sequence[Callable[..., Any]], made: Callable[..., Any]
+) -> Callable[..., None]:
+    """A command that takes what `made` makes of the templates' options first, as one whose parameters are those options
+    and the rest."""
     shared = [inspect.signature(template).parameters for template in templates]
     own = list(inspect.signature(command).parameters.values())[1:]
     hints = _hints(command)
@@ -153,7 +157,7 @@ def _with_options(command: Callable[..., None], templates: Sequence[Callable[...
     @wraps(command)
     def parsed(**words: Any) -> None:
         given = [{name: words.pop(name) for name in names} for names in shared]
-        command(Words(tuple(templates), tuple(given)), **words)
+        command(made(*given), **words)
 
     parameters = []
     for template, options in zip(templates, shared, strict=True):
@@ -168,6 +172,8 @@ def _with_options(command: Callable[..., None], templates: Sequence[Callable[...
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The types of its parameters; what it returns is a name for type checkers alone."""
+    if isinstance(function, type):
+        return get_type_hints(function, include_extras=True)
     bare = FunctionType(function.__code__, function.__globals__)
     bare.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
     return get_type_hints(bare, include_extras=True)

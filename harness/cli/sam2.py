@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,76 +12,40 @@ from harness.cli import demo, sam2_video, screen
 from harness.cli.options import DeviceOption, JsonOption, OutOption, TimeoutOption
 from harness.cli.sam2_options import (
     VARIANT_HELP,
-    AttentionOption,
-    BatchOption,
-    LayerNormOption,
-    ReductionsOption,
+    DecoderWords,
     SeedOption,
     StorageOption,
-    VariantOption,
     WeightsOption,
     models_folder,
     numbers,
+    with_decoder,
 )
 from harness.cli.screen import answer
 from harness.core.errors import EXIT_OK, EXIT_WRONG
 from harness.core.markup import escape
 from harness.sam2.shared.clicks import Tap
-from harness.sam2.shared.contract import (
-    CARD,
-    RECOMMENDED,
-    VARIANTS,
-    AttentionRank,
-    BatchAxis,
-    DecoderVariant,
-    LayerNormKind,
-    Reductions,
-)
+from harness.sam2.shared.contract import CARD, RECOMMENDED, VARIANTS, DecoderVariant
 
 app = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
 
 
-def _variant(
-    default: DecoderVariant,
-    name: str | None,
-    layernorm: LayerNormKind | None,
-    attention: AttentionRank | None,
-    reductions: Reductions | None,
-    batch: BatchAxis | None,
-) -> DecoderVariant:
-    """The decoder that is named, else the command's default, with those words in place that are given."""
-    chosen = default if name is None else DecoderVariant.named(name)
-    return replace(
-        chosen,
-        layernorm=layernorm or chosen.layernorm,
-        attention=attention or chosen.attention,
-        reductions=reductions or chosen.reductions,
-        batch=batch or chosen.batch,
-    )
-
-
 @app.command()
+@with_decoder
 def convert(
+    words: DecoderWords,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the decoder and its inputs go.")],
-    weights: WeightsOption = None,
-    variant: VariantOption = None,
-    reductions: ReductionsOption = None,
-    layernorm: LayerNormOption = None,
-    attention: AttentionOption = None,
-    batch: BatchOption = None,
     storage: StorageOption = "float32",
-    seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Convert the mask decoder, the model card's unless told otherwise, and encode the sample portrait with a tap on
     the face as its inputs."""
-    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
+    chosen = words.over(CARD)
 
     def show(made: demo.Made) -> None:
         screen.out.print(f"{escape(str(made.model))}\n{escape(str(made.inputs))}\n[dim]{escape(made.provenance)}[/]")
 
     answer(
-        lambda progress: demo.convert(folder, weights, chosen, storage, seed, progress),
+        lambda progress: demo.convert(folder, words.weights, chosen, storage, words.seed, progress),
         as_json=as_json,
         document=lambda made: {"schema": 1} | asdict(made),
         show=show,
@@ -89,7 +53,9 @@ def convert(
 
 
 @app.command()
+@with_decoder
 def click(
+    words: DecoderWords,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture file.")],
     at: Annotated[list[str] | None, typer.Option("--at", metavar="X,Y", help="A point on the object.")] = None,
     away: Annotated[list[str] | None, typer.Option("--away", metavar="X,Y", help="A point beside it.")] = None,
@@ -100,13 +66,6 @@ def click(
     encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
     decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
     device: DeviceOption = "host",
-    variant: VariantOption = None,
-    reductions: ReductionsOption = None,
-    layernorm: LayerNormOption = None,
-    attention: AttentionOption = None,
-    batch: BatchOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
@@ -123,7 +82,7 @@ def click(
         taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
     else:
         taps = [Tap.at(x, y) for x, y in points]
-    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
+    chosen = words.over(RECOMMENDED)
     answer(
         lambda progress: run(
             photo,
@@ -133,8 +92,8 @@ def click(
             encoder=encoder,
             decoder=decoder,
             device=device,
-            source=weights,
-            seed=seed,
+            source=words.weights,
+            seed=words.seed,
             variant=chosen,
             timeout=timeout,
             progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
@@ -182,15 +141,10 @@ def ablate(
 
 
 @app.command()
+@with_decoder
 def accuracy(
+    words: DecoderWords,
     device: DeviceOption = "host",
-    variant: VariantOption = None,
-    reductions: ReductionsOption = None,
-    layernorm: LayerNormOption = None,
-    attention: AttentionOption = None,
-    batch: BatchOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
@@ -198,13 +152,13 @@ def accuracy(
     from harness.sam2.image_path.accuracy import decoder_accuracy
     from harness.sam2.image_path.show import show_accuracy
 
-    chosen = _variant(RECOMMENDED, variant, layernorm, attention, reductions, batch)
+    chosen = words.over(RECOMMENDED)
     answer(
         lambda progress: decoder_accuracy(
             device,
             cache_dir=models_folder(),
-            source=weights,
-            seed=seed,
+            source=words.weights,
+            seed=words.seed,
             variant=chosen,
             timeout=timeout,
             progress=progress,
@@ -216,14 +170,9 @@ def accuracy(
 
 
 @app.command()
+@with_decoder
 def fidelity(
-    variant: VariantOption = None,
-    reductions: ReductionsOption = None,
-    layernorm: LayerNormOption = None,
-    attention: AttentionOption = None,
-    batch: BatchOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
+    words: DecoderWords,
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
@@ -232,10 +181,15 @@ def fidelity(
     from harness.sam2.image_path.fidelity import fidelity as run
     from harness.sam2.image_path.show import show_fidelity
 
-    chosen = _variant(CARD, variant, layernorm, attention, reductions, batch)
+    chosen = words.over(CARD)
     answer(
         lambda progress: run(
-            cache_dir=models_folder(), source=weights, seed=seed, variant=chosen, timeout=timeout, progress=progress
+            cache_dir=models_folder(),
+            source=words.weights,
+            seed=words.seed,
+            variant=chosen,
+            timeout=timeout,
+            progress=progress,
         ),
         as_json=as_json,
         show=lambda found: show_fidelity(found, screen.out),
