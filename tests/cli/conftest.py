@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import harness
+from tests.cli import started
 
 ROOT = Path(harness.__file__).parent.parent
 COMMAND = [sys.executable, "-m", "harness.cli"]
@@ -63,15 +64,9 @@ def cli(tmp_path: Path) -> Cli:
     """Runs `harness …` in an empty folder."""
 
     def run(*words: object, seconds: float = 600) -> Said:
-        done = subprocess.run(
-            [*COMMAND, *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            cwd=tmp_path,
-            env=environment(),
-        )
-        return Said(done.returncode, done.stdout, done.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            code = started.run([str(word) for word in words], tmp_path, environment(), out, err, seconds)
+            return Said(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
     return run

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from harness.core.arrays import Array
 from harness.graph.ops.jumps import sorted_by
@@ -66,6 +65,8 @@ class _List:
             # A row may stay where it is at least: its score is near enough to that of its place.
             farthest = (apart.max() + 1) * (rows + 1)
             near = np.abs(seen[:, None] - known[None, :]) <= self.near
+            from scipy.optimize import linear_sum_assignment  # takes a second to load
+
             at, place = linear_sum_assignment(np.where(near, apart, farthest))
             other = (apart[at, place] > lost) & (known[place] <= known.min() + self.near)
             found[k, place[~other]] = actual[at[~other]]

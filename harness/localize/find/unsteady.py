@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import binomtest
-
 from harness.core.arrays import Array
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import ModelComparison, Workbench, changed_output
@@ -88,5 +86,7 @@ def standing(culprits: Sequence[Culprit]) -> list[Culprit]:
 
 def rate(wrong: int, runs: int) -> str:
     """`wrong in 2 of 8 runs (95 % interval 7 % to 59 %)`: Wilson's score interval (Wilson 1927)."""
+    from scipy.stats import binomtest  # takes a second to load
+
     interval = binomtest(wrong, runs).proportion_ci(confidence_level=0.95, method="wilson")
     return f"wrong in {wrong} of {runs} runs (95 % interval {interval.low:.0%} to {interval.high:.0%})"
