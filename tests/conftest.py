@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.graph.build import GraphBuilder, signature_def
+from harness.graph.build import GraphBuilder
+from harness.graph.edit import signature_def
 from harness.graph.model import Model
 from tests.arrays import Evaluate, Values
 from tests.browser import Browser, started

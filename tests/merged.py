@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.graph.build import signature_def
+from harness.graph.edit import signature_def
 from harness.graph.model import Model
 
 

@@ -18,14 +18,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
-from harness.graph.model import NUMPY_TYPES, AlignedBuffer, Model
-
-_TYPE_CODES = {np.dtype(t): getattr(schema.TensorType, name) for name, t in NUMPY_TYPES.items()}
-
-
-def type_code(dtype: Any) -> int:
-    """The schema's number for a numpy type."""
-    return int(_TYPE_CODES[np.dtype(dtype)])
+from harness.graph import edit
+from harness.graph.model import AlignedBuffer, Model
 
 
 class GraphBuilder:
@@ -34,7 +28,6 @@ class GraphBuilder:
     def __init__(self) -> None:
         self._tensors: list[Any] = []
         self._ops: list[Any] = []
-        self._codes: dict[tuple[int, str | None], int] = {}
         self._code_tables: list[Any] = []
         self._buffers: list[Any] = [AlignedBuffer(None)]
         self._inputs: list[tuple[str, int]] = []
@@ -42,13 +35,7 @@ class GraphBuilder:
 
     def tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
         """A tensor without a producer yet."""
-        table = schema.TensorT()
-        table.name = name
-        table.shape = np.asarray(shape, np.int32)
-        table.type = type_code(dtype)
-        table.hasRank = True
-        self._tensors.append(table)
-        return len(self._tensors) - 1
+        return edit.tensor(self._tensors, name, shape, dtype)
 
     def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
         """A graph input."""
@@ -62,13 +49,10 @@ class GraphBuilder:
 
     def constant(self, values: Any, name: str = "") -> int:
         """A constant; float64 values become float32."""
-        array = np.asarray(values)
+        array = np.array(values)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        handle = self.tensor(name or f"const_{len(self._tensors)}", array.shape, array.dtype)
-        self._buffers.append(AlignedBuffer(np.frombuffer(array.tobytes(), np.uint8)))
-        self._tensors[handle].buffer = len(self._buffers) - 1
-        return handle
+        return edit.constant(self._buffers, self._tensors, name or f"const_{len(self._tensors)}", array)
 
     def shape(self, handle: int) -> tuple[int, ...]:
         """Shape of a tensor."""
@@ -89,14 +73,8 @@ class GraphBuilder:
         """Append an operation with one output of `shape`; `options` is the schema's `…OptionsT`, if it takes any."""
         dtype = dtype or self._dtype(inputs[0])
         out = self.tensor(name or f"{kind.lower()}_{len(self._ops)}", shape, dtype)
-        table = schema.OperatorT()
-        table.opcodeIndex = self._code(kind, custom, version)
-        table.inputs = np.asarray(inputs, np.int32)
-        table.outputs = np.asarray([out], np.int32)
-        if options is not None:
-            table.builtinOptions = options
-            table.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self._ops.append(table)
+        code = edit.operator_code(self._code_tables, kind, custom, version)
+        self._ops.append(edit.operator(code, inputs, [out], options))
         return out
 
     def unary(self, kind: str, x: int, options: Any = None, name: str = "") -> int:
@@ -191,39 +169,9 @@ class GraphBuilder:
         root.version = 3
         root.description = "built by harness.graph.build"
         root.operatorCodes, root.subgraphs, root.buffers = self._code_tables, [sub], self._buffers
-        root.signatureDefs = [signature_def(signature, self._inputs, self._outputs)] if signature else []
+        root.signatureDefs = [edit.signature_def(signature, self._inputs, self._outputs)] if signature else []
         return Model.from_bytes(Model(root).to_bytes())
-
-    def _code(self, kind: str, custom: str | None, version: int) -> int:
-        number = getattr(schema.BuiltinOperator, kind)
-        if (number, custom) not in self._codes:
-            table = schema.OperatorCodeT()
-            table.builtinCode = number
-            table.deprecatedBuiltinCode = min(number, 127)
-            table.version = version
-            table.customCode = custom
-            self._code_tables.append(table)
-            self._codes[number, custom] = len(self._code_tables) - 1
-        return self._codes[number, custom]
 
     def _dtype(self, handle: int) -> np.dtype[Any]:
         code = self._tensors[handle].type
-        return next(dtype for dtype, number in _TYPE_CODES.items() if number == code)
-
-
-def signature_def(
-    key: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], subgraph: int = 0
-) -> Any:
-    """A `SignatureDefT` from (name, tensor index) pairs."""
-    table = schema.SignatureDefT()
-    table.signatureKey = key
-    table.subgraphIndex = subgraph
-    table.inputs, table.outputs = ([_tensor_map(*pair) for pair in pairs] for pairs in (inputs, outputs))
-    return table
-
-
-def _tensor_map(name: str, tensor: int) -> Any:
-    entry = schema.TensorMapT()
-    entry.name = name
-    entry.tensorIndex = tensor
-    return entry
+        return next(dtype for dtype, number in edit.TYPE_CODES.items() if number == code)

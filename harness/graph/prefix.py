@@ -7,7 +7,7 @@ from copy import copy
 
 import numpy as np
 
-from harness.graph.build import signature_def
+from harness.graph.edit import signature_def
 from harness.graph.model import Graph, Model
 from harness.graph.rebuild import Rebuild
 from harness.graph.surgery import fresh

@@ -22,8 +22,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
-from harness.graph.build import GraphBuilder, signature_def
-from harness.graph.model import Model, Op, Port, indices, text
+from harness.graph.build import GraphBuilder
+from harness.graph.edit import signature_def
+from harness.graph.model import Model, Op, Port, indices
 from harness.graph.surgery import drop_unused_buffers
 
 _ACTIVATIONS = {
@@ -51,9 +52,6 @@ class Rebuild(GraphBuilder):
         self._tensors = list(self._old.tensors or ())
         self._buffers = list(root.buffers) or self._buffers
         self._code_tables = list(root.operatorCodes or ())
-        for i, code in enumerate(self._code_tables):
-            custom = text(code.customCode) if code.customCode is not None else None
-            self._codes.setdefault((max(code.builtinCode, code.deprecatedBuiltinCode), custom), i)
         self._inputs = [(port.name, port.tensor) for port in self.graph.inputs]
         self._instead: dict[int, int] = {}
         self._given: dict[int, int] = {}

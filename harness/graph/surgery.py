@@ -15,10 +15,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
-from harness.graph import fold
-from harness.graph.build import signature_def, type_code
-from harness.graph.model import AlignedBuffer, Graph, Model, Port, indices
+from harness.graph import edit, fold
+from harness.graph.model import Graph, Model, Port, indices
 from harness.graph.subgraphs import renumbered
+
+_FLOAT32 = schema.TensorType.FLOAT32
 
 TapKind = Literal["copy", "direct", "negated", "turned", "dequantized"]
 
@@ -105,20 +106,10 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
     ops = []
 
     def like(t: int, name: str, kind: int | None = None) -> int:
-        table = copy(sub.tensors[t])
-        table.name = f"tensor_{t}/{name}"
-        if kind is not None:
-            table.type, table.quantization = kind, None
-        sub.tensors.append(table)
-        return len(sub.tensors) - 1
+        return edit.like(sub.tensors, t, f"tensor_{t}/{name}", kind)
 
     def add(kind: str, inputs: Sequence[int], output: int, options: Any) -> None:
-        op = schema.OperatorT()
-        op.opcodeIndex = _operator_code(root, kind)
-        op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([output], np.int32)
-        op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        op.builtinOptions = options
-        ops.append(op)
+        ops.append(edit.operator(edit.operator_code(root.operatorCodes, kind), inputs, [output], options))
 
     for op in sub.operators:
         moved = [t for t in indices(op.outputs) if t in errors]
@@ -127,11 +118,12 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
         for t in moved:
             exact = like(t, "without_error")
             op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
-            error = _append_constant(root, f"tensor_{t}/error", np.asarray(errors[t], np.float32))
-            if sub.tensors[t].type == schema.TensorType.FLOAT32:
+            values = np.asarray(errors[t], np.float32)
+            error = edit.constant(root.buffers, sub.tensors, f"tensor_{t}/error", values)
+            if sub.tensors[t].type == _FLOAT32:
                 add("ADD", [exact, error], t, schema.AddOptionsT())
                 continue
-            real, wrong = (like(t, name, schema.TensorType.FLOAT32) for name in ("real", "with_error"))
+            real, wrong = (like(t, name, _FLOAT32) for name in ("real", "with_error"))
             add("DEQUANTIZE", [exact], real, schema.DequantizeOptionsT())
             add("ADD", [real, error], wrong, schema.AddOptionsT())
             add("QUANTIZE", [wrong], t, schema.QuantizeOptionsT())
@@ -302,24 +294,13 @@ def _shallow(model: Model) -> Any:
 
 def _set_ports(root: Any, inputs: Sequence[Port], outputs: Sequence[Port], key: str = "serving_default") -> None:
     ins, outs = ([(port.name, port.tensor) for port in ports] for ports in (inputs, outputs))
-    root.signatureDefs = [signature_def(key, ins, outs)]
-
-
-def _operator_code(root: Any, kind: str) -> int:
-    number = getattr(schema.BuiltinOperator, kind)
-    for i, code in enumerate(root.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == number:
-            return i
-    table = schema.OperatorCodeT()
-    table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
-    root.operatorCodes.append(table)
-    return len(root.operatorCodes) - 1
+    root.signatureDefs = [edit.signature_def(key, ins, outs)]
 
 
 def _append_reshape(root: Any, tensor: int, name: str, to: Sequence[int] | None = None) -> int:
     options = schema.ReshapeOptionsT()
     options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape) if to is None else to, np.int32)
-    inputs = [tensor, _append_constant(root, f"{name}/shape", options.newShape)]
+    inputs = [tensor, edit.constant(root.buffers, root.subgraphs[0].tensors, f"{name}/shape", options.newShape)]
     result = _append_like(root, tensor, name, "RESHAPE", inputs, options)
     root.subgraphs[0].tensors[result].shape = options.newShape
     return result
@@ -330,35 +311,18 @@ def _append_negation(root: Any, tensor: int, name: str) -> int:
 
 
 def _append_dequantize(root: Any, tensor: int, name: str) -> int:
-    made = _append_like(root, tensor, name, "DEQUANTIZE", [tensor], schema.DequantizeOptionsT())
-    table = root.subgraphs[0].tensors[made]
-    table.type, table.quantization = schema.TensorType.FLOAT32, None
-    return made
+    return _append_like(root, tensor, name, "DEQUANTIZE", [tensor], schema.DequantizeOptionsT(), _FLOAT32)
 
 
-def _append_like(root: Any, tensor: int, name: str, kind: str, inputs: list[int], options: Any) -> int:
-    """Append an op whose result has the type and shape of `tensor`; the index of its result."""
+def _append_like(
+    root: Any, tensor: int, name: str, kind: str, inputs: list[int], options: Any, type_: int | None = None
+) -> int:
+    """Append an op whose result has the shape of `tensor`, and its type where no other is given; the index of its
+    result."""
     sub = root.subgraphs[0]
-    table = copy(sub.tensors[tensor])
-    table.name = name
-    sub.tensors.append(table)
-    result = len(sub.tensors) - 1
-    op = schema.OperatorT()
-    op.opcodeIndex = _operator_code(root, kind)
-    op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([result], np.int32)
-    op.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-    op.builtinOptions = options
-    sub.operators.append(op)
+    result = edit.like(sub.tensors, tensor, name, type_)
+    sub.operators.append(edit.operator(edit.operator_code(root.operatorCodes, kind), inputs, [result], options))
     return result
-
-
-def _append_constant(root: Any, name: str, values: Array) -> int:
-    root.buffers.append(AlignedBuffer(np.frombuffer(values.tobytes(), np.uint8)))
-    table = schema.TensorT()
-    table.name, table.type = name, type_code(values.dtype)
-    table.shape, table.buffer, table.hasRank = np.asarray(values.shape, np.int32), len(root.buffers) - 1, True
-    root.subgraphs[0].tensors.append(table)
-    return len(root.subgraphs[0].tensors) - 1
 
 
 def drop_unused_buffers(root: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
+from harness.graph import edit
 from harness.graph.model import AlignedBuffer, Model, indices
 from harness.graph.surgery import drop_unused_buffers
 
@@ -37,7 +38,7 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset(), *, inside: bool =
     root.operatorCodes = list(root.operatorCodes or ())
     root.buffers = list(root.buffers)
     root.metadata = root.metadataBuffer = None  # facts about the whole file, with buffers of its own
-    code = _cast_code(root)
+    code = edit.operator_code(root.operatorCodes, "CAST")
     stored: dict[int, int] = {}
     root.subgraphs = [
         _rounded(root, sub, code, stored, frozenset() if i else beyond) if inside or i == 0 else sub
@@ -87,8 +88,8 @@ def _rounded(root: Any, sub: Any, code: int, stored: dict[int, int], beyond: fro
             if sub.tensors[t].type != schema.TensorType.FLOAT32 or t in beyond:
                 continue
             # The port's tensor stays the last of the three, so that signatures need no change.
-            exact = _append(sub, sub.tensors[t], schema.TensorType.FLOAT32, "exact")
-            half = _append(sub, sub.tensors[t], schema.TensorType.FLOAT16, "half")
+            exact = edit.like(sub.tensors, t, f"{len(sub.tensors)}/exact")
+            half = edit.like(sub.tensors, t, f"{len(sub.tensors)}/half", schema.TensorType.FLOAT16)
             op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
             ops.append(_cast(code, exact, half, schema.TensorType.FLOAT32, schema.TensorType.FLOAT16))
             ops.append(_cast(code, half, t, schema.TensorType.FLOAT16, schema.TensorType.FLOAT32))
@@ -110,27 +111,7 @@ def _rounded_constant(root: Any, table: Any, stored: dict[int, int]) -> Any:
     return table
 
 
-def _append(sub: Any, like: Any, kind: int, label: str) -> int:
-    table = copy(like)
-    table.name = f"{len(sub.tensors)}/{label}"
-    table.type = kind
-    sub.tensors.append(table)
-    return len(sub.tensors) - 1
-
-
 def _cast(code: int, source: int, target: int, before: int, after: int) -> Any:
     options = schema.CastOptionsT()
     options.inDataType, options.outDataType = before, after
-    op = schema.OperatorT()
-    op.opcodeIndex = code
-    op.inputs, op.outputs = np.asarray([source], np.int32), np.asarray([target], np.int32)
-    op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.CastOptions, options
-    return op
-
-
-def _cast_code(root: Any) -> int:
-    table = schema.OperatorCodeT()
-    number = schema.BuiltinOperator.CAST
-    table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
-    root.operatorCodes.append(table)
-    return len(root.operatorCodes) - 1
+    return edit.operator(code, [source], [target], options)

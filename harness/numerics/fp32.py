@@ -9,16 +9,16 @@ by 2^4 + 1); the unit roundoff of 20 bits is `FLOAT32_ROUNDOFF`.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.graph.model import AlignedBuffer, Model, indices
+from harness.graph import edit
+from harness.graph.model import Model, indices
 
 # Beyond this the product overflows.
 LARGEST = float(np.finfo(np.float32).max) / 32
-_SPLITTER = np.float32(2**4 + 1)
+_SPLITTER = np.asarray(2**4 + 1, np.float32)
 
 
 def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
@@ -31,8 +31,8 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
     root.subgraphs = list(root.subgraphs)
     root.subgraphs[0] = sub = copy(root.subgraphs[0])
     sub.tensors = list(sub.tensors or ())
-    multiply, subtract = (_code(root, kind) for kind in ("MUL", "SUB"))
-    splitter = _constant(root, sub)
+    multiply, subtract = (edit.operator_code(root.operatorCodes, kind) for kind in ("MUL", "SUB"))
+    splitter = edit.constant(root.buffers, sub.tensors, f"{len(sub.tensors)}/splitter", _SPLITTER)
     ops = []
     for op in sub.operators or ():
         op = copy(op)
@@ -41,43 +41,12 @@ def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
             if sub.tensors[t].type != schema.TensorType.FLOAT32 or t in beyond:
                 continue
             # The port's tensor stays the last, so that signatures need no change.
-            exact, scaled, rest = (_like(sub, t, label) for label in ("exact", "scaled", "rest"))
+            exact, scaled, rest = (
+                edit.like(sub.tensors, t, f"{len(sub.tensors)}/{label}") for label in ("exact", "scaled", "rest")
+            )
             op.outputs = np.asarray([exact if o == t else o for o in indices(op.outputs)], np.int32)
-            ops.append(_op(multiply, [exact, splitter], scaled, "MulOptions"))
-            ops.append(_op(subtract, [scaled, exact], rest, "SubOptions"))
-            ops.append(_op(subtract, [scaled, rest], t, "SubOptions"))
+            ops.append(edit.operator(multiply, [exact, splitter], [scaled], schema.MulOptionsT()))
+            ops.append(edit.operator(subtract, [scaled, exact], [rest], schema.SubOptionsT()))
+            ops.append(edit.operator(subtract, [scaled, rest], [t], schema.SubOptionsT()))
     sub.operators = ops
     return Model(root)
-
-
-def _like(sub: Any, tensor: int, label: str) -> int:
-    table = copy(sub.tensors[tensor])
-    table.name = f"{len(sub.tensors)}/{label}"
-    sub.tensors.append(table)
-    return len(sub.tensors) - 1
-
-
-def _constant(root: Any, sub: Any) -> int:
-    root.buffers.append(AlignedBuffer(np.frombuffer(_SPLITTER.tobytes(), np.uint8)))
-    table = schema.TensorT()
-    table.name, table.type, table.hasRank = f"{len(sub.tensors)}/splitter", schema.TensorType.FLOAT32, True
-    table.shape, table.buffer = np.asarray([], np.int32), len(root.buffers) - 1
-    sub.tensors.append(table)
-    return len(sub.tensors) - 1
-
-
-def _code(root: Any, kind: str) -> int:
-    table = schema.OperatorCodeT()
-    number = getattr(schema.BuiltinOperator, kind)
-    table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
-    root.operatorCodes.append(table)
-    return len(root.operatorCodes) - 1
-
-
-def _op(code: int, inputs: list[int], output: int, options: str) -> Any:
-    op = schema.OperatorT()
-    op.opcodeIndex = code
-    op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([output], np.int32)
-    op.builtinOptionsType = getattr(schema.BuiltinOptions, options)
-    op.builtinOptions = getattr(schema, f"{options}T")()
-    return op

@@ -14,7 +14,8 @@ from harness.api import session
 from harness.cli import app as command_line
 from harness.core.errors import EXIT_DEVICE, EXIT_MISUSE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
 from harness.core.run_folder import TensorStore, list_runs, read_run
-from harness.graph.build import GraphBuilder, signature_def
+from harness.graph.build import GraphBuilder
+from harness.graph.edit import signature_def
 from harness.graph.model import Model
 from tests.cli.conftest import Cli
 from tests.localize.planted import SHIFTED, Half, is_untouched

@@ -6,7 +6,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from harness.graph.build import GraphBuilder, signature_def
+from harness.graph.build import GraphBuilder
+from harness.graph.edit import signature_def
 from harness.graph.model import Model
 from harness.graph.surgery import isolate
 from tests.arrays import Evaluate, f32, i32

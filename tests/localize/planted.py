@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from harness.core.job import Completed, Job, Outcome, Residency, Sample
 from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.link import Link
-from harness.graph.build import type_code
+from harness.graph.edit import type_code
 from harness.graph.model import AlignedBuffer, Graph, Model, indices
 from harness.numerics.fp16 import oracle
 

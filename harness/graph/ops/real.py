@@ -18,8 +18,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
+from harness.graph import edit
 from harness.graph.grid import Grid
-from harness.graph.model import AlignedBuffer, Graph, Model, Op, Port
+from harness.graph.model import Graph, Model, Op, Port
 from harness.graph.ops.hybrid import MOST_BYTES, real_values, unpacks, with_real_weights
 from harness.graph.surgery import closure
 
@@ -113,7 +114,6 @@ class _Realized:
         self._sub.tensors = [self._real(t) if t in self._grids else x for t, x in enumerate(self._sub.tensors)]
         self._ops: list[Any] = []
         self._constants: dict[int, int] = {}
-        self._codes: dict[str, int] = {}
         self._left = MOST_BYTES
 
     def model(self) -> Model:
@@ -181,27 +181,15 @@ class _Realized:
         low, high = (self._constant(np.asarray([end], np.float32)) for end in grid.range)
         above = self._like(target)
         for kind, inputs, output in (("MAXIMUM", (source, low), above), ("MINIMUM", (above, high), target)):
-            self._op(kind, inputs, output, schema.MaximumMinimumOptionsT(), "MaximumMinimumOptions")
+            self._op(kind, inputs, output, schema.MaximumMinimumOptionsT())
 
     def _convert(self, kind: str, source: int, target: int) -> None:
         options = schema.QuantizeOptionsT() if kind == "QUANTIZE" else schema.DequantizeOptionsT()
-        self._op(kind, (source,), target, options, type(options).__name__.removesuffix("T"))
+        self._op(kind, (source,), target, options)
 
-    def _op(self, kind: str, inputs: tuple[int, ...], output: int, options: Any, name: str) -> None:
-        op = schema.OperatorT()
-        op.opcodeIndex = self._code(kind)
-        op.inputs, op.outputs = np.asarray(inputs, np.int32), np.asarray([output], np.int32)
-        op.builtinOptionsType, op.builtinOptions = getattr(schema.BuiltinOptions, name), options
-        self._ops.append(op)
-
-    def _code(self, kind: str) -> int:
-        if kind not in self._codes:
-            table = schema.OperatorCodeT()
-            number = getattr(schema.BuiltinOperator, kind)
-            table.builtinCode, table.deprecatedBuiltinCode, table.version = number, min(number, 127), 1
-            self._root.operatorCodes.append(table)
-            self._codes[kind] = len(self._root.operatorCodes) - 1
-        return self._codes[kind]
+    def _op(self, kind: str, inputs: tuple[int, ...], output: int, options: Any) -> None:
+        code = edit.operator_code(self._root.operatorCodes, kind)
+        self._ops.append(edit.operator(code, inputs, [output], options))
 
     def _real(self, t: int) -> Any:
         table = copy(self._sub.tensors[t])
@@ -223,9 +211,4 @@ class _Realized:
         return len(self._sub.tensors) - 1
 
     def _constant(self, values: Array) -> int:
-        self._root.buffers.append(AlignedBuffer(np.ascontiguousarray(values).view(np.uint8).reshape(-1)))
-        table = schema.TensorT()
-        table.name, table.type, table.hasRank = f"{len(self._sub.tensors)}/real", schema.TensorType.FLOAT32, True
-        table.shape, table.buffer = np.asarray(values.shape, np.int32), len(self._root.buffers) - 1
-        self._sub.tensors.append(table)
-        return len(self._sub.tensors) - 1
+        return edit.constant(self._root.buffers, self._sub.tensors, f"{len(self._sub.tensors)}/real", values)
