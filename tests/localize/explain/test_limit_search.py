@@ -281,3 +281,33 @@ def test_an_error_of_32_times_an_ideal_devices_is_explained(value: float, zeros:
 def test_what_is_not_finite_was_written() -> None:
     assert not unwritten(seen([np.nan, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]), half=True)
     assert not unwritten(seen([0, 2, np.inf, 4], [1, 2, 3, 4], [1, 2, 3, 4]), half=True)
+
+
+LONG = 263168  # beyond what a side of a port may have; (1, 1, 64, 4112) has as many elements
+
+
+def with_end(kind: str | None, shape: tuple[int, ...], *, size: int = LONG) -> Specimen:
+    """A TANH, unless there is none, of which a RESHAPE is given out."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, size))
+    graph.output(graph.reshape(graph.unary(kind, x) if kind else x, shape), "y")
+    return Specimen(graph.build(), {"x": np.zeros((1, size), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("whole", "ops", "kept"),
+    [
+        (with_end("TANH", (1, 1, 64, 4112)), ["TANH"], {"x"}),
+        (with_end("TANH", (1, 1, 4112, 64)), ["TANH", "RESHAPE"], {"x", "y"}),  # not as a short port has it
+        (with_end("TANH", (1, 1, 64, 64), size=4096), ["TANH", "RESHAPE"], {"x", "y"}),  # not long
+        (with_end(None, (1, 1, 64, 4112)), ["RESHAPE"], {"x", "y"}),  # there is nothing else
+        (one((1, LONG)), ["ABS"], {"x", "y"}),
+    ],
+)
+def test_a_reshape_for_the_sake_of_a_long_output_alone_is_taken_off(
+    whole: Specimen, ops: list[str], kept: set[str]
+) -> None:
+    specimen, names = limits._without_short_ports(whole)
+    assert [op.name for op in specimen.model.graph().ops] == ops
+    assert names == kept
+    assert [port.name for port in specimen.model.graph().outputs] == ["y"]
