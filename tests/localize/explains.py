@@ -87,6 +87,7 @@ class Explains(_Explainer):
             Residency(True), 1, 1, 0.0,
         )  # fmt: skip
         super().__init__(bench, case, answer)
+        self.answer = answer
         store = TensorStore(folder or Path("none"))
         known = TensorValues(case, store, store, {}, frozenset())
         self.investigator = Investigator(self.experiments, known, culprits)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from harness.core.choices import Accelerator
-from harness.localize.base.result import Culprit, Remedy
+from harness.core.errors import DeviceError, HarnessError, UnresolvedError, UsageError
+from harness.localize.base.result import Culprit, OutputVerdict, Remedy
 from harness.localize.explain import explainer
 from harness.localize.explain.classify import Symptoms
+from harness.localize.explain.explainer import _Explainer, explain
 from harness.localize.explain.investigate import Group, Investigator
 from harness.localize.explain.remedy_trials import TrialPlan
-from harness.localize.probe.experiment import (
-    Observation,
-)
+from harness.localize.probe.experiment import Observation
+from harness.numerics.usefulness import Shortfall
 from harness.remedies.catalogue import Rewrite
 from harness.remedies.cause import Cause
 from harness.remedies.options import FLOAT32, LONG_SUMS, OtherOptions
-from tests.localize.explains import MODEL, OPS, A, B, C, D, Explains, culprit
+from tests.localize.explains import MODEL, OPS, A, B, C, D, Explains, culprit, judged
 
 
 class TestGroups:
@@ -212,3 +214,41 @@ class TestRemedies:
         if cpu:
             assert told[-1] == ("remedy: the ops that lose the digits on the CPU", 7.0)
             assert cast(Tries, explains.whole).ops == {OPS[0], OPS[1]}
+
+
+@pytest.mark.parametrize(
+    "error", [DeviceError("the phone is gone", ""), UsageError("it is odd", ""), UnresolvedError("who knows", "")]
+)
+def test_trouble_on_the_way_is_a_note_and_leaves_no_scratch(
+    error: HarnessError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(self: _Explainer, scratch: Path) -> None:
+        scratch.mkdir()
+        self.bench.device.compiles += 3
+        self.bench.device.runs += 5
+        raise error
+
+    monkeypatch.setattr(_Explainer, "prepare", prepare)
+    explains = Explains(culprit(OPS[0]), folder=tmp_path)
+    bench, answer = explains.bench, replace(explains.answer, notes=("before",))
+    bench.device.compiles, bench.device.runs = 10, 20
+    found = explain(bench, explains.case, answer)
+    assert found.notes == ("before", f"Explaining the culprits ended early: {error.message}")
+    assert found.culprits == answer.culprits
+    assert found.explanation is not None
+    assert (found.explanation.device_compiles, found.explanation.device_runs) == (3, 5)
+    assert 0 <= found.explanation.seconds < 60
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_of_no_use_are_excused_unless_they_are_all_that_is_wrong(tmp_path: Path) -> None:
+    shortfall = (Shortfall("spread", 0.5, 0.1),)
+    useless = OutputVerdict("useless", judged(1), 1.0, shortfalls=shortfall)
+    fine, wrong = OutputVerdict("fine", judged(1), 1.0), OutputVerdict("wrong", judged(99), 1.0)
+    explains = Explains(culprit(OPS[0]), folder=tmp_path)
+    answer = explains.answer
+    for outputs, excused in (((useless, fine, wrong), {"useless"}), ((useless, fine), set())):
+        told = replace(answer, outputs=outputs)
+        assert _Explainer(explains.bench, explains.case, told).excused == excused
+    assert not _Explainer(explains.bench, explains.case, answer).unsteady
+    assert _Explainer(explains.bench, explains.case, replace(answer, differs="y by 1")).unsteady
