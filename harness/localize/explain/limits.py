@@ -165,7 +165,7 @@ class _LimitSearch:
         if wrong != right + 1 or wrong <= SMALLEST_LIMIT or specimen is None:
             return None
         found = Limit(right, wrong, self.family.what, specimen)
-        if right > _SLICE and self._is_right(right - _SLICE) is False:
+        if self._is_right(right - _SLICE) is False:
             found = replace(found, below=right - _SLICE)
         rounder = (wrong // _ROUND + 1) * _ROUND
         answer = self._is_right(rounder)
@@ -209,9 +209,9 @@ class _LimitSearch:
 
     def _next_to_each_other(self, right: int, wrong: int) -> tuple[int, int]:
         while wrong - right > 1:
-            step = 1 << max((wrong - right).bit_length() - 2, 0)
+            # At most half of the stretch, so that its multiple below the middle is above the right size.
+            step = 1 << (wrong - right).bit_length() - 2
             middle = (right + wrong) // 2 // step * step
-            middle = middle if middle > right else middle + step
             answer = self._is_right(middle)
             if answer is None:
                 break

@@ -267,11 +267,5 @@ def _reshaped(op: Any, size: int, new: int) -> Any:
 
 def _in_shape(values: Array, shape: tuple[int, ...]) -> Array:
     if all(new <= old for new, old in zip(shape, values.shape, strict=True)):
-        return _cropped(values, shape)
+        return np.ascontiguousarray(values[tuple(slice(0, d) for d in shape)])
     return np.resize(values, shape)
-
-
-def _cropped(values: Array, shape: tuple[int, ...]) -> Array:
-    if len(shape) != values.ndim:
-        raise ValueError("a value of another rank")
-    return np.ascontiguousarray(values[tuple(slice(0, d) for d in shape)])

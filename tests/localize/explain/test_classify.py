@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.devices.excess import Excess
 from harness.localize.explain.classify import Symptoms, classify
-from harness.localize.probe.experiment import Ending, Observation, OutputComparison
+from harness.localize.explain.limits import Limit
+from harness.localize.probe.experiment import Ending, Observation, OutputComparison, Specimen
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import judge
 from harness.remedies.cause import Cause
+from tests.chains import chain
 
 EXACT = np.linspace(1, 2, 64, dtype=np.float32)
 
@@ -26,6 +29,7 @@ def ended(ending: Ending, actual: object = None, exact: object = EXACT, *, same:
 
 
 RIGHT, REFUSED = ended("right"), Observation("refused", "no such precision")
+assert RIGHT.worst is not None
 IMPRECISE = ended("wrong", EXACT * np.linspace(0.5, 1, 64))
 DIGITS = ended("wrong", EXACT * (1 + 1e-4))
 # Either side of the most that lost digits make in float32, 2^-10 of the RMS.
@@ -34,6 +38,17 @@ UNRELATED = ended("wrong", -EXACT)
 INFINITE = ended("wrong", np.full(64, np.inf))
 ONE_INFINITE = ended("wrong", [*EXACT[:-1], np.inf])
 BEYOND = ended("wrong", EXACT * 1e5, EXACT * 1.2e5)
+
+DEAD = Observation("crash", "SIGSEGV")
+# Its values are below float16's smallest normal number, and came out zero: no error but for those.
+FLUSHED = replace(
+    ended("wrong"),
+    worst=replace(
+        RIGHT.worst, judgement=replace(RIGHT.worst.judgement, actual=replace(RIGHT.worst.judgement.actual, flushed=3))
+    ),
+)
+SAID = Excess("too much", 2, 1)
+ENDS = Limit(5000, 5001, "elements", Specimen(chain("ABS"), {}))
 
 MATMUL = Symptoms("BATCH_MATMUL", True, Cause.ACCUMULATION, alone=True, single=RIGHT)
 PAD = Symptoms("PAD", True, Cause.KERNEL, alone=True)
@@ -81,6 +96,47 @@ CASES = {
     "right once, another answer each time": (replace(PAD, failing=ended("right", same=False)), "nondeterministic"),
     "the process dies": (replace(PAD, failing=Observation("crash", "SIGSEGV")), "crash"),
     "no answer": (replace(PAD, failing=Observation("hang", "60 s")), "hang"),
+    "the runtime names a limit": (replace(PAD, failing=replace(UNRELATED, said=SAID)), "limits"),
+    "it names a limit, and the process dies": (replace(PAD, failing=replace(DEAD, said=SAID)), "crash"),
+    "it names a limit, and the answer differs each time": (
+        replace(PAD, failing=ended("wrong", -EXACT, same=False), limit=ENDS), "limits",
+    ),
+    "wrong from a size on": (replace(PAD, failing=UNRELATED, limit=ENDS), "limits"),
+    "wrong from a size on, right again behind it": (
+        replace(PAD, failing=UNRELATED, limit=replace(ENDS, above=5056)), "kernel",
+    ),
+    "a limit was named, and nothing fails by itself": (replace(PAD, first=Cause.LIMITS, alone=False), "limits"),
+    "overflow was seen, and nothing fails around it": (replace(PAD, first=Cause.OVERFLOW, alone=False), "overflow"),
+    "infinite with neighbours, and float32 was not asked": (
+        replace(PAD, first=Cause.OVERFLOW, alone=False, failing=INFINITE), "overflow",
+    ),
+    "infinite with neighbours, and float32 is refused": (
+        replace(PAD, first=Cause.OVERFLOW, alone=False, failing=INFINITE, single=REFUSED), "overflow",
+    ),
+    "unrelated to what was infinite before": (
+        replace(PAD, first=Cause.OVERFLOW, failing=UNRELATED, single=RIGHT), "overflow",
+    ),
+    "imprecise where something was infinite before": (
+        replace(PAD, op="TANH", first=Cause.OVERFLOW, failing=IMPRECISE, single=RIGHT), "rounding",
+    ),
+    "the process dies in float32": (replace(PAD, op="TANH", failing=IMPRECISE, single=DEAD), "kernel"),
+    "float32 could not be asked": (
+        replace(PAD, op="TANH", failing=IMPRECISE, single=Observation("impossible")), "rounding",
+    ),
+    "right in all but values that float16 flushes": (replace(MATMUL, failing=FLUSHED), "underflow"),
+    "float32 sums help an op that sums nothing": (
+        replace(PAD, op="TANH", failing=IMPRECISE, split=IMPRECISE, long_sums=RIGHT), "rounding",
+    ),
+    "neither splitting nor float32 sums help": (
+        replace(MATMUL, failing=IMPRECISE, split=IMPRECISE, long_sums=IMPRECISE), "rounding",
+    ),
+    "unrelated, and neither splitting nor float32 sums help": (
+        replace(MATMUL, failing=UNRELATED, split=UNRELATED, long_sums=RIGHT), "kernel",
+    ),
+    "unrelated under float32": (replace(PAD, half=False, failing=replace(UNRELATED, half=False)), "kernel"),
+    "a few digits lost under float32 by an op that rounds once": (
+        replace(PAD, half=False, once=True, failing=replace(DIGITS, half=False)), "kernel",
+    ),
     "a few digits lost under float32": (replace(PAD, half=False, failing=replace(DIGITS, half=False)), "rounding"),
 }  # fmt: skip
 

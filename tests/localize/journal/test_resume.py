@@ -262,6 +262,7 @@ class TestFailingProbes:
     ("record", "continued"),
     [
         ({"status": "interrupted"}, True),
+        ({"status": "running"}, True),
         ({"status": "failed"}, False),
         ({"status": "failed", "resumable": False}, False),
         ({"status": "failed", "resumable": True}, True),
