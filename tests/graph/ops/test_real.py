@@ -212,3 +212,35 @@ def test_only_outputs_behind_other_quantized_tensors_are_rounded_on_the_way() ->
     graph.output(first, "first")
     graph.output(graph.sum_of(first, first, (2.0, 0)), "second")
     assert rounded_inside(graph.build().graph()) == {"second"}
+
+
+@pytest.mark.parametrize(
+    ("most", "kinds"),
+    [(60, ["FULLY_CONNECTED", "MAXIMUM", "MINIMUM"]), (59, ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"])],
+)
+def test_constants_beyond_the_most_bytes_leave_their_op_an_integer_one(
+    most: int, kinds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Twelve weights and three biases of four bytes.
+    monkeypatch.setattr("harness.graph.ops.real.MOST_BYTES", most)
+    graph = QuantizedBuilder()
+    graph.output(graph.layer(graph.quantized_input("x", (2, 4), 0.1, 3), WEIGHTS, 0.02, (0.25, 0), BIAS), "y")
+    assert [op.name for op in with_real_values(graph.build()).graph().ops] == kinds
+
+
+def test_a_model_in_real_numbers_says_each_kind_once_and_leaves_the_first_model_as_it_was() -> None:
+    model = two_layers()
+
+    def counts() -> list[int]:
+        root = model.root
+        sub = root.subgraphs[0]
+        return [len(part) for part in (root.operatorCodes, root.buffers, sub.tensors, sub.operators)]
+
+    before = counts()
+    made = with_real_values(model)
+    assert counts() == before == [1, before[1], before[2], 2]
+    assert [op.name for op in made.graph().ops] == ["FULLY_CONNECTED", "MAXIMUM", "MINIMUM"] * 2
+    codes = [(c.builtinCode, c.deprecatedBuiltinCode, c.version) for c in made.root.operatorCodes[1:]]
+    assert codes == [(kind, kind, 1) for kind in (schema.BuiltinOperator.MAXIMUM, schema.BuiltinOperator.MINIMUM)]
+    added = made.root.subgraphs[0].tensors[before[2] :]
+    assert len({t.name for t in added}) == len(added)
