@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
+from harness.latency.record import Interval
 from harness.latency.stats import (
     Values,
+    _word,
     cliffs_delta,
     compare_apart,
     compare_interleaved,
     distribution,
+    quickest,
+    smallest,
     trend,
     two_modes,
 )
@@ -69,8 +73,75 @@ class TestDistribution:
         with pytest.raises(ValueError, match="no sample"):
             distribution([np.asarray([])])
 
+    def test_rounds_without_samples_count_for_nothing(self) -> None:
+        found = distribution([np.asarray([3.0, 1.0]), np.asarray([]), np.asarray([8.0])])
+        assert (found.count, found.mean, found.min, found.p50.value, found.max) == (3, 4.0, 1.0, 3.0, 8.0)
+
+    def test_of_two_rounds_the_middle_may_be_either(self) -> None:
+        """Drawn twice with a chance of a quarter each, far above the fortieth that the interval leaves out."""
+        found = distribution([np.full(5, 1.0), np.full(5, 2.0)]).p50
+        assert (found.low, found.value, found.high) == (1.0, 1.5, 2.0)
+
+
+class TestQuickest:
+    ROUNDS = (np.asarray([5.0, 4.0, 1.0]), np.asarray([]), np.asarray([7.0, 6.0]))
+
+    def test_rounds_are_compared_at_the_size_of_the_shortest(self) -> None:
+        assert smallest(self.ROUNDS) == 2
+        assert quickest(self.ROUNDS).tolist() == [4.0, 6.0]
+
+    @pytest.mark.parametrize(("size", "least"), [(1, [5.0, 7.0]), (2, [4.0, 6.0]), (3, [1.0, 6.0])])
+    def test_a_size_that_is_given_holds(self, size: int, least: list[float]) -> None:
+        assert quickest(self.ROUNDS, size).tolist() == least
+
+    def test_the_shortest_of_several_sides_counts_and_of_none_it_is_one(self) -> None:
+        assert smallest(self.ROUNDS, [np.ones(1)]) == 1
+        assert smallest([np.ones(4)], self.ROUNDS) == 2
+        assert smallest() == smallest([np.asarray([])]) == 1
+
 
 class TestWords:
+    @pytest.mark.parametrize(
+        ("low", "value", "high", "p", "word"),
+        [
+            (1.01, 1.05, 1.2, 0.009, "slower"),
+            (1.01, 1.05, 1.2, 0.01, "cannot tell"),
+            (1.0, 1.05, 1.2, 0.009, "cannot tell"),
+            (1.01, 1.049, 1.2, 0.009, "cannot tell"),
+            (0.8, 1 / 1.05, 0.99, 0.009, "faster"),
+            (0.8, 1 / 1.05, 0.99, 0.01, "cannot tell"),
+            (0.8, 1 / 1.05, 1.0, 0.009, "cannot tell"),
+            (0.8, 0.953, 0.99, 0.009, "cannot tell"),
+            (1 / 1.05, 1.0, 1.05, 1.0, "same"),
+            (1 / 1.05, 1.0, 1.051, 1.0, "cannot tell"),
+            (0.952, 1.0, 1.05, 1.0, "cannot tell"),
+            (1.01, 1.02, 1.03, 0.001, "same"),
+        ],
+    )
+    def test_a_word_needs_its_size_its_interval_and_its_p(
+        self, low: float, value: float, high: float, p: float, word: str
+    ) -> None:
+        ratio = Interval(value, low, high)
+        found = _word(ratio, p, 0.5)
+        assert (found.verdict, found.ratio, found.p, found.effect) == (word, ratio, p, 0.5)
+
+    def test_eight_rounds_are_enough(self) -> None:
+        slow, plain = [np.full(3, 1.2)] * 8, [np.full(3, 1.0)] * 8
+        turns = compare_interleaved(slow, plain)
+        assert (turns.verdict, turns.effect) == ("slower", 1.0)
+        assert compare_interleaved(plain, slow).verdict == "faster"
+        apart = compare_apart([slow[:4], [], slow[4:]], [plain])
+        assert (apart.verdict, apart.why, apart.effect) == ("slower", "+20.0% [+20.0%, +20.0%]", 1.0)
+
+    def test_a_round_without_samples_on_one_side_is_no_pair(self) -> None:
+        full, none = [np.ones(3)] * 8, np.asarray([])
+        for new, old in (([none, *full[1:]], full), (full, [none, *full[1:]])):
+            assert compare_interleaved(new, old).why == "7 rounds on one side; 8 are needed"
+
+    @pytest.mark.parametrize(("new", "delta"), [([2, 3], 0.75), ([1, 2], 0.0), ([0, 0], -1.0), ([3, 3], 1.0)])
+    def test_equal_values_count_for_neither_side(self, new: list[float], delta: float) -> None:
+        assert cliffs_delta(np.asarray(new, float), np.asarray([1.0, 2.0])) == delta
+
     def test_a_model_against_itself_in_turns_is_never_called_faster_or_slower(self) -> None:
         words = []
         for seed in range(40):
@@ -194,3 +265,8 @@ class TestShapes:
         assert trend(times, np.full(40, 3.0)) == (0.0, 1.0)
         assert trend(times[:7], np.exp(times[:7])) == (0.0, 1.0)  # too few to tell
         assert trend(np.full(40, 5.0), np.exp(times)) == (0.0, 1.0)  # all at once
+
+    def test_eight_values_are_enough_for_a_trend(self) -> None:
+        """All in order, as two of the 8! orders are."""
+        times = np.arange(8.0)
+        assert trend(times, np.exp(0.1 * times)) == pytest.approx((np.expm1(0.7), 2 / 40320))

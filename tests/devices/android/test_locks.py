@@ -82,3 +82,25 @@ def test_threads_of_one_process_share_it(monkeypatch: pytest.MonkeyPatch) -> Non
     assert in_a_fork(SerialLock("S2")).startswith("S2 is in use")
     taken[0].give_back()
     assert in_a_fork(SerialLock("S2")) == "taken"
+
+
+def test_a_lock_file_has_a_plain_name_and_holds_its_last_holder_alone(tmp_path: Path) -> None:
+    lock = SerialLock("[::1]:55/a-b.c")
+    assert lock.path == tmp_path / "locks" / "___1__55_a-b.c.lock"
+    lock.path.parent.mkdir()
+    lock.path.write_text("12345678901234")
+    lock.take()
+    assert lock.path.read_text() == str(os.getpid())
+    lock.give_back()
+
+
+def test_a_lock_taken_twice_is_given_back_once() -> None:
+    lock = SerialLock("S3")
+    lock.give_back()  # nothing to give
+    lock.take()
+    lock.take()
+    lock.give_back()
+    assert in_a_fork(SerialLock("S3")) == "taken"
+    lock.take()
+    assert in_a_fork(SerialLock("S3")).startswith("S3 is in use")
+    lock.give_back()

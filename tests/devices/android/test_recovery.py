@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import time
+from types import SimpleNamespace
 
 import adbutils
 import pytest
 
 from harness.core.errors import DeviceError
 from harness.devices.android import adb as adb_module
-from harness.devices.android.adb import Adb, AdbMissing, Server
+from harness.devices.android import recovery
+from harness.devices.android.adb import Adb, AdbError, AdbMissing, Server
 from harness.devices.android.recovery import bring_back
 from harness.devices.captured import Captured
 from harness.devices.registry import attached_devices
@@ -60,3 +62,94 @@ def test_a_machine_out_of_processes_is_asked_again(monkeypatch: pytest.MonkeyPat
         bring_back(Adb(Server("127.0.0.1", 5999), "S1"), seconds=0.05)
     assert not isinstance(caught.value, AdbMissing)
     assert len(asked) > 1
+
+
+class Phone:
+    """Answers one state after another, the last one for good; a state that is an error is raised."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, serial: str, *states: str | AdbError, booted: str = "1"
+    ) -> None:
+        self.adb, self.states, self.calls = (
+            Adb(Server("127.0.0.1", 5999), serial),
+            list(states),
+            list[tuple[str, ...]](),
+        )
+        self.said: list[str] = []
+        self.now = 0.0
+        monkeypatch.setattr(Adb, "state", lambda adb: self.state())
+        monkeypatch.setattr(Adb, "boot_id", lambda adb: "b1")
+        monkeypatch.setattr(Adb, "getprop", lambda adb, name: booted)
+        monkeypatch.setattr(Adb, "call", lambda adb, *words, **options: self.calls.append((adb.serial, *words)))
+        monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep))
+
+    def state(self) -> str:
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, AdbError):
+            raise state
+        return state
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def back(self, seconds: float | None = None) -> str:
+        return bring_back(self.adb, seconds, self.said.append)
+
+
+def failed(output: str, code: int | None = 1) -> AdbError:
+    return AdbError("adb get-state", "S1", output, code, "failed")
+
+
+def test_a_phone_that_is_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = Phone(monkeypatch, "S1", "device")
+    assert phone.back(0.0) == "b1"
+    assert (phone.now, phone.calls, phone.said) == (0.0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("serial", "state", "calls"),
+    [
+        ("S1", "absent", []),
+        ("S1", "offline", [("", "reconnect", "offline")]),
+        ("S1", failed("", None), [("S1", "reconnect")]),
+        ("S1", failed("", 1), []),
+        ("10.0.0.2:5555", "absent", [("", "connect", "10.0.0.2:5555")]),
+        ("[::1]:5555", "offline", [("", "reconnect", "offline"), ("", "connect", "[::1]:5555")]),
+    ],
+)
+def test_each_way_to_be_gone_has_its_own_way_back(
+    monkeypatch: pytest.MonkeyPatch, serial: str, state: str | AdbError, calls: list[tuple[str, ...]]
+) -> None:
+    phone = Phone(monkeypatch, serial, state, "device")
+    assert phone.back() == "b1"
+    assert phone.calls == calls
+    assert phone.now == recovery.POLL_SECONDS
+
+
+@pytest.mark.parametrize("state", ["unauthorized", "no permissions"])
+def test_a_phone_that_lets_nobody_in_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    phone = Phone(monkeypatch, "S1", state)
+    with pytest.raises(DeviceError) as caught:
+        phone.back()
+    assert (caught.value.message, caught.value.next_step) == (f"S1 is {state} for adb.", recovery.UNAUTHORIZED)
+    assert phone.now == 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("device", "booting"),
+        (failed("first\nlast\n"), "last"),
+        (failed(" \n"), "nothing"),
+        (failed("", None), "nothing in time"),
+    ],
+)
+def test_a_phone_that_stays_away_is_given_up_at_the_limit(
+    monkeypatch: pytest.MonkeyPatch, state: str | AdbError, told: str
+) -> None:
+    phone = Phone(monkeypatch, "S1", state, booted="0")
+    with pytest.raises(DeviceError) as caught:
+        phone.back(1.0)
+    assert (caught.value.message, caught.value.next_step) == (f"S1 is not there: adb says {told}.", recovery.ABSENT)
+    assert phone.now == 1.0
+    assert phone.said == [f"waiting for S1 ({told})"]
