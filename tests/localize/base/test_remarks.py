@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.core.arrays import Array
-from harness.core.job import Options
+from harness.core.job import Options, Residency
 from harness.core.run_folder import TensorStore
+from harness.core.visible import visible
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
+from harness.localize.base import remarks as remarking
 from harness.localize.base.case import Case
 from harness.localize.base.ideals import Ideals
+from harness.localize.base.op_record import OpRecord
 from harness.localize.base.reference import output_label
-from harness.localize.base.remarks import images_of, left_open, ratio_and_limit, remarks, sentence
-from harness.localize.base.result import OutputVerdict
+from harness.localize.base.remarks import failure_words, images_of, left_open, ratio_and_limit, remarks, sentence
+from harness.localize.base.result import Culprit, Localization, ModelFacts, OutputVerdict
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, judge
 from harness.numerics.usefulness import LOST, LOST_ON_DEVICE, Shortfall
+from harness.remedies.cause import Cause
 from tests.arrays import f32, normal
 from tests.chains import chain
 
@@ -203,3 +208,77 @@ def test_a_ratio_is_told_in_a_few_digits(times: float, words: str) -> None:
     infinite[0, 0] = np.inf
     held = judge(compare(infinite, EXACT), compare(EXACT, EXACT), roundoff=2.0**-24, factor=FACTOR)
     assert ratio_and_limit([OutputVerdict("y", held, 1)]) == "NaN or infinite, limit 16x"
+
+
+def named(name: str, *, certified: bool) -> Culprit:
+    record = OpRecord(3, "MUL", 3, name, 7, (1, 64), "float32", "culprit")
+    return Culprit(record, Cause.KERNEL, None, certified=certified)
+
+
+def answered(**fields: Any) -> Localization:
+    answer = Localization(
+        ModelFacts("folder/net.tflite", "", 4), {}, "culprits", False, (), (), (), Residency(True), 0, 0, 0.0
+    )
+    return replace(answer, **fields)
+
+
+def test_a_failure_is_told_by_its_outputs_its_ops_and_where_the_report_lies() -> None:
+    wrong = verdict(off(0.2), times=200)
+    culprits = (named("a", certified=True), named("b\n", certified=False))
+    answer = answered(outputs=(wrong,), culprits=culprits, notes=("Unsaid.",), folder=Path("kept"), half=False)
+    assert failure_words(answer, "a GPU").split("\n") == [
+        f"net.tflite on a GPU: {sentence([wrong], half=False)}",
+        "  MUL #3 'a': kernel, certified; nothing could be read",
+        visible("  MUL #3 'b\n': kernel, not certified; nothing could be read"),
+        f"  report: {Path('kept') / 'report.html'}",
+    ]
+
+
+def test_a_failure_without_outputs_or_ops_is_told_by_its_notes() -> None:
+    answer = answered(model=ModelFacts("", "", 4), notes=("First.", "Second."))
+    assert failure_words(answer, "a GPU").split("\n") == [
+        "the model fails.",
+        "  No op could be named for it.",
+        "  First.",
+        "  Second.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("worst", "limit", "words"), [(99.94, 16.0, "99.9x"), (100.0, 16.0, "100x"), (1.0, 2.5, "1.0x")]
+)
+def test_a_ratio_keeps_one_decimal_below_a_hundred(worst: float, limit: float, words: str) -> None:
+    output = verdict(off(0.2))
+    at = replace(output, judgement=replace(output.judgement, ratio=worst, limit=limit))
+    assert ratio_and_limit([at]) == f"{words}, limit {limit:g}x"
+
+
+SORTED = (
+    "1 row of nearly equal scores in another place than in the reference",
+    "2 rows of nearly equal scores in another place than in the reference",
+    "1 row at the end of the list that the reference has cut off",
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [((1, 0), SORTED[0]), ((2, 0), SORTED[1]), ((0, 1), SORTED[2]), ((2, 1), f"{SORTED[1]}, {SORTED[2]}")],
+)
+def test_rows_that_stand_elsewhere_are_counted_by_their_kind(
+    rows: tuple[int, int], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remarking, "sorted_by", lambda graph, tensor: "TOPK_V2 #4")
+    notes = said(tmp_path, EXACT, output=replace(verdict(EXACT), rows=rows))
+    assert notes == (f"Output 'y', which TOPK_V2 #4 sorts, is judged row by row: {words}.",)
+
+
+def test_a_sorted_list_that_lacks_precision_may_have_changed_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remarking, "sorted_by", lambda graph, tensor: "TOPK_V2 #4")
+    assert said(tmp_path, EXACT) == ()  # a list that passes needs no remark
+    useless = replace(verdict(EXACT), shortfalls=(SHORT,))
+    (note,) = said(tmp_path, EXACT, output=useless)
+    assert note.startswith("Output 'y' is in the order in which TOPK_V2 #4 sorts: where two scores are nearly equal,")
+    monkeypatch.setattr(remarking, "sorted_by", lambda graph, tensor: None)
+    assert said(tmp_path, EXACT, output=useless) == ()

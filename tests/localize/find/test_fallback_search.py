@@ -277,3 +277,57 @@ def test_ops_that_only_fail_together_break_a_limit_where_the_runtime_says_so(log
     assert [(c.record.first, c.record.index, c.cause, c.signature) for c in found.culprits] == [
         (1, 4, cause, "all zeros")
     ]
+
+
+def run_of(first: int, last: int) -> Culprit:
+    return Culprit(replace(suspect(off(40)), first=first, index=last), Cause.KERNEL, None, certified=False)
+
+
+@pytest.mark.parametrize(("broken", "stands"), [(1, True), (2, False), (3, False), (4, False), (5, True)])
+def test_a_run_of_ops_is_not_blamed_where_a_window_in_it_is(broken: int, stands: bool) -> None:
+    probe: Any = Listening(broken)
+    probe.by_itself = "bad"
+    found = resolve(probe, [run_of(2, 4)], {}, lambda r: False, True, lambda what: None)
+    runs = [(2, 4)] if stands else []
+    assert sorted((c.record.first, c.record.index) for c in found.culprits) == sorted([(broken, broken), *runs])
+    assert [c.record.index for c in found.culprits] == sorted(c.record.index for c in found.culprits)
+
+
+def test_each_suspect_and_each_run_is_asked_for_itself() -> None:
+    probe: Any = Windows("bad")
+    (single,) = standing(5)
+    found = resolve(
+        probe,
+        [run_of(0, 5), run_of(3, 4), single, run_of(1, 4)],  # the first is the whole model
+        {single.record: off(40)},
+        lambda r: False,
+        True,
+        lambda what: None,
+    )
+    assert [(c.record.first, c.record.index) for c in found.culprits] == [(1, 4), (3, 4), (5, 5)]
+
+
+def test_a_suspect_that_rests_on_no_tap_stands_and_is_isolated_only_where_it_fails_alone() -> None:
+    probe: Any = Windows("good")
+    right, unknown, wrong = standing(1, 2, 3)
+    alone = {right.record: off(2), wrong.record: off(40)}
+    found = resolve(probe, [right, unknown, wrong], alone, lambda r: True, True, lambda what: None)
+    assert [(c.record.index, c.isolated) for c in found.culprits] == [(1, False), (2, False), (3, True)]
+    assert found.notes == []
+
+
+def test_a_search_that_may_take_no_more_says_so() -> None:
+    windows = Listening(3)
+    probe: Any = windows
+    found = resolve(probe, [], {}, lambda r: False, False, lambda what: None, Budget(0, 7.5))
+    assert (found.culprits, windows.asked) == ([], [])
+    assert found.notes[0] == "The search by windows ended with what it may take, at most 0 compiles and 7.5 s."
+    assert found.notes[1].endswith("of ops could not be resolved on the device.")
+    assert len(found.notes) == 2
+
+
+def test_a_limit_is_told_of_a_window_behind_what_stands_too() -> None:
+    probe: Any = Fused(logged=True)
+    (known,) = standing(0)
+    found = resolve(probe, [known], {known.record: off(40)}, lambda r: False, False, lambda what: None)
+    assert [(c.record.first, c.record.index, c.cause) for c in found.culprits] == [(0, 0, "kernel"), (1, 4, "limits")]

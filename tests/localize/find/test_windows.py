@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from harness.graph.model import Model
 from harness.localize.base.case import Case
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.reference import run_reference
+from harness.localize.find import windows
 from harness.localize.find.windows import Cut, WindowProbe, cut
+from harness.localize.probe.search import Window
 from tests.chains import chain
 from tests.localize.planted import SHIFTED, Half, InProcess
 
@@ -95,3 +99,29 @@ def test_a_failing_window_is_told_by_its_last_op_and_its_worst_result(probe: Win
     record = probe.record(window)
     assert (record.first, record.index, record.op, record.reading) == (1, 3, "NEG", "window")
     assert (record.tensor, record.shape) == (STRAIGHT.graph().ops[3].outputs[0], (1, 16))
+
+
+def test_a_window_that_does_not_complete_or_lacks_values_is_unresolved_and_not_judged(
+    probe: WindowProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed: Any = SimpleNamespace(run=lambda job: None)
+    monkeypatch.setattr(probe, "device", crashed)
+    assert probe.ask(2, 3) == "unresolved"
+    monkeypatch.setattr(windows, "reference_values", lambda case, store, tensor: None)
+    monkeypatch.setattr(probe, "device", None)  # nothing to feed: no device is asked
+    assert probe.ask(2, 3) == "unresolved"
+    assert (probe.judgements, probe.beyond_limit) == ({}, set())
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_window_beyond_a_limit_is_kept_where_the_runtime_names_one(
+    probe: WindowProbe, limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "limit_exceeded", lambda log: "a limit" if limited else None)
+    assert probe.ask(1, 3) == "bad"
+    assert probe.beyond_limit == ({Window(1, 3)} if limited else set())
+    (tensor, judgement) = probe.judgements[Window(1, 3)]
+    record = probe.record(Window(1, 3))
+    assert (record.verdict, record.dtype, record.tensor, record.local) == ("culprit", "float32", tensor, judgement)
+    assert record.reference_max_abs == judgement.actual.max_abs
+    assert record.reference_cosine == judgement.actual.cosine
