@@ -26,6 +26,8 @@ from harness.localize.journal.log import Journal
 from harness.report import schemas
 
 PACKAGE = str(Path(harness.__file__).parent)
+# Of one test: some continue a search hundreds of times, and the hundredth record is no other kind of document.
+MOST_SAVED = 100
 # Where the package writes a document through `write_bytes`.
 _WRITERS = ("cli.sam2_video", "sam2.image_path.click", "sam2.video.contract", "sam2.video.track")
 _CONTEXT = import_module(typer.Context.__mro__[1].__module__.rpartition(".")[0] + ".globals")
@@ -142,18 +144,18 @@ def _watch_stdout(patch: pytest.MonkeyPatch) -> None:
 
 
 def _watch_files(patch: pytest.MonkeyPatch) -> None:
-    save, append = RunFolder.save, Journal.append
+    save, append, left = RunFolder.save, Journal.append, iter(range(MOST_SAVED))
 
     def saved(run: RunFolder, **fields: Any) -> None:
         save(run, **fields)
         if _asked_by_a_test("run_folder.py"):
             vars(run)["made_up"] = True
-        elif "made_up" not in vars(run):
+        elif "made_up" not in vars(run) and next(left, None) is not None:
             check_file(run.path / "run.json")
 
     def appended(journal: Journal, entry: str, **fields: Any) -> None:
         append(journal, entry, **fields)
-        if not _asked_by_a_test("log.py"):
+        if not _asked_by_a_test("log.py") and next(left, None) is not None:
             check("journal-line", json.loads(json.dumps({"entry": entry, "utc": "", **fields})))
 
     patch.setattr(RunFolder, "save", saved)
