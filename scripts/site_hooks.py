@@ -1,4 +1,5 @@
-"""What the site has that the files in docs/ have not: the commands' help, and links out of docs/ as names of files."""
+"""What the site has that the files in docs/ have not: the commands' help, a table of schemas, and links out of docs/ as
+names of files."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from typing import Any
 
 COMMANDS = "<!-- commands -->"
+DOCUMENTS = "<!-- documents -->"
 _OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+([^)]*)\)")
 
 
@@ -14,7 +16,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.count("/") == 0:
         # The site has no page for what lies beside docs/ in a clone.
         markdown = _OUTSIDE.sub(lambda link: _named(link[1], link[2]), markdown)
-    return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
+    for place, made in {COMMANDS: commands, DOCUMENTS: documents}.items():
+        markdown = markdown.replace(place, made()) if place in markdown else markdown
+    return markdown
 
 
 def _named(text: str, target: str) -> str:
@@ -36,6 +40,17 @@ def commands() -> str:
         for sub, command in (group or {}).items():
             parts.append(f"### harness {name} {sub}\n\n{_paragraph(command.help or '')}\n\n{_options(command)}")
     return "\n".join(parts)
+
+
+def documents() -> str:
+    """Every document with what prints or writes it, from the schemas themselves."""
+    from harness.report.schemas import catalogue
+
+    rows = ["| schema | what the document says | printed by | written as |", "|---|---|---|---|"]
+    for entry in catalogue():
+        printed, written = (", ".join(f"`{word}`" for word in entry[key]) for key in ("commands", "files"))
+        rows.append(f"| `{entry['name']}` | {_paragraph(entry['title'])} | {printed} | {written} |")
+    return "\n".join(rows) + "\n"
 
 
 def _options(command: Any) -> str:

@@ -12,8 +12,15 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import GraphBuilder
 from harness.graph.edit import signature_def
 from harness.graph.model import Model
+from tests import documents
 from tests.arrays import Evaluate, Values
 from tests.browser import Browser, started
+
+
+@pytest.fixture(autouse=True)
+def documents_have_their_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every JSON document of the package's is held to its schema, in every test."""
+    documents.watch(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "dashboard": CommandEntry(
         "dashboard:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
     ),
+    "schema": CommandEntry(
+        "machine:schema", "Print the JSON Schema of what the harness prints or writes.", "harness schema localize"
+    ),
     "sam2": CommandEntry("sam2:app", "The reference workload: SAM 2.1 Hiera-Tiny."),
 }
 

@@ -1,8 +1,10 @@
-"""`doctor` and `devices`: what is here."""
+"""`doctor`, `devices` and `schema`: what is here."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -52,3 +54,29 @@ def devices(as_json: JsonOption = False) -> None:
         here = any(d.product == profile.product for d in found)
         table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")
     screen.out.print(table)
+
+
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Of a document; without one they are listed.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the JSON Schema of a document that the harness prints or writes. With --json it is `content` in one."""
+    from rich.table import Table
+
+    from harness.report import schemas
+
+    found = schemas.schema(name) if name else {}
+    entries = [
+        entry | ({"content": found} if name else {}) for entry in schemas.catalogue() if name in (None, entry["name"])
+    ]
+    if as_json:
+        screen.print_json({"schema": 1, "schemas": entries})
+    elif name:
+        screen.print_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    else:
+        table = Table("name", "what", "from", box=None, header_style="dim", pad_edge=False)
+        for entry in entries:
+            table.add_row(entry["name"], entry["title"], escape(", ".join((*entry["commands"], *entry["files"]))))
+        screen.out.print(table)

@@ -16,6 +16,7 @@ import pytest
 
 import harness
 from tests.cli import started
+from tests.documents import check_run, check_stdout
 
 ROOT = Path(harness.__file__).parent.parent
 COMMAND = [sys.executable, "-m", "harness.cli"]
@@ -67,6 +68,10 @@ def cli(tmp_path: Path) -> Cli:
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             code = started.run([str(word) for word in words], tmp_path, environment(), out, err, seconds)
-            return Said(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+            said = Said(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+        for told in check_stdout([str(word) for word in words], said.out):
+            if "run" in told:
+                check_run(tmp_path / told["run"])
+        return said
 
     return run

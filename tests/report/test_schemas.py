@@ -1,0 +1,312 @@
+"""Every document has a schema, and a schema refuses what is not that document."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from harness.api.bisect import bisect
+from harness.api.bisect_runtime import RuntimeBisection
+from harness.api.bisect_runtime import Tested as OneRelease  # no class of tests
+from harness.cli.app import app
+from harness.cli.commands import COMMANDS
+from harness.core.errors import UsageError
+from harness.core.job import Residency
+from harness.core.run_folder import list_runs, to_json
+from harness.localize.explain import remedy_trials
+from harness.numerics.metrics import METRICS
+from harness.remedies.cause import Cause
+from harness.remedies.on_cpu import Chain, Part
+from harness.report import schemas
+from harness.sam2.image_path.ablate import Ablated, Ablation
+from harness.sam2.image_path.accuracy import Accuracy, SceneAccuracy
+from harness.sam2.image_path.convert import model_card
+from harness.sam2.shared.contract import CARD
+from harness.sam2.shared.source import Source
+from harness.sam2.video.contract import Constants, Sizes
+from harness.sam2.video.conversion.convert import graph_card
+from harness.sam2.video.drift import Drift, GraphDrift, TrackedMask
+from harness.sam2.video.track import TrackResult
+from harness.sam2.video.validate import FrameFigures, StageFigures, Validation
+from tests import models
+from tests.documents import validator
+from tests.sam2.test_commands import RANDOM, clicked, measured
+
+NAMES = schemas.names()
+GPU = {"bench", "compare", "doctor", "dump", "export", "journal-line", "localize", "report", "run-record", "runs"}
+# Keys that may be missing; every other one that a document has is always there.
+OPTIONAL = {
+    "compare": {"runs", "rows", "on_cpu"},
+    "dump": {"runs", "rows", "on_cpu"},
+    "journal-line": set(),
+    "localize": {"runs", "rows", "on_cpu"},
+    "run-record": {"shader", "outputs", "resumable"},
+    "schema": {"content"},
+}
+# Objects whose keys are names that others give.
+MAPS = {("audit", "ops"), ("chain", "inputs"), ("chain", "outputs"), ("run-record", "shapes"), ("sam2-fidelity", "ops")}
+MAPS |= {("sam2-track", "objects"), ("run-record", "limits")}
+FREE = {("schema", "content")}
+
+
+def told(*words: object) -> dict[str, Any]:
+    """What the command prints with --json."""
+    document: dict[str, Any] = json.loads(CliRunner().invoke(app, [*map(str, words), "--json"]).stdout)
+    return document
+
+
+class Examples:
+    """Documents as the package makes them, each made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results, self.folder = folder / "results", folder
+        self.right, self.wrong, self.none = (folder / f"{name}.tflite" for name in ("right", "wrong", "none"))
+        self.right.write_bytes(models.right().to_bytes())
+        self.wrong.write_bytes(models.wrong().to_bytes())
+        self.none.write_bytes(b"none")
+        self.of = cache(self._of)
+
+    def _of(self, name: str) -> list[dict[str, Any]]:
+        make: Callable[[], list[Any]] = getattr(self, "_" + name.replace("-", "_"))
+        made: list[dict[str, Any]] = json.loads(json.dumps(to_json(make())))
+        return made
+
+    def _told(self, command: str, *words: object) -> dict[str, Any]:
+        return told(*command.split(), *words, "--out", self.results)
+
+    def _latest(self) -> Path:
+        self.of("localize")
+        return list_runs(self.results)[0]
+
+    def _run(self) -> list[Any]:
+        return [self._told("run --accelerator cpu", self.right)]
+
+    def _compare(self) -> list[Any]:
+        return [self._told("compare", self.wrong), self._told("compare", self.right, self.none)]
+
+    def _dump(self) -> list[Any]:
+        return [self._told("dump", self.right)]
+
+    def _localize(self) -> list[Any]:
+        return [self._told("localize", self.wrong)]
+
+    def _bench(self) -> list[Any]:
+        return [self._told("bench --accelerator cpu --samples 20 --seconds 0 --replications 1", self.right)]
+
+    def _audit(self) -> list[Any]:
+        return [told("audit", self.right, "--static")]
+
+    def _lint(self) -> list[Any]:
+        return [told("lint", self.wrong, self.none)]
+
+    def _doctor(self) -> list[Any]:
+        return [self._told("doctor")]
+
+    def _devices(self) -> list[Any]:
+        return [told("devices")]
+
+    def _runs(self) -> list[Any]:
+        self._latest()
+        return [self._told("runs")]
+
+    def _report(self) -> list[Any]:
+        return [told("report", self._latest())]
+
+    def _export(self) -> list[Any]:
+        latest, words = self._latest(), ("--format", "csv")
+        return [told("export", latest, *words), told("export", latest, *words, "--out", self.folder / "ops.csv")]
+
+    def _dashboard(self) -> list[Any]:
+        return [self._told("dashboard")]
+
+    def _schema(self) -> list[Any]:
+        return [told("schema"), told("schema", "chain")]
+
+    def _failure(self) -> list[Any]:
+        return [told("run", "--nonsense")]
+
+    def _bisect_runtime(self) -> list[Any]:
+        tested = (OneRelease("2.1.3", "right", folder=Path("r")), OneRelease("2.1.4", "fails", "refused"))
+        states = {each.release: each.state for each in tested}
+        model = {"path": "m.tflite", "sha256": "0" * 64, "ops": 1}
+        found = RuntimeBisection(model, tested, bisect(list(states), states.__getitem__))
+        return [found.to_json() | {"run": "r"}]
+
+    def _run_record(self) -> list[Any]:
+        self.of("localize"), self.of("bench"), self.of("compare")
+        return [json.loads((run / "run.json").read_text()) for run in list_runs(self.results)]
+
+    def _journal_line(self) -> list[Any]:
+        self.of("localize")
+        (log,) = self.results.glob("*/journal/log")
+        lines = [json.loads(line.partition(b" ")[2]) for line in log.read_bytes().splitlines()]
+        return list({line["entry"]: line for line in lines}.values())
+
+    def _chain(self) -> list[Any]:
+        remedy_trials._write_chain(self.folder, Chain((Part("gpu", models.right()),), {"x": "t0"}, {"y": "t1"}))
+        return [json.loads((self.folder / "chain.json").read_text())]
+
+    def _video_constants(self) -> list[Any]:
+        Constants(Sizes(), np.zeros((2, 64), np.float32), RANDOM, True).save(self.folder)
+        return [json.loads((self.folder / "constants.json").read_text())]
+
+    def _model_card(self) -> list[Any]:
+        source, variant = Source(None, 0, RANDOM, "0"), asdict(CARD)
+        decoder = {"kind": "decoder", "variant": variant, "tokens": 2, "weights": "float16"}
+        part = {"part": "whole", "layernorm": "safe", "reductions": "whole"}
+        encoder = {"kind": "encoder", **part, "weights": "float32"}
+        graph = {"graph": "mask_decoder", "side": None, "variant": variant, "tokens": 3}
+        made = [model_card(source, decoder, b""), model_card(source, encoder, b""), graph_card(source, graph, b"")]
+        return [json.loads(card) for card in made]
+
+    def _sam2_convert(self) -> list[Any]:
+        return [{"schema": 1, "model": "decoder.tflite", "inputs": "inputs.npz", "provenance": RANDOM}]
+
+    def _sam2_export_video(self) -> list[Any]:
+        return [{"schema": 1, "graphs": ["a.onnx"], "constants": "constants.json", "provenance": RANDOM}]
+
+    def _sam2_click(self) -> list[Any]:
+        return [clicked(1.0, -1.0).to_json()]
+
+    def _sam2_fidelity(self) -> list[Any]:
+        return [measured(0.9997).to_json()]
+
+    def _scene(self) -> SceneAccuracy:
+        return SceneAccuracy("portrait", 0.99, 0.98, 1.0, 0.5, 0.0, 0, True)
+
+    def _sam2_accuracy(self) -> list[Any]:
+        return [Accuracy(CARD, "host", "llvmpipe", "2.3.0", RANDOM, True, (self._scene(),)).to_json()]
+
+    def _sam2_ablate(self) -> list[Any]:
+        whole = Residency(True, 26, 26, 1)
+        row = Ablated(CARD, 26, self._scene(), whole, "pass", True, (), float("nan"), "", Path("r"), 5.0)
+        device = {"name": "host", "kind": "host", "runtime": "2.3.0", "gpu": "llvmpipe"}
+        return [Ablation((row,), "portrait", device, RANDOM, True).to_json()]
+
+    def _sam2_validate_video(self) -> list[Any]:
+        frame, stage = FrameFigures(0, 1, 1.0, 0.5, 3.0, 3.0), StageFigures("mask_decoder", "iou", 1e-6, 1.0)
+        return [Validation(RANDOM, True, 256, "marked", (frame,), (stage,)).to_json()]
+
+    def _sam2_track(self) -> list[Any]:
+        seen = {"iou_score": 0.9, "object_score": 3.0, "visible": True, "area": 0.5}
+        return [TrackResult(Path(), RANDOM, True, ({"frame": 0, "objects": {"1": seen}},)).to_json()]
+
+    def _sam2_drift(self) -> list[Any]:
+        drifted = GraphDrift("memory_encoder", (TrackedMask(3, 1, 0.5, 400),), True)
+        refused = GraphDrift("mask_decoder", failure="It was refused.")
+        return [Drift(RANDOM, True, 256, "host", "llvmpipe", True, (drifted, refused)).to_json() | {"localized": None}]
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
+    return Examples(tmp_path_factory.mktemp("documents"))
+
+
+EACH = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.gpu) if n in GPU else n for n in NAMES])
+
+
+def objects(value: Any, name: str, key: str = "") -> Iterator[tuple[dict[str, Any], bool]]:
+    """Every object of a document, and whether its keys are names that others give."""
+    if isinstance(value, list):
+        for item in value:
+            yield from objects(item, name, key)
+    if isinstance(value, dict) and (name, key) not in FREE:
+        yield value, (name, key) in MAPS
+        for inner, item in list(value.items()):
+            yield from objects(item, name, inner)
+
+
+@EACH
+def test_a_document_of_the_package_is_as_its_schema_says(examples: Examples, name: str) -> None:
+    made = examples.of(name)
+    assert made
+    for document in made:
+        assert [error.message for error in validator(name).iter_errors(document)] == []
+
+
+@EACH
+def test_a_key_that_nobody_described_is_refused(examples: Examples, name: str) -> None:
+    for document in examples.of(name):
+        for held, _ in objects(document, name):
+            held["unknown"] = {"unknown": None}
+            assert not validator(name).is_valid(document), list(held)
+            del held["unknown"]
+
+
+@EACH
+def test_a_key_that_is_missing_is_refused_unless_it_may_be(examples: Examples, name: str) -> None:
+    missed: set[str] = set()
+    for document in examples.of(name):
+        for held, is_map in objects(document, name):
+            for key in [] if is_map else list(held):
+                value = held.pop(key)
+                if validator(name).is_valid(document):
+                    missed.add(key)
+                held[key] = value
+    assert missed <= OPTIONAL.get(name, set())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_is_one_and_stands_alone(name: str) -> None:
+    whole = schemas.schema(name)
+    Draft202012Validator.check_schema(whole)
+    assert set(re.findall(r'"\$ref": "(.*?)"', json.dumps(whole))) <= {
+        f"#/$defs/{part}{end}" for part in whole.get("$defs", ()) for end in ("", *VARIANT_WORDS)
+    }
+
+
+VARIANT_WORDS = ("/properties/layernorm", "/properties/reductions")
+
+
+def described(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every property, by where it is."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if key == "properties":
+            yield from ((f"{path}/{name}", found) for name, found in inner.items())
+        yield from described(inner, f"{path}/{key}")
+    for inner in value if isinstance(value, list) else ():
+        yield from described(inner, path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_property_is_described_in_a_line(name: str) -> None:
+    conditions = re.compile(r"/(if|then)/|/options$|/result$")
+    for path, found in described(schemas.schema(name)):
+        told_elsewhere = conditions.search(path) or ("$ref" in found and "description" not in found)
+        assert told_elsewhere or found["description"], path
+
+
+def test_every_command_has_a_schema() -> None:
+    commands = {name for name in COMMANDS if name != "sam2"}
+    commands |= {f"sam2 {name}" for name in COMMANDS["sam2"].load("sam2").commands}
+    printed = [command for entry in schemas.catalogue() for command in entry["commands"]]
+    assert sorted(printed) == sorted([*commands, "every command"])
+
+
+def test_what_a_registry_decides_is_made_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert schemas.schema("localize")["$defs"]["cause"]["enum"] == [cause.value for cause in Cause]
+    monkeypatch.setitem(METRICS, "share_lost", METRICS["max_abs"])
+    metrics = schemas.schema("compare")["$defs"]["metrics"]
+    assert "share_lost" in metrics["required"] and set(metrics["properties"]) == set(metrics["required"])
+    assert metrics["properties"]["snr_db"]["description"].endswith("; unit: dB; higher is better.")
+
+
+def test_a_schema_that_is_not_there_is_misuse() -> None:
+    with pytest.raises(UsageError, match=r"There is no schema '\.\./pyproject'\."):
+        schemas.schema("../pyproject")
+
+
+def test_a_schema_is_printed_to_be_used_as_it_is() -> None:
+    printed = json.loads(CliRunner().invoke(app, ["schema", "localize"]).stdout)
+    assert printed == schemas.schema("localize")
+    assert "run.json" in CliRunner().invoke(app, ["schema"]).stdout
