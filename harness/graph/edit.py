@@ -27,9 +27,7 @@ def operator_code(codes: list[Any], kind: str, custom: str | None = None, versio
     """The place of a kind of op, which is appended, with this version, where it is not there yet."""
     number = getattr(schema.BuiltinOperator, kind)
     for place, code in enumerate(codes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == number and text(code.customCode) == (
-            custom or ""
-        ):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == number and text(code.customCode) == (custom or ""):
             return place
     table = schema.OperatorCodeT()
     table.builtinCode, table.deprecatedBuiltinCode = number, min(number, 127)

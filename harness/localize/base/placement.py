@@ -18,7 +18,7 @@ from harness.devices.execute import completed, make_job
 from harness.devices.refusal import grouped
 from harness.graph import surgery
 from harness.graph.model import Graph, Model, Op
-from harness.graph.partition import delegated
+from harness.graph.ops.partition import delegated
 
 # Ops of one form are asked about once; a model has few forms of the kinds that are refused.
 MOST_COMPILES = 64

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph
-from harness.graph.partition import delegated, half_weights, subsets
+from harness.graph.ops.partition import delegated, half_weights, subsets
 from tests.chains import chain
 
 
