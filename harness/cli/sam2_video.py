@@ -18,6 +18,7 @@ from harness.cli.screen import answer
 from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
+from harness.core.run_folder import to_json
 from harness.localize.base.result import Localization
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import resolve
@@ -217,9 +218,8 @@ def drift(
                 given=starter.inputs, provenance=source.provenance,
             )  # fmt: skip
             localized = localize_command(request, progress)
-    told = found.to_json() | {"localized": None}
-    if localized is not None:
-        told["localized"] = localized[0].to_json() | {"run": str(localized[1])}
+    op = None if localized is None else localized[0].to_json() | {"run": str(localized[1])}
+    told = to_json(found.to_json() | {"localized": op})
     write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
     write_plots(found, out)
     if as_json:

@@ -181,7 +181,7 @@ def answers(
             continue
         except BaseException:
             if as_json and documents:  # what is known is not lost with the rest
-                print_json({"schema": 1, "status": "failed", "models": documents})
+                print_json({"schema": 1, "status": "failed", "error": "Interrupted.", "models": documents})
                 sys.stdout.flush()
                 _end_stdout()
             raise
