@@ -115,7 +115,9 @@ class ProgressBar:
     def _finish(self, *, complete: bool) -> None:
         if self._task is not None:
             if complete:
-                self._bars.update(self._task, completed=1.0, left="")
+                # A log needs no line for what took no time.
+                seen = err.is_terminal or time.monotonic() - self._began >= 1
+                self._bars.update(self._task, completed=1.0, left="", visible=seen)
             self._bars.stop_task(self._task)
             self._task = None
 
