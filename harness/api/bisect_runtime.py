@@ -18,6 +18,7 @@ from harness.devices.registry import open_device
 from harness.graph.model import Model
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.probe import control
+from harness.numerics.metrics import best_at_one
 from harness.report.page import write_report
 
 DEVICE = {"name": "host", "kind": "host", "runtime": "", "gpu": ""}
@@ -40,7 +41,8 @@ class Tested:
             return self.why
         worst = max(self.found.outputs, key=lambda output: output.judgement.ratio)
         actual = worst.judgement.actual
-        return f"{worst.name}: cosine {actual.cosine:.6f}, {worst.judgement.ratio:.3g}x what the arithmetic explains"
+        ratio = f"{worst.judgement.ratio:.3g}x what the arithmetic explains"
+        return f"{worst.name}: cosine {best_at_one(actual.cosine)}, {ratio}"
 
     def to_json(self) -> dict[str, Any]:
         """Its fields; `outputs` as `compare` gives them."""

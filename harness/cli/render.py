@@ -19,7 +19,7 @@ from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.remarks import sentence as verdict_of
 from harness.localize.base.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.find.unsteady import rate
-from harness.numerics.metrics import finite_range, is_mask, share_of_rms
+from harness.numerics.metrics import best_at_one, finite_range, is_mask, share_of_rms
 from harness.numerics.tolerance import Judgement
 
 MOST_PORTS = 12
@@ -72,7 +72,7 @@ def _output_figures(verdict: OutputVerdict) -> dict[str, str]:
     """Every column by its title."""
     actual, expected, ratio = verdict.judgement.actual, verdict.judgement.expected, verdict.judgement.ratio
     return {
-        "cosine": f"{actual.cosine:.6f}",
+        "cosine": best_at_one(actual.cosine),
         "max error": f"{actual.max_abs:.3g}",
         "range": "{:.3g}…{:.3g}".format(*actual.reference_range),
         "explained": f"{expected.max_abs:.3g}",
@@ -198,7 +198,7 @@ def show_explanation(answer: Localization) -> None:
 
 
 def _worst_figures(cosine: float, max_abs: float, iou: float | None) -> list[str]:
-    return [f"{cosine:.6f}", f"{max_abs:.3g}", *([] if iou is None else [f"{iou:.4f}"])]
+    return [best_at_one(cosine), f"{max_abs:.3g}", *([] if iou is None else [f"{iou:.4f}"])]
 
 
 def show_localization(answer: Localization, folder: Path) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from harness.core.markup import escape
 from harness.latency.profile_record import Profile, ProfileRow, Spread, Unprofiled
 from harness.latency.record import Against, BenchResult, Interval
+from harness.numerics.metrics import best_at_one
 
 MOST_ROWS = 15
 """The longest rows of a profile; the others are in run.json."""
@@ -71,7 +72,7 @@ def plain_line(result: BenchResult) -> str:
     total = result.latency["total"]
     right = {True: "outputs right", False: "outputs WRONG", None: "outputs not judged"}[result.right]
     worst = min((output.cosine for output in result.accuracy or ()), default=None)
-    cosine = "" if worst is None else f" (cosine {worst:.6f})"
+    cosine = "" if worst is None else f" (cosine {best_at_one(worst)})"
     counts = "valid" if result.valid else f"INVALID: {', '.join(dict.fromkeys(f.reason for f in result.invalid))}"
     p50, p90, p99 = (milliseconds(found.value) for found in (total.p50, total.p90, total.p99))
     return f"{result.cell.label}: p50 {p50}, p90 {p90}, p99 {p99} ms; {right}{cosine}; {counts}"

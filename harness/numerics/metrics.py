@@ -102,6 +102,12 @@ def titled() -> dict[str, Metric]:
     return {name: metric for name, metric in METRICS.items() if metric.title}
 
 
+def best_at_one(value: float, digits: int = 6) -> str:
+    """A figure that is best at 1, such as a cosine, in decimals: 1 only where it is 1."""
+    scale = 10.0**digits
+    return f"{math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value:.{digits}f}"
+
+
 class Comparator:
     """Accumulates a comparison over chunks of the flattened tensors, in order. Values below `smallest` in magnitude may
     be flushed towards zero; 0 allows none."""
@@ -180,7 +186,7 @@ class Comparator:
         n = max(self._finite, 1)
         norm = math.sqrt(self._actual_sq) * math.sqrt(self._reference_sq)
         if norm > 0:
-            cosine = min(1.0, self._dot / norm)
+            cosine = min(1.0, self._dot / norm) if self._sum_sq else 1.0
         else:
             cosine = 1.0 if self._actual_sq == self._reference_sq and self._finite else 0.0
         return Comparison(

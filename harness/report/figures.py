@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from harness.core.visible import visible
+from harness.numerics.metrics import best_at_one
 
 NOTHING = "–"
 # Packages before a class name, as scopes of converted PyTorch modules have them.
@@ -55,9 +56,7 @@ def share(value: float | None, digits: int = 6) -> str:
     special = _special(value)
     if special:
         return special
-    scale = 10.0**digits
-    shown = math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value
-    text = f"{shown:.0f}" if shown in (0, 1) else f"{shown:.{digits}f}"
+    text = f"{value:.0f}" if value in (0, 1) else best_at_one(value, digits)
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -16,7 +16,7 @@ def test_a_stage_under_a_second_is_left_out_of_a_log(
     log = io.StringIO()
     now = [100.0]
     monkeypatch.setattr(screen, "err", screen.Screen(file=log, highlight=False))
-    monkeypatch.setattr(screen.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.cli.screen.time.monotonic", lambda: now[0])
     with screen.ProgressBar() as bars:
         bars.stage("reading the model", 5.0)
         now[0] += seconds

@@ -11,7 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.numerics import metrics
-from harness.numerics.metrics import METRICS, Comparator, compare, finite_range, mask_iou, one_error, share_of_rms
+from harness.numerics.metrics import (
+    METRICS,
+    Comparator,
+    best_at_one,
+    compare,
+    finite_range,
+    mask_iou,
+    one_error,
+    share_of_rms,
+)
 from tests.arrays import f32, i32, normal
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -226,3 +235,28 @@ def test_an_error_is_itself_and_nearly_itself() -> None:
     error = f32([1, -2, 3])
     assert one_error(error, error)
     assert one_error(error, error * f32(1.01))
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (1.0, 6, "1.000000"),
+        (1 - 4e-7, 6, "0.999999"),
+        (1 - 6e-7, 6, "0.999999"),
+        (0.9999984, 6, "0.999998"),
+        (-1.0, 6, "-1.000000"),
+        (0.99951, 3, "0.999"),
+        (math.nan, 6, "nan"),
+        (1.25, 2, "1.25"),
+    ],
+)
+def test_only_what_is_1_is_shown_as_1(value: float, digits: int, shown: str) -> None:
+    assert best_at_one(value, digits) == shown
+
+
+def test_a_tensor_has_cosine_1_with_itself() -> None:
+    # The square root of a sum of squares, squared, may fall short of that sum by a rounding.
+    rng = np.random.default_rng(0)
+    for size in range(1, 200):
+        values = rng.standard_normal(size).astype(np.float32)
+        assert compare(values, values).cosine == 1.0

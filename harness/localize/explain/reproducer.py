@@ -24,6 +24,7 @@ from harness.graph.model import Graph, Model, Op
 from harness.localize.explain.shrink import Shrunk
 from harness.localize.probe.experiment import Observation
 from harness.numerics import fp16
+from harness.numerics.metrics import best_at_one
 from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.remedies.cause import Cause
 
@@ -165,7 +166,7 @@ def _summary(seen: Observation, about: Circumstances) -> str:
         return f"{actual.nonfinite} of {actual.count} values are NaN or infinite where the CPU's are finite."
     return (
         f"The largest error is {actual.max_abs:.4g}, on values of RMS {actual.reference_rms:.4g}: "
-        f"{seen.ratio:.3g} times what rounding explains. Cosine to the CPU's result: {actual.cosine:.6f}."
+        f"{seen.ratio:.3g} times what rounding explains. Cosine to the CPU's result: {best_at_one(actual.cosine)}."
     )
 
 
@@ -181,7 +182,7 @@ def _figures(seen: Observation) -> list[tuple[str, float, float, float, float, i
 def _row(figures: tuple[str, float, float, float, float, int]) -> tuple[str, ...]:
     name, cosine, largest, explained, ratio, nonfinite = figures
     times = f"{ratio:.3g}x" if np.isfinite(ratio) else "–"
-    return name, f"{cosine:.6f}", f"{largest:.4g}", f"{explained:.4g}", times, str(nonfinite)
+    return name, best_at_one(cosine), f"{largest:.4g}", f"{explained:.4g}", times, str(nonfinite)
 
 
 def _how_fed(stored: dict[str, Array], shrunk: Shrunk) -> str:

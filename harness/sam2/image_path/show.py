@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.markup import escape
+from harness.numerics.metrics import best_at_one
 from harness.sam2.image_path.ablate import Ablated, Ablation
 from harness.sam2.image_path.accuracy import Accuracy
 from harness.sam2.image_path.click import Clicked
@@ -33,7 +34,7 @@ def ablation_table(found: Ablation) -> Table:
         table.add_row(
             variant_name(row.variant),
             str(row.ops),
-            f"{row.accuracy.cosine:.6f}",
+            best_at_one(row.accuracy.cosine),
             f"{row.accuracy.best_iou:.4f}",
             f"{row.accuracy.least_iou:.4f}",
             f"{row.accuracy.error_ratio:.1f}x",
@@ -87,7 +88,7 @@ def show_accuracy(found: Accuracy, out: Console) -> None:
             f"{scene.best_iou:.4f}",
             f"{scene.least_iou:.4f}",
             f"{scene.ideal_iou:.4f}",
-            f"{scene.cosine:.6f}",
+            best_at_one(scene.cosine),
             f"{scene.max_error:.3g}",
             f"{scene.ideal_max_error:.3g}",
             f"{scene.error_ratio:.2f}x",
