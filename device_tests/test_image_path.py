@@ -70,8 +70,8 @@ def _reduced_config() -> Sam2Config:
 
 
 @pytest.fixture(scope="session")
-def reduced(reduced_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    models = Models.of(tmp_path_factory.mktemp("models"), str(reduced_folder))
+def reduced(reduced_folder: Path) -> Models:
+    models = Models.of(cache_folder() / "sam2", str(reduced_folder))
     prepare_models(models, [portrait().tap], 1, lambda _: None)
     return models
 

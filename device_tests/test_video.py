@@ -44,7 +44,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoModels:
     config = Sam2VideoConfig(vision_config=Sam2VisionConfig(backbone_config=backbone))
     folder: Path = tmp_path_factory.mktemp("video") / "reduced"
     random_video_model(resized(config, SIDE), seed=5).save_pretrained(folder)
-    models = VideoModels(tmp_path_factory.mktemp("graphs"), resolve(str(folder)))
+    models = VideoModels(cache_folder() / "sam2", resolve(str(folder)))
     models.prepare([2], lambda _: None, GRAPHS)
     return models
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +71,21 @@ def litert_told() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def litert_models(
-    video_source: Source, litert_told: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> VideoModels:
-    """The small model's graphs for LiteRT, for prompts of one point or two."""
-    found = VideoModels(tmp_path_factory.mktemp("litert") / "new", video_source)
-    found.prepare({2, 3}, litert_told.append)
+def of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of pytest share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def litert_models(video_source: Source, litert_told: list[str], of_this_run: Path) -> VideoModels:
+    """The small model's graphs for LiteRT, for prompts of one point or two, converted by the first process that wants
+    them."""
+    found, said = VideoModels(of_this_run / "litert" / "new", video_source), of_this_run / "litert-told.json"
+    with (of_this_run / "litert.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            found.prepare({2, 3}, litert_told.append)
+            said.write_text(json.dumps(litert_told), encoding="utf-8")
+    litert_told[:] = json.loads(said.read_text(encoding="utf-8"))
     return found
