@@ -5,8 +5,11 @@ plugins {
 val litertVersion = providers.gradleProperty("litertVersion").get()
 val appVersion = providers.gradleProperty("appVersion").get()
 
+val litert = litertVersion.split(".").let { (major, minor) -> major.toInt() * 1000 + minor.toInt() }
+require(litert >= 2002) { "The app needs LiteRT 2.2.0 or newer, not $litertVersion." }
+
 /** From 2.3 on, LiteRT's GPU accelerator is an artifact of its own. */
-val gpuApart = litertVersion.split(".").let { (major, minor) -> major.toInt() * 1000 + minor.toInt() >= 2003 }
+val gpuApart = litert >= 2003
 
 android {
     namespace = "dev.litertharness"

@@ -22,7 +22,7 @@ import harness
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Options
 from harness.devices.android import apk as apk_module
-from harness.devices.android import locks, ready
+from harness.devices.android import gradle, locks, ready
 from harness.devices.android.adb import Adb, Server
 from harness.devices.android.apk import ensure_app, installed_version
 from harness.devices.android.device import AndroidDevice, PhoneOptions
@@ -168,13 +168,15 @@ class TestTheApp:
         ensure_app(adb, apk)
         monkeypatch.delenv("HARNESS_APK", raising=False)
         monkeypatch.delenv("ANDROID_HOME", raising=False)
-        monkeypatch.setattr(apk_module, "BUILT", Path("/nowhere"))
-        monkeypatch.setattr(apk_module, "PROJECT", Path("/nowhere"))
+        monkeypatch.setattr(gradle, "PROJECT", Path("/nowhere"))
         ensure_app(adb, None)  # what is installed is of this version
         adb.shell("pm", "uninstall", apk_module.PACKAGE)
         with pytest.raises(DeviceError) as caught:
             ensure_app(adb, None)
-        assert caught.value.message.startswith(f"{adb.serial} needs the app, no APK is built, and ")
+        assert caught.value.message == (
+            f"{adb.serial} needs the app, no APK is built, and the app's source (a clone has it, a wheel does not) "
+            "is not here to build one."
+        )
         ensure_app(adb, apk)
 
     def test_what_is_no_apk_is_misuse_and_what_the_phone_refuses_device_trouble(self, adb: Adb, tmp_path: Path) -> None:

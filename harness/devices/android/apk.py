@@ -5,29 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import harness
 from harness.core.errors import DeviceError
-from harness.core.private import as_the_user
 from harness.core.progress import Say
+from harness.devices.android import gradle
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk_file import check_apk
-from harness.devices.captured import MOST, captured
+from harness.devices.android.gradle import HOW
 from harness.devices.log_lines import first_match
 
 PACKAGE = "dev.litertharness"
 INSTRUMENTATION = f"{PACKAGE}/.WorkerInstrumentation"
-PROJECT = Path(harness.__file__).parent.parent / "android_app"
-BUILT = PROJECT / "app" / "build" / "outputs" / "apk" / "debug" / "app-debug.apk"
 PUSH_SECONDS = 120.0
 # Bytes a second that a line to a phone has at least: a bad Wi-Fi.
 SLOWEST_LINE = 100_000
 INSTALL_SECONDS = 180.0
-GRADLE_SECONDS = 1800.0
-HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
 
 _VERSION = re.compile(r"^\s*versionName=(\S+)")
 _WHERE = re.compile(r"^package:(\S+)")
@@ -43,10 +38,12 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Say | None = None) -> No
         UsageError: `chosen` is not this app. DeviceError: there is none to be had, or the phone does not take it.
     """
     apk = _at_hand(chosen)
-    if apk is None and installed_version(adb) == harness.__version__:
+    if apk is None and not (gradle.PROJECT / gradle.APK).is_file() and installed_version(adb) == harness.__version__:
         return
+    apk = apk or gradle.built(adb.serial, progress=progress)
     if apk is None:
-        apk = _build(adb.serial, progress)
+        lacking = gradle.lacking(gradle.PROJECT)
+        raise DeviceError(f"{adb.serial} needs the app, no APK is built, and {lacking} is not here to build one.", HOW)
     with apk.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if _installed_digest(adb) == digest:
@@ -82,33 +79,9 @@ def _at_hand(chosen: Path | None) -> Path | None:
     if chosen is None and os.environ.get("HARNESS_APK"):
         chosen = Path(os.environ["HARNESS_APK"])
     if chosen is None:
-        return BUILT if BUILT.is_file() else None
+        return None
     check_apk(chosen, PACKAGE, HOW)
     return chosen
-
-
-def _build(serial: str, progress: Say | None) -> Path:
-    wrapper = PROJECT / "gradlew"
-    gradle = str(wrapper) if wrapper.is_file() else shutil.which("gradle")
-    sdk = os.environ.get("ANDROID_HOME") or (PROJECT / "local.properties").is_file()
-    if gradle is None or not sdk:
-        lacking = "Gradle" if gradle is None else "an Android SDK (ANDROID_HOME)"
-        raise DeviceError(f"{serial} needs the app, no APK is built, and {lacking} is not here to build one.", HOW)
-    if progress:
-        progress("building the app with Gradle (minutes, once)")
-    command = [gradle, "-p", str(PROJECT), "--quiet", ":app:assembleDebug"]
-    try:
-        with as_the_user():  # what Gradle writes is no result
-            done = captured(command, GRADLE_SECONDS)
-    except OSError as error:
-        raise DeviceError(f"Gradle did not build the app ({error}).", HOW) from None
-    if done.killed:
-        why = f"no end within {GRADLE_SECONDS:g} s" if done.killed == "time" else f"it said more than {MOST >> 20} MiB"
-        raise DeviceError(f"Gradle did not build the app ({why}).", HOW)
-    if done.code or not BUILT.is_file():
-        last = (done.output.strip() or "no output").splitlines()[-1]
-        raise DeviceError(f"Gradle did not build the app ({last}).", HOW)
-    return BUILT
 
 
 def _installed_digest(adb: Adb) -> str:
