@@ -25,7 +25,7 @@ from harness.devices.android.recovery import UNAUTHORIZED
 from harness.devices.cache import cache_folder
 from harness.devices.execute import failure, make_job
 from harness.devices.host.device import HostDevice
-from harness.devices.registry import attached_devices
+from harness.devices.registry import attached_devices, phones
 from harness.graph.build import GraphBuilder
 
 LEAST_PYTHON = (3, 11)
@@ -63,7 +63,7 @@ def examine(results: Path) -> Iterator[Check]:
     for check in checks:
         yield check()
     with suppress(DeviceError):  # its own line says so
-        for phone in attached_devices():
+        for phone in phones(attached_devices()):
             yield _phone(phone)
 
 
@@ -115,7 +115,7 @@ def _gpu() -> Check:
 
 def _adb() -> Check:
     try:
-        found = attached_devices()
+        found = phones(attached_devices())
         version = Adb(Server()).call("version").splitlines()[1].removeprefix("Version ")
     except (DeviceError, IndexError) as error:
         mend = "pip install -U adbutils  (phones only)"

@@ -141,7 +141,7 @@ def _describe(run: RunFolder, prepared: Prepared, device: Device, runs: int | No
             np.savez(path, allow_pickle=False, **case.inputs)
     run.save(
         model={"path": str(request.model), "sha256": case.model.sha256, "ops": len(case.graph.ops)},
-        device={"name": device.name, "kind": device.kind, "runtime": "", "gpu": ""},
+        device=device.described(),
         options={
             "accelerator": request.options.accelerator,
             "precision": request.options.precision,
@@ -205,12 +205,7 @@ def _explained(run: RunFolder) -> Iterator[None]:
 
 def close(bench: Workbench, done: Completed, seconds: float | None, result: dict[str, Any]) -> None:
     """The end of a run that has its result: run.json says so, and the report is written."""
-    device = {
-        "name": bench.device.name,
-        "kind": bench.device.kind,
-        "runtime": done.runtime,
-        "gpu": done.adapter,
-    }
+    device = bench.device.described(done.runtime, done.adapter)
     bench.run.save(status="done", device=device, seconds=seconds, result=result)
     write_report(bench.run.path)
 

@@ -124,6 +124,16 @@ class Device:
         """Bytes sent to the process that runs now."""
         return 0 if self._link is None else self._link.sent_bytes
 
+    @property
+    def serial(self) -> str:
+        """A phone's own serial number, once it is known; empty for what has none."""
+        return ""
+
+    def described(self, runtime: str = "", gpu: str = "") -> dict[str, str]:
+        """The device as documents have it, with the runtime and the GPU where they are known."""
+        said = {"name": self.name, "kind": self.kind, "runtime": runtime, "gpu": gpu}
+        return said | ({"serial": self.serial} if self.serial else {})
+
     def facts(self) -> DeviceFacts:
         """Start the process if needed and tell what it is. Raises DeviceError when it does not start."""
         self._connected()

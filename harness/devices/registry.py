@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -100,11 +100,27 @@ def find_phone(name: str) -> Adb:
             "Connect it, allow USB debugging on its screen, and look at `harness devices`.",
         )
     if len(matching) > 1:
+        matching = phones(matching, server)
+    if len(matching) > 1:
         serials = [d.serial for d in matching]
         raise UsageError(
             f"'{name}' could be any of {len(serials)} phones: {', '.join(serials)}.", f"Use --device {serials[0]}."
         )
     return Adb(server, matching[0].serial)
+
+
+def phones(attached: Sequence[Attached], server: Server | None = None) -> list[Attached]:
+    """One entry for each phone: of those that adb reaches in several ways, by cable, over Wi-Fi and at an address, the
+    steadiest. All are asked for at most `PRODUCT_SECONDS`; one that cannot be asked counts by the name it has."""
+    found: dict[str, Attached] = {}
+    until = time.monotonic() + PRODUCT_SECONDS
+    for device in sorted(attached, key=lambda d: d.way):
+        number, left = device.serial, until - time.monotonic()
+        if device.state == "device" and left > 0:
+            with suppress(AdbError):
+                number = Adb(server or Server(), device.serial).serialno(left)
+        found.setdefault(number, device)
+    return [device for device in attached if device in found.values()]
 
 
 def check_device(name: str, progress: Say | None = None) -> None:

@@ -16,6 +16,10 @@ from harness.devices.android.adb import Adb, AdbError, Attached, Server
 from harness.devices.host.device import HostDevice
 from harness.devices.registry import attached_devices, check_device, find_phone, open_device, profiles
 
+# What phones say that adb reaches over Wi-Fi and at an address.
+WIFI = "adb-1A2B-kTUOQx._adb-tls-connect._tcp"
+SERIALNO = {WIFI: "1A2B", "192.168.0.7:5555": "1A2B", "[fe80::1]:5555": "3C4D"}
+
 
 @pytest.fixture
 def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
@@ -27,6 +31,7 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> list[Attached]:
         return found
 
     monkeypatch.setattr(registry, "attached_devices", ask)
+    monkeypatch.setattr(Adb, "serialno", lambda self, seconds: SERIALNO.get(self.serial, self.serial))
     return found
 
 
@@ -63,6 +68,40 @@ def test_of_several_phones_the_one_of_that_product_is_meant(attached: list[Attac
     ]
     assert find_phone("pixel8a").serial == "S1"
     assert find_phone("S0").serial == "S0"
+
+
+@pytest.mark.parametrize(
+    ("ways", "chosen"),
+    [
+        (["192.168.0.7:5555", WIFI, "1A2B"], "1A2B"),
+        (["192.168.0.7:5555", WIFI], WIFI),
+        ([WIFI, "1A2B"], "1A2B"),
+    ],
+)
+def test_one_phone_that_adb_reaches_in_several_ways_is_one_phone(
+    ways: list[str], chosen: str, attached: list[Attached]
+) -> None:
+    attached += [Attached(serial, "device", "akita") for serial in ways]
+    assert find_phone("pixel8a").serial == chosen
+    assert find_phone(ways[0]).serial == ways[0]  # a way that is named is the way that is meant
+    attached.append(Attached("[fe80::1]:5555", "device", "akita"))
+    with pytest.raises(UsageError) as caught:
+        find_phone("pixel8a")
+    assert "could be any of 2 phones: " in caught.value.message and chosen in caught.value.message
+
+
+def test_a_phone_that_cannot_be_asked_counts_by_the_name_it_has(
+    attached: list[Attached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hung(self: Adb, seconds: float) -> str:
+        raise AdbError("adb shell getprop ro.serialno", self.serial, "", None, f"gave no answer within {seconds:g} s")
+
+    monkeypatch.setattr(Adb, "serialno", hung)
+    listed = [Attached("1A2B", "device", "akita"), Attached(WIFI, "device", "akita"), Attached("S2", "offline", "")]
+    assert registry.phones(listed) == listed
+    monkeypatch.setattr(registry, "PRODUCT_SECONDS", 0.0)
+    monkeypatch.setattr(Adb, "serialno", lambda self, seconds: pytest.fail("it was asked"))
+    assert registry.phones(listed) == listed
 
 
 def test_phones_of_one_product_are_told_apart_by_their_serials(attached: list[Attached]) -> None:

@@ -61,6 +61,8 @@ class Phone:
         self.state = folder
         self.port = free_port()
         self.serial = f"127.0.0.1:{self.port}"
+        self.serialno = f"STANDIN{self.port}"
+        """Its own number, whatever adb calls it."""
         self._root = folder / "root"
         self._adbd: subprocess.Popen[bytes] | None = None
         self._root.mkdir(parents=True)
@@ -78,6 +80,7 @@ class Phone:
             "properties",
             {
                 "ro.product.device": product,
+                "ro.serialno": self.serialno,
                 "sys.boot_completed": "1",
                 "sys.boot.reason": "reboot",
             },

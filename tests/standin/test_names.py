@@ -28,7 +28,7 @@ from harness.devices.android.apk import ensure_app, installed_version
 from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.android.ready import make_ready, readiness
 from harness.devices.execute import make_job
-from harness.devices.registry import attached_devices, check_device, find_phone, open_device
+from harness.devices.registry import attached_devices, check_device, find_phone, open_device, phones
 from harness.graph.build import GraphBuilder
 from tests.standin.conftest import MakePhone
 from tests.standin.phone import AdbServer, Phone, make_apk
@@ -247,7 +247,7 @@ class TestLocks:
     ) -> None:
         monkeypatch.setattr(locks, "WAIT_SECONDS", 0.3)
         held = "import sys; from harness.devices.android.locks import SerialLock; "
-        held += f"lock = SerialLock({phone.serial!r}); lock.take(); print('held', flush=True); sys.stdin.read()"
+        held += f"lock = SerialLock({phone.serialno!r}); lock.take(); print('held', flush=True); sys.stdin.read()"
         with subprocess.Popen(
             [sys.executable, "-c", held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as other:
@@ -256,18 +256,42 @@ class TestLocks:
             device = AndroidDevice("pixel8a", adb, PhoneOptions(apk))
             with pytest.raises(DeviceError) as caught:
                 device.facts()
-            assert caught.value.message == f"{phone.serial} is in use by process {other.pid} for over 0.3 s."
+            assert caught.value.message == f"{phone.serialno} is in use by process {other.pid} for over 0.3 s."
             device.close()
             other.kill()  # a process that dies gives it back
         with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as again:
             assert again.facts().kind == "android"
+
+    def test_one_phone_under_two_names_is_one_phone(
+        self, phone: Phone, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(locks, "WAIT_SECONDS", 0.3)
+        again = Adb(Server(), f"localhost:{phone.port}")
+        Adb(Server()).call("connect", again.serial)
+        try:
+            assert {d.serial for d in attached_devices()} >= {phone.serial, again.serial}
+            assert [d.serial for d in phones(attached_devices()) if d.product == "akita"] in (
+                [phone.serial],
+                [again.serial],
+            )
+            assert find_phone("pixel8a").serial in (phone.serial, again.serial)
+            with AndroidDevice("pixel8a", again, PhoneOptions(apk)) as device:
+                assert device.serial == ""
+                assert device.facts().kind == "android"
+                assert device.described()["serial"] == phone.serialno == device.serial
+                taken = locks.SerialLock(phone.serialno).path
+                other = "from harness.devices.scratch import try_lock; "
+                other += f"file = open({str(taken)!r}, 'a'); print(try_lock(file.fileno()))"
+                assert run(sys.executable, "-c", other).stdout == "False\n"
+        finally:
+            Adb(Server()).call("disconnect", again.serial)
 
     def test_two_devices_of_one_process_take_turns(self, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(locks, "WAIT_SECONDS", 0.3)
         graph = GraphBuilder()
         graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
         job = make_job(graph.build(), {"x": np.ones((1, 4), np.float32)}, Options("cpu"), timeout=30)
-        key = os.getpid(), locks.SerialLock(adb.serial).path
+        key = os.getpid(), locks.SerialLock(adb.serialno()).path
         with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as first:
             assert isinstance(first.run(job), Completed)
             with AndroidDevice("pixel8a", adb, PhoneOptions(apk)) as second:

@@ -23,6 +23,8 @@ from harness.devices.captured import MOST, captured
 ADB_SECONDS = 10.0
 DEFAULT_PORT = 5037
 MOST_SAID = 300
+TCP = re.compile(r"(\[.+\]|[^:]+):[0-9]+")
+"""A serial that is an address."""
 
 
 class AdbError(DeviceError):
@@ -55,6 +57,11 @@ class Attached:
     serial: str
     state: str
     product: str
+
+    @property
+    def way(self) -> int:
+        """How adb reaches it, the steadiest first: 0 by cable, 1 as a phone paired over Wi-Fi, 2 at an address."""
+        return 1 if "._adb-tls-connect._tcp" in self.serial else 2 if TCP.fullmatch(self.serial) else 0
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,11 @@ class Adb:
     def getprop(self, name: str) -> str:
         """A system property, empty when it is not set. Raises AdbError."""
         return self.shell("getprop", name).strip()
+
+    def serialno(self, seconds: float | None = None) -> str:
+        """The phone's own serial number, the same by cable and over Wi-Fi; adb's name of it where it tells none. Raises
+        AdbError as :meth:`call`."""
+        return self.shell("getprop", "ro.serialno", seconds=seconds).strip() or self.serial
 
     def boot_id(self) -> str:
         """The kernel's id of this boot. Raises AdbError."""

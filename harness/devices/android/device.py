@@ -49,11 +49,13 @@ class AndroidLauncher:
         self._adb = adb
         self._options = options
         self._progress = progress
-        self._lock = SerialLock(adb.serial)
+        self._lock: SerialLock | None = None
         self._logcat = Logcat()
         self._boot_id = ""
         self._pid: int | None = None
         self._socket_name = ""
+        self.serial = ""
+        """The phone's own serial number, once it was asked."""
 
     @property
     def socket_name(self) -> str:
@@ -75,6 +77,11 @@ class AndroidLauncher:
 
     def start_plain(self) -> socket.socket:
         """As :meth:`start`, the connection without the wire's frames. Raises DeviceError."""
+        if self._lock is None:
+            # By the phone's own number: another process may have it by cable, and this one over Wi-Fi.
+            bring_back(self._adb, progress=self._progress)
+            self.serial = self._adb.serialno()
+            self._lock = SerialLock(self.serial)
         self._lock.take()
         boot_id = bring_back(self._adb, progress=self._progress)
         if boot_id != self._boot_id:
@@ -141,7 +148,8 @@ class AndroidLauncher:
     def close(self) -> None:
         """Stop the app, give the phone to others."""
         self.kill()
-        self._lock.give_back()
+        if self._lock is not None:
+            self._lock.give_back()
 
     def log_mark(self) -> int:
         """Size of the log so far."""
@@ -200,6 +208,11 @@ class AndroidDevice(Device):
     ) -> None:
         self.launcher = AndroidLauncher(adb, options or PhoneOptions(), progress)
         super().__init__(name, "android", self.launcher)
+
+    @property
+    def serial(self) -> str:
+        """The phone's own serial number, the same by cable and over Wi-Fi; empty before it was reached."""
+        return self.launcher.serial
 
     def close(self) -> None:
         """Stop the app and give the phone back."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from harness.core.errors import DeviceError
-from harness.devices.android.adb import ADB_SECONDS, Adb, AdbError, AdbMissing
+from harness.devices.android.adb import ADB_SECONDS, TCP, Adb, AdbError, AdbMissing
 
 # A Pixel is back within 40 s of a kernel panic; older phones take over a minute.
 RETURN_SECONDS = 120.0
 POLL_SECONDS = 0.25
 SILENT = "nothing in time"
-_TCP = re.compile(r"(\[.+\]|[^:]+):[0-9]+")
 
 UNAUTHORIZED = "Allow USB debugging on its screen (tick `Always allow`), and look at `harness devices`."
 ABSENT = "Look at its cable and at `harness devices`; over Wi-Fi, run `adb connect` again."
@@ -69,5 +67,5 @@ def _reconnect(adb: Adb, state: str) -> None:
             adb.call("reconnect")
         if state == "offline":
             Adb(adb.server).call("reconnect", "offline")
-        if _TCP.fullmatch(adb.serial):
+        if TCP.fullmatch(adb.serial):
             Adb(adb.server).call("connect", adb.serial, seconds=ADB_SECONDS / 2)

@@ -88,7 +88,7 @@ class _CrashSearch:
         facts = bench.device.facts()
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(graph.ops)),
-            device={"name": bench.device.name, "kind": bench.device.kind, "runtime": facts.runtime, "gpu": facts.gpu},
+            device=bench.device.described(facts.runtime, facts.gpu),
             status="culprits" if culprits else "unresolved",
             certified=False,
             outputs=(),

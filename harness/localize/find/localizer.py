@@ -201,7 +201,7 @@ class _Localizer:
         records = write_rows(self.bench.run, sorted(outcome.records, key=lambda r: (r.index, r.tensor)))
         return Localization(
             model=ModelFacts(str(case.model.path or ""), case.model.sha256, len(case.graph.ops)),
-            device={"name": device.name, "kind": device.kind, "runtime": done.runtime, "gpu": done.adapter},
+            device=device.described(done.runtime, done.adapter),
             status=outcome.status,
             certified=outcome.certified,
             outputs=first.outputs,

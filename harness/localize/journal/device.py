@@ -78,6 +78,11 @@ class Journaled(Device):
         self._state = _Compiled()
         self._inner.stop()
 
+    @property
+    def serial(self) -> str:
+        """The device's own."""
+        return self._inner.serial
+
     def facts(self) -> DeviceFacts:
         """What the device says of itself."""
         return self._inner.facts()
