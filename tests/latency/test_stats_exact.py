@@ -111,6 +111,14 @@ class TestShapes:
             assert (two_modes(np.exp(logs)) is not None) is there
             assert (two_modes(np.exp(-logs)) is not None) is there
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_the_split_leaves_the_least_sum_of_squares_in_both_heaps(self, sign: int) -> None:
+        """Ten logarithms of 0, and thirty that are 0.1 to either side of 0.35. Split between these the squares sum up
+        to 30 x 0.01 = 0.3; within the thirty, to 10 x 15 / 25 x 0.25^2 = 0.375."""
+        logs = sign * np.concatenate([np.zeros(10), np.repeat([0.25, 0.45], 15)])
+        right = (1, math.exp(0.35), 0.75) if sign > 0 else (math.exp(-0.35), 1, 0.25)
+        assert two_modes(np.exp(logs)) == pytest.approx(right)
+
     def test_a_time_of_zero_is_no_error(self) -> None:
         assert two_modes(np.repeat([0.0, 1.0], 10)) == pytest.approx((1e-9, 1, 0.5))
         growth, p = trend(np.arange(8.0), np.zeros(8))
