@@ -41,7 +41,7 @@ def test_the_largest_error_of_any_element_is_held_to_a_tolerance() -> None:
 @pytest.mark.parametrize("new", [math.nan, math.inf, -math.inf])
 def test_one_value_that_is_no_longer_finite_loses_all(new: float) -> None:
     for kind in ("spread", "tolerance", "difference"):
-        yardstick = Yardstick(kind, f32([-8, 8, math.nan]), 1.0, 1.0)  # type: ignore[arg-type]
+        yardstick = Yardstick(kind, f32([-8, 8, math.nan]), 1.0, 1.0)
         assert yardstick.loss(f32([-8, new, 0])) == math.inf
         assert yardstick.loss(f32([-8, 8, new])) == 0.0
 
