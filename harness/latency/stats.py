@@ -64,7 +64,7 @@ def distribution(rounds: Sequence[Values]) -> Distribution:
     for i in range(RESAMPLES):
         weights = np.bincount(rng.integers(0, count, count), minlength=count)[owner].cumsum()
         places = np.searchsorted(weights, np.asarray(LEVELS) / 100 * weights[-1])
-        draws[i] = values[np.minimum(places, len(values) - 1)]
+        draws[i] = values[places]
     low, high = np.percentile(draws, _edges(), axis=0)
     exact = np.percentile(values, LEVELS)
     p50, p90, p99 = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
@@ -42,7 +43,8 @@ def grown(padding: int, kernel: int, stride: int, out: int) -> Build:
     def build(graph: GraphBuilder) -> int:
         options = table("TransposeConv", padding=padding, strideH=stride, strideW=stride)
         constants = [graph.constant(i32([1, out, out, 2])), graph.constant(weights(2, kernel, kernel, 3))]
-        return graph.op("TRANSPOSE_CONV", [*constants, graph.input("x", (1, 4, 4, 3))], (1, out, out, 2), options)
+        feeds = [*constants, graph.input("x", (1, 4, 4, 3))]
+        return graph.op("TRANSPOSE_CONV", feeds, (1, out, out, 2), options, dtype=np.float32)
 
     return build
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Graph
@@ -53,3 +55,42 @@ def test_float16_weights_are_unpacked_on_the_cpu_once_anything_else_is() -> None
     assert half_weights(found) == {0, 2, 4}
     assert delegated(found, frozenset()) == (0, 1, 2, 3, 4, 5, 6)
     assert delegated(found, frozenset({6})) == (1, 3, 5)
+
+
+@pytest.mark.parametrize("unsupported", [frozenset[int](), frozenset({0})])
+def test_an_op_that_waits_for_what_nothing_makes_is_an_error(unsupported: frozenset[int]) -> None:
+    """Each of two ops reads what the other one makes."""
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8))
+    first = graph.binary("ADD", x, x)
+    second = graph.binary("ADD", first, x)
+    graph.output(second, "y")
+    model = graph.build()
+    model.root.subgraphs[0].operators[0].inputs = np.asarray([second, x], np.int32)
+    with pytest.raises(ValueError, match="op 0 waits for a tensor that nothing makes"):
+        subsets(model.graph(), unsupported)
+
+
+def test_ops_that_stand_in_the_file_before_what_they_read_wait_for_it() -> None:
+    model = chain("RELU", "ABS", "NEG")
+    model.root.subgraphs[0].operators.reverse()
+    found = model.graph()
+    assert subsets(found, frozenset()) == [(0, 1, 2)]
+    assert subsets(found, frozenset({1})) == [(2,), (0,)]
+
+
+@pytest.mark.parametrize(("dtype", "constant", "unpacked"), [
+    (np.float16, True, {0}), (np.float16, False, set()), (np.int8, True, set()),
+])  # fmt: skip
+def test_only_a_float16_constant_is_a_weight_to_unpack(dtype: type, constant: bool, unpacked: set[int]) -> None:
+    graph = GraphBuilder()
+    x = graph.input("x", (1, 8))
+    held = graph.constant(np.ones((1, 8), dtype)) if constant else graph.input("w", (1, 8), dtype)
+    made = graph.op("DEQUANTIZE", [held], (1, 8), schema.DequantizeOptionsT(), dtype=np.float32)
+    graph.output(graph.binary("ADD", x, made), "y")
+    assert half_weights(graph.build().graph()) == unpacked
+
+
+def test_of_three_pieces_two_that_are_equal_matter_if_they_are_the_largest() -> None:
+    assert delegated(relus(9), frozenset({1, 3})) == (4, 5, 6, 7, 8)
+    assert delegated(relus(9), frozenset({1, 5})) is None
