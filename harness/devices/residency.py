@@ -20,6 +20,8 @@ _SHARED = re.compile(
 _ENGAGED = re.compile(r"Initializing \w+-based API from graph")
 _REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?$")
 _COUNTED = re.compile(rf"({NUMBER}|No) operations will run")
+MESSAGE_BYTES = 1023
+"""Of a message that Android's log keeps."""
 # A phone's log has the level on each line.
 _LEVEL = re.compile(r"^(?:INFO|WARNING|ERROR): ")
 
@@ -46,12 +48,29 @@ def residency_of(log: str, full: bool, *, shared: bool = False) -> Residency:
 
 
 def refused_ops(log: str) -> tuple[str, ...]:
-    """The delegate's lines on ops that it does not take, `OP: why`, as the log's last block of them has it."""
+    """The delegate's lines on ops that it does not take, `OP: why`, as the log's last block of them has it. Of one that
+    is cut off, those that are whole."""
+    return _refused(log)[0]
+
+
+def is_cut(log: str) -> bool:
+    """Whether the log ends its last list of refused ops before the runtime did."""
+    return _refused(log)[1]
+
+
+def _refused(log: str) -> tuple[tuple[str, ...], bool]:
     lines = [_LEVEL.sub("", line).strip() for line in lines_of(log)]
     starts = [i for i, line in enumerate(lines) if _REFUSED.search(line)]
-    refused = []
-    for line in lines[starts[-1] + 1 :] if starts else ():
-        if _COUNTED.match(line):
-            break
-        refused.append(line)
-    return tuple(refused)
+    if not starts:
+        return (), False
+    after = lines[starts[-1] + 1 :]
+    counted = next((i for i, line in enumerate(after) if _COUNTED.match(line)), None)
+    if counted is not None:
+        return tuple(after[:counted]), False
+    # The whole list is one message. What is in the log once it is full is another one's.
+    left = MESSAGE_BYTES - len(lines[starts[-1]].encode())
+    for i, line in enumerate(after):
+        left -= 1 + len(line.encode())
+        if left <= 0:
+            return tuple(after[:i]), True
+    return tuple(after), False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.core.job import Residency
-from harness.devices.residency import refused_ops, residency_of
+from harness.devices.refusal import explain_refusal
+from harness.devices.residency import MESSAGE_BYTES, is_cut, refused_ops, residency_of
 
 REPLACED = "INFO: Replacing {} out of {} node(s) with delegate ({}) node, yielding {} partitions for subgraph 0.\n"
 REFUSED = (
@@ -48,3 +49,34 @@ def test_a_phone_s_log_has_the_level_on_each_line() -> None:
     log = REFUSED.replace("RESHAPE", "ERROR: RESHAPE").replace("TRANSPOSE", "ERROR: TRANSPOSE")
     assert refused_ops(log + "ERROR: 1 operations will run on the GPU, and the rest\n") == LINES
     assert refused_ops("INFO: nothing\n") == ()
+
+
+def on_a_phone(message: str) -> str:
+    """The log of one message and of what comes after it."""
+    kept = message.encode()[:MESSAGE_BYTES].decode()
+    return "".join(f"ERROR: {line}\n" for line in [*kept.splitlines(), "Failed to apply delegate: CONV_2D: no"])
+
+
+def test_what_a_phone_s_log_cuts_off_is_no_op_and_is_said() -> None:
+    ops = [f"RESHAPE: Tensor dimensions must be less than 5. reshape_{i}" for i in range(40)]
+    message = "\n".join(["Following operations are not supported by GPU delegate:", *ops, "1 operations will run on"])
+    log = on_a_phone(message)
+    whole = (MESSAGE_BYTES - len(message.split("\n")[0])) // (len(ops[0]) + 1)
+    assert refused_ops(log) == tuple(ops[: len(refused_ops(log))])
+    assert whole - 2 <= len(refused_ops(log)) <= whole
+    assert is_cut(log)
+    said, _ = explain_refusal("it was refused", log)
+    assert said == (
+        f"the GPU delegate refuses RESHAPE (rank over 4, {len(refused_ops(log))} tensors) and more ops, which the log "
+        "leaves out after 1,023 bytes"
+    )
+
+
+@pytest.mark.parametrize("length", range(MESSAGE_BYTES - 2, MESSAGE_BYTES + 3))
+def test_a_list_is_whole_where_its_count_follows_however_long_it_is(length: int) -> None:
+    head = "Following operations are not supported by GPU delegate:"
+    first = "A" * (length - len(head) - 2) + ":"
+    assert refused_ops(f"{head}\n{first}\n1 operations will run on the GPU\n") == (first,)
+    assert not is_cut(f"{head}\n{first}\n1 operations will run on the GPU\n")
+    # Without its count: whole where it is shorter than what the log keeps of a message.
+    assert is_cut(f"{head}\n{first}\n") is (length >= MESSAGE_BYTES)

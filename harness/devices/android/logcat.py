@@ -138,6 +138,10 @@ def _parsed(line: str) -> tuple[str, str, str] | None:
     return (found[1], tag.rstrip(), text) if found and colon else None
 
 
+FAULTS = frozenset(("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS"))
+"""Signals that a process brings upon itself."""
+
+
 @dataclass(frozen=True)
 class Exit:
     """How a process on a phone ended: one sentence, the signal's name when it was one, the tombstone when there is."""
@@ -210,8 +214,9 @@ def _explained(record: ExitRecord, tombstone: Callable[[], str]) -> Exit:
         case 1:
             return Exit(f"the app ended with exit code {status}")
         case 2:
+            # A fault of the app's own, where no crash handler was left to say so.
             name = signal_name(status)
-            return Exit(f"the app was ended by {name}", name)
+            return Exit(f"the app was ended by {name}", name, tombstone() if name in FAULTS else "")
         case 3:
             return Exit("the app was ended because the phone ran out of memory", "SIGKILL")
         case 4:

@@ -32,6 +32,13 @@ def record(reason: str, status: int) -> str:
 {OLD}"""
 
 
+CRASH = """\
+11-20 14:05:17.107  6937  6937 F DEBUG   : *** *** *** *** *** *** *** ***
+11-20 14:05:17.107  6937  6937 F DEBUG   : pid: 42, tid: 43, name: worker  >>> app <<<
+11-20 14:05:17.107  6937  6937 F DEBUG   : signal 11 (SIGSEGV), code 1 (SEGV_MAPERR), fault addr 0x10
+"""
+
+
 class Phone(Adb):
     """Answers `dumpsys activity exit-info` with one text after another, the last one for ever."""
 
@@ -43,6 +50,8 @@ class Phone(Adb):
     def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
         if argv == ("true",):
             return ""
+        if argv[:3] == ("logcat", "-b", "crash"):
+            return CRASH
         assert argv == ("dumpsys", "activity", "exit-info", "app")
         self.asked += 1
         return self.said.pop(0) if len(self.said) > 1 else self.said[0]
@@ -77,6 +86,18 @@ def test_a_record_that_is_not_there_yet_or_has_no_reason_yet_is_waited_for() -> 
     phone = Phone(NONE_YET + OLD, record("0 (UNKNOWN)", 0), record("2 (SIGNALED)", 9))
     assert exit_of(phone, "app", 42, "") == Exit("the app was ended by SIGKILL", "SIGKILL")
     assert phone.asked == 3
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(11, "SIGSEGV"), (6, "SIGABRT"), (7, "SIGBUS"), (4, "SIGILL"), (8, "SIGFPE")]
+)
+def test_a_signal_of_the_apps_own_making_has_its_tombstone(number: int, name: str) -> None:
+    ended = exit_of(Phone(record("2 (SIGNALED)", number)), "app", 42, "")
+    assert (ended.reason, ended.signal) == (f"the app was ended by {name}", name)
+    assert ended.tombstone.splitlines()[1:] == [
+        "pid: 42, tid: 43, name: worker  >>> app <<<",
+        "signal 11 (SIGSEGV), code 1 (SEGV_MAPERR), fault addr 0x10",
+    ]
 
 
 def test_a_record_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
