@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import UsageError
-from harness.devices.android.apk import HOW, PACKAGE
+from harness.devices.android.apk import PACKAGE
 from harness.devices.android.apk_file import check_apk
+from harness.devices.android.gradle import HOW
 
 
 def archive(path: Path, manifest: bytes | None = PACKAGE.encode("utf-16-le"), **entries: bytes) -> Path:
