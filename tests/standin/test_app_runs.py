@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import statistics
 import time
 from typing import Any
@@ -113,6 +114,25 @@ class TestRuns:
         outcome = direct.run(job)
         assert isinstance(outcome, Rejected)
         assert outcome.reason.startswith("LiteRT's Kotlin API has buffers of float32, int32, int64, int8 and bool only")
+
+    def test_an_output_that_the_heap_cannot_hold_is_refused_with_the_figures_and_the_app_lives(
+        self, direct: Direct, plus_one: Model
+    ) -> None:
+        # The app's heap is 512 MiB on the stand-in; the runtime's own memory is not of it.
+        elements = 150 << 20
+        graph = GraphBuilder()
+        sizes = graph.constant(np.asarray([1, elements], np.int32))
+        graph.output(graph.op("TILE", [graph.input("x", (1, 1)), sizes], (1, elements)), "y")
+        job = make_job(graph.build(), {"x": ONES[:, :1]}, Options("cpu"), timeout=SECONDS)
+        outcome = direct.run(job)
+        assert isinstance(outcome, Rejected)
+        found = re.fullmatch(
+            r"output 'y' has (\d+) bytes, and (\d+) of the (\d+) bytes of the app's heap are free", outcome.reason
+        )
+        assert found, outcome.reason
+        assert int(found[1]) == 4 * elements > int(found[3]) > int(found[2]) > 0
+        again = make_job(plus_one, {"x": ONES}, Options("cpu"), timeout=SECONDS)
+        assert completed(direct, again, "running").outputs["y"].tolist() == [[2, 2, 2, 2]]
 
     def test_bytes_that_are_no_model_are_refused(self, asker: Asker) -> None:
         data = b"no model at all"

@@ -132,6 +132,7 @@ private class LiteRtModel(
         val buffer = outputs[output.position]
         val type = outputTypes.getOrPut(output.name) { model.getOutputTensorType(output.name) }
         val shape = type.layout?.dimensions.orEmpty()
+        fitsHeap(output.name, shape.fold(type.elementType.dtype.bytes.toLong()) { sum, size -> sum * size })
         val values =
             when (type.elementType) {
                 ElementType.FLOAT -> Floats(buffer.readFloat())
@@ -187,6 +188,18 @@ private class LiteRtModel(
                 ({ buffer.writeBoolean(values) })
             }
         }
+    }
+}
+
+/** LiteRT's JNI takes an array of an output's size without a check: one that the heap cannot hold ends the app. */
+private fun fitsHeap(name: String, bytes: Long) {
+    val runtime = Runtime.getRuntime()
+    fun free() = runtime.maxMemory() - runtime.totalMemory() + runtime.freeMemory()
+    if (bytes > free()) System.gc()
+    if (bytes > free()) {
+        throw Refusal(
+            "output '$name' has $bytes bytes, and ${free()} of the ${runtime.maxMemory()} bytes of the app's heap are free"
+        )
     }
 }
 
