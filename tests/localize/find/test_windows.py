@@ -74,6 +74,15 @@ def test_constants_and_what_is_folded_into_them_feed_no_window() -> None:
     assert cut(view, (1,)) == Cut((1,), (x,), (multiply.outputs[0],))
 
 
+def test_an_input_that_is_left_out_feeds_no_window() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.fully_connected(graph.input("x", (1, 4)), np.eye(4, dtype=np.float32)), "y")
+    view = graph.build().graph()
+    (op,) = view.ops
+    (x,) = (port.tensor for port in view.inputs)
+    assert cut(replace(view, ops=(replace(op, inputs=(x, op.inputs[1], -1)),)), (0,)).feeds == (x,)
+
+
 # None hides what an earlier one does.
 STRAIGHT = chain("NEG", "TANH", "ABS", "NEG", shape=(1, 16))
 
