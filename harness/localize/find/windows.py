@@ -45,7 +45,7 @@ def cut(graph: Graph, ops: tuple[int, ...]) -> Cut:
     for o in ops:
         for t in graph.ops[o].inputs:
             source = graph.producer.get(t)
-            if t < 0 or t in made or source in graph.constant_ops or (source is None and t not in inputs):
+            if t in made or source in graph.constant_ops or (source is None and t not in inputs):
                 continue
             feeds[t] = None
     results = [t for t in sorted(made) if t in outputs or any(c not in inside for c in graph.consumers.get(t, ()))]

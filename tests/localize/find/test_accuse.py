@@ -15,15 +15,16 @@ from harness.core.progress import SILENT
 from harness.graph.build import GraphBuilder
 from harness.localize.base.case import Case
 from harness.localize.base.op_record import OpRecord
-from harness.localize.base.result import Impact
+from harness.localize.base.result import Culprit, Impact
 from harness.localize.find import accuse as accusing
-from harness.localize.find.accuse import MOST_TRIED, Evidence, accuse, culprit_of, suspects
+from harness.localize.find.accuse import MOST_TRIED, Evidence, accuse, behind_nan, culprit_of, suspects
 from harness.localize.find.findings import Findings
 from harness.localize.find.recheck import Recheck
 from harness.localize.probe.local_error import Reading
 from harness.numerics.fp16 import SMALLEST_NORMAL, UNIT_ROUNDOFF
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR, Judgement, judge
+from harness.remedies.cause import Cause
 from tests.arrays import f32, normal
 from tests.chains import chain
 from tests.localize.attention import Localize
@@ -211,6 +212,152 @@ def test_the_cause_is_what_the_figures_the_log_and_the_inputs_say(
     known = Evidence(nothing, first, local, nothing, nothing, True)
     suspect = replace(record(0, judged(np.zeros_like(EXACT)), "culprit"), shape=(size,))
     assert culprit_of(known, suspect, "", (), certified=True).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "cause"),
+    [
+        ((2049, 1), (1,), "limits"),  # what it reads is large enough
+        ((1,), (1, 2049), "limits"),  # or what it makes
+        ((2048, 2048), (2048, 2048), "kernel"),  # by one side, not by all of them
+        ((), (), "kernel"),
+    ],
+)
+def test_a_limit_is_met_by_the_longest_side_of_what_an_op_reads_or_makes(
+    given: tuple[int, ...], made: tuple[int, ...], cause: str
+) -> None:
+    tensors = (SimpleNamespace(shape=given), SimpleNamespace(shape=None), SimpleNamespace(shape=(4096,)))
+    op = SimpleNamespace(index=0, inputs=(0, 1, -1), outputs=(2,))  # -1: an input that is left out
+    case = SimpleNamespace(graph=SimpleNamespace(tensors=tensors, ops=[op], inputs=()), options=Options(), inputs={})
+    done = Completed({}, Residency(True), (), 1, True, "2.3.0", "in process", SAID)
+    known: Any = SimpleNamespace(local=SimpleNamespace(case=case), first=SimpleNamespace(done=done))
+    suspect = replace(record(0, judged(np.zeros_like(EXACT))), shape=made)
+    impact = (Impact("y", OVER, 1.0),)
+    found = culprit_of(known, suspect, "A note.", impact, certified=False)
+    convicted = replace(suspect, verdict="culprit")
+    assert found == Culprit(convicted, Cause(cause), "all zeros", certified=False, note="A note.", impact=impact)
+
+
+def test_what_one_culprit_does_is_known_and_what_several_do_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Impact, ...]] = []
+    ask = Probe.impact_on_outputs
+
+    def asked(self: Probe, readings: Any, outputs: Any, known: tuple[Impact, ...]) -> tuple[Impact, ...]:
+        told.append(known)
+        return ask(self, readings, outputs, known)
+
+    monkeypatch.setattr(Probe, "impact_on_outputs", asked)
+    accused([record(1, OVER, "culprit")], {1}, monkeypatch)
+    accused([record(i, OVER, "culprit") for i in (0, 1)], {1}, monkeypatch)
+    assert told == [(Impact("y", OVER, 1.0),), ()]
+
+
+@pytest.mark.parametrize(("answer", "isolated"), [(None, False), (FAR, False), (OVER, True)])
+def test_a_culprit_is_isolated_where_it_was_asked_alone_and_failed(
+    answer: Judgement | None, isolated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accusing, "ImpactProbe", lambda local, ideal: Probe({1}))
+    known, stopped = evidence([record(1, OVER, "culprit")])
+    if answer is not None:
+        known.isolation.answers[known.readings[MADE[1], True]] = answer
+    (culprit,) = accuse(known)[0].culprits
+    assert (culprit.isolated, len(stopped)) == (isolated, 1)
+
+
+def evidence(records: list[OpRecord], found: Any = None) -> tuple[Evidence, list[str]]:
+    """Of a chain of which every result was read; in isolation ops do what is `found`. And each stop of the host."""
+    stopped: list[str] = []
+    case = Case(MODEL, {"x": EXACT}, Options("gpu"), timeout=60)
+    done = Completed({}, Residency(True), (), 1, True, "2.3.0", "in process", "")
+    bench: Any = SimpleNamespace(progress=SILENT, host=SimpleNamespace(stop=lambda: stopped.append("host")))
+    first: Any = SimpleNamespace(done=done, ideal={"y": "ideals"}, outputs=("outputs",), beyond=frozenset())
+    local: Any = SimpleNamespace(case=case, store="store", beyond="beyond")
+    isolation: Any = SimpleNamespace(answers={}, ask=found)
+    return Evidence(bench, first, local, isolation, Recheck(records, {}, frozenset(MADE)), True), stopped
+
+
+def blamed(op: int, reading: Any = "copy") -> Culprit:
+    return Culprit(record(op, OVER, "culprit", reading), Cause.KERNEL, None, certified=True)
+
+
+def test_what_stands_is_felt_together_by_what_was_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, stopped = evidence([])
+    asked: list[Any] = []
+
+    def felt(readings: Any, outputs: Any) -> tuple[Impact, ...]:
+        asked.append((readings, outputs))
+        return (Impact("y", OVER, 1.0),)
+
+    probe = SimpleNamespace(impact_on_outputs=felt)
+    monkeypatch.setattr(accusing, "ImpactProbe", lambda local, ideal: probe if ideal == {"y": "ideals"} else None)
+    assert known.impact_on_outputs([]) == ()
+    assert known.impact_on_outputs([blamed(0), blamed(1, "window")]) == ()  # nobody read the second one's error
+    assert (asked, stopped) == ([], [])
+    assert known.impact_on_outputs([blamed(0), blamed(2)]) == (Impact("y", OVER, 1.0),)
+    ((readings, outputs),) = asked
+    assert [(r.tensor, r.from_output) for r in readings] == [(MADE[0], None), (MADE[2], None)]
+    assert (outputs, stopped) == (("outputs",), ["host"])
+
+
+def test_without_a_tensor_that_is_not_believed_its_op_is_read_together_with_the_next() -> None:
+    known, _ = evidence([])
+    second, third = blamed(1), blamed(2)
+    apart = known.readings_of([second, third])
+    assert {r.index: reading.ops for r, reading in apart.items()} == {1: (1,), 2: (2,)}
+    assert known.readings_of([third], without=frozenset({MADE[1]}))[third.record].ops == (1, 2)
+
+
+class TestBehindNan:
+    """TANH #0 is a culprit, and its NaN reaches ABS #2."""
+
+    @staticmethod
+    def hidden(
+        monkeypatch: pytest.MonkeyPatch, alone: dict[int, Judgement], spoilt: Collection[int] = (1, 2)
+    ) -> tuple[list[Culprit], list[int], list[int]]:
+        """What is found, whom `contaminated` was asked of, and who was asked in isolation."""
+        records = [record(0, OVER, "culprit"), record(1, FAR), record(2, FAR), record(2, FAR, "fine", "output")]
+        considered: list[int] = []
+        asked: list[int] = []
+
+        def contaminated(case: Any, store: Any, readings: Any, beyond: Any) -> list[Reading]:
+            assert (store, beyond) == ("store", "beyond")
+            considered.extend(r.op for r in readings)
+            return [r for r in readings if r.op in spoilt]
+
+        def ask(readings: dict[OpRecord, Reading]) -> dict[OpRecord, Judgement]:
+            asked.extend(r.index for r in readings)
+            assert all(r.key == (reading.tensor, reading.from_output is None) for r, reading in readings.items())
+            return {r: alone[r.index] for r in readings if r.index in alone}
+
+        monkeypatch.setattr(accusing, "contaminated", contaminated)
+        known, _ = evidence(records, ask)
+        return behind_nan(known, [blamed(0)]), considered, asked
+
+    def test_what_fails_alone_is_a_culprit_that_its_window_shows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, considered, asked = self.hidden(monkeypatch, {1: OVER, 2: FAR})
+        (culprit,) = found
+        assert culprit.record == replace(record(1, OVER), verdict="culprit", reading="window")
+        assert (culprit.certified, culprit.isolated, culprit.impact) == (False, True, ())
+        assert culprit.note == (
+            "Another culprit's NaN or infinity, or what became of it, came in; this op fails by itself."
+        )
+        assert considered == asked == [1, 2, 2]  # not the culprit itself
+
+    def test_where_nothing_came_in_nobody_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.hidden(monkeypatch, {1: OVER, 2: OVER}, spoilt=()) == ([], [1, 2, 2], [])
+
+    def test_ops_that_were_judged_as_one_are_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        considered: list[int] = []
+
+        def contaminated(case: Any, store: Any, readings: Any, beyond: Any) -> list[Reading]:
+            considered.extend(r.op for r in readings)
+            return []
+
+        monkeypatch.setattr(accusing, "contaminated", contaminated)
+        known, _ = evidence([])
+        known = replace(known, look=Recheck([], {}, frozenset(MADE[::2])))
+        assert behind_nan(known, []) == []
+        assert considered == [0]  # EXP #1 is read with ABS #2
 
 
 def test_an_op_that_is_wrong_is_named_though_no_output_feels_it(find: Localize) -> None:

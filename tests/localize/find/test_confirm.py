@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.core.progress import SILENT
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.result import Culprit, Impact, OutputVerdict
-from harness.localize.find.confirm import Confirmed, confirm
+from harness.localize.find import confirm as confirming
+from harness.localize.find.confirm import Confirmed, confirm, search_beside
+from harness.localize.find.fallback_search import Resolved
 from harness.localize.find.findings import Findings
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR, Judgement, judge
@@ -149,3 +152,108 @@ def test_nothing_changes_where_none_fails_alone_or_the_taps_were_not_sure(
     answer = confirmed(Asked(alone, redundant=True), findings)
     assert answer.findings == findings
     assert answer.alone == {c.record: alone[c.record.index] for c in findings.culprits}
+
+
+class Beside:
+    """Evidence on a model with the inputs 100 and 101, of ops that each read what `feeds` says, `direct` ones as an
+    output. Keeps what is given to the search by windows, which finds `resolved`."""
+
+    def __init__(self, feeds: dict[int, set[int]], direct: set[int], resolved: Resolved) -> None:
+        self.feeds, self.direct, self.resolved = feeds, direct, resolved
+        self.asked: list[int] = []
+        self.given: list[Any] = []
+        ports = [SimpleNamespace(tensor=100), SimpleNamespace(tensor=101)]
+        case = SimpleNamespace(graph=SimpleNamespace(inputs=ports))
+        self.local = SimpleNamespace(case=case, store="store")
+        self.bench = SimpleNamespace(device="device", host="host", progress=SILENT)
+        self.first = SimpleNamespace(outputs=OUTPUTS, beyond="beyond")
+        self.isolation = SimpleNamespace(ask=self.ask)
+
+    def readings_of(self, culprits: Any) -> dict[OpRecord, Any]:
+        return {
+            c.record: SimpleNamespace(
+                tensor=c.record.tensor,
+                feeds=self.feeds.get(c.record.index, set()),
+                from_output="y" if c.record.index in self.direct else None,
+                ops=tuple(range(c.record.first, c.record.index + 1)),
+            )
+            for c in culprits
+        }
+
+    def ask(self, readings: dict[OpRecord, Any]) -> dict[OpRecord, Judgement]:
+        self.asked += [record.index for record in readings]
+        return dict.fromkeys(readings, GOOD)
+
+    def resolve(self, *given: Any) -> Resolved:
+        self.given = list(given)
+        return self.resolved
+
+
+def beside(
+    monkeypatch: pytest.MonkeyPatch,
+    confirmed: Confirmed,
+    feeds: dict[int, set[int]] | None = None,
+    direct: set[int] | None = None,
+    resolved: Resolved | None = None,
+) -> tuple[Findings, Beside]:
+    known: Any = Beside(feeds or {}, direct or set(), resolved or Resolved([], []))
+    monkeypatch.setattr(confirming, "resolve", known.resolve)
+    monkeypatch.setattr(confirming, "WindowProbe", lambda *given: given)
+    return search_beside(known, confirmed), known
+
+
+def as_output(op: int) -> Culprit:
+    made = culprit(op)
+    return replace(made, record=replace(made.record, reading="output"))
+
+
+def test_what_windows_find_takes_the_place_of_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = culprit(5, certified=False)
+    findings, known = beside(monkeypatch, Confirmed(found(culprit(1)), {}), resolved=Resolved([other], ["After."]))
+    assert findings == Findings((other,), EXPLAINED, ("Before.", "After."))
+    probe, culprits, _, _, enough, _ = known.given
+    assert probe == ("device", "host", known.local.case, "store", "beyond")
+    assert (culprits, enough) == ((culprit(1),), True)
+
+
+@pytest.mark.parametrize(
+    ("findings", "enough"),
+    [(found(culprit(1)), True), (found(culprit(1), explained=UNFELT), False), (found(), False)],
+)
+def test_windows_know_whether_culprits_account_for_the_failure(
+    findings: Findings, enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert beside(monkeypatch, Confirmed(findings, {}))[1].given[4] is enough
+
+
+def test_culprits_are_asked_in_isolation_unless_they_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = found(culprit(1), culprit(4, first=3))
+    _, known = beside(monkeypatch, Confirmed(findings, {}))
+    assert (known.asked, known.given[2]) == ([1], {culprit(1).record: GOOD})  # not what was judged as one
+    _, known = beside(monkeypatch, Confirmed(findings, {culprit(1).record: BAD}))
+    assert (known.asked, known.given[2]) == ([], {culprit(1).record: BAD})
+
+
+@pytest.mark.parametrize(
+    ("suspect", "feeds", "direct", "stands"),
+    [
+        (as_output(1), {100, 101}, True, True),
+        (as_output(1), {100}, True, True),
+        (as_output(1), {100, 7}, True, False),  # a tap read what feeds it
+        (as_output(1), {100}, False, False),
+        (culprit(1), {100}, True, False),  # a copy of the same tensor
+    ],
+)
+def test_a_verdict_rests_on_no_tap_where_an_output_is_made_of_inputs_alone(
+    suspect: Culprit, feeds: set[int], direct: bool, stands: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, known = beside(monkeypatch, Confirmed(found(suspect), {}), {1: feeds}, {1} if direct else set())
+    assert known.given[3](suspect.record) is stands
+
+
+def test_each_question_of_the_windows_is_told_as_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    _, known = beside(monkeypatch, Confirmed(found(culprit(1)), {}))
+    known.bench.progress = SimpleNamespace(stage=lambda what, seconds: told.append(what))
+    known.given[5]("ops 1 to 3")
+    assert told == ["ops 1 to 3"]

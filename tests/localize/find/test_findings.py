@@ -10,7 +10,7 @@ import pytest
 
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.result import Culprit, Impact, OutputVerdict
-from harness.localize.find.findings import NOTHING, Findings
+from harness.localize.find.findings import NOTHING, UNEXPLAINED, Findings, accounts_for, explains
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, Judgement, judge
 from harness.remedies.cause import Cause
@@ -93,3 +93,52 @@ def test_notes_are_added_and_culprits_replaced_in_a_copy() -> None:
     other = noted.having([culprit(index=9)])
     assert [c.record.index for c in other.culprits] == [9] and other.notes == noted.notes
     assert other.named != SURE.named and SURE.having(SURE.culprits).named == SURE.named
+
+
+@pytest.mark.parametrize(
+    ("explained", "outputs", "accounted"),
+    [
+        ((), (), True),
+        ((), (output(RIGHT),), True),  # nothing to account for
+        ((), (output(WRONG),), False),
+        ((impact(),), (output(WRONG),), True),
+        ((impact(RIGHT),), (output(WRONG),), False),
+        ((impact(name="z"),), (output(WRONG),), False),
+        ((impact(),), (output(WRONG), output(WRONG, "z")), False),
+        ((impact(), impact(RIGHT, name="z")), (output(WRONG), output(RIGHT, "z")), True),
+    ],
+)
+def test_errors_account_for_a_failure_where_each_wrong_output_fails_by_them(
+    explained: tuple[Impact, ...], outputs: tuple[OutputVerdict, ...], accounted: bool
+) -> None:
+    assert accounts_for(explained, outputs) is accounted
+    assert Findings((culprit(),), explained).account_for(outputs) is accounted
+    assert not Findings((), explained).account_for(outputs)
+
+
+@pytest.mark.parametrize(
+    ("explained", "outputs", "known"),
+    [
+        ((impact(left=UNEXPLAINED),), (output(WRONG),), True),
+        ((impact(left=np.nextafter(UNEXPLAINED, 1)),), (output(WRONG),), False),
+        ((impact(left=1.0),), (output(RIGHT),), True),  # of an output that is right
+        ((impact(), impact(left=1.0, name="z")), (output(WRONG), output(WRONG, "z")), False),
+        ((impact(left=1.0), impact(name="z")), (output(WRONG), output(WRONG, "z")), False),
+        ((), (output(WRONG),), True),
+    ],
+)
+def test_errors_explain_a_failure_where_they_leave_at_most_half_of_each_wrong_output(
+    explained: tuple[Impact, ...], outputs: tuple[OutputVerdict, ...], known: bool
+) -> None:
+    assert UNEXPLAINED == 0.5
+    assert explains(explained, outputs) is known
+
+
+def test_nothing_is_said_of_an_output_that_is_right() -> None:
+    assert SURE.unaccounted([output(RIGHT, "z")]) == []
+    assert (NOTHING.culprits, NOTHING.explained, NOTHING.notes, NOTHING.named) == ((), (), (), frozenset())
+
+
+def test_each_of_several_culprits_has_its_record_among_those_that_are_named() -> None:
+    pair = culprit(), culprit(index=5)
+    assert SURE.having(iter(pair)).named == {pair[0].record, pair[1].record}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.base.reference import label_of, output_label, run_reference
 from harness.localize.base.result import Impact
-from harness.localize.find.impact import ImpactProbe, unexplained
+from harness.localize.find.impact import MOST_LEFT_OUT, REDUNDANT, ImpactProbe, unexplained
 from harness.localize.probe.local_error import LocalError, Reading, plan
 from tests.localize.planted import InProcess
 from tests.quantized import QuantizedBuilder
@@ -81,6 +82,106 @@ def test_what_an_ideal_device_explains_is_asked_without_each_culprit_there_too(l
     probe = Told({("a",): 0.9, ("b",): left, ("a", "b"): 0.01})
     readings: Any = ["a", "b"]
     assert probe.has_redundant_culprit(readings, probe.of(readings, held=True)) is needless
+
+
+@pytest.mark.parametrize(
+    ("left", "needless"),
+    [(0.25, True), (0.25 * REDUNDANT, True), (float(np.nextafter(0.25 * REDUNDANT, 1)), False)],
+)
+def test_a_culprit_is_redundant_that_removes_less_than_a_fifth_of_what_the_others_leave(
+    left: float, needless: bool
+) -> None:
+    """One without which 1.25 times as much is left removed a fifth of it."""
+    probe = Told({("a",): 0.9, ("b",): left, ("a", "b"): 0.25})
+    readings: Any = ["a", "b"]
+    assert (REDUNDANT, probe.has_redundant_culprit(readings, probe.of(readings, held=True))) == (1.25, needless)
+
+
+@pytest.mark.parametrize(
+    ("count", "unexplained", "asked"),
+    [(1, 0.0, False), (2, 0.0, True), (MOST_LEFT_OUT, 0.0, True), (MOST_LEFT_OUT + 1, 0.0, False), (2, 0.1, False)],
+)
+def test_whether_one_is_redundant_is_asked_of_a_few_that_explain_the_outputs(
+    count: int, unexplained: float, asked: bool
+) -> None:
+    readings: Any = [f"{i}" for i in range(count)]
+    rests = [tuple(r for r in readings if r != left) for left in readings]
+    unknown: Any = None
+    explained = [Impact("y", unknown, 1.0, unexplained, 0.25, held=True), Impact("y", unknown, 1.0, 0.0, 0.25)]
+    # Without any one of them as little is left: they are redundant wherever they are asked.
+    assert Told(dict.fromkeys(rests, 0.25)).has_redundant_culprit(readings, explained) is asked
+
+
+class Felt(ImpactProbe):
+    """Knows whether the outputs are right with errors injected into the exact model, and into an ideal device."""
+
+    def __init__(self, exact: bool, held: bool) -> None:
+        object.__setattr__(self, "right", (exact, held))
+        object.__setattr__(self, "asked", [])
+
+    def of(self, readings: Sequence[Any], *, held: bool = False) -> tuple[Impact, ...]:
+        self.asked.append((tuple(readings), held))  # type: ignore[attr-defined]
+        return self.impact(held)
+
+    def impact(self, held: bool) -> tuple[Impact, ...]:
+        judgement: Any = SimpleNamespace(ok=self.right[held])  # type: ignore[attr-defined]
+        return (Impact("y", judgement, 1.0, held=held),)
+
+
+FAILING: Any = [SimpleNamespace(name="y", explained=False)]
+
+
+@pytest.mark.parametrize(
+    ("exact", "held", "asked", "answer"),
+    [
+        (False, False, [False], False),  # the exact model feels it
+        (True, False, [False, True], True),
+        (True, True, [False, True], False),  # neither does: what the exact model says stands
+    ],
+)
+def test_an_ideal_device_is_asked_where_the_exact_model_feels_too_little(
+    exact: bool, held: bool, asked: list[bool], answer: bool
+) -> None:
+    probe = Felt(exact, held)
+    readings: Any = ["a", "b"]
+    assert [i.held for i in probe.impact_on_outputs(readings, FAILING)] == [answer]
+    assert probe.asked == [(("a", "b"), each) for each in asked]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("exact", "known_on", "asked"), [(False, False, []), (True, False, [True]), (True, True, []), (False, True, [])]
+)
+def test_what_is_known_of_one_is_not_asked_again_and_an_ideal_device_s_word_stands(
+    exact: bool, known_on: bool, asked: list[bool]
+) -> None:
+    probe = Felt(exact, held=exact)
+    readings: Any = ["a"]
+    known = probe.impact(known_on)
+    assert probe.impact_on_outputs(readings, FAILING, known) == known
+    assert [held for _, held in probe.asked] == asked  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("exact", "spreads", "asked"),
+    [(True, False, [False]), (True, True, [False, True]), (False, True, [False]), (False, False, [False])],
+)
+def test_one_that_spreads_is_tried_on_an_ideal_device_before_it_passes_for_harmless(
+    exact: bool, spreads: bool, asked: list[bool]
+) -> None:
+    probe = Felt(exact, held=False)
+    reading: Any = "a"
+    assert [i.held for i in probe.of_one(reading, spreads=spreads)] == asked[-1:]
+    assert [held for _, held in probe.asked] == asked  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("off", "share"), [(15, 0.0), (17, 17 / 100)])
+def test_what_an_injection_leaves_is_held_against_what_rounding_explains(off: float, share: float) -> None:
+    """The worse of two ideal devices is off by 2^-10; up to 16 times that is rounding."""
+    exact = np.ones(64, np.float32)
+    step = np.float32(2.0**-10)
+    found, left = unexplained(exact + 100 * step, exact + (100 - off) * step, exact, (exact, exact + step))
+    assert found == pytest.approx(share)
+    assert left == off * 2.0**-10
 
 
 class Injected:

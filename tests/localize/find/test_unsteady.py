@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,15 @@ from harness.localize.base.case import Case
 from harness.localize.base.comparison import ModelComparison, Workbench, compare_model
 from harness.localize.explain.explainer import explain
 from harness.localize.find.localizer import localize
-from harness.localize.find.unsteady import MOST_ATTEMPTS, notes, rate, wrong_run
+from harness.localize.find.unsteady import (
+    LEAST_RECORDS,
+    MOST_ATTEMPTS,
+    notes,
+    rate,
+    standing,
+    wrong_all_over,
+    wrong_run,
+)
 from harness.localize.probe.taps import Tapped
 from tests.localize.attention import ATTENTION, RESULTS, Localize, exactly, named
 from tests.localize.broken import Broken, rolled
@@ -194,13 +204,109 @@ def test_a_first_run_is_told_apart_where_there_are_enough_others(
     with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
         first = compare_model(Workbench(InProcess(), InProcess(), run), case)
     (output,) = first.outputs
-    told, _ = notes(replace(first, differs="'y'", outputs=(replace(output, runs=runs),)))
-    assert told.endswith(f"the device is {word}. It was output 'y'.")
+    said, _ = notes(replace(first, differs="'y'", outputs=(replace(output, runs=runs),)))
+    assert said.endswith(f"the device is {word}. It was output 'y'.")
 
 
 def test_the_rate_comes_with_an_interval() -> None:
     """Wilson's score interval for 2 of 8."""
     assert rate(2, 8) == "wrong in 2 of 8 runs (95 % interval 7% to 59%)"
+
+
+def told(*outputs: tuple[bool, tuple[int, int] | None]) -> list[str]:
+    """Notes on outputs that are right or not in the first run, and wrong in so many of so many."""
+    rated: Any = [SimpleNamespace(name=f"y{i}", explained=ok, runs=runs) for i, (ok, runs) in enumerate(outputs)]
+    first: Any = SimpleNamespace(outputs=rated, differs="'y0'")
+    return notes(first)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "once"),
+    [
+        (((True, (4, 5)), (True, (0, 5))), True),  # one that is never wrong says nothing
+        (((True, (4, 5)), (True, (4, 5))), True),
+        (((True, (4, 5)), (True, (3, 5))), False),
+        (((True, (4, 5)), (False, (4, 5))), False),  # not right in the first run
+        (((True, (5, 5)),), False),
+        (((True, None),), True),
+    ],
+)
+def test_it_is_right_only_the_first_time_where_all_that_fail_are(
+    outputs: tuple[tuple[bool, tuple[int, int] | None], ...], once: bool
+) -> None:
+    word = "right only the first time" if once else "nondeterministic"
+    said, *rates = told(*outputs)
+    assert said == (
+        f"Two runs of the untouched model gave different outputs: the device is {word}. It was output 'y0'."
+    )
+    assert rates == [f"Output 'y{i}' was {rate(*runs)}." for i, (_, runs) in enumerate(outputs) if runs]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "zeros", "count", "over"),
+    [
+        (2, 0, 4, False),  # half of them
+        (3, 0, 4, True),
+        (3, 0, 5, True),
+        (0, 4, 4, True),
+        (0, 3, 4, False),
+        (LEAST_RECORDS - 1, LEAST_RECORDS - 1, LEAST_RECORDS - 1, False),  # too few to tell
+        (0, 0, 0, False),
+    ],
+)
+def test_most_results_wrong_or_all_of_them_zeros_are_no_op_s_fault(
+    wrong: int, zeros: int, count: int, over: bool
+) -> None:
+    def local(i: int) -> Any:
+        return SimpleNamespace(actual=SimpleNamespace(range=(0.0, 0.0) if i < zeros else (0.0, 1.0)))
+
+    records: Any = [SimpleNamespace(verdict="culprit" if i < wrong else "fine", local=local(i)) for i in range(count)]
+    assert wrong_all_over(records) is over
+
+
+def test_what_was_not_judged_is_not_known_to_be_zeros() -> None:
+    records: Any = [SimpleNamespace(verdict="unread", local=None)] * LEAST_RECORDS
+    assert not wrong_all_over(records)
+
+
+def test_culprits_stand_that_a_second_reading_or_the_op_by_itself_confirms() -> None:
+    each: Any = [SimpleNamespace(certified=c, isolated=i) for c in (False, True) for i in (False, True)]
+    assert standing(each) == each[1:]
+
+
+def test_a_run_of_which_an_output_is_missing_is_not_asked_again(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(), timeout=60)
+    asked: list[int] = []
+
+    def nothing(warmup: int) -> Tapped:
+        asked.append(warmup)
+        return Tapped(own_outputs=[{}])
+
+    with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
+        bench = Workbench(InProcess(), InProcess(), run)
+        assert wrong_run(bench, case, compare_model(bench, case), nothing) is None
+    assert asked == [0]
+
+
+def test_a_wrong_run_is_the_first_that_is_wrong_and_its_outputs_keep_their_rate(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("ABS", graph.input("x", (1, 8))), "y")
+    case = Case(graph.build(), {"x": np.ones((1, 8), np.float32)}, Options(), timeout=60)
+    right, wrong = np.ones((1, 8), np.float32), np.full((1, 8), 2, np.float32)
+    given = [right, right, wrong]
+    with RunFolder.create(tmp_path, "localize", "abs", "half") as run:
+        bench = Workbench(InProcess(), InProcess(), run)
+        first = compare_model(bench, case)
+        (output,) = first.outputs
+        first = replace(first, outputs=(replace(output, runs=(3, 8)),))
+        found = wrong_run(bench, case, first, lambda warmup: Tapped(own_outputs=[{"y": given.pop(0)}]))
+        assert found is not None and given == []
+        np.testing.assert_array_equal(found.own["y"], wrong)
+        (output,) = found.found.outputs
+        assert (output.verdict, output.runs) == ("wrong", (3, 8))
+        np.testing.assert_array_equal(run.tensors.get("output-y", "device"), wrong)  # kept in place of the first run's
 
 
 def test_more_runs_can_be_asked_for_and_are_counted(find: Localize) -> None:
