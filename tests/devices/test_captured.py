@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
@@ -95,16 +96,16 @@ def test_output_is_waited_for_until_the_deadline_and_no_longer(monkeypatch: pyte
 
     class Poll:
         def register(self, descriptor: int, events: int) -> None:
-            assert (descriptor, events) == (7, module.select.POLLIN | module.select.POLLHUP)  # type: ignore[attr-defined]
+            assert (descriptor, events) == (7, select.POLLIN | select.POLLHUP)
 
         def poll(self, milliseconds: float) -> list[tuple[int, int]]:
             asked.append(milliseconds)
             clock[0] += 1
             return [(7, 1)]
 
-    monkeypatch.setattr(module.select, "poll", Poll)  # type: ignore[attr-defined]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])  # type: ignore[attr-defined]
-    monkeypatch.setattr(module.os, "read", lambda descriptor, size: b"x")  # type: ignore[attr-defined]
+    monkeypatch.setattr(select, "poll", Poll)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(os, "read", lambda descriptor, size: b"x")
     said = bytearray()
     assert module._read(7, said, 66.5, 100) == "time"
     assert asked == [2500, 1500, 500]
