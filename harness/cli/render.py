@@ -54,7 +54,8 @@ def outputs_table(outputs: Sequence[OutputVerdict], width: int | None = None) ->
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for verdict, figures in rows:
-            word = f"[{'green' if verdict.ok else 'red'}]{verdict.verdict}[/]"
+            said = "fail" if verdict.verdict == "wrong" else verdict.verdict
+            word = f"[{'green' if verdict.ok else 'red'}]{said}[/]"
             table.add_row(escape(verdict.name), *(figures[title] for title in titles), word)
         return table
 

@@ -30,7 +30,7 @@ def shown(width: int) -> str:
 def test_what_is_shown_is_shown_whole(width: int) -> None:
     text = shown(width)
     assert "…" not in text.replace("-1.23e+03…7", "")
-    assert "wrong" in text and all(len(line) <= width for line in text.splitlines())
+    assert "fail" in text and all(len(line) <= width for line in text.splitlines())
     name = "".join(line.split()[0] for line in text.splitlines()[1:] if line.strip())
     assert name.startswith("Stateful") and "pred_masks" in name
 

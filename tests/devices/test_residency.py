@@ -80,3 +80,54 @@ def test_a_list_is_whole_where_its_count_follows_however_long_it_is(length: int)
     assert not is_cut(f"{head}\n{first}\n1 operations will run on the GPU\n")
     # Without its count: whole where it is shorter than what the log keeps of a message.
     assert is_cut(f"{head}\n{first}\n") is (length >= MESSAGE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("log", "full", "shared", "found"),
+    [
+        ("", True, False, Residency(True)),
+        ("", False, False, Residency(False)),
+        (ENGAGED, False, False, Residency(False)),
+        ("", True, True, Residency(False)),
+        (ENGAGED, False, True, Residency(False)),
+        # Without the CPU beside it the runtime's word counts, with it the counts alone.
+        (REPLACED.format(5, 5, "GPU", 1), False, False, Residency(False, 5, 5, 1)),
+        (REPLACED.format(4, 5, "GPU", 1), True, False, Residency(True, 4, 5, 1)),
+        (REPLACED.format(5, 5, "GPU", 1), False, True, Residency(True, 5, 5, 1)),
+        (REPLACED.format(4, 5, "GPU", 3), True, True, Residency(False, 4, 5, 3)),
+        (REPLACED.format(6, 5, "GPU", 3), True, True, Residency(False, 6, 5, 3)),
+        # Where the CPU is asked for alone, its own delegate is what took them.
+        (REPLACED.format(4, 5, "TfLiteXNNPackDelegate", 2), True, False, Residency(True, 4, 5, 2)),
+        (REPLACED.format(4, 5, "xnnpack", 2), False, True, Residency(False)),
+        (REPLACED.format(4, 5, "xnnpack", 2) + ENGAGED, True, True, Residency(True)),
+        (REPLACED.format(1, 9, "GPU", 1) + REPLACED.format(2, 3, "GPU", 2), True, True, Residency(False, 2, 3, 2)),
+        # Only together with the CPU are shared ops looked for.
+        ("1 operations will run on the GPU, and the remaining 2 operations will run on", True, False, Residency(True)),
+        ("1 operations will run on the GPU, and all 1 operation will run on", True, True, Residency(False, 1, 2, 1)),
+        ("0 operations will run on the GPU, and all 3 operations will run on", True, True, Residency(False, 0, 3, 0)),
+        (
+            "9 operations will run on the GPU, and all 9 operations will run on\n"
+            "4 operations will run on the GPU, and the remaining 3 operations will run on\n",
+            True,
+            True,
+            Residency(False, 4, 7, 1),
+        ),
+    ],
+)
+def test_counts_are_those_of_the_last_line_that_has_them(log: str, full: bool, shared: bool, found: Residency) -> None:
+    assert residency_of(log, full, shared=shared) == found
+
+
+def test_refused_ops_come_with_the_counts_of_either_form() -> None:
+    log = f"{REFUSED}4 operations will run on the GPU\n{REPLACED.format(4, 5, 'GPU', 1)}"
+    assert residency_of(log, False) == Residency(False, 4, 5, 1, LINES)
+    assert residency_of(log, False, shared=True) == Residency(False, 4, 5, 1, LINES)
+
+
+def test_of_several_blocks_of_refused_ops_the_last_counts() -> None:
+    head = "ERROR: Following operations are not supported by GPU delegate:\n"
+    log = f"{head}ADD: first\n2 operations will run on the GPU\n{head.replace('delegate:', 'delegate')}MUL: second\n"
+    assert refused_ops(log) == ("MUL: second",)
+    assert refused_ops(f"{log}No operations will run on the GPU\nDIV: beyond\n") == ("MUL: second",)
+    assert refused_ops(head) == ()
+    assert refused_ops("Following operations are not supported by GPU delegate: ADD\nMUL: why\n") == ()
