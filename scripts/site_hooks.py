@@ -8,11 +8,13 @@ from typing import Any
 
 COMMANDS = "<!-- commands -->"
 DOCUMENTS = "<!-- documents -->"
+_NOT_RUN = re.compile(r"^ *<!-- not run:.*?-->\n*", re.DOTALL | re.MULTILINE)  # for the tests of the pages' blocks
 _OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+([^)]*)\)")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """mkdocs calls this for every page."""
+    markdown = _NOT_RUN.sub("", markdown)
     if page.file.src_uri.count("/") == 0:
         # The site has no page for what lies beside docs/ in a clone.
         markdown = _OUTSIDE.sub(lambda link: _named(link[1], link[2]), markdown)
