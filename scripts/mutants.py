@@ -6,7 +6,7 @@ as a change of an annotation, is not drawn. Each mutant is written into a copy o
 once before while `scripts.reached` notes which lines each of them reaches: a mutant is given to the tests that reach
 its statement, the quickest first, and, where those pass, to the others of their files. The tree itself is never
 touched. One that takes the tests far beyond their time counts as killed, and that is said. `--reached` keeps the notes
-for the next run on the same code.
+for the next run on the same code, and for others beside it, each with a `--share` of the mutants.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ast
 import difflib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -264,9 +265,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--part", default="", help="only files whose path has this in it")
     parser.add_argument("--reached", type=Path, help="a folder for what is noted of the tests, used again if it has it")
+    parser.add_argument("--share", default="1/1", metavar="I/N", help="the Ith of N shares of what is drawn, from 1 on")
     chosen = parser.parse_args()
+    share = re.fullmatch(r"([1-9]\d?)/([1-9]\d?)", chosen.share)
+    if share is None or int(share[1]) > int(share[2]):
+        parser.error(f"--share {chosen.share} is no I/N")
     root = Path(__file__).resolve().parent.parent
-    mutants = drawn(root, chosen.seed, chosen.count, chosen.part)
+    mutants = drawn(root, chosen.seed, chosen.count, chosen.part)[int(share[1]) - 1 :: int(share[2])]
     if not mutants:
         raise SystemExit(f"There is nothing to mutate in files named like '{chosen.part}'.")
     endings: list[Ending] = []
