@@ -236,7 +236,7 @@ def _run_command(command: str, shown: str, folder: Path) -> None:
         assert ended == code, f"{command}: ended with {ended}, not {code}\n{err.read_text('utf-8')}"
         said = out.read_text("utf-8")
     else:
-        said = _process(["bash", "-c", command], folder, code)
+        said = _process(["bash", "-o", "pipefail", "-c", command], folder, code)
     if shown:
         assert is_shown(shown, said), f"{command} says\n{said}"
 
