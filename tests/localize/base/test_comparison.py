@@ -15,7 +15,7 @@ from harness.core.errors import UnresolvedError
 from harness.core.job import Completed, Options, Outcome, Residency, Sample
 from harness.core.run_folder import RunFolder
 from harness.localize.base.case import Case
-from harness.localize.base.comparison import ModelComparison, Workbench, changed_output, compare_model
+from harness.localize.base.comparison import ModelComparison, Workbench, _other_verdict, changed_output, compare_model
 from harness.localize.base.ideals import Ideals
 from harness.numerics.fp16 import UNIT_ROUNDOFF
 from tests.arrays import f32
@@ -183,3 +183,19 @@ def test_integers_are_changed_by_any_difference(tmp_path: Path) -> None:
     one = np.ones((1, 8), np.int32)
     assert changed(tmp_path, one, one) == ""
     assert changed(tmp_path, one, one + (np.arange(8) == 2).astype(np.int32)) == "'y'"
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "name"),
+    [
+        ((True, True), (True, True), None),
+        ((False, False), (False, False), None),
+        ((True, True), (True, False), "y1"),
+        ((False, True), (True, False), "y0"),  # the first of them
+    ],
+)
+def test_an_output_is_told_that_is_right_in_one_run_and_wrong_in_another(
+    first: tuple[bool, ...], again: tuple[bool, ...], name: str | None
+) -> None:
+    runs: Any = [[SimpleNamespace(name=f"y{i}", explained=ok) for i, ok in enumerate(run)] for run in (first, again)]
+    assert _other_verdict(*runs) == (f"'{name}' (right in one run, wrong in another)" if name else "")
