@@ -195,7 +195,7 @@ class _Names:
 
     def _step(self, peak: float) -> float:
         if self.case.options.half and peak <= fp16.LARGEST:
-            return float(np.spacing(np.float16(peak)))
+            return float(np.spacing(np.float16(min(peak, 2.0**15))))  # of the largest there is no next one
         return float(2 * self.case.roundoff * 2.0 ** np.floor(np.log2(peak)))
 
     def _large_angles(self, t: int) -> str:

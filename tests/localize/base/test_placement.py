@@ -260,3 +260,57 @@ def test_no_op_of_the_gpu_is_named_where_it_ran_none_or_it_is_not_known_which() 
     assert said == "No op ran on the GPU, so none of its ops is at fault."
     said = not_placed(Placement(counted(2), None, None), graph)
     assert said == "Which ops ran on the GPU cannot be told, so none is named."
+
+
+def test_what_the_cpu_prepares_for_itself_is_no_reason_to_be_silent() -> None:
+    """NEG #0 of a constant feeds ADD #2, and all three are the CPU's or none is."""
+    model = added(prepared=True)
+    assert not_placed(on_cpu(model), model.graph()) is None
+    assert not_placed(on_cpu(model, 0, 1, 2), model.graph()) is not None  # nothing is left for the GPU
+    assert not_placed(on_cpu(model, 1), model.graph()) is None
+
+
+@pytest.mark.parametrize(("unsupported", "cpu"), [(None, frozenset({0})), (frozenset({0}), None), (None, None)])
+def test_where_one_of_the_two_is_not_known_nothing_is_kept(
+    unsupported: frozenset[int] | None, cpu: frozenset[int] | None
+) -> None:
+    where = Placement(Residency(False, 2, 4, 1), unsupported, cpu)
+    assert not where.kept_by(MIXED.graph(), MIXED.graph(), Residency(False, 2, 4, 1))
+    assert where.counted.on_cpu == (None if cpu is None else (0,))
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (Residency(False, 2, 4, 1), True),
+        (Residency(False, 3, 4, 1), False),
+        (Residency(False, 1, 4, 1), False),
+        (Residency(False, 2, 5, 1), False),
+        (Residency(True, 4, 4, 1), False),
+    ],
+)
+def test_a_model_is_divided_as_before_where_its_own_log_has_the_same_numbers(said: Residency, kept: bool) -> None:
+    where = Placement(Residency(False, 2, 4, 1), frozenset({1}), frozenset({0, 1}))
+    assert where.kept_by(MIXED.graph(), MIXED.graph(), said) is kept
+
+
+def test_ops_on_the_cpu_are_counted_in_order() -> None:
+    assert Placement(Residency(False, 2, 4, 1), frozenset(), frozenset({3, 1})).counted.on_cpu == (1, 3)
+
+
+@pytest.mark.parametrize(("most", "known"), [(1, False), (2, True)])
+def test_so_many_forms_are_asked_about_and_no_more(most: int, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TANH of two shapes, both taken by themselves, so that both would be the GPU's."""
+    monkeypatch.setattr(placement, "MOST_COMPILES", most)
+    graph = GraphBuilder()
+    graph.output(graph.unary("TANH", graph.input("x", (1, 8))), "a")
+    graph.output(graph.unary("TANH", graph.input("z", (1, 4))), "b")
+    model = graph.build()
+    device = Partial(model, Residency(False, 2, 2, 1, ("TANH: not supported",)), "NONE")
+    assert (placed(model, device).unsupported is not None) is known
+    assert len(device.parts) == most
+
+
+def test_what_the_delegate_gives_no_reason_for_is_no_answer() -> None:
+    refused = Rejected("out of memory", ())
+    assert placed(MIXED, Partial(MIXED, counted(2), "TANH", refused)).on_cpu is None

@@ -23,8 +23,17 @@ from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.localize.base.case import REFERENCE, Case
-from harness.localize.base.reference import run_reference
+from harness.localize.base.reference import (
+    MOST_TENSORS,
+    budgeted,
+    label_of,
+    output_label,
+    run_device,
+    run_reference,
+)
+from tests.arrays import f32
 from tests.chains import chain
+from tests.localize.planted import InProcess
 from tests.localize.probe.test_control import Ends
 
 
@@ -112,3 +121,103 @@ def test_an_id_that_rounding_takes_beyond_its_table_is_told_as_such(
     with pytest.raises(NoReference, match=said) as raised:
         compare_command(request)
     assert ("--precision fp32" in str(raised.value)) is step
+
+
+def test_files_are_named_by_op_and_by_place_where_it_has_several_results() -> None:
+    graph = GraphBuilder()
+    count = graph.constant(np.asarray(4, np.int32))
+    best = graph.op("TOPK_V2", [graph.unary("ABS", graph.input("x", (1, 8))), count], (1, 4), schema.TopKV2OptionsT())
+    order = graph.tensor("order", (1, 4), np.int32)
+    graph.output(best, "y")
+    model = graph.build()
+    model.root.subgraphs[0].operators[1].outputs = np.asarray([best, order], np.int32)
+    view = Model.from_bytes(Model(model.root).to_bytes()).graph()
+    assert [label_of(view, t) for op in view.ops for t in op.outputs] == [
+        "0000-ABS", "0001-TOPK_V2.0", "0001-TOPK_V2.1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "plain"),
+    [
+        ("y", "output-y", True),
+        ("a.b_C9", "output-a.b_C9", True),
+        ("y" * 64, "output-" + "y" * 64, True),
+        ("y" * 65, "output-" + "y" * 64 + "-", False),
+        ("a/b:0", "output-a_b_0-", False),
+        ("a-b", "output-a_b-", False),
+    ],
+)
+def test_an_output_s_files_have_its_name_as_far_as_a_file_can(name: str, begins: str, plain: bool) -> None:
+    label = output_label(name)
+    assert label.startswith(begins)
+    assert len(label) == len(begins) + (0 if plain else 8)
+
+
+def test_names_that_look_alike_as_files_stay_apart() -> None:
+    assert len({output_label(name) for name in ("a/b", "a:b", "a_b")}) == 3
+
+
+CHAIN = chain("ABS", "NEG", "ABS", "NEG", "ABS")
+MADE = [op.outputs[0] for op in CHAIN.graph().ops]
+BYTES = 32  # of eight float32 values
+
+
+@pytest.mark.parametrize(
+    ("budget", "parts"),
+    [
+        (0, [1, 1, 1, 1, 1]),  # larger than the budget: a part of its own
+        (2 * BYTES - 1, [1, 1, 1, 1, 1]),
+        (2 * BYTES, [2, 2, 1]),
+        (5 * BYTES - 1, [4, 1]),
+        (5 * BYTES, [5]),
+    ],
+)
+def test_tensors_are_read_in_parts_that_fit_a_budget_in_their_order(budget: int, parts: list[int]) -> None:
+    found = list(budgeted(CHAIN.graph(), MADE, budget))
+    assert [len(part) for part in found] == parts
+    assert [t for part in found for t in part] == MADE
+    assert list(budgeted(CHAIN.graph(), [], budget)) == []
+
+
+@pytest.mark.parametrize(("more", "parts"), [(0, [MOST_TENSORS]), (1, [MOST_TENSORS, 1])])
+def test_a_part_has_no_more_tensors_than_one_answer_carries(more: int, parts: list[int]) -> None:
+    found = budgeted(CHAIN.graph(), [MADE[0]] * (MOST_TENSORS + more), 1 << 30)
+    assert [len(part) for part in found] == parts
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("budget", [BYTES, 1 << 20])
+def test_intermediates_are_kept_where_they_are_asked_for_and_outputs_in_any_case(
+    keep: bool, budget: int, tmp_path: Path
+) -> None:
+    case = Case(CHAIN, {"x": f32([[-3, 2, 1, 0, 1, 2, 3, 4]])}, Options(), timeout=60)
+    store, host = TensorStore(tmp_path), InProcess()
+    peaks = run_reference(host, case, store, MADE, keep=keep, budget=budget)
+    assert peaks.finite == dict.fromkeys(MADE, 4.0)
+    assert peaks.unbounded == frozenset()
+    np.testing.assert_array_equal(store.get("output-y", "reference"), np.abs(case.inputs["x"]))
+    assert [store.has(label_of(CHAIN.graph(), t), "reference") for t in MADE] == [keep] * 5
+    assert len(host.jobs) == (1 if budget > BYTES else 6)
+    assert all(job.options == REFERENCE and job.final for job in host.jobs)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_the_largest_magnitude_is_that_of_what_is_finite(odd: float, tmp_path: Path) -> None:
+    case = Case(chain("NEG"), {"x": f32([[odd, 2, -3, 0, 0, 0, 0, 0]])}, Options(), timeout=60)
+    (made,) = (op.outputs[0] for op in case.graph.ops)
+    peaks = run_reference(InProcess(), case, TensorStore(tmp_path), [made])
+    assert (peaks.finite, peaks.unbounded) == ({made: 3.0}, frozenset({made}))
+    case = Case(chain("NEG"), {"x": np.full((1, 8), odd, np.float32)}, Options(), timeout=60)
+    assert run_reference(InProcess(), case, TensorStore(tmp_path), [made]).finite == {made: 0.0}
+
+
+def test_the_device_runs_the_untouched_model_under_the_options_that_are_under_test() -> None:
+    case = Case(CHAIN, {"x": f32(np.zeros((1, 8)))}, Options("gpu", precision="fp32"), timeout=7)
+    device = InProcess()
+    run_device(device, case)
+    run_device(device, case, warmup=3, iterations=5)
+    assert [(j.warmup, j.iterations, j.timeout, j.options) for j in device.jobs] == [
+        (0, 1, 7, case.options), (3, 5, 7, case.options)
+    ]  # fmt: skip
+    assert all(job.model == CHAIN.to_bytes() for job in device.jobs)

@@ -91,6 +91,31 @@ def test_constants_and_what_is_made_of_them_feed_nothing() -> None:
     assert fed_by(view, view.outputs[0].tensor) == {x}
 
 
+def test_what_feeds_a_tail_beside_its_sums_is_an_input_of_the_model() -> None:
+    """y = FULLY_CONNECTED #0 of x, plus z; and w alone has no sum."""
+    graph = GraphBuilder()
+    x, z = graph.input("x", (1, 4)), graph.input("z", (1, 4))
+    summed = graph.fully_connected(x, normal((4, 4)))
+    graph.output(graph.binary("ADD", graph.unary("NEG", summed), z), "y")
+    graph.output(graph.binary("ADD", x, z), "w")
+    view = graph.build().graph()
+    assert fed_by(view, view.outputs[0].tensor) == {x, z}
+    assert fed_by(view, view.outputs[1].tensor) == frozenset()
+    assert fed_by(view, summed) == {x}
+    assert fed_by(view, x) == frozenset()
+
+
+def test_an_op_that_reads_one_result_twice_is_walked_once() -> None:
+    graph = GraphBuilder()
+    t = graph.fully_connected(graph.input("x", (1, 4)), normal((4, 4)))
+    summed = t
+    for _ in range(30):  # two ways each: a thousand million paths
+        t = graph.binary("ADD", graph.unary("NEG", t), t)
+    graph.output(t, "y")
+    view = graph.build().graph()
+    assert fed_by(view, view.outputs[0].tensor) == fed_by(view, summed) == {view.inputs[0].tensor}
+
+
 def test_a_tail_is_asked_only_of_an_output_that_it_could_excuse() -> None:
     model = head()
     inputs = random_inputs(model.graph(), 0)
