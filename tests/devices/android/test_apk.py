@@ -4,19 +4,16 @@ take it."""
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import harness
 from harness.core.errors import DeviceError
-from harness.devices.android import apk
+from harness.devices.android import apk, gradle
 from harness.devices.android.adb import Adb, AdbError, Server
-from harness.devices.android.apk import HOW, ensure_app, install_failure, version_name
-from harness.devices.captured import Captured
+from harness.devices.android.apk import ensure_app, install_failure, version_name
+from harness.devices.android.gradle import HOW
 
 MINE = harness.__version__
 THERE = "/data/local/tmp/dev.litertharness.apk"
@@ -59,7 +56,8 @@ class Phone(Adb):
 def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An APK of 1 MB; no other is built or named."""
     monkeypatch.setattr(apk, "check_apk", lambda path, package, how: None)
-    monkeypatch.setattr(apk, "BUILT", tmp_path / "built.apk")
+    monkeypatch.setattr(gradle, "PROJECT", tmp_path)
+    monkeypatch.setattr(gradle, "APK", "built.apk")
     monkeypatch.delenv("HARNESS_APK", raising=False)
     path = tmp_path / "my.apk"
     path.write_bytes(bytes(1_000_000))
@@ -118,15 +116,10 @@ def test_a_phone_that_does_not_take_it_says_why_and_keeps_nothing(
     assert UNINSTALL not in [words for words, _ in phone.told]
 
 
-def test_an_app_that_is_named_is_taken_before_one_that_is_built(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_is_named_by_the_caller_or_by_the_environment(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert apk._at_hand(None) is None
-    apk.BUILT.mkdir()
-    assert apk._at_hand(None) is None
-    apk.BUILT.rmdir()
-    apk.BUILT.touch()
-    assert apk._at_hand(None) == apk.BUILT
     monkeypatch.setenv("HARNESS_APK", "")
-    assert apk._at_hand(None) == apk.BUILT
+    assert apk._at_hand(None) is None
     monkeypatch.setenv("HARNESS_APK", "/named.apk")
     assert apk._at_hand(None) == Path("/named.apk")
     assert apk._at_hand(chosen) == chosen
@@ -146,95 +139,26 @@ def test_without_an_apk_an_installed_app_of_this_version_will_do(chosen: Path, m
         built.append(serial)
         return chosen
 
-    monkeypatch.setattr(apk, "_build", build)
+    monkeypatch.setattr(gradle, "built", build)
     phone = Phone(MINE)
     ensure_app(phone, None)
     assert (phone.told, built) == ([], [])
     ensure_app(Phone("0.0.1", MINE), None)
     assert built == ["S0"]
+    (gradle.PROJECT / gradle.APK).touch()  # one that was built is looked at, whatever is on the phone
+    ensure_app(Phone(MINE), None)
+    assert built == ["S0", "S0"]
 
 
-@pytest.fixture
-def project(tmp_path: Path, chosen: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The app's project, with a Gradle and an SDK that are named."""
-    monkeypatch.setattr(apk, "PROJECT", tmp_path)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/tools/{name}")
-    monkeypatch.setenv("ANDROID_HOME", "/sdk")
-    return tmp_path
-
-
-def gradle(monkeypatch: pytest.MonkeyPatch, done: Callable[[], Captured]) -> list[tuple[list[str], float]]:
-    asked: list[tuple[list[str], float]] = []
-
-    def run(command: Sequence[str], seconds: float) -> Captured:
-        asked.append((list(command), seconds))
-        return done()
-
-    monkeypatch.setattr(apk, "captured", run)
-    return asked
-
-
-@pytest.mark.parametrize("wrapper", [True, False])
-def test_gradle_builds_it_for_half_an_hour(wrapper: bool, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build() -> Captured:
-        apk.BUILT.touch()
-        return Captured("", 0)
-
-    if wrapper:
-        (project / "gradlew").touch()
-    asked = gradle(monkeypatch, build)
-    said: list[str] = []
-    assert apk._build("S0", said.append) == apk.BUILT
-    program = str(project / "gradlew") if wrapper else "/tools/gradle"
-    assert asked == [([program, "-p", str(project), "--quiet", ":app:assembleDebug"], 1800)]
-    assert said == ["building the app with Gradle (minutes, once)"]
-    assert apk._build("S0", None) == apk.BUILT
-
-
-@pytest.mark.parametrize(
-    ("done", "there", "why"),
-    [
-        (Captured("", None, "time"), True, "no end within 1800 s"),
-        (Captured("", None, "size"), True, "it said more than 4 MiB"),
-        (Captured("one\ntwo\n\n", 1), True, "two"),
-        (Captured(" \n", 1), True, "no output"),
-        (Captured("done\n", 0), False, "done"),
-    ],
-)
-def test_a_gradle_that_builds_nothing_is_one_sentence(
-    done: Captured, there: bool, why: str, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if there:
-        apk.BUILT.touch()
-    gradle(monkeypatch, lambda: done)
+def test_without_any_app_it_is_said_what_is_lacking_to_build_one(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradle, "built", lambda serial, progress: None)
+    monkeypatch.setattr(gradle, "lacking", lambda folder: f"a hammer for {folder.name}")
     with pytest.raises(DeviceError) as caught:
-        apk._build("S0", None)
-    assert (caught.value.message, caught.value.next_step) == (f"Gradle did not build the app ({why}).", HOW)
-
-
-@pytest.mark.parametrize(
-    ("which", "home", "properties", "lacking"),
-    [
-        (None, "/sdk", False, "Gradle"),
-        (None, "", False, "Gradle"),
-        ("/tools/gradle", "", False, "an Android SDK (ANDROID_HOME)"),
-        ("/tools/gradle", "", True, ""),
-    ],
-)
-def test_what_is_lacking_to_build_one_is_told(
-    which: str | None, home: str, properties: bool, lacking: str, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: which)
-    monkeypatch.setitem(os.environ, "ANDROID_HOME", home)
-    if properties:
-        (project / "local.properties").touch()
-    asked = gradle(monkeypatch, lambda: Captured("no", 1))
-    with pytest.raises(DeviceError) as caught:
-        apk._build("S0", None)
-    assert len(asked) == (not lacking)
-    if lacking:
-        needs = f"S0 needs the app, no APK is built, and {lacking} is not here to build one."
-        assert (caught.value.message, caught.value.next_step) == (needs, HOW)
+        ensure_app(Phone("0.0.1"), None)
+    assert caught.value.message == (
+        f"S0 needs the app, no APK is built, and a hammer for {gradle.PROJECT.name} is not here to build one."
+    )
+    assert caught.value.next_step == HOW
 
 
 def test_words_of_the_package_manager_are_read() -> None:
