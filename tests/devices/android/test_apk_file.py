@@ -14,7 +14,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.devices.android.apk import PACKAGE
-from harness.devices.android.apk_file import check_apk
+from harness.devices.android.apk_file import _list_is_whole, check_apk
 from harness.devices.android.gradle import HOW
 
 
@@ -120,3 +120,71 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_the_app_is_taken(tmp_path: Path, encoding: str) -> None:
     path = archive(tmp_path / "app.apk", b"\x03\x00" + PACKAGE.encode(encoding) + b"\x00", **{"classes.dex": b"dex"})
     check_apk(path, PACKAGE, HOW)
+
+
+def end(count: int = 1, length: int = 46, offset: int = 40) -> bytes:
+    """An end record: of so many entries, in a list of that length at that place."""
+    return struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, length, offset, 0)
+
+
+@pytest.mark.parametrize(
+    ("tail", "size", "whole"),
+    [
+        (end(), 86, True),
+        (end(), 85, False),  # the list would go on beyond the file
+        (end(count=0), 86, False),
+        (end(count=0xFFFE), 86, True),
+        (end(count=0xFFFF), 86, False),
+        (end(length=4 << 20), 1 << 30, True),
+        (end(length=(4 << 20) + 1), 1 << 30, False),
+        (end(length=0, offset=0), 22, True),
+        (b"before" + end() + b"a comment", 200, True),
+        (end()[:-1], 86, False),
+        (end() + end(count=0), 200, False),  # the last one counts
+        (b"nothing", 7, False),
+        (b"", 0, False),
+    ],
+)
+def test_a_list_of_entries_lies_within_its_file(tail: bytes, size: int, whole: bool) -> None:
+    assert _list_is_whole(tail, size) is whole
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is no APK."),
+        (b"P", "is no APK."),
+        (b"PX", "is no APK."),
+        (b"PK", "is no whole APK: it is cut short, or its list of entries is out of bounds."),
+    ],
+)
+def test_what_is_no_archive_is_told_from_one_cut_short(content: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "app.apk"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        check_apk(path, PACKAGE, HOW)
+    assert (caught.value.message, caught.value.next_step) == (f"{path} {why}", HOW)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_apk(tmp_path / "none.apk", PACKAGE, HOW)
+    assert caught.value.message == f"{tmp_path}/none.apk cannot be read (No such file or directory)."
+
+
+@pytest.mark.parametrize("comment", [0, 0xFFFF])
+def test_an_archive_may_have_a_comment_as_long_as_any(comment: int, tmp_path: Path) -> None:
+    path = archive(tmp_path / "app.apk", **{"classes.dex": os.urandom(1 << 17)})
+    with zipfile.ZipFile(path, "a") as made:
+        made.comment = b"c" * comment
+    check_apk(path, PACKAGE, HOW)
+
+
+@pytest.mark.parametrize(("before", "named"), [((1 << 20) - len(PACKAGE), True), ((1 << 20) - len(PACKAGE) + 1, False)])
+def test_of_a_manifest_the_first_mib_is_read(before: int, named: bool, tmp_path: Path) -> None:
+    path = archive(tmp_path / "app.apk", bytes(before) + PACKAGE.encode())
+    if named:
+        check_apk(path, PACKAGE, HOW)
+    else:
+        with pytest.raises(UsageError, match="is another app"):
+            check_apk(path, PACKAGE, HOW)

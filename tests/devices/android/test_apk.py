@@ -1,0 +1,168 @@
+"""Which app is put on a phone, and how: word for word what the phone is told, and what is said where it does not
+take it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.core.errors import DeviceError
+from harness.devices.android import apk, gradle
+from harness.devices.android.adb import Adb, AdbError, Server
+from harness.devices.android.apk import ensure_app, install_failure, version_name
+from harness.devices.android.gradle import HOW
+
+MINE = harness.__version__
+THERE = "/data/local/tmp/dev.litertharness.apk"
+INSTALL = ("shell", "pm", "install", "-r", "-d", "-t", THERE)
+FRESH = ("shell", "pm", "install", "-t", THERE)
+UNINSTALL = ("shell", "pm", "uninstall", "dev.litertharness")
+FULL = ("S0 has no room for the app.", "Free space on the phone.")
+REMOVE = ("shell", "rm", "-f", THERE)
+
+
+class Phone(Adb):
+    """Has an app of these versions, one after another, and of that digest; what `fails` names fails once with these
+    words."""
+
+    def __init__(self, *versions: str, digest: str = "", fails: dict[tuple[str, ...], str] | None = None) -> None:
+        super().__init__(Server(), "S0")
+        self.versions, self.digest, self.fails = list(versions), digest, fails or {}
+        self.told: list[tuple[tuple[str, ...], float | None]] = []
+
+    def call(self, *words: str, seconds: float | None = None, check: bool = True) -> str:
+        self.told.append((words, seconds))
+        if words in self.fails:
+            raise AdbError(" ".join(words), self.serial, self.fails.pop(words), 1, "failed")
+        return ""
+
+    def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
+        if argv == ("dumpsys", "package", "dev.litertharness"):
+            version = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
+            return f"  versionName={version}\n" if version else "Unable to find package"
+        if argv == ("pm", "path", "dev.litertharness"):
+            assert not check
+            return "package:/data/app/base.apk\n" if self.digest else ""
+        if argv == ("sha256sum", "/data/app/base.apk"):
+            assert not check
+            return f"{self.digest}  /data/app/base.apk\n"
+        return self.call("shell", *argv, seconds=seconds, check=check)
+
+
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An APK of 1 MB; no other is built or named."""
+    monkeypatch.setattr(apk, "check_apk", lambda path, package, how: None)
+    monkeypatch.setattr(gradle, "PROJECT", tmp_path)
+    monkeypatch.setattr(gradle, "APK", "built.apk")
+    monkeypatch.delenv("HARNESS_APK", raising=False)
+    path = tmp_path / "my.apk"
+    path.write_bytes(bytes(1_000_000))
+    return path
+
+
+def test_an_app_that_is_there_byte_for_byte_is_left_alone(chosen: Path) -> None:
+    phone = Phone(MINE, digest=hashlib.sha256(chosen.read_bytes()).hexdigest())
+    said: list[str] = []
+    ensure_app(phone, chosen, said.append)
+    assert (phone.told, said) == ([], [])
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64])
+def test_another_one_is_replaced_in_two_steps_each_with_its_time(chosen: Path, digest: str) -> None:
+    phone = Phone(MINE, digest=digest)
+    said: list[str] = []
+    ensure_app(phone, chosen, said.append)
+    assert phone.told == [(("push", str(chosen), THERE), 120 + 10.0), (INSTALL, 180), (REMOVE, None)]
+    assert said == ["installing my.apk on S0"]
+    ensure_app(phone, chosen)
+
+
+@pytest.mark.parametrize(("version", "told"), [("0.0.1", "0.0.1"), ("", "unknown")])
+def test_an_app_of_another_version_is_no_use(chosen: Path, version: str, told: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        ensure_app(Phone(version), chosen)
+    assert caught.value.message == f"{chosen} is the app of harness {told}, this is harness {MINE}."
+    assert caught.value.next_step == HOW
+
+
+@pytest.mark.parametrize("word", ["INSTALL_FAILED_UPDATE_INCOMPATIBLE", "INSTALL_FAILED_VERSION_DOWNGRADE"])
+def test_one_that_stands_in_the_way_is_removed_first(chosen: Path, word: str) -> None:
+    phone = Phone(MINE, fails={INSTALL: f"Failure [{word}: x]"})
+    ensure_app(phone, chosen)
+    assert phone.told[1:] == [(INSTALL, 180), (UNINSTALL, 180), (FRESH, 180), (REMOVE, None)]
+
+
+@pytest.mark.parametrize(
+    ("step", "output", "message", "advice"),
+    [
+        (INSTALL, "Failure [INSTALL_FAILED_OLDER_SDK: x]", "S0 refuses my.apk: INSTALL_FAILED_OLDER_SDK: x.", HOW),
+        (INSTALL, "Failure [INSTALL_FAILED_INSUFFICIENT_STORAGE]", *FULL),
+        (INSTALL, "write: No space left on device", *FULL),
+        (INSTALL, "it hangs", f"`{' '.join(INSTALL)}` failed: it hangs.", AdbError.NEXT_STEP),
+    ],
+)
+def test_a_phone_that_does_not_take_it_says_why_and_keeps_nothing(
+    step: tuple[str, ...], output: str, message: str, advice: str, chosen: Path
+) -> None:
+    phone = Phone(MINE, fails={step: output, REMOVE: "gone"})
+    with pytest.raises(DeviceError) as caught:
+        ensure_app(phone, chosen)
+    assert (caught.value.message, caught.value.next_step) == (message, advice)
+    assert phone.told[-1] == (REMOVE, None)
+    assert UNINSTALL not in [words for words, _ in phone.told]
+
+
+def test_an_app_is_named_by_the_caller_or_by_the_environment(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert apk._at_hand(None) is None
+    monkeypatch.setenv("HARNESS_APK", "")
+    assert apk._at_hand(None) is None
+    monkeypatch.setenv("HARNESS_APK", "/named.apk")
+    assert apk._at_hand(None) == Path("/named.apk")
+    assert apk._at_hand(chosen) == chosen
+
+
+def test_an_app_that_is_named_is_looked_at(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str, str]] = []
+    monkeypatch.setattr(apk, "check_apk", lambda *words: asked.append(words))
+    apk._at_hand(chosen)
+    assert asked == [(chosen, "dev.litertharness", HOW)]
+
+
+def test_without_an_apk_an_installed_app_of_this_version_will_do(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    def build(serial: str, progress: object) -> Path:
+        built.append(serial)
+        return chosen
+
+    monkeypatch.setattr(gradle, "built", build)
+    phone = Phone(MINE)
+    ensure_app(phone, None)
+    assert (phone.told, built) == ([], [])
+    ensure_app(Phone("0.0.1", MINE), None)
+    assert built == ["S0"]
+    (gradle.PROJECT / gradle.APK).touch()  # one that was built is looked at, whatever is on the phone
+    ensure_app(Phone(MINE), None)
+    assert built == ["S0", "S0"]
+
+
+def test_without_any_app_it_is_said_what_is_lacking_to_build_one(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradle, "built", lambda serial, progress: None)
+    monkeypatch.setattr(gradle, "lacking", lambda folder: f"a hammer for {folder.name}")
+    with pytest.raises(DeviceError) as caught:
+        ensure_app(Phone("0.0.1"), None)
+    assert caught.value.message == (
+        f"S0 needs the app, no APK is built, and a hammer for {gradle.PROJECT.name} is not here to build one."
+    )
+    assert caught.value.next_step == HOW
+
+
+def test_words_of_the_package_manager_are_read() -> None:
+    assert version_name(" versionName=1.2 x\nversionName=3\n") == "1.2"
+    assert version_name("lastVersionName=1\n") is None
+    assert install_failure("adb: x Failure [A: b]]\nFailure [C]") == "A: b]"
+    assert install_failure("Success") == ""
