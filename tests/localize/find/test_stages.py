@@ -44,7 +44,10 @@ def culprit(op: int, *, certified: bool = True, isolated: bool = False) -> Culpr
 
 
 def stages(placement: Placement | None = None) -> _Localizer:
-    device = SimpleNamespace(name="phone", kind="android", compiles=0, runs=0)
+    def described(runtime: str, gpu: str) -> dict[str, str]:
+        return {"name": "phone", "kind": "android", "runtime": runtime, "gpu": gpu}
+
+    device = SimpleNamespace(name="phone", kind="android", compiles=0, runs=0, described=described)
     host = SimpleNamespace(stop=lambda: None)
     bench: Any = SimpleNamespace(device=device, host=host, progress=SILENT, run=None)
     case = Case(MODEL, {"x": normal((1, 8), 1)}, Options("gpu"), timeout=60, placement=placement)
