@@ -38,7 +38,8 @@ class Endings:
         self.stages: list[str] = []
         self.controls = 0
         self.impossible: set[tuple[int, int]] = set()
-        device = SimpleNamespace(name="phone", kind="android", compiles=10, runs=20)
+        device = SimpleNamespace(name="phone", compiles=10, runs=20)
+        device.described = lambda runtime, gpu: {"name": "phone", "runtime": runtime, "gpu": gpu}
         device.facts = lambda: SimpleNamespace(runtime="2.3.0", gpu="Adreno")
         self.device = device
         progress = SimpleNamespace(stage=lambda what, seconds: self.stages.append(what))
@@ -110,7 +111,7 @@ def test_the_op_that_ends_the_device_is_told_with_why_and_with_what_it_makes(mon
     assert (answer.status, answer.certified, answer.outputs) == ("culprits", False, ())
     assert (answer.records, answer.residency) == ((record,), Residency(False))
     assert answer.notes == ("The untouched model crashes the device: SIGSEGV in the delegate.",)
-    assert answer.device == {"name": "phone", "kind": "android", "runtime": "2.3.0", "gpu": "Adreno"}
+    assert answer.device == {"name": "phone", "runtime": "2.3.0", "gpu": "Adreno"}
     assert (answer.model.path, answer.model.sha256, answer.model.ops) == ("", MODEL.sha256, 4)
 
 

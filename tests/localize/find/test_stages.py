@@ -44,10 +44,8 @@ def culprit(op: int, *, certified: bool = True, isolated: bool = False) -> Culpr
 
 
 def stages(placement: Placement | None = None) -> _Localizer:
-    def described(runtime: str, gpu: str) -> dict[str, str]:
-        return {"name": "phone", "kind": "android", "runtime": runtime, "gpu": gpu}
-
-    device = SimpleNamespace(name="phone", kind="android", compiles=0, runs=0, described=described)
+    device = SimpleNamespace(name="phone", compiles=0, runs=0)
+    device.described = lambda runtime, gpu: {"name": "phone", "runtime": runtime, "gpu": gpu}
     host = SimpleNamespace(stop=lambda: None)
     bench: Any = SimpleNamespace(device=device, host=host, progress=SILENT, run=None)
     case = Case(MODEL, {"x": normal((1, 8), 1)}, Options("gpu"), timeout=60, placement=placement)
@@ -226,7 +224,7 @@ def test_what_an_answer_took_is_what_its_device_did_since(monkeypatch: pytest.Mo
     assert (answer.device_compiles, answer.device_runs, answer.certified, answer.status) == (2, 3, True, "culprits")
     assert [r.index for r in answer.records] == [0, 2]
     assert answer.notes == ("First.", "Before.")
-    assert answer.device == {"name": "phone", "kind": "android", "runtime": "2.3.0", "gpu": "Adreno"}
+    assert answer.device == {"name": "phone", "runtime": "2.3.0", "gpu": "Adreno"}
     assert (answer.differs, answer.half, answer.explained, answer.culprits) == ("'y'", False, EXPLAINED, SURE.culprits)
     assert (answer.model.path, answer.model.ops) == ("", 4)
     assert kept == [["output-y", "0001-EXP", "0002-ABS"]]
