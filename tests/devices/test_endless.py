@@ -14,7 +14,7 @@ import pytest
 
 from harness.core.errors import DeviceError
 from harness.devices import captured
-from harness.devices.android import apk
+from harness.devices.android import apk, gradle
 from harness.devices.android.adb import Adb, AdbError, Server
 from harness.devices.android.logcat import Logcat
 from harness.devices.base import LOG_LIMIT
@@ -94,16 +94,15 @@ def test_a_capture_that_cannot_be_started_says_so() -> None:
 
 
 def test_gradle_without_an_end_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gradle = tmp_path / "gradlew"
-    gradle.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
-    gradle.chmod(0o755)
-    monkeypatch.setattr(apk, "PROJECT", tmp_path)
-    monkeypatch.setattr(apk, "BUILT", tmp_path / "app-debug.apk")
+    wrapper = tmp_path / "gradlew"
+    wrapper.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(gradle, "PROJECT", tmp_path)
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     monkeypatch.delenv("HARNESS_APK", raising=False)
     with pytest.raises(DeviceError) as caught:
         apk.ensure_app(Talking("print('Unable to find package')"), None)
-    assert caught.value.message == "Gradle did not build the app (it said more than 4 MiB)."
+    assert caught.value.message == "Gradle did not build the app for phone (it said more than 4 MiB)."
 
 
 def test_a_host_s_log_without_an_end_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
