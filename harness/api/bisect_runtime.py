@@ -12,13 +12,13 @@ from harness.api.session import ModelRequest
 from harness.core.errors import DeviceDied, DeviceError, DeviceSilent, UsageError
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
+from harness.core.visible import best_at_one
 from harness.devices.host.environments import release_environment
 from harness.devices.host.releases import available_releases, between
 from harness.devices.registry import open_device
 from harness.graph.model import Model
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.probe import control
-from harness.numerics.metrics import best_at_one
 from harness.report.page import write_report
 
 DEVICE = {"name": "host", "kind": "host", "runtime": "", "gpu": ""}

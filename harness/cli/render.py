@@ -12,14 +12,14 @@ from rich.table import Table
 from harness.cli.screen import TABLE_WIDTH, out, say
 from harness.core.job import Completed, Residency
 from harness.core.markup import escape
-from harness.core.visible import counted
+from harness.core.visible import best_at_one, counted
 from harness.devices.refusal import grouped
 from harness.graph.ops.audit import Audit
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.remarks import sentence as verdict_of
 from harness.localize.base.result import Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.find.unsteady import rate
-from harness.numerics.metrics import best_at_one, finite_range, is_mask, share_of_rms
+from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.tolerance import Judgement
 
 MOST_PORTS = 12

@@ -1,7 +1,9 @@
-"""Text from somewhere else as characters that a person sees: none of them reorders, hides or gives orders."""
+"""Text from somewhere else as characters that a person sees: none of them reorders, hides or gives orders. And numbers
+as a person reads them."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 
@@ -20,3 +22,9 @@ def _escaped(character: str) -> str:
 def counted(number: int, one: str, many: str | None = None) -> str:
     """`1 compile`, `3 compiles`; `many` where an s does not do."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def best_at_one(value: float, digits: int = 6) -> str:
+    """A figure that is best at 1, such as a cosine, in decimals: 1 only where it is 1."""
+    scale = 10.0**digits
+    return f"{math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value:.{digits}f}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from harness.core.markup import escape
+from harness.core.visible import best_at_one
 from harness.latency.profile_record import Profile, ProfileRow, Spread, Unprofiled
 from harness.latency.record import Against, BenchResult, Interval
-from harness.numerics.metrics import best_at_one
 
 MOST_ROWS = 15
 """The longest rows of a profile; the others are in run.json."""

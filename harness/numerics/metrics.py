@@ -102,12 +102,6 @@ def titled() -> dict[str, Metric]:
     return {name: metric for name, metric in METRICS.items() if metric.title}
 
 
-def best_at_one(value: float, digits: int = 6) -> str:
-    """A figure that is best at 1, such as a cosine, in decimals: 1 only where it is 1."""
-    scale = 10.0**digits
-    return f"{math.floor(value * scale) / scale if round(value, digits) >= 1 > value else value:.{digits}f}"
-
-
 class Comparator:
     """Accumulates a comparison over chunks of the flattened tensors, in order. Values below `smallest` in magnitude may
     be flushed towards zero; 0 allows none."""

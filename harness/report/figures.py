@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from harness.core.visible import visible
-from harness.numerics.metrics import best_at_one
+from harness.core.visible import best_at_one, visible
 
 NOTHING = "–"
 # Packages before a class name, as scopes of converted PyTorch modules have them.

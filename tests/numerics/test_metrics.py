@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.core.visible import best_at_one
 from harness.numerics import metrics
 from harness.numerics.metrics import (
     METRICS,
     Comparator,
-    best_at_one,
     compare,
     finite_range,
     mask_iou,

@@ -20,11 +20,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harness.core.arrays import Array
 from harness.core.job import Options
 from harness.core.run_folder import writing
+from harness.core.visible import best_at_one
 from harness.graph.model import Graph, Model, Op
 from harness.localize.explain.shrink import Shrunk
 from harness.localize.probe.experiment import Observation
 from harness.numerics import fp16
-from harness.numerics.metrics import best_at_one
 from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.remedies.cause import Cause
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.core.markup import escape
-from harness.numerics.metrics import best_at_one
+from harness.core.visible import best_at_one
 from harness.sam2.image_path.ablate import Ablated, Ablation
 from harness.sam2.image_path.accuracy import Accuracy
 from harness.sam2.image_path.click import Clicked
