@@ -127,6 +127,7 @@ class Examples:
         return [told("export", latest, *words), told("export", latest, *words, "--out", self.folder / "ops.csv")]
 
     def _dashboard(self) -> list[Any]:
+        self.of("run")
         return [self._told("dashboard")]
 
     def _schema(self) -> list[Any]:
