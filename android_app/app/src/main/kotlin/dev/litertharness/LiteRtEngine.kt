@@ -198,7 +198,8 @@ private fun fitsHeap(name: String, bytes: Long) {
     if (bytes > free()) System.gc()
     if (bytes > free()) {
         throw Refusal(
-            "output '$name' has $bytes bytes, and ${free()} of the ${runtime.maxMemory()} bytes of the app's heap are free"
+            "output '$name' has $bytes bytes, " +
+                "and ${free()} of the ${runtime.maxMemory()} bytes of the app's heap are free"
         )
     }
 }
