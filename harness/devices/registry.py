@@ -170,11 +170,7 @@ def _product(server: Server, device: Attached, until: float, share: int) -> str:
     if device.state != "device" or device.product or left <= 0:
         return device.product
     with suppress(AdbError):
-        return (
-            Adb(server, device.serial)
-            .shell("getprop", "ro.product.device", seconds=max(left / share, min(left, 1.0)))
-            .strip()
-        )
+        return Adb(server, device.serial).getprop("ro.product.device", max(left / share, min(left, 1.0)))
     return ""
 
 

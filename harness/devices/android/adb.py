@@ -192,14 +192,14 @@ class Adb:
                 found.append(Attached(parsed[1], parsed[2], product[1] if product else ""))
         return found
 
-    def getprop(self, name: str) -> str:
-        """A system property, empty when it is not set. Raises AdbError."""
-        return self.shell("getprop", name).strip()
+    def getprop(self, name: str, seconds: float | None = None) -> str:
+        """A system property, empty when it is not set. Raises AdbError as :meth:`call`."""
+        return self.shell("getprop", name, seconds=seconds).strip()
 
     def serialno(self, seconds: float | None = None) -> str:
         """The phone's own serial number, the same by cable and over Wi-Fi; adb's name of it where it tells none. Raises
         AdbError as :meth:`call`."""
-        return self.shell("getprop", "ro.serialno", seconds=seconds).strip() or self.serial
+        return self.getprop("ro.serialno", seconds) or self.serial
 
     def boot_id(self) -> str:
         """The kernel's id of this boot. Raises AdbError."""
