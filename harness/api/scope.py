@@ -53,9 +53,11 @@ def placed(device: Device, case: Case, run: RunFolder, progress: Progress) -> Ca
 
 
 def notes(run: RunFolder) -> tuple[str, ...]:
-    """Sentences on what a run rests on: a shader that did not compile, the part compared, shapes that were assumed,
-    constants that were computed, and what ran where."""
+    """Sentences on what a run rests on: another back end than was asked for, a shader that did not compile, the part
+    compared, shapes that were assumed, constants that were computed, and what ran where."""
     assumed = run.record.get("assumed")
     shapes = f"Shapes that the file leaves open: {assumed}." if assumed else ""
-    shader, part, folded, placement = (run.record.get(key, "") for key in ("shader", "part", "folded", "placement"))
-    return tuple(filter(None, (shader, part, shapes, folded, placement)))
+    backend, shader, part, folded, placement = (
+        run.record.get(key, "") for key in ("other_backend", "shader", "part", "folded", "placement")
+    )
+    return tuple(filter(None, (backend, shader, part, shapes, folded, placement)))

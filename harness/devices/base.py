@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -35,11 +35,13 @@ from harness.core.job import (
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
 from harness.devices.log_lines import last_match
 from harness.devices.refusal import explain_refusal, last_words
-from harness.devices.residency import residency_of
+from harness.devices.residency import backend_of, residency_of
 
 Sink = Callable[[str, Array], None]
 
 LOG_LIMIT = 1 << 20
+FACT_LIMIT = 200
+"""Characters of what a device says of itself that are believed."""
 START_SECONDS = 60.0
 
 
@@ -175,7 +177,7 @@ class Device:
             self._held = job.sha256, job.options
         self.runs += job.warmup + job.iterations
         self.compiles += done.compiled
-        self._adapter = adapter_of(log) or self._adapter
+        self._adapter = adapter_of(log) or phone_gpu(self._hello, log) or self._adapter
         if done.compiled or job.options.fallback == "none":
             self._residency = residency_of(log, done.full, shared=job.options.fallback == "cpu")
         return Completed(
@@ -355,6 +357,15 @@ def adapter_of(log: str) -> str:
         return ""
     name, backend, kind = found.groups()
     return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
+
+
+def phone_gpu(hello: Mapping[str, Any], log: str) -> str:
+    """`Mali-G715, OpenCL, driver v1.r44p1-01eac0`: the GPU of a phone's own word, what computed on it by the runtime's
+    log, and its driver's version, which OpenGL ES states and OpenCL shares. Empty until a log names what computed."""
+    backend = backend_of(log)
+    renderer, version = (str(hello.get(key) or "")[:FACT_LIMIT] for key in ("gl_renderer", "gl_version"))
+    driver = version.removeprefix("OpenGL ES ").partition(" ")[2]
+    return ", ".join(filter(None, (renderer, backend, driver and f"driver {driver}"))) if backend and renderer else ""
 
 
 # Signals that come from outside, that of a system without memory too; code that fails gets SIGSEGV, SIGABRT, SIGBUS,

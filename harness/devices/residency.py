@@ -22,6 +22,8 @@ _REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?
 _COUNTED = re.compile(rf"({NUMBER}|No) operations will run")
 MESSAGE_BYTES = 1023
 """Of a message that Android's log keeps."""
+# What a build for Android calls its GPU delegates, and what computes there.
+_BACK_ENDS = {"LITERT_CL": "OpenCL", "LITERT_OPENGL": "OpenGL", "LITERT_WEBGPU": "WebGPU"}
 # A phone's log has the level on each line.
 _LEVEL = re.compile(r"^(?:INFO|WARNING|ERROR): ")
 
@@ -45,6 +47,25 @@ def residency_of(log: str, full: bool, *, shared: bool = False) -> Residency:
         delegated = 0 if counted[1] == "No" else int(counted[1])
         return Residency(False, delegated, delegated + int(counted[2]), 1 if delegated else 0, refused)
     return Residency(full and last_match(_ENGAGED, log) is not None)
+
+
+def backend_of(log: str) -> str:
+    """`OpenCL`, `OpenGL` or `WebGPU`: what the log's last GPU delegate computes with; empty where it has none."""
+    named = [_BACK_ENDS[m[3]] for m in matches(_REPLACED, log) if m[3] in _BACK_ENDS]
+    return named[-1] if named else ""
+
+
+def other_backend(log: str, asked: str) -> str:
+    """A sentence where OpenGL computed and `asked`, an option's word, is not that; empty where all is as it was asked.
+
+    Android's builds take OpenCL first and go over to OpenGL without a word where it does not load.
+    """
+    if asked == "opengl" or backend_of(log) != "OpenGL":
+        return ""
+    return (
+        "OpenGL computed in OpenCL's place (the runtime's log has LITERT_OPENGL): its kernels and its speed are "
+        "others. These figures are OpenGL's alone."
+    )
 
 
 def refused_ops(log: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ iteration after another cell had its turn, `steady` what the percentiles are mad
 Reason = Literal[
     "enqueue-only",
     "fallback",
+    "other-backend",
     "throttled",
     "rebooted",
     "runtime-changed",

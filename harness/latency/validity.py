@@ -14,6 +14,7 @@ import numpy as np
 from harness.core.visible import counted
 from harness.devices.android.ready import MODERATE, THERMAL
 from harness.devices.log_lines import NUMBER, first_match
+from harness.devices.residency import other_backend
 from harness.latency.conditions import severity
 from harness.latency.measure import Measured, total
 from harness.latency.record import Flaw, TimedSample
@@ -49,6 +50,7 @@ def flaws(measured: Measured, timed: list[TimedSample]) -> tuple[Flaw, ...]:
         for check in (
             _enqueue_only(measured),
             _fallback(measured),
+            _other_backend(measured),
             _throttled(measured),
             _changed(measured),
             _busy(measured),
@@ -101,6 +103,12 @@ def _fallback(measured: Measured) -> Iterator[Flaw]:
     said = ops_on_the_cpu(measured.log)
     if said:
         yield Flaw("fallback", f"The runtime's log says: {said}.")
+
+
+def _other_backend(measured: Measured) -> Iterator[Flaw]:
+    said = other_backend(measured.log, measured.subject.options.backend)
+    if said:
+        yield Flaw("other-backend", said)
 
 
 def ops_on_the_cpu(log: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, Residency, Sample, TimedOut
-from harness.devices.base import Device, DeviceFacts, adapter_of
+from harness.devices.base import FACT_LIMIT, Device, DeviceFacts, adapter_of, phone_gpu
 from harness.devices.execute import make_job
 from harness.devices.link import PROTOCOL, Link, Message
 from harness.devices.refusal import explain_refusal
@@ -332,3 +332,25 @@ class TestTheRuntimesWords:
         assert adapter_of(line.format("llvmpipe (LLVM 15)", "CPU")) == "llvmpipe (LLVM 15), Vulkan, software"
         assert adapter_of(line.format("NVIDIA H200", "DiscreteGPU")) == "NVIDIA H200, Vulkan, hardware"
         assert adapter_of("") == ""
+
+    @pytest.mark.parametrize(
+        ("version", "driver"),
+        [
+            ("OpenGL ES 3.2 v1.r44p1-01eac0.9f1a", ", driver v1.r44p1-01eac0.9f1a"),
+            ("OpenGL ES 3.2 V@0615.77 (GIT@b0)", ", driver V@0615.77 (GIT@b0)"),
+            ("OpenGL ES 3.2", ""),
+            (None, ""),
+        ],
+    )
+    def test_a_phone_s_gpu_is_named_with_what_computed_and_its_driver(self, version: str | None, driver: str) -> None:
+        log = "INFO: Replacing 2 out of 2 node(s) with delegate (LITERT_CL) node, yielding 1 partitions for s.\n"
+        hello = {"gl_renderer": "Mali-G715", "gl_version": version}
+        assert phone_gpu(hello, log) == f"Mali-G715, OpenCL{driver}"
+        assert phone_gpu(hello, log.replace("LITERT_CL", "LITERT_OPENGL")) == f"Mali-G715, OpenGL{driver}"
+        assert phone_gpu(hello, "") == ""
+        assert phone_gpu({}, log) == ""
+
+    def test_of_what_a_phone_says_a_name_s_length_is_believed(self) -> None:
+        log = "INFO: Replacing 1 out of 1 node(s) with delegate (LITERT_CL) node, yielding 1 partitions for s.\n"
+        said = phone_gpu({"gl_renderer": "x" * 5000, "gl_version": "OpenGL ES 3.2 " + "y" * 5000}, log)
+        assert len(said) < 2 * FACT_LIMIT + 50

@@ -6,7 +6,14 @@ import pytest
 
 from harness.core.job import Residency
 from harness.devices.refusal import explain_refusal
-from harness.devices.residency import MESSAGE_BYTES, is_cut, refused_ops, residency_of
+from harness.devices.residency import (
+    MESSAGE_BYTES,
+    backend_of,
+    is_cut,
+    other_backend,
+    refused_ops,
+    residency_of,
+)
 
 REPLACED = "INFO: Replacing {} out of {} node(s) with delegate ({}) node, yielding {} partitions for subgraph 0.\n"
 REFUSED = (
@@ -49,6 +56,37 @@ def test_a_phone_s_log_has_the_level_on_each_line() -> None:
     log = REFUSED.replace("RESHAPE", "ERROR: RESHAPE").replace("TRANSPOSE", "ERROR: TRANSPOSE")
     assert refused_ops(log + "ERROR: 1 operations will run on the GPU, and the rest\n") == LINES
     assert refused_ops("INFO: nothing\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("delegates", "backend"),
+    [
+        (("LITERT_CL",), "OpenCL"),
+        (("LITERT_CL", "TfLiteXNNPackDelegate"), "OpenCL"),
+        (("LITERT_CL", "LITERT_OPENGL"), "OpenGL"),
+        (("LITERT_WEBGPU",), "WebGPU"),
+        (("TfLiteXNNPackDelegate",), ""),
+        ((), ""),
+    ],
+)
+def test_the_back_end_is_the_last_gpu_delegate_s(delegates: tuple[str, ...], backend: str) -> None:
+    assert backend_of("".join(REPLACED.format(1, 2, delegate, 1) for delegate in delegates)) == backend
+
+
+@pytest.mark.parametrize(
+    ("delegate", "asked", "said"),
+    [
+        ("LITERT_OPENGL", "default", True),
+        ("LITERT_OPENGL", "opencl", True),
+        ("LITERT_OPENGL", "opengl", False),
+        ("LITERT_CL", "default", False),
+        ("LITERT_CL", "opengl", False),
+        ("LITERT_WEBGPU", "opencl", False),
+    ],
+)
+def test_opengl_in_opencl_s_place_is_said(delegate: str, asked: str, said: bool) -> None:
+    sentence = other_backend(REPLACED.format(2, 2, delegate, 1), asked)
+    assert sentence.startswith("OpenGL computed in OpenCL's place") if said else sentence == ""
 
 
 def on_a_phone(message: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import harness
+from harness.core.choices import Backend
 from harness.core.job import Completed, Job, Outcome, Sample
 from harness.devices.base import Sink
 from harness.devices.host.device import HostDevice, HostLauncher
@@ -159,6 +160,17 @@ class TestOnAScriptedDevice:
         script.say = lambda process, job: Saying(full=False)
         (measured,) = measure([subject(accelerator="gpu")], UNTIMED, script.open)
         assert reasons(measured) == ["fallback"]
+
+    @pytest.mark.parametrize(("backend", "reasons_against"), [("default", ["other-backend"]), ("opengl", [])])
+    def test_opengl_where_opencl_did_not_load(
+        self, subject: Subjects, script: Script, backend: Backend, reasons_against: list[str]
+    ) -> None:
+        log = "INFO: Replacing 2 out of 2 node(s) with delegate (LITERT_OPENGL) node, yielding 1 partitions for main.\n"
+        script.say = lambda process, job: Saying(log=log)
+        cell = subject(accelerator="gpu")
+        cell = replace(cell, options=replace(cell.options, backend=backend))
+        (measured,) = measure([cell], UNTIMED, script.open)
+        assert reasons(measured) == reasons_against
 
     def test_processes_that_disagree(self, subject: Subjects, script: Script) -> None:
         script.say = lambda process, job: Saying(lambda n: 1e6 if process == 0 else 1.1e6)

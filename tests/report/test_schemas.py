@@ -50,7 +50,7 @@ OPTIONAL = {
     "dump": {"runs", "rows", "on_cpu"},
     "journal-line": set(),
     "localize": {"runs", "rows", "on_cpu"},
-    "run-record": {"shader", "outputs", "resumable"},
+    "run-record": {"shader", "other_backend", "outputs", "resumable"},
     "schema": {"content"},
 }
 # Objects whose keys are names that others give.

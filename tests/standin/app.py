@@ -10,6 +10,8 @@ read from that file whenever it is asked for, so that it can change while the ap
     STANDIN_THERMAL_STATUS    0 (none) to 6 (shutdown)
     STANDIN_THERMAL_HEADROOM  1.0 is where throttling starts
     STANDIN_BATTERY           percent; STANDIN_CHARGING, STANDIN_SCREEN_ON: true or false
+    STANDIN_GL_RENDERER, _GL_VERSION   what OpenGL ES says; an empty renderer is a phone without it
+    STANDIN_DELEGATE          what the log calls the GPU's delegate: LITERT_CL, LITERT_OPENGL
     STANDIN_SHELL_UID         the user id that plays Android's shell (2000); else the user who runs the app
 
 The boot id is /proc/sys/kernel/random/boot_id, as on Android: another one is a file mounted over it. A logcat file has

@@ -75,7 +75,7 @@ class Phone:
         # Shaders outlive the phone: a software GPU compiles them for longer than anything else takes.
         shaders = cache_folder() / "standin" / "shaders"
         shaders.mkdir(parents=True, exist_ok=True)
-        self.write("app", {"command": list(app), "shaders": str(shaders)})
+        self.write("app", {"command": list(app), "shaders": str(shaders), "settings": {}})
         self.write(
             "properties",
             {

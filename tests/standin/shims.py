@@ -255,6 +255,7 @@ def start(socket: str) -> int:
         "STANDIN_CACHE": str(folder / "cache"),
         "STANDIN_DEVICE": read("properties")["ro.product.device"],
         "MESA_SHADER_CACHE_DIR": app["shaders"],
+        **app["settings"],
     }
     begun, started = os.pipe()
     if os.fork():

@@ -43,6 +43,30 @@ class TestHello:
         said = f"protocol {protocol!r} is asked for, this worker speaks {PROTOCOL}"
         assert asker.refusal("hello", protocol=protocol) == said
 
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            (
+                {"STANDIN_GL_RENDERER": "Mali-G715", "STANDIN_GL_VERSION": "OpenGL ES 3.2 v1.r44p1"},
+                ("Mali-G715", "OpenGL ES 3.2 v1.r44p1"),
+            ),
+            ({"STANDIN_GL_RENDERER": ""}, ("", "")),
+        ],
+    )
+    def test_the_gpu_and_its_driver_are_told(
+        self, standin_build: Build, tmp_path: Path, settings: dict[str, str], said: tuple[str, str]
+    ) -> None:
+        phone = App(tmp_path, settings)
+        try:
+            link = phone.connect()
+            asker = Asker(link)
+            for _ in range(2):
+                facts = asker.ask("hello", protocol=PROTOCOL)[0].fields["facts"]
+                assert (facts["gl_renderer"], facts["gl_version"]) == said
+            link.close()
+        finally:
+            phone.close()
+
     def test_facts_are_those_of_the_moment(self, standin_build: Build, tmp_path: Path) -> None:
         thermal = tmp_path / "thermal"
         thermal.write_text("0")

@@ -19,6 +19,7 @@ from harness.core.run_folder import RunFolder
 from harness.core.visible import visible
 from harness.devices.base import Device
 from harness.devices.refusal import shader_fault
+from harness.devices.residency import other_backend
 from harness.graph import surgery
 from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_ideal
@@ -148,7 +149,7 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
     if case.placement is not None:
         done = replace(done, residency=case.placement.counted)
     bench.run.log(done.log)
-    bench.run.save(shader=shader_fault(done.log))
+    bench.run.save(shader=shader_fault(done.log), other_backend=other_backend(done.log, case.options.backend))
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     with_tails = tails.beside(ideal, outputs, exact)

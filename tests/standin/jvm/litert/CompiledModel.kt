@@ -5,6 +5,7 @@ import com.sun.jna.Memory
 import com.sun.jna.Pointer
 import com.sun.jna.ptr.ByteByReference
 import com.sun.jna.ptr.PointerByReference
+import standin.setting
 
 private const val TYPE_BYTES = 72L
 private const val LAYOUT_BYTES = 68L
@@ -151,7 +152,8 @@ private constructor(
         if (full.value == 0.toByte() || accelerators != setOf(Accelerator.GPU)) return
         val subgraph = handle("Failed to get subgraph") { litert.LiteRtGetSignatureSubgraph(signature, it) }
         val ops = number("Failed to get the number of ops") { litert.LiteRtGetNumSubgraphOps(subgraph, it) }
-        val taken = "Replacing $ops out of $ops node(s) with delegate (LITERT_WEBGPU) node"
+        val delegate = setting("DELEGATE", "LITERT_WEBGPU")
+        val taken = "Replacing $ops out of $ops node(s) with delegate ($delegate) node"
         Log.i("tflite", "$taken, yielding 1 partitions for subgraph 0 (main).")
     }
 

@@ -26,6 +26,8 @@ class DeviceFacts(context: Context) {
             "model" to Build.MODEL,
             "product" to Build.DEVICE,
             "soc" to soc(),
+            "gl_renderer" to GlFacts.ofThisDevice.renderer,
+            "gl_version" to GlFacts.ofThisDevice.version,
             "fingerprint" to Build.FINGERPRINT,
             "sdk" to Build.VERSION.SDK_INT,
             "memory_total" to memory.totalMem,
