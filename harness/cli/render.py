@@ -17,7 +17,7 @@ from harness.devices.refusal import grouped
 from harness.graph.ops.audit import Audit
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.remarks import sentence as verdict_of
-from harness.localize.base.result import Culprit, Localization, OutputVerdict, Remedy
+from harness.localize.base.result import VERDICT_WORDS, Culprit, Localization, OutputVerdict, Remedy
 from harness.localize.find.unsteady import rate
 from harness.numerics.metrics import finite_range, is_mask, share_of_rms
 from harness.numerics.tolerance import Judgement
@@ -52,10 +52,9 @@ def outputs_table(outputs: Sequence[OutputVerdict], width: int | None = None) ->
         table.add_column("output", overflow="fold", min_width=8)
         for title in titles:
             table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
+        table.add_column("")
         for verdict, figures in rows:
-            said = "fail" if verdict.verdict == "wrong" else verdict.verdict
-            word = f"[{'green' if verdict.ok else 'red'}]{said}[/]"
+            word = f"[{'green' if verdict.ok else 'red'}]{VERDICT_WORDS[verdict.verdict]}[/]"
             table.add_row(escape(verdict.name), *(figures[title] for title in titles), word)
         return table
 

@@ -22,6 +22,7 @@ from harness.core.run_folder import read_run, write_page
 from harness.numerics.metrics import titled
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 from harness.remedies.cause import Cause
+from harness.localize.base.result import VERDICT_WORDS
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
 from harness.report.record import CulpritFacts, Run, parse_run
@@ -74,6 +75,7 @@ def render(folder: Path) -> str:
     values: dict[str, Any] = {
         "run": run,
         "verdict": verdict.verdict_of(run),
+        "words": VERDICT_WORDS,
         "reproduces": verdict.reproduces(run),
         "headline": verdict.headline(run.outputs),
         "precision": wording.precision(run),

@@ -17,6 +17,8 @@ from harness.numerics.usefulness import Shortfall
 from harness.remedies.cause import Cause
 
 Verdict = Literal["pass", "wrong", "precision"]
+VERDICT_WORDS = {"pass": "pass", "wrong": "fail", "precision": "fail by precision"}
+"""What a person is told of an output, in the terminal and on the page."""
 Status = Literal["pass", "culprits", "unresolved"]
 
 MOST_NAMED = 5
