@@ -12,7 +12,7 @@ The host speaks first; every answer repeats the `id` of its request.
     hello {protocol}                 -> hello {protocol, facts}, or failed and the connection closes on a mismatch
     has {sha256}                     -> has {present}
     put {sha256} + payload `model`   -> put {}; the receiver recomputes the digest
-    run {sha256, options, outputs, positions, warmup, iterations, final} + one payload for each input
+    run {sha256, options, outputs, positions, warmup, iterations, final, narrow} + one payload for each input
                                      -> output {} + one payload, once for each wanted output, then
                                         completed {samples, compile_ns, compiled, full, thermal}
     any of them                      -> failed {kind, reason}; the connection stays usable
@@ -22,7 +22,8 @@ Inputs come in the runtime's order and `positions` are places in it: LiteRT's Ko
 accelerator, precision and threads, and where they are chosen backend, storage and priority of a phone's GPU. `facts`
 are runtime, system, cpu and boot_id, from a phone also app, model, product, soc, fingerprint, sdk, memory_total and
 memory_available (bytes), thermal, thermal_headroom (1.0: throttling), battery (percent), charging and screen_on;
-`hello` may be asked again for new ones. `thermal` is a phone's status after the run.
+`hello` may be asked again for new ones. `thermal` is a phone's status after the run. With `narrow`, which a phone is
+asked and other devices are not, an output of float32 comes as float16 where each of its values is one, bit for bit.
 
 Each side treats the other as untrusted: sizes are bounded before memory is taken, shapes must multiply to the bytes
 announced, checksums must match, every read has a deadline.

@@ -19,10 +19,10 @@ from markupsafe import Markup
 
 from harness.core.errors import UsageError
 from harness.core.run_folder import read_run, write_page
+from harness.localize.base.result import VERDICT_WORDS
 from harness.numerics.metrics import titled
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 from harness.remedies.cause import Cause
-from harness.localize.base.result import VERDICT_WORDS
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
 from harness.report.record import CulpritFacts, Run, parse_run

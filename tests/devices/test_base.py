@@ -89,6 +89,20 @@ class TestHonestPeer:
             "priority": "low",
         }
 
+    def test_where_bytes_count_outputs_may_come_as_float16(self, scripted: Scripted, job: Job) -> None:
+        for narrow in (True, False):
+            device, peer = scripted(run=say_outputs(("y", TWOS.astype(np.float16))))
+            device.narrow = narrow
+            outcome = device.run(job)
+            request = next(m for m in peer.requests if m.type == "run")
+            assert request.fields.get("narrow", False) is narrow
+            if narrow:
+                assert isinstance(outcome, Completed)
+                assert outcome.outputs["y"].dtype == np.float32
+                assert outcome.outputs["y"].tobytes() == TWOS.tobytes()
+            else:
+                assert lost(outcome).startswith("output 'y' came as float16 [1, 4], not float32 [1, 4]")
+
     def test_the_thermal_status_after_the_run_is_kept(self, scripted: Scripted, job: Job) -> None:
         device, _ = scripted(run=say_outputs(("y", TWOS), thermal="light"))
         outcome = device.run(job)

@@ -68,6 +68,26 @@ class TestWhatARunTells:
         assert "Replacing 2 out of 2 node(s)" in done.log
 
     @pytest.mark.gpu
+    def test_what_float16_has_travels_in_half_the_bytes_and_arrives_bit_for_bit(
+        self, device: AndroidDevice, host: HostDevice
+    ) -> None:
+        graph = GraphBuilder()
+        x = graph.input("x", (1, 64, 1024))
+        graph.output(graph.unary("TANH", x), "y")
+        model = graph.build()
+        values = np.random.default_rng(0).normal(size=(1, 64, 1024)).astype(np.float32)
+        nbytes = {}
+        for options in (Options("gpu"), Options("gpu", "fp32"), Options("cpu")):
+            job = make_job(model, {"x": values}, options, timeout=60)
+            expected = completed(host, job, "running it").outputs["y"]
+            before = device.received_bytes
+            got = completed(device, job, "running it").outputs["y"]
+            nbytes[options] = device.received_bytes - before
+            assert got.dtype == np.float32 and got.tobytes() == expected.tobytes()
+        half, single, plain = nbytes.values()
+        assert single > plain - 4096 > values.nbytes - 4096 > values.nbytes / 2 + 4096 > half
+
+    @pytest.mark.gpu
     def test_what_the_gpu_refuses_is_named(self, device: AndroidDevice) -> None:
         graph = GraphBuilder()
         graph.output(graph.unary("RELU", graph.input("x", (1, 2, 2, 2, 2, 2))), "y")

@@ -203,6 +203,8 @@ class AndroidLauncher:
 class AndroidDevice(Device):
     """A phone's CPU, GPU and NPU."""
 
+    narrow = True
+
     def __init__(
         self, name: str, adb: Adb, options: PhoneOptions | None = None, *, progress: Say | None = None
     ) -> None:

@@ -66,7 +66,10 @@ class Booleans(val data: BooleanArray) : Values {
 }
 
 /** Values under a name and a shape, to be sent. */
-class Result(val name: String, val shape: List<Int>, val values: Values)
+class Result(val name: String, val shape: List<Int>, val values: Values) {
+    /** The same in half the bytes where nothing is lost by that. */
+    fun narrowed(): Result = if (values is Floats) Result(name, shape, Halves.of(values)) else this
+}
 
 /** Writes frames. */
 class FrameWriter(output: OutputStream) {

@@ -124,6 +124,8 @@ data class RunRequest(
     val warmup: Int,
     val iterations: Int,
     val final: Boolean,
+    /** Whether float32 outputs may come as float16 where that has every value of them. */
+    val narrow: Boolean = false,
 ) {
     companion object {
         /** Checks a header's fields. Throws [Refusal]. */
@@ -152,7 +154,8 @@ data class RunRequest(
             if (!distinct || (outputs.isNotEmpty() && warmup + iterations == 0)) {
                 throw Refusal("each output is wanted once, of a model that runs at least once")
             }
-            return RunRequest(options, outputs, warmup, iterations, fields.opt("final") == true)
+            val (final, narrow) = listOf("final", "narrow").map { fields.opt(it) == true }
+            return RunRequest(options, outputs, warmup, iterations, final, narrow)
         }
 
         private fun count(value: Any?, limit: Int): Int? = integer(value)?.takeIf { it in 0..limit }?.toInt()

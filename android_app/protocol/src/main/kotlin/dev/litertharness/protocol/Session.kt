@@ -144,7 +144,8 @@ class Session(
                 val result = engine.read(wanted)
                 readNanos += System.nanoTime() - before
                 if (i == last) {
-                    writer.send("output", header.id, payloads = listOf(result), more = true)
+                    val sent = if (request.narrow) result.narrowed() else result
+                    writer.send("output", header.id, payloads = listOf(sent), more = true)
                     if (request.final) engine.release(wanted)
                 }
             }

@@ -44,6 +44,20 @@ class SessionTest {
     }
 
     @Test
+    fun `outputs that float16 has come as that where it was asked for, the others as they are`() {
+        for ((narrow, value, dtype) in
+            listOf(
+                Triple(true, 1f, DType.FLOAT16),
+                Triple(false, 1f, DType.FLOAT32),
+                Triple(true, 4096.5f, DType.FLOAT32),
+            )) {
+            val asked = run(floats("x", 0f, value), change = { it.put("narrow", narrow) })
+            val (answers, _) = Conversation().hold(put, asked)
+            assertEquals(dtype, answers[1].second.single().dtype)
+        }
+    }
+
+    @Test
     fun `warm-up runs are not sampled, and only the last run is sent`() {
         val talk = Conversation()
         val five = run(floats("x", 1f), change = { it.put("warmup", 2).put("iterations", 3) })
