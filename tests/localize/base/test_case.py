@@ -162,3 +162,18 @@ def test_a_limit_that_the_caller_asked_for_holds_for_noise_too() -> None:
     known = case(chain("TANH", "EXP", "ABS", shape=(1, 64)), limits=Limits(min_cosine=0.9))
     found = known.shortfalls("y", useless, [useless] * (HALF_RUNS + 1), exact)
     assert [shortfall.kind for shortfall in found] == ["cosine"]
+
+
+@pytest.mark.parametrize("names", [("later", "earlier"), ("earlier", "later")])
+def test_each_output_is_held_to_what_it_adds_to_its_own_input(names: tuple[str, str]) -> None:
+    graph = GraphBuilder()
+    copied, computed = names
+    x, small = graph.input("x", (1, 64)), graph.input("small", (1, 64))
+    graph.output(graph.unary("TANH", graph.binary("MUL", small, small)), computed)
+    graph.output(graph.binary("ADD", x, graph.binary("MUL", small, graph.constant([1e-2]))), copied)
+    given = {"x": normal((1, 64)), "small": normal((1, 64), 1)}
+    known = Case(graph.build(), given, Options("gpu"), timeout=60)
+    sums = given["x"] + np.float32(1e-2) * given["small"]
+    exact = {copied: sums, computed: np.tanh(given["small"] ** 2)}
+    kinds = {name: {y.kind for y in known.yardsticks(name, exact[name])} for name in names}
+    assert "difference" in kinds[copied] and "difference" not in kinds[computed]
