@@ -92,6 +92,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "dashboard": CommandEntry(
         "dashboard:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
     ),
+    "app": CommandEntry("machine:app", "Put the app on a phone before the first job."),
     "schema": CommandEntry(
         "machine:schema", "Print the JSON Schema of what the harness prints or writes.", "harness schema localize"
     ),

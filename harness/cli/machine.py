@@ -1,4 +1,4 @@
-"""`doctor`, `devices` and `schema`: what is here."""
+"""`doctor`, `devices`, `app` and `schema`: what is here, and what is on a phone."""
 
 from __future__ import annotations
 
@@ -54,6 +54,33 @@ def devices(as_json: JsonOption = False) -> None:
         here = any(d.product == profile.product for d in found)
         table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")
     screen.out.print(table)
+
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def phone_app() -> None:
+    """The app on a phone: the first job puts it there by itself, this does so beforehand."""
+
+
+@app.command(epilog="Example: harness app install --device pixel8a")
+def install(
+    device: Annotated[str, typer.Option("--device", help="A phone: a name that `harness devices` lists.")],
+    apk: Annotated[
+        Path | None,
+        typer.Option("--apk", metavar="FILE", envvar="HARNESS_APK", help="The app, else the one a job would take."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put this harness's app on a phone, or leave it where it is the same byte for byte."""
+    from harness.api.app import InstalledApp, install_app
+
+    def show(found: InstalledApp) -> None:
+        before = "" if found.was == found.version else f" (before: {escape(found.was or 'none')})"
+        screen.out.print(f"The app {escape(found.version)} is on {escape(found.serial)}{before}.")
+
+    screen.answer(lambda progress: install_app(device, apk, progress), as_json=as_json, show=show)
 
 
 def schema(

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from harness.api.app import InstalledApp
 from harness.api.bisect import bisect
 from harness.api.bisect_runtime import RuntimeBisection
 from harness.api.bisect_runtime import Tested as OneRelease  # no class of tests
@@ -114,6 +115,10 @@ class Examples:
 
     def _devices(self) -> list[Any]:
         return [told("devices")]
+
+    def _app_install(self) -> list[Any]:
+        """As the stand-in's test has it from the command."""
+        return [InstalledApp("pixel8a", "STANDIN5554", "0.1.0", was).to_json() for was in (None, "0.1.0")]
 
     def _runs(self) -> list[Any]:
         self._latest()
@@ -288,8 +293,9 @@ def test_every_property_is_described_in_a_line(name: str) -> None:
 
 
 def test_every_command_has_a_schema() -> None:
-    commands = {name for name in COMMANDS if name != "sam2"}
-    commands |= {f"sam2 {name}" for name in COMMANDS["sam2"].load("sam2").commands}
+    groups = {"app", "sam2"}
+    commands = {name for name in COMMANDS if name not in groups}
+    commands |= {f"{group} {name}" for group in groups for name in COMMANDS[group].load(group).commands}
     printed = [command for entry in schemas.catalogue() for command in entry["commands"]]
     assert sorted(printed) == sorted([*commands, "every command"])
 

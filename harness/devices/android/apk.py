@@ -15,6 +15,7 @@ from harness.devices.android import gradle
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk_file import check_apk
 from harness.devices.android.gradle import HOW
+from harness.devices.android.released import pinned, released_apk
 from harness.devices.log_lines import first_match
 
 PACKAGE = "dev.litertharness"
@@ -32,14 +33,21 @@ _FAILURE = re.compile(r"Failure \[(.*)\]")
 def ensure_app(adb: Adb, chosen: Path | None, progress: Say | None = None) -> None:
     """Have this harness's app on the phone: left alone when it is there byte for byte, installed or replaced otherwise.
 
-    Without an APK at hand, an installed app of this harness's version will do; else Gradle is asked to build one.
+    Without an APK at hand, a release fetches its own; elsewhere an installed app of this harness's version will do,
+    and else Gradle is asked to build one.
 
     Raises:
         UsageError: `chosen` is not this app. DeviceError: there is none to be had, or the phone does not take it.
     """
     apk = _at_hand(chosen)
-    if apk is None and not (gradle.PROJECT / gradle.APK).is_file() and installed_version(adb) == harness.__version__:
-        return
+    if apk is None and not (gradle.PROJECT / gradle.APK).is_file():
+        released = pinned()
+        if released is not None:
+            if _installed_digest(adb) == released.sha256:
+                return
+            apk = released_apk(released, progress)
+        elif installed_version(adb) == harness.__version__:
+            return
     apk = apk or gradle.built(adb.serial, progress=progress)
     if apk is None:
         lacking = gradle.lacking(gradle.PROJECT)

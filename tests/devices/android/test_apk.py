@@ -14,6 +14,7 @@ from harness.devices.android import apk, gradle
 from harness.devices.android.adb import Adb, AdbError, Server
 from harness.devices.android.apk import ensure_app, install_failure, version_name
 from harness.devices.android.gradle import HOW
+from harness.devices.android.released import ReleasedApk
 
 MINE = harness.__version__
 THERE = "/data/local/tmp/dev.litertharness.apk"
@@ -69,6 +70,30 @@ def test_an_app_that_is_there_byte_for_byte_is_left_alone(chosen: Path) -> None:
     said: list[str] = []
     ensure_app(phone, chosen, said.append)
     assert (phone.told, said) == ([], [])
+
+
+def test_a_release_takes_its_own_app_by_its_digest(
+    chosen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = ReleasedApk(MINE, "https://example.com/a.apk", hashlib.sha256(chosen.read_bytes()).hexdigest(), 1)
+    fetched: list[ReleasedApk] = []
+
+    def fetch(asked: ReleasedApk, progress: object) -> Path:
+        fetched.append(asked)
+        return chosen
+
+    monkeypatch.setattr(apk, "pinned", lambda: released)
+    monkeypatch.setattr(apk, "released_apk", fetch)
+    phone = Phone(MINE, digest=released.sha256)
+    ensure_app(phone, None)
+    assert (phone.told, fetched) == ([], [])  # it is there: nothing is fetched
+    phone = Phone(MINE, digest="0" * 64)  # of this version, and another one all the same
+    ensure_app(phone, None)
+    assert fetched == [released] and phone.told[0][0] == ("push", str(chosen), THERE)
+    (tmp_path / "built.apk").write_bytes(b"PK")
+    monkeypatch.setattr(gradle, "built", lambda serial, progress: chosen)
+    ensure_app(Phone(MINE, digest="0" * 64), None)  # in a clone, what it builds comes first
+    assert fetched == [released]
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64])
