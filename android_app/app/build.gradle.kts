@@ -25,12 +25,27 @@ android {
         ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
     }
 
+    buildTypes {
+        // What the harness installs. A debuggable app runs with CheckJNI and is not compiled ahead of time, which is
+        // not what latency should be measured in. The debug key is what every SDK can sign with.
+        create("bench") {
+            initWith(getByName("release"))
+            signingConfig = signingConfigs.getByName("debug")
+        }
+    }
+
     buildFeatures { buildConfig = true }
 
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_17
         targetCompatibility = JavaVersion.VERSION_17
     }
+}
+
+// LiteRT's way to models in the Play store brings services that ask for permissions; the app gets its models over adb.
+configurations.configureEach {
+    exclude(group = "com.google.android.gms")
+    exclude(group = "com.google.android.play")
 }
 
 dependencies {

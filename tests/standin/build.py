@@ -106,6 +106,15 @@ def build() -> Build:
     return Build(folder, libraries, test_libraries)
 
 
+def framework() -> Path:
+    """Android's own resources, which aapt2 links against; from Debian's package. Raises MissingPart."""
+    home = cache_folder() / "standin"
+    home.mkdir(parents=True, exist_ok=True)
+    with _only_one(home / "lock"):
+        debian = _fetched(home / "framework", lambda folder: _fetch_packages(folder, "android-framework-res"))
+    return debian / "usr" / "share" / "android-framework-res" / "framework-res.apk"
+
+
 def java() -> str:
     """The Java launcher. Raises MissingPart."""
     return _tool("java", "apt-get install openjdk-17-jre-headless")
@@ -189,12 +198,16 @@ def _fetch_kotlin(folder: Path, version: str) -> None:
     archive.unlink()
 
 
-def _fetch_debian(folder: Path) -> None:
+def _fetch_packages(folder: Path, *names: str) -> None:
     apt, dpkg = _tool("apt-get", "a Debian or Ubuntu machine"), _tool("dpkg-deb", "a Debian or Ubuntu machine")
-    _run([apt, "download", *PACKAGES], folder)
+    _run([apt, "download", *names], folder)
     for package in sorted(folder.glob("*.deb")):
         _run([dpkg, "-x", str(package), str(folder)], folder)
         package.unlink()
+
+
+def _fetch_debian(folder: Path) -> None:
+    _fetch_packages(folder, *PACKAGES)
     # Debian's JNA looks for its library under /usr/lib, else in the class path under this name.
     (library,) = folder.glob("usr/lib/*/jni/libjnidispatch.system.so")
     machine = platform.machine().replace("x86_64", "x86-64")

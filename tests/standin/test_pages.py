@@ -23,7 +23,7 @@ def test_a_block_does_what_the_page_says(
     block: Block, phone: Phone, apk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_APK", str(apk))
-    shutil.copy(apk, tmp_path / "app-debug.apk")
+    shutil.copy(apk, tmp_path / "app-bench.apk")
     run(block, tmp_path, no_run)
 
 

@@ -17,7 +17,7 @@ from harness.devices.cache import cache_folder
 from harness.devices.captured import MOST, captured
 
 PROJECT = Path(harness.__file__).parent.parent / "android_app"
-APK = "app/build/outputs/apk/debug/app-debug.apk"
+APK = "app/build/outputs/apk/bench/app-bench.apk"
 GRADLE_SECONDS = 1800.0
 HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
 MOST_SAID = 600
@@ -77,7 +77,7 @@ def what_went_wrong(output: str) -> str:
 
 def _build(folder: Path, serial: str) -> None:
     apk, sources = folder / APK, source_digest(folder)
-    command = [str(_gradle(folder)), "-p", str(folder), "--quiet", ":app:assembleDebug"]
+    command = [str(_gradle(folder)), "-p", str(folder), "--quiet", ":app:assembleBench"]
     try:
         with as_the_user():  # what Gradle writes is no result
             done = captured(command, GRADLE_SECONDS)

@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def project(
-    folder: Path, script: str | None = 'mkdir -p "$2/app/build/outputs/apk/debug"; echo "$*" > "$2/$APK"'
+    folder: Path, script: str | None = 'mkdir -p "$2/app/build/outputs/apk/bench"; echo "$*" > "$2/$APK"'
 ) -> Path:
     source = folder / "android_app" / "app" / "src" / "Main.kt"
     source.parent.mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_it_is_built_once_and_anew_when_a_source_changes(tmp_path: Path) -> None
     folder, told = project(tmp_path), list[str]()
     apk = gradle.built("1A2B", folder, told.append)
     assert apk == folder / gradle.APK
-    assert apk.read_text() == f"-p {folder} --quiet :app:assembleDebug\n"
+    assert apk.read_text() == f"-p {folder} --quiet :app:assembleBench\n"
     apk.write_text("as it was built")
     assert gradle.built("1A2B", folder, told.append) == apk and apk.read_text() == "as it was built"
     assert told == ["building the app with Gradle (minutes, once)"]
@@ -68,7 +68,7 @@ def test_an_older_one_is_used_where_none_can_be_built_and_that_is_said(
     monkeypatch.delenv("ANDROID_HOME")
     assert gradle.built("1A2B", folder, told.append) == folder / gradle.APK
     assert told == [
-        "app-debug.apk is not of these sources, and an Android SDK (ANDROID_HOME) is not here to build it anew"
+        "app-bench.apk is not of these sources, and an Android SDK (ANDROID_HOME) is not here to build it anew"
     ]
 
 
