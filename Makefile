@@ -17,7 +17,7 @@ FILE ?= .
 MINUTES ?= 10
 MODELS ?=
 
-.PHONY: help setup demo quick check test portable mutants fuzz adb bench lint lock docs format clean
+.PHONY: help setup demo quick check test slow portable mutants fuzz adb bench lint lock docs format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine'
 
 test: setup ## What CI runs, to its end whatever fails: lint, types, tests, device tests on the host's GPU and through adb
 	@$(BIN)/python -m scripts.checks $(STAGES)
+
+slow: setup ## What `make test` leaves out because it takes long: campaigns, kills, whole decoders, all through adb (hours)
+	@$(BIN)/python -m scripts.checks --slow
 
 portable: setup ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
 	@$(BIN)/python -m scripts.portable -- $(PYTEST_ARGS)

@@ -44,9 +44,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> VideoModels:
     config = Sam2VideoConfig(vision_config=Sam2VisionConfig(backbone_config=backbone))
     folder: Path = tmp_path_factory.mktemp("video") / "reduced"
     random_video_model(resized(config, SIDE), seed=5).save_pretrained(folder)
-    models = VideoModels(cache_folder() / "sam2", resolve(str(folder)))
-    models.prepare([2], lambda _: None, GRAPHS)
-    return models
+    return VideoModels(cache_folder() / "sam2", resolve(str(folder)))
 
 
 def inputs_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
@@ -61,10 +59,13 @@ def inputs_of(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.f
     return made
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize(
+    "graph", [pytest.param(graph, marks=[pytest.mark.slow] * (graph == "memory_attention")) for graph in GRAPHS]
+)
 def test_the_gpu_takes_every_op_and_is_right_in_float16(
     on_device: OnDevice, video: VideoModels, graph: Rewritten
 ) -> None:
+    video.prepare([2], lambda _: None, (graph,))
     path = video.plan(graph).model
     assert on_device.audit(path).unsupported == ()
     found = on_device.compare(path, inputs_of(path))

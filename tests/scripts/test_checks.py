@@ -1,21 +1,31 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from device_tests.corpus import CORPUS
 from scripts import checks
 from scripts.stages import Stage
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_test_that_is_not_slow_is_in_one_of_the_two_stages() -> None:
-    by_name = {stage.name: list(stage.command) for stage in checks.stages("2", ["-x"])}
-    tests, alone = by_name["tests"], by_name["alone"]
+@pytest.mark.parametrize(
+    ("made", "together", "by_themselves", "marked"),
+    [(checks.stages, "tests", "alone", "not slow"), (checks.slow, "slow", "slow-alone", "slow")],
+)
+def test_every_test_is_in_one_of_two_stages(
+    made: Callable[[str, list[str]], list[Stage]], together: str, by_themselves: str, marked: str
+) -> None:
+    by_name = {stage.name: list(stage.command) for stage in made("2", ["-x"])}
+    tests, alone = by_name[together], by_name[by_themselves]
     assert {"tests", "device_tests"} <= set(tests)
+    assert {command[command.index("-m", 3) + 1] for command in (tests, alone)} == {marked}
     left_out = {argument.removeprefix("--ignore=") for argument in tests if argument.startswith("--ignore=")}
     assert left_out == set(checks.ALONE) == set(alone) & left_out
     assert all((ROOT / path).exists() for path in (*checks.ALONE, *checks.THROUGH_ADB))
@@ -24,6 +34,14 @@ def test_every_test_that_is_not_slow_is_in_one_of_the_two_stages() -> None:
 def test_arguments_for_pytest_reach_every_pytest() -> None:
     for stage in checks.stages("3", ["-k", "two words"]):
         assert ("pytest" in stage.command) == (list(stage.command[-2:]) == ["-k", "two words"]), stage.name
+
+
+def test_what_is_left_out_on_an_old_release_and_through_adb_is_among_the_slow() -> None:
+    by_name = {stage.name: list(stage.command) for stage in checks.slow("2", [])}
+    assert "-k" not in by_name["old-corpus"] and checks.OLD_RELEASE in by_name["old-corpus"]
+    assert "-k" not in by_name["adb-all"] and "device_tests" in by_name["adb-all"]
+    names = re.split(" or ", checks.REPORTED)
+    assert len({bug.name for bug in CORPUS if any(name in bug.name for name in names)}) >= 6
 
 
 def test_stages_can_be_chosen_by_name_and_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,10 @@ def test_a_fault_behind_nan_is_found_too(campaign: Campaign, tmp_path: Path) -> 
     assert answer.device_compiles == 3
 
 
-@pytest.mark.parametrize(("reshape", "first", "seed"), [(27, ("TRANSPOSE", 2), 4), (37, ("SUB", 7), 2)])
+@pytest.mark.parametrize(
+    ("reshape", "first", "seed"),
+    [(27, ("TRANSPOSE", 2), 4), pytest.param(37, ("SUB", 7), 2, marks=pytest.mark.slow)],
+)
 def test_a_fault_behind_what_became_of_nan_is_found_too(
     campaign: Campaign, tmp_path: Path, reshape: int, first: tuple[str, int], seed: int
 ) -> None:
@@ -68,7 +71,12 @@ def test_a_fault_behind_what_became_of_nan_is_found_too(
 
 @pytest.mark.parametrize(
     ("number", "other", "seed"),
-    [(1, None, 4), (1, ("SUB", 3, BEYOND), 4), (8, ("MEAN", 19, BEYOND), 1), (9, ("RESHAPE", 14, SCALED), 3)],
+    [
+        (1, None, 4),
+        pytest.param(1, ("SUB", 3, BEYOND), 4, marks=pytest.mark.slow),
+        pytest.param(8, ("MEAN", 19, BEYOND), 1, marks=pytest.mark.slow),
+        (9, ("RESHAPE", 14, SCALED), 3),
+    ],
 )
 def test_nan_whose_harm_is_an_overflow_later_is_found_in_three_compiles(
     campaign: Campaign, tmp_path: Path, number: int, other: tuple[str, int, Fault] | None, seed: int
@@ -91,6 +99,7 @@ def test_a_healthy_device_passes(campaign: Campaign, tmp_path: Path, seed: int) 
     assert (answer.status, answer.device_compiles) == ("pass", 1)
 
 
+@pytest.mark.slow
 def test_the_peers_search_as_described(campaign: Campaign) -> None:
     trial = Trial("single", ((at(campaign, "BATCH_MATMUL", 3), GROUP),), seed=0)
     found = {name: score(strategy, Peer(campaign, verdict), trial) for name, strategy, verdict in STRATEGIES}

@@ -128,6 +128,7 @@ def test_float32_on_the_cpu_is_the_eager_decoder(converted: ConvertedDecoder, sm
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
 
 
+@pytest.mark.slow
 def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
     prepared: Workload, small_model: Sam2Model
 ) -> None:
@@ -140,6 +141,7 @@ def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
         assert np.abs(got[name] - unrounded[name]).max() > 3e-5 * scale, "rounding must have an effect"
 
 
+@pytest.mark.slow
 def test_float16_halves_the_file_and_keeps_the_graph(converted: ConvertedDecoder, prepared: Workload) -> None:
     weights = sum(
         len(buffer.data) for buffer in tflite.read(converted.path.read_bytes()).buffers if buffer.data is not None
@@ -263,7 +265,7 @@ def test_the_cards_decoder_keeps_the_batch_dimension_of_its_constants(converted:
 @pytest.mark.parametrize(
     "words",
     [
-        "",
+        pytest.param("", marks=pytest.mark.slow),
         pytest.param("-plain-rank4", marks=pytest.mark.slow),
         pytest.param("-split", marks=pytest.mark.slow),
         pytest.param("-rank4-compensated", marks=pytest.mark.slow),

@@ -39,6 +39,10 @@ CLIP = 6
 EVENTS = (Event(0, {1: Tap.at(140, 90), 2: Tap(box=(72, 118, 128, 162))}), Event(3, {1: Tap.at(218, 84)}, again=True))
 
 
+# Four conversions, of minutes together: device_tests/test_video.py has them in `make test`, on the device.
+CONVERTED = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def onnx(exported: Path, video_source: Source) -> OnnxStages:
     stages = OnnxStages(exported, threads=1)
@@ -72,6 +76,7 @@ def close(got: FloatArray, wanted: FloatArray) -> None:
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4 * (1 + np.abs(wanted).max()))
 
 
+@CONVERTED
 def test_a_second_preparation_finds_every_graph_and_starts_nothing(
     models: VideoModels, litert_told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +92,7 @@ def test_a_second_preparation_finds_every_graph_and_starts_nothing(
     assert models.prepare({2, 3}, litert_told.append) == []
 
 
+@CONVERTED
 @pytest.mark.parametrize("graph", REWRITTEN)
 def test_a_graph_carries_its_names_and_nothing_known_to_be_refused(models: VideoModels, graph: Rewritten) -> None:
     plan = models.plan(graph)
@@ -100,18 +106,21 @@ def test_a_graph_carries_its_names_and_nothing_known_to_be_refused(models: Video
     assert (card["outputs"], card["bytes"]) == (list(outputs), plan.model.stat().st_size)
 
 
+@CONVERTED
 def test_no_op_takes_one_tensor_twice_where_gpus_refuse_it(models: VideoModels) -> None:
     for graph in REWRITTEN:
         ops = Model.load(models.plan(graph).model).graph().ops
         assert [op.index for op in ops if op.name == "SUB" and len(set(op.inputs)) < len(op.inputs)] == []
 
 
+@CONVERTED
 def test_the_encoded_frame_is_the_exported_graphs(litert: LiteRtStages, onnx: OnnxStages, features: Features) -> None:
     got = litert.encode(preprocess(motion_frame(0), onnx.constants.sizes.side))
     for name, wanted in vars(features).items():
         close(getattr(got, name), wanted)
 
 
+@CONVERTED
 @pytest.mark.parametrize("labels", [[1], [-1], [2, 3]])
 def test_the_chosen_mask_and_the_gates_are_the_exported_graphs(
     litert: LiteRtStages, onnx: OnnxStages, features: Features, labels: list[int]
@@ -133,6 +142,7 @@ def test_the_chosen_mask_and_the_gates_are_the_exported_graphs(
             close(one, other)
 
 
+@CONVERTED
 def test_a_frame_conditioned_on_a_padded_bank_is_the_exported_graphs(
     litert: LiteRtStages, onnx: OnnxStages, features: Features
 ) -> None:
@@ -146,6 +156,7 @@ def test_a_frame_conditioned_on_a_padded_bank_is_the_exported_graphs(
     assert np.abs(unmarked - wanted).max() > 1e-2, "padding must have an effect"
 
 
+@CONVERTED
 @pytest.mark.parametrize("chosen", [*((graph,) for graph in REWRITTEN), REWRITTEN])
 def test_the_loop_is_the_same_with_any_graph_on_litert(
     host: Device, models: VideoModels, onnx: OnnxStages, chosen: tuple[Rewritten, ...]
@@ -162,6 +173,7 @@ def test_the_loop_is_the_same_with_any_graph_on_litert(
             assert union == 0 or int((got & exact).sum()) / union >= 0.995, (chosen, one.frame, identity)
 
 
+@CONVERTED
 def test_only_the_chosen_graphs_run_on_the_device(host: Device, models: VideoModels, onnx: OnnxStages) -> None:
     runs: collections.Counter[tuple[str, str]] = collections.Counter()
 
@@ -206,6 +218,7 @@ def test_the_trackers_graphs_have_no_compensated_sums(tmp_path: Path) -> None:
         GraphPlan(tmp_path, resolve("random"), "mask_decoder", variant=DecoderVariant(reductions="compensated"))
 
 
+@CONVERTED
 def test_graphs_of_other_weights_or_another_bank_are_refused(
     host: Device, models: VideoModels, onnx: OnnxStages
 ) -> None:
