@@ -65,12 +65,13 @@ def test_inputs_and_positions_follow_the_subgraph_where_the_signature_has_anothe
     assert list(job.inputs) == ["a", "b"]
 
 
-def test_one_tensor_that_is_two_outputs_has_two_positions() -> None:
+@pytest.mark.parametrize("names", [("first", "second"), ("first", "second", "third")])
+def test_one_tensor_that_is_several_outputs_has_as_many_positions(names: tuple[str, ...]) -> None:
     graph = GraphBuilder()
     y = graph.unary("RELU", graph.input("x", (2,)))
-    graph.output(y, "first")
-    graph.output(y, "second")
-    assert [port.position for port in output_ports(graph.build())] == [0, 1]
+    for name in names:
+        graph.output(y, name)
+    assert [port.position for port in output_ports(graph.build())] == list(range(len(names)))
 
 
 @pytest.mark.parametrize(

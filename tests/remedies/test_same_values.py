@@ -270,3 +270,12 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
 def test_what_a_rewrite_does_not_know_it_says(rewrite: Rewrite, build: Callable[[GraphBuilder], int], why: str) -> None:
     with pytest.raises(CannotRewrite, match=why):
         rewrite.apply(one_op(build), frozenset({0}), {})
+
+
+@pytest.mark.parametrize(("adj_y", "right"), [(False, (1, 9, 7)), (True, (1, 7, 9))])
+def test_batches_as_rows_state_the_shape_of_their_product(adj_y: bool, right: tuple[int, ...]) -> None:
+    graph = GraphBuilder()
+    graph.output(graph.batch_matmul(graph.input("a", (4, 5, 9)), graph.constant(weights(*right)), adj_y=adj_y), "y")
+    made = catalogue.STACKED.apply(graph.build(), frozenset({0}), {}).graph()
+    (product,) = (op for op in made.ops if op.name == "BATCH_MATMUL")
+    assert made.tensors[product.outputs[0]].shape == (1, 20, 7)

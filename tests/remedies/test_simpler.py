@@ -219,6 +219,8 @@ def test_a_constant_on_the_left_changes_sides(evaluate: Evaluate) -> None:
     ("build", "why"),
     [
         (power(0.5), "no whole number from 1 to 16"),
+        (power(1.5), "no whole number from 1 to 16"),
+        (power(-2.5), "no whole number from 1 to 16"),
         (power(17), "no whole number from 1 to 16"),
         (running((2, 2048), 1), "takes a matrix of 2048² ones"),
         (whole_numbers("SUM", table("Reducer"), (3,), i32([1])), "computes no float32"),

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Culprit, Localization
 from harness.localize.explain.explainer import explain
-from harness.localize.explain.investigate import Group, Investigator
+from harness.localize.explain.investigate import RATE_RUNS, Group, Investigator
 from harness.localize.explain.reproducer import op_line
 from harness.localize.find.localizer import localize
 from harness.localize.probe.experiment import Experiments, Specimen
@@ -370,3 +371,29 @@ def test_what_was_found_of_the_worst_of_a_kind_is_asked_of_the_others(
     assert sorted([worst.record.index, *asked]) == [1, 3, 5]
     assert [culprit.runs for culprit in answer.culprits if culprit is worst] == [(3, 10)]
     assert [culprit.runs for culprit in answer.culprits if culprit is not worst] == [None, None]
+
+
+@pytest.mark.parametrize(("unsteady", "runs"), [(False, 2), (True, RATE_RUNS)])
+def test_an_op_by_itself_is_asked_twice_and_for_its_rate_where_runs_differed(
+    explained: Explain, monkeypatch: pytest.MonkeyPatch, unsteady: bool, runs: int
+) -> None:
+    asked: list[int] = []
+    observe = Experiments.observe
+
+    def counted(self: Experiments, specimen: Specimen, options: Options, *, runs: int = 1, warmup: int = 0) -> Any:
+        asked.append(runs)
+        return observe(self, specimen, options, runs=runs, warmup=warmup)
+
+    investigate = Investigator.investigate
+
+    def steadied(self: Investigator, group: Group) -> None:
+        self.unsteady = unsteady
+        asked.clear()
+        investigate(self, group)
+        first.append(asked[0])
+
+    first: list[int] = []
+    monkeypatch.setattr(Experiments, "observe", counted)
+    monkeypatch.setattr(Investigator, "investigate", steadied)
+    explained(Broken(rolled("PAD")), padded())
+    assert first == [runs]
