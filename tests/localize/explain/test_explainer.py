@@ -387,9 +387,8 @@ def test_an_op_by_itself_is_asked_twice_and_for_its_rate_where_runs_differed(
     investigate = Investigator.investigate
 
     def steadied(self: Investigator, group: Group) -> None:
-        self.unsteady = unsteady
         asked.clear()
-        investigate(self, group)
+        investigate(replace(self, unsteady=unsteady), group)
         first.append(asked[0])
 
     first: list[int] = []
