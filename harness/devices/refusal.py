@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.devices.log_lines import first_match, last_match, lines_of, matches
-from harness.devices.residency import MESSAGE_BYTES, is_cut, refused_ops
+from harness.devices.residency import MESSAGE_BYTES, refused_and_cut
 
 # A line of an absl logger with a status, `E0000 … file.cc:478] Failed to …: INVALID_ARGUMENT: why`.
 _ABSL = re.compile(r"^[EF]\d{4} .*?\] (.*)")
@@ -32,9 +32,9 @@ _PLAIN_CAUSES = (
 
 def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     """The runtime's reason, sharpened by its log: (sentence without its full stop, refused ops as `OP: why`)."""
-    ops = refused_ops(log)
+    ops, cut = refused_and_cut(log)
     if ops:
-        more = f" and more ops, which the log leaves out after {MESSAGE_BYTES:,} bytes" if is_cut(log) else ""
+        more = f" and more ops, which the log leaves out after {MESSAGE_BYTES:,} bytes" if cut else ""
         return f"the GPU delegate refuses {', '.join(grouped(ops))}{more}", ops
     custom = lacking_custom_op(log + "\n" + reason)
     if custom:

@@ -71,15 +71,11 @@ def other_backend(log: str, asked: str) -> str:
 def refused_ops(log: str) -> tuple[str, ...]:
     """The delegate's lines on ops that it does not take, `OP: why`, as the log's last block of them has it. Of one that
     is cut off, those that are whole."""
-    return _refused(log)[0]
+    return refused_and_cut(log)[0]
 
 
-def is_cut(log: str) -> bool:
-    """Whether the log ends its last list of refused ops before the runtime did."""
-    return _refused(log)[1]
-
-
-def _refused(log: str) -> tuple[tuple[str, ...], bool]:
+def refused_and_cut(log: str) -> tuple[tuple[str, ...], bool]:
+    """As :func:`refused_ops`, and whether the log ends its last list before the runtime did."""
     lines = [_LEVEL.sub("", line).strip() for line in lines_of(log)]
     starts = [i for i, line in enumerate(lines) if _REFUSED.search(line)]
     if not starts:

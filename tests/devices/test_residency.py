@@ -9,8 +9,8 @@ from harness.devices.refusal import explain_refusal
 from harness.devices.residency import (
     MESSAGE_BYTES,
     backend_of,
-    is_cut,
     other_backend,
+    refused_and_cut,
     refused_ops,
     residency_of,
 )
@@ -102,7 +102,7 @@ def test_what_a_phone_s_log_cuts_off_is_no_op_and_is_said() -> None:
     whole = (MESSAGE_BYTES - len(message.split("\n")[0])) // (len(ops[0]) + 1)
     assert refused_ops(log) == tuple(ops[: len(refused_ops(log))])
     assert whole - 2 <= len(refused_ops(log)) <= whole
-    assert is_cut(log)
+    assert refused_and_cut(log)[1]
     said, _ = explain_refusal("it was refused", log)
     assert said == (
         f"the GPU delegate refuses RESHAPE (rank over 4, {len(refused_ops(log))} tensors) and more ops, which the log "
@@ -115,9 +115,9 @@ def test_a_list_is_whole_where_its_count_follows_however_long_it_is(length: int)
     head = "Following operations are not supported by GPU delegate:"
     first = "A" * (length - len(head) - 2) + ":"
     assert refused_ops(f"{head}\n{first}\n1 operations will run on the GPU\n") == (first,)
-    assert not is_cut(f"{head}\n{first}\n1 operations will run on the GPU\n")
+    assert not refused_and_cut(f"{head}\n{first}\n1 operations will run on the GPU\n")[1]
     # Without its count: whole where it is shorter than what the log keeps of a message.
-    assert is_cut(f"{head}\n{first}\n") is (length >= MESSAGE_BYTES)
+    assert refused_and_cut(f"{head}\n{first}\n")[1] is (length >= MESSAGE_BYTES)
 
 
 @pytest.mark.parametrize(
