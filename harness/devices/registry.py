@@ -1,5 +1,5 @@
 """From a name on the command line to a device: `host`, `host@2.1.5`, a profile such as `pixel8a`, a serial, any of the
-latter two with `@server:port` behind it for a remote adb server."""
+latter two with `@server:port` behind it for a remote adb server; `planted:mali` for a phone that is none."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from harness.devices.android.recovery import UNAUTHORIZED
 from harness.devices.base import Device
 from harness.devices.host.device import HostDevice
 from harness.devices.host.environments import release_environment
+from harness.devices.planted.catalogue import PREFIX, bugs_of
+from harness.devices.planted.device import PlantedDevice
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -187,6 +189,12 @@ KINDS = (
         check=_python_of,
         profiler_python=_python_of,
         in_parts=True,
+    ),
+    DeviceKind(
+        "planted",
+        claims=lambda name: name.startswith(PREFIX),
+        open=lambda name, progress, phone: PlantedDevice(name, progress=progress),
+        check=lambda name, progress: bugs_of(name),
     ),
     DeviceKind(
         "android",
