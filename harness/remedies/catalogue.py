@@ -11,6 +11,7 @@ from harness.remedies.equivalents import (
     flattened,
     insert_copies,
     on_stacked_rows,
+    one_axis_at_a_time,
     pad_by_concatenation,
     separate_output,
     stride_before,
@@ -19,7 +20,7 @@ from harness.remedies.equivalents import (
 from harness.remedies.keep_batch import keep_batch
 from harness.remedies.keep_digits import complement, factored
 from harness.remedies.rank_4 import with_rank_4
-from harness.remedies.rescale import rescale
+from harness.remedies.rescale import rescale, rescale_up_to_a_normalization
 from harness.remedies.simpler import by_simpler_ops
 from harness.remedies.split_sum import split_sum
 from harness.remedies.within_limits import in_tiles, two_dimensions
@@ -67,6 +68,8 @@ def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int],
 
 SPLIT_SUM = Rewrite("split the sum into pieces, added pairwise", each(split_sum))
 RESCALE = Rewrite("scale by a power of two on the way", rescale)
+RESCALE_ON = Rewrite("scale by a power of two up to a normalization", rescale_up_to_a_normalization)
+ONE_AXIS = Rewrite("one axis after the other", each(one_axis_at_a_time))
 KEEP_BATCH = Rewrite("constants with the batch dimension kept", keep_batch)
 RANK_4 = Rewrite("the op in rank 4", each(with_rank_4))
 CONCATENATION = Rewrite("PAD as CONCATENATION", each(pad_by_concatenation))
@@ -90,6 +93,7 @@ MEANING = (
     KEEP_BATCH,
     FLATTENED,
     STRIDE_BEFORE,
+    ONE_AXIS,
     CONCATENATION,
     RANK_4,
     STACKED,

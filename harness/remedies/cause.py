@@ -15,6 +15,7 @@ from harness.remedies.catalogue import (
     KEEP_BATCH,
     MEANING,
     NO_BROADCAST,
+    ONE_AXIS,
     OWN_OUTPUT,
     RANK_4,
     RESCALE,
@@ -74,7 +75,7 @@ class Cause(StrEnum):
         "A value beyond 65504, the largest float16, became infinity; what is computed from it is infinite, "
         "NaN or zero.",
         ("its values leave float16's range", "their values leave float16's range"),
-        (RESCALE, SPLIT_SUM, SIMPLER),
+        (RESCALE, SPLIT_SUM, ONE_AXIS, SIMPLER),
         "gives NaN or infinity",
     )
     UNDERFLOW = (

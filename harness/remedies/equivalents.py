@@ -106,6 +106,21 @@ def stride_before(rebuild: Rebuild, op: Op) -> None:
     rebuild.like(op, [taken, *op.inputs[1:]], outputs=op.outputs, options=options)
 
 
+def one_axis_at_a_time(rebuild: Rebuild, op: Op) -> None:
+    """A reduction over several axes as one after another, the last axis first."""
+    if op.name not in ("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN"):
+        raise CannotRewrite(f"{op.name} is no reduction")
+    made, given = rebuild.now(op.inputs[0]), rebuild.shape(op.inputs[0])
+    axes = {int(axis) % len(given) for axis in parameter(rebuild, op.inputs[1]).reshape(-1)}
+    several = sorted((axis for axis in axes if given[axis] > 1), reverse=True)
+    if len(several) < 2:
+        raise CannotRewrite("it reduces one axis only")
+    for axis in several:
+        made = rebuild.reduce(op.name, made, axis)
+    shape = rebuild.shape(op.outputs[0])
+    rebuild.replace(op.outputs[0], made if rebuild.shape(made) == shape else rebuild.reshape(made, shape))
+
+
 def insert_copies(rebuild: Rebuild, op: Op) -> None:
     """The op with its operands and its result behind copies that the compiler cannot fold away: each is joined from two
     halves. What is fused, or shares memory, then ends there; one tensor read twice becomes two."""

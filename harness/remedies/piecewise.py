@@ -107,6 +107,24 @@ def largest_of_fours(rebuild: Rebuild, op: Op) -> int:
     return rebuild.like(op, [joined(rebuild, [x, *[smallest] * lacking], last), op.inputs[1]], outputs=op.outputs)
 
 
+def repeated_elements(rebuild: Rebuild, op: Op) -> int:
+    """A RESIZE_NEAREST_NEIGHBOR by whole factors: each column, then each row, joined with itself as often."""
+    options, made = rebuild.options(op), rebuild.now(op.inputs[0])
+    n, *held, channels = rebuild.shape(made)
+    wanted = rebuild.shape(op.outputs[0])[1:3]
+    if options.alignCorners or any(w % h for w, h in zip(wanted, held, strict=True)):
+        raise CannotRewrite("it does not enlarge by whole factors, each element alike")
+    (rows, columns), (high, wide) = held, wanted
+    _several(high * wide // (rows * columns), "element for each")
+    if wide > columns:
+        across = rebuild.reshape(made, (n * rows, columns, 1, channels))
+        made = rebuild.reshape(joined(rebuild, [across] * (wide // columns), 2), (n, rows, wide, channels))
+    if high > rows:
+        down = rebuild.reshape(made, (n * rows, 1, wide, channels))
+        made = rebuild.reshape(joined(rebuild, [down] * (high // rows), 1), (n, high, wide, channels))
+    return made
+
+
 def _gathered(rebuild: Rebuild, x: int, axis: int, places: Any) -> int:
     options = schema.GatherOptionsT()
     options.axis = axis

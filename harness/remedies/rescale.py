@@ -37,7 +37,25 @@ def rescale(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Mo
     Raises:
         CannotRewrite: an op is not homogeneous, or a result that float16 cannot hold is needed as it is.
     """
-    scaling = _Scaling(Rebuild(model), ops, peaks)
+    return _scaled(_Scaling(Rebuild(model), ops, peaks))
+
+
+def rescale_up_to_a_normalization(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+    """The same with the factor carried along until it cancels, as it does where values are divided by their own size.
+    Nothing multiplies it out again: a delegate that joins such a product with the op before would have the large values
+    back.
+
+    Raises:
+        CannotRewrite: as `rescale`, and where it does not cancel everywhere.
+    """
+    scaling = _Scaling(Rebuild(model), ops, peaks, on=True)
+    made = _scaled(scaling)
+    if scaling.products:
+        raise CannotRewrite("no normalization follows in which the factor would cancel")
+    return made
+
+
+def _scaled(scaling: _Scaling) -> Model:
     for op in scaling.rebuild.graph.ops:
         scaling.pass_on(op)
     for port in scaling.rebuild.graph.outputs:
@@ -51,14 +69,27 @@ def holds(peak: float) -> bool:
     return LEAST_PEAK <= peak <= MOST_PEAK
 
 
+def smaller(peak: float) -> bool:
+    """Whether results of that largest magnitude would be scaled down."""
+    return peak > 0 and _exponent(peak) < 0
+
+
+def _exponent(peak: float) -> int:
+    """A multiple of 4, so that roots of it are whole."""
+    return 4 * round((AIM - math.log2(peak)) / 4)
+
+
 @dataclass
 class _Scaling:
-    """Tensor t of the model is held as t·2^exponents[t]."""
+    """Tensor t of the model is held as t·2^exponents[t]. `on`: also where float16 would hold t itself again; `products`
+    counts the run-time values that were multiplied to change their factor."""
 
     rebuild: Rebuild
     ops: frozenset[int]
     peaks: Mapping[int, float]
+    on: bool = False
     exponents: dict[int, int] = field(default_factory=dict)
+    products: int = 0
 
     def exponent(self, t: int) -> int:
         return self.exponents.get(t, 0)
@@ -96,7 +127,7 @@ class _Scaling:
             made = self.rebuild.binary("SUB", made, self.rebuild.constant(np.asarray([shift], np.float32)))
         self.rebuild.replace(t, made)
         self.exponents[t] = result
-        if result and self._holds(t):
+        if result and self._holds(t) and not self.on:
             self.undo(t)
 
     def _result(self, op: Op) -> tuple[list[int], int]:
@@ -151,7 +182,7 @@ class _Scaling:
         peak = self.peaks.get(t, 0.0)
         if not peak:
             raise CannotRewrite("nothing is known of the size of its result")
-        return 4 * round((AIM - math.log2(peak)) / 4)
+        return _exponent(peak)
 
     def _holds(self, t: int) -> bool:
         """Whether float16 holds the unscaled values."""
@@ -170,5 +201,6 @@ class _Scaling:
         if exponent == 0 and not self._holds(t):
             name = self.rebuild.graph.tensors[t].name
             raise CannotRewrite(f"'{name}' is needed unscaled, and float16 does not hold it")
+        self.products += 1
         factor = self.rebuild.constant(np.asarray([2.0 ** (exponent - have)], np.float32))
         return self.rebuild.binary("MUL", self.rebuild.now(t), factor)

@@ -21,6 +21,7 @@ from harness.remedies.piecewise import (
     largest_of_fours,
     plain,
     repeated_before,
+    repeated_elements,
     sliced_from_whole,
 )
 from harness.remedies.rank_4 import parameter
@@ -218,5 +219,6 @@ FORMS: dict[str, Callable[[Rebuild, Op], int]] = {
     "SPACE_TO_DEPTH": image_by_image,
     "DEPTH_TO_SPACE": image_by_image,
     "TOPK_V2": largest_of_fours,
+    "RESIZE_NEAREST_NEIGHBOR": repeated_elements,
 }
 """Op -> what computes its result, but for its fused activation."""

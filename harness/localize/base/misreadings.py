@@ -5,6 +5,7 @@ from __future__ import annotations
 BEYOND = {side: f"zeros in place of the {side} side beyond its own batches" for side in ("left", "right")}
 UNTURNED = {side: f"the {side} side not transposed" for side in ("left", "right")}
 ROW_0 = "row 0 of the constant for every row"
+ROUNDED = "each position rounded to the nearest element instead of down"
 FIRST = {
     1: "element 0 of the constant for every element",
     2: ROW_0,

@@ -22,8 +22,8 @@ SINGLE_LOSS = 2.0**-10
 class Symptoms:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
     `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so,
-    `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong. `limit` is where
-    it turns right, if it does so at a size.
+    `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong. `smaller` is the
+    same op on values that are smaller by a power of two. `limit` is where it turns right, if it does so at a size.
     """
 
     op: str
@@ -36,6 +36,7 @@ class Symptoms:
     single: Observation | None = None
     long_sums: Observation | None = None
     split: Observation | None = None
+    smaller: Observation | None = None
     limit: Limit | None = None
 
 
@@ -82,7 +83,8 @@ def _of_half(found: Symptoms, failing: Observation) -> Cause:
         return Cause.UNDERFLOW
     if kind in ("nonfinite", "beyond") or (found.first == "overflow" and kind == "unrelated"):
         return Cause.OVERFLOW  # NaN need not stay NaN: RELU and MAXIMUM make a number of it
-    if _right(found.split):
+    # A power of two rounds nothing: a sum in float16 loses as many digits of smaller terms, and is not right of them.
+    if _right(found.split) and not (kind == "unrelated" and _right(found.smaller)):
         return Cause.ACCUMULATION  # the same terms, summed another way, are right
     if kind == "unrelated" or found.once:
         return Cause.KERNEL

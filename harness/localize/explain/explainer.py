@@ -20,7 +20,7 @@ from harness.localize.base.comparison import Workbench
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.base.result import Culprit, Explanation, Localization, Remedy, Trial
 from harness.localize.explain.investigate import Group, Investigator
-from harness.localize.explain.remedy_trials import TrialPlan, Truth, Whole, ranked
+from harness.localize.explain.remedy_trials import ALL_ON_CPU, TrialPlan, Truth, Whole, ranked
 from harness.localize.explain.reproducer import Circumstances, write_reproducer
 from harness.localize.explain.shrink import Shrunk, shrink
 from harness.localize.probe.experiment import UNSTEADY_RUNS, Experiments, Specimen
@@ -32,6 +32,8 @@ from harness.remedies.options import OTHER_OPTIONS
 # Combinations of rewrites that are tried on the whole model, and groups of culprits that are explained.
 MOST_PLANS = 3
 MOST_GROUPS = 8
+# Ops that are kept on the CPU for being like a culprit: each makes up to two more models of the chain.
+MOST_ALIKE = 32
 # A reproducer fails by this factor over the limit, or as much as the culprit itself.
 MARGIN = 2.0
 # Every tensor of the reference, under the run folder while it is needed.
@@ -231,9 +233,26 @@ class _Explainer:
         tried += self._by_options(guess, long_sums=summed)
         if options.accelerator != "cpu":
             stage("remedy: the culprits on the CPU", guess)
-            tried.append(self.whole.on_cpu(frozenset(o for c in self.culprits for o in self.investigator.ops(c))))
+            ops = frozenset(o for c in self.culprits for o in self.investigator.ops(c))
+            tried.append(self.whole.on_cpu(ops))
+            alike = self._alike(ops)
+            if not tried[-1].ok and len(ops) < len(alike) <= MOST_ALIKE:
+                stage("remedy: all ops like the culprits on the CPU", guess)
+                tried.append(self.whole.on_cpu(alike, ALL_ON_CPU))
         remedies = ranked(tried)
         self.culprits = [replace(culprit, remedies=remedies) for culprit in self.culprits]
+
+    def _alike(self, ops: frozenset[int]) -> frozenset[int]:
+        """The culprits and all ops of the same kinds on operands of the same shapes: where a culprit is right, what it
+        hid may show in the next of them."""
+        graph = self.graph
+
+        def form(o: int) -> object:
+            operands = [graph.tensors[t] for t in graph.ops[o].inputs if t >= 0]
+            return graph.ops[o].name, tuple((tensor.shape, tensor.constant) for tensor in operands)
+
+        sought = {form(o) for o in ops}
+        return frozenset(op.index for op in graph.ops if form(op.index) in sought) - graph.constant_ops
 
     def _by_options(self, guess: float, *, long_sums: bool) -> Iterator[Remedy]:
         """The model as it is, run in other ways."""

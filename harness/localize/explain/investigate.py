@@ -13,7 +13,7 @@ from harness.core.job import Options
 from harness.graph.ops.real import real
 from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
-from harness.localize.base.causes import ONE_ROUNDING
+from harness.localize.base.causes import ONE_ROUNDING, kind_of_error
 from harness.localize.base.result import Culprit, Trial
 from harness.localize.explain.classify import Symptoms, classify
 from harness.localize.explain.context import neighbourhoods
@@ -25,8 +25,9 @@ from harness.localize.probe.isolation import reproduces_in_isolation
 from harness.localize.probe.subgraph import Subgraph, cut_out
 from harness.localize.probe.tensor_values import TensorValues
 from harness.numerics import fp16
-from harness.remedies.catalogue import RESCALE, SPLIT_SUM, Rewrite
+from harness.remedies.catalogue import RESCALE, RESCALE_ON, SPLIT_SUM, Rewrite
 from harness.remedies.cause import Cause
+from harness.remedies.rescale import smaller
 
 _SUMS = frozenset(("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "SUM", "MEAN"))
 
@@ -161,12 +162,30 @@ class Investigator:
                 findings = replace(findings, long_sums=group.note("in float16 with float32 sums", sums))
         if options.accelerator != "cpu":
             group.note("on the device's CPU", ask(part.specimen, Options(accelerator="cpu")))  # for the reader
+        if self._by_size(findings):
+            tried = self._rewritten(RESCALE, group, part)
+            if tried is not None:
+                group.local.append((RESCALE, tried))
+                findings = replace(findings, smaller=group.note("the same on smaller values", tried))
+                if tried.ending == "right":  # by itself it shows no normalization that may follow
+                    group.unasked.append(RESCALE_ON)
         if findings.op in _SUMS and findings.alone:
             split = self._rewritten(SPLIT_SUM, group, part)
             if split is not None:
                 group.local.append((SPLIT_SUM, split))
                 findings = replace(findings, split=group.note("with the sum split into pieces", split))
         return findings
+
+    @staticmethod
+    def _by_size(findings: Symptoms) -> bool:
+        """Whether it is worth asking if an op is wrong of large values only: it gives something else in float16 alone,
+        and its results are so large that a rewrite for the sake of their range makes them smaller."""
+        worst = findings.failing.worst if findings.failing is not None else None
+        single = findings.single is not None and findings.single.ending == "right"
+        if worst is None or not single or not findings.alone:
+            return False
+        seen = worst.judgement
+        return kind_of_error(seen, half=True) == "unrelated" and smaller(max(map(abs, seen.actual.reference_range)))
 
     def _limit(self, group: Group, part: Subgraph, failing: Observation) -> Limit | None:
         """Where the specimen turns right, if what fails is as a dispatch that was not made."""

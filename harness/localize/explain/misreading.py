@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from harness.graph.model import Graph, Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
-from harness.localize.base.misreadings import BEYOND, FIRST, UNTURNED
+from harness.localize.base.misreadings import BEYOND, FIRST, ROUNDED, UNTURNED
 from harness.remedies.rank_4 import ELEMENTWISE
 from harness.remedies.split_sum import joined, part
 
@@ -81,6 +82,8 @@ def _ways(rebuild: Rebuild, op: Op) -> Iterator[tuple[str, Callable[[Rebuild, Op
             shape = rebuild.shape(t)
             if len(shape) in FIRST and shape[0] > 1:
                 yield FIRST[len(shape)], _first_for_all(place)
+    if op.name == "RESIZE_NEAREST_NEIGHBOR":
+        yield ROUNDED, _nearest
     if op.name == "BATCH_MATMUL":
         for place, side in enumerate(("left", "right")):
             if _batches(rebuild, op.inputs[place]) < _batches(rebuild, op.inputs[1 - place]):
@@ -106,6 +109,19 @@ def _first_for_all(place: int) -> Callable[[Rebuild, Op], None]:
         rebuild.like(op, feeds, outputs=op.outputs)
 
     return write
+
+
+def _nearest(rebuild: Rebuild, op: Op) -> None:
+    """Position p of an axis enlarged s times reads element p/s, rounded half up."""
+    made = op.inputs[0]
+    for axis in (1, 2):
+        held, wanted = rebuild.shape(made)[axis], rebuild.shape(op.outputs[0])[axis]
+        places = np.minimum(np.floor(np.arange(wanted) * held / wanted + 0.5), held - 1).astype(np.int32)
+        options = schema.GatherOptionsT()
+        options.axis = axis
+        shape = [*rebuild.shape(made)[:axis], wanted, *rebuild.shape(made)[axis + 1 :]]
+        made = rebuild.op("GATHER", [made, rebuild.constant(places)], shape, options)
+    rebuild.replace(op.outputs[0], made)
 
 
 def _own_batches(place: int) -> Callable[[Rebuild, Op], None]:

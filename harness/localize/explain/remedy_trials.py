@@ -42,6 +42,7 @@ RUNS, SLOW_RUNS, SLOW_NS = 5, 2, 1e9
 ALIKE = 1.25
 
 ON_CPU = "these ops on the CPU, between GPU parts"
+ALL_ON_CPU = "all ops like these on the CPU, between GPU parts"
 
 
 @dataclass(frozen=True)
@@ -145,12 +146,12 @@ class Whole:
             return _failed(other.name, found)
         return replace(self._remedy(other.name, found.outputs, found.run_ms), note=other.note)
 
-    def on_cpu(self, ops: frozenset[int]) -> Remedy:
+    def on_cpu(self, ops: frozenset[int], name: str = ON_CPU) -> Remedy:
         """The ops on the device's CPU, the rest on its GPU, as models that run one after another."""
         try:
             chain = split_off(self._case.model, held_back(self._case, ops, self._truth.peaks))
         except CannotRewrite as error:
-            return _failed(ON_CPU, f"It cannot be split so: {error}.")
+            return _failed(name, f"It cannot be split so: {error}.")
         first = {inside: self._case.inputs[name] for name, inside in chain.inputs.items()}
         again = dict(first)
         run_ms = 0.0
@@ -160,15 +161,15 @@ class Whole:
             options = self._case.options if part.on == "gpu" else Options(accelerator="cpu")
             found = self._timed(part.model, feeds[0], options, again=feeds[1])
             if not isinstance(found, _Timed):
-                return _failed(ON_CPU, found)
+                return _failed(name, found)
             first |= found.outputs[0]
             again |= found.outputs[1]
             run_ms += found.run_ms
         outputs = [{name: values[inside] for name, inside in chain.outputs.items()} for values in (first, again)]
-        remedy = self._remedy(ON_CPU, outputs, run_ms)
+        remedy = self._remedy(name, outputs, run_ms)
         if not remedy.ok:
             return remedy
-        folder = self._folder / _slug(ON_CPU)
+        folder = self._folder / _slug(name)
         _write_chain(folder, chain)
         return replace(remedy, path=str(folder), note=f"{len(chain.parts)} models; chain.py there runs them in turn.")
 
