@@ -38,13 +38,16 @@ def devices(as_json: JsonOption = False) -> None:
     """List what --device can name here."""
     from rich.table import Table
 
+    from harness.devices.planted.catalogue import PREFIX, names
     from harness.devices.registry import attached_devices, profiles
 
     found = attached_devices()
     known = profiles()
     if as_json:
         attached = [{"serial": d.serial, "state": d.state, "product": d.product} for d in found]
-        screen.print_json({"schema": 1, "host": True, "attached": attached, "profiles": sorted(known)})
+        screen.print_json(
+            {"schema": 1, "host": True, "attached": attached, "profiles": sorted(known), "planted": list(names())}
+        )
         return
     table = Table("name", "what", box=None, header_style="dim", pad_edge=False)
     table.add_row("host", "this machine's CPU and GPU; host@RELEASE for another ai-edge-litert")
@@ -53,6 +56,9 @@ def devices(as_json: JsonOption = False) -> None:
     for name, profile in known.items():
         here = any(d.product == profile.product for d in found)
         table.add_row(name, f"{profile.title} ({profile.product}), {'attached' if here else 'not attached'}")
+    table.add_row(
+        f"{PREFIX}NAME", f"no phone: this machine's CPU with bugs of phones; NAME is one of {', '.join(names())}"
+    )
     screen.out.print(table)
 
 

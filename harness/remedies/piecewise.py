@@ -115,7 +115,7 @@ def repeated_elements(rebuild: Rebuild, op: Op) -> int:
     if options.alignCorners or any(w % h for w, h in zip(wanted, held, strict=True)):
         raise CannotRewrite("it does not enlarge by whole factors, each element alike")
     (rows, columns), (high, wide) = held, wanted
-    _several(high * wide // (rows * columns), "element for each")
+    _several(high * wide // (rows * columns), "copy of each element", "copies of each element")
     if wide > columns:
         across = rebuild.reshape(made, (n * rows, columns, 1, channels))
         made = rebuild.reshape(joined(rebuild, [across] * (wide // columns), 2), (n, rows, wide, channels))
@@ -133,8 +133,8 @@ def _gathered(rebuild: Rebuild, x: int, axis: int, places: Any) -> int:
     return rebuild.op("GATHER", [x, rebuild.constant(np.asarray(places, np.int32))], shape, options)
 
 
-def _several(count: int, what: str) -> None:
+def _several(count: int, what: str, many: str = "") -> None:
     if count < 2:
         raise CannotRewrite(f"it has one {what} only")
     if count > MOST_PARTS:
-        raise CannotRewrite(f"it has {count} {what}s")
+        raise CannotRewrite(f"it has {count} {many or what + 's'}")

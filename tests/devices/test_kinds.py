@@ -15,6 +15,8 @@ from harness.devices.registry import KINDS, kind_of, open_device
     [
         ("host", "host"),
         ("host@2.1.5", "host"),
+        ("planted:mali", "planted"),
+        ("planted", "android"),
         ("hosts", "android"),
         ("pixel8a", "android"),
         ("AB12@lab:5037", "android"),
@@ -29,10 +31,10 @@ def test_the_last_kind_claims_what_no_other_does() -> None:
 
 
 def test_only_the_hosts_profiler_can_be_asked_and_only_its_gpu_may_be_a_software_one() -> None:
-    host, android = KINDS
+    host, planted, android = KINDS
     assert host.profiler_python is not None and host.profiler_python("host") == sys.executable
-    assert android.profiler_python is None
-    assert (host.in_parts, android.in_parts) == (True, False)
+    assert android.profiler_python is planted.profiler_python is None
+    assert (host.in_parts, planted.in_parts, android.in_parts) == (True, False, False)
 
 
 def test_the_host_has_a_process_of_its_own_once_it_is_asked() -> None:

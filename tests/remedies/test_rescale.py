@@ -47,6 +47,26 @@ def test_a_scale_keeps_every_value_inside_float16_and_is_gone_at_the_end(evaluat
     np.testing.assert_allclose(evaluate(scaled, inputs)["y"], evaluate(model, inputs)["y"], rtol=1e-5, atol=1e-6)
 
 
+def test_a_scale_may_go_on_to_a_normalization_in_which_it_cancels(evaluate: Evaluate) -> None:
+    model = layer_norm(400.0)
+    # Values that float16 holds: undone at once, or nowhere.
+    peaks = dict.fromkeys(peaks_of(model, evaluate), 20_000.0)
+    undone = catalogue.RESCALE.apply(model, frozenset({0}), peaks)
+    going_on = catalogue.RESCALE_ON.apply(model, frozenset({0}), peaks)
+    kinds = [op.name for op in model.graph().ops]
+    assert len(undone.graph().ops) == len(kinds) + 1
+    assert [op.name for op in going_on.graph().ops] == kinds
+    assert max(peaks_of(going_on, evaluate).values()) < 65504
+    inputs = random_inputs(model.graph(), 0)
+    np.testing.assert_allclose(evaluate(going_on, inputs)["y"], evaluate(model, inputs)["y"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_scale_that_cancels_nowhere_does_not_go_on() -> None:
+    model = one_op(lambda g: g.unary("TANH", g.binary("MUL", g.input("x", (4,)), g.constant([3.0]))))
+    with pytest.raises(CannotRewrite, match="no normalization follows"):
+        catalogue.RESCALE_ON.apply(model, frozenset({0}), dict.fromkeys(range(9), 20_000.0))
+
+
 def test_a_scale_lifts_what_float16_would_flush_until_a_logarithm_takes_it_out(evaluate: Evaluate) -> None:
     graph = GraphBuilder()
     tiny = graph.binary("MUL", graph.input("x", (1, 64)), graph.constant([1e-6]))

@@ -63,6 +63,15 @@ def reduced_over(kind: str, *axes: int, keep: bool = False, shape: tuple[int, ..
     return lambda g: g.op(kind, [g.input("x", shape), g.constant(np.asarray(axes, np.int32))], out, options)
 
 
+def enlarged(high: int, wide: int, *, corners: bool = False) -> Build:
+    """A map of 3x5 to so many rows and columns."""
+    options = table("ResizeNearestNeighbor", alignCorners=corners)
+    size = np.asarray([high, wide], np.int32)
+    return lambda g: g.op(
+        "RESIZE_NEAREST_NEIGHBOR", [g.input("x", (2, 3, 5, 4)), g.constant(size)], (2, high, wide, 4), options
+    )
+
+
 def joined(graph: GraphBuilder) -> int:
     options = schema.ConcatenationOptionsT()
     options.axis = -1
@@ -104,6 +113,13 @@ CASES: dict[str, tuple[Rewrite, Build, int]] = {
     "sum over the last three axes, from behind": (catalogue.SPLIT_SUM, reduced_over("SUM", -1, 1, -2, keep=True), 0),
     "mean over all axes": (catalogue.SPLIT_SUM, reduced_over("MEAN", 0, 1, 2, 3, keep=True), 0),
     "mean over the first two axes": (catalogue.SPLIT_SUM, reduced_over("MEAN", 0, 1, shape=(5, 7, 2)), 0),
+    "one axis after the other": (catalogue.ONE_AXIS, reduced_over("SUM", 1, 2), 0),
+    "one axis after the other, from behind, kept": (catalogue.ONE_AXIS, reduced_over("MEAN", -1, 1, -2, keep=True), 0),
+    "one axis after the other, all of them": (catalogue.ONE_AXIS, reduced_over("MEAN", 0, 1, 2, 3), 0),
+    "the largest, one axis after the other": (catalogue.ONE_AXIS, reduced_over("REDUCE_MAX", 0, 2), 0),
+    "enlarged by repetition": (catalogue.SIMPLER, enlarged(6, 15), 0),
+    "enlarged in height by repetition": (catalogue.SIMPLER, enlarged(12, 5), 0),
+    "enlarged in width by repetition": (catalogue.SIMPLER, enlarged(3, 20), 0),
     "mean by a product": (catalogue.SIMPLER, reduced("MEAN", 1), 0),
     "sum by a product": (catalogue.SIMPLER, reduced("SUM", 2), 0),
     "softmax in steps": (catalogue.SIMPLER, lambda g: g.softmax(g.input("x", (3, 9))), 0),
@@ -260,6 +276,13 @@ def test_a_sum_is_split_by_float_constants_of_the_rank_that_it_wants(kind: str, 
         (catalogue.STRIDE_BEFORE, lambda g: pointwise(g, 1, 1), "it has no stride"),
         (catalogue.OWN_OUTPUT, lambda g: g.unary("TANH", g.input("x", (4,))), "not both an output and read"),
         (catalogue.RESCALE, lambda g: g.unary("TANH", g.input("x", (4,))), "nothing is known of the size"),
+        (catalogue.ONE_AXIS, lambda g: g.unary("TANH", g.input("x", (4,))), "TANH is no reduction"),
+        (catalogue.ONE_AXIS, reduced("SUM", 1), "it reduces one axis only"),
+        (catalogue.ONE_AXIS, reduced_over("SUM", 0, 1, shape=(1, 6, 4)), "it reduces one axis only"),
+        (catalogue.SIMPLER, enlarged(7, 10), "it does not enlarge by whole factors"),
+        (catalogue.SIMPLER, enlarged(6, 10, corners=True), "it does not enlarge by whole factors"),
+        (catalogue.SIMPLER, enlarged(3, 5), "it has one copy of each element only"),
+        (catalogue.SIMPLER, enlarged(30, 40), "it has 80 copies of each element"),
         (
             catalogue.APART,
             lambda g: g.binary("ADD", g.input("a", (4,), np.int32), g.input("b", (4,), np.int32)),

@@ -16,6 +16,11 @@ BUGS = (MULTI_AXIS, RESIDUAL, RESIZE, CONVOLUTION, HALF_SUMS, REFUSALS, LOW_RANK
 SETS = {"mali": BUGS, "none": ()}
 
 
+def names() -> tuple[str, ...]:
+    """What may come behind the prefix."""
+    return (*SETS, *(bug.name for bug in BUGS))
+
+
 def bugs_of(device: str) -> tuple[Bug, ...]:
     """The bugs of a device's name: `planted:` and a set, a bug, or several bugs with `+` between them.
 

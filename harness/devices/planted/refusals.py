@@ -40,6 +40,8 @@ def _of_constants(op: Op) -> str:
     if op.name == "CONV_2D":
         return "input must be a runtime tensor"
     count = sum(t >= 0 for t in op.inputs)
+    if count == 1:
+        return "Expected 1 runtime input tensor(s), but node has 0 runtime input(s)"
     return f"Expected {count - 1} const input tensor(s), but node has {count} const input(s)"
 
 

@@ -210,6 +210,7 @@ class _Explainer:
             options=options,
             trials=[(t.what, _ending(t)) for t in group.trials],
             remedies=[(rewrite.name, o.words()) for rewrite, o in group.local],
+            planted=self.device.get("kind") == "planted",
         )
         write_reproducer(folder, shrunk, exact, seen, about)
         for place in group.members:

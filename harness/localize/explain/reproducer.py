@@ -40,7 +40,7 @@ _MOST_TEXT = 200
 @dataclass(frozen=True)
 class Circumstances:
     """What a page says beside the model: where it was seen, what kind of fault it is, what was tried (pairs of what and
-    how it ended)."""
+    how it ended). `planted`: the fault is one of a planted phone, so that nobody files it."""
 
     cause: Cause
     signature: str | None
@@ -50,6 +50,7 @@ class Circumstances:
     options: Options
     trials: Sequence[tuple[str, str]] = ()
     remedies: Sequence[tuple[str, str]] = ()
+    planted: bool = False
 
 
 def write_reproducer(
@@ -97,6 +98,7 @@ def write_reproducer(
         signature=about.signature,
         said=_one_line(seen.said.words) if seen.said else "",
         dies=dies,
+        planted=about.planted,
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
         remedies=[(_cell(what), _cell(how)) for what, how in about.remedies],
     )

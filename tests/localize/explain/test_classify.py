@@ -56,6 +56,15 @@ PAD = Symptoms("PAD", True, Cause.KERNEL, alone=True)
 CASES = {
     "imprecise alone, right with its sum split": (replace(MATMUL, failing=IMPRECISE, split=RIGHT), "accumulation"),
     "unrelated alone, right with its sum split": (replace(MATMUL, failing=UNRELATED, split=RIGHT), "accumulation"),
+    "unrelated alone, right with its sum split, and right of smaller values": (
+        replace(MATMUL, failing=UNRELATED, split=RIGHT, smaller=RIGHT), "kernel",
+    ),
+    "unrelated alone, right with its sum split, wrong of smaller values too": (
+        replace(MATMUL, failing=UNRELATED, split=RIGHT, smaller=UNRELATED), "accumulation",
+    ),
+    "imprecise alone, right with its sum split, and right of smaller values": (
+        replace(MATMUL, failing=IMPRECISE, split=RIGHT, smaller=RIGHT), "accumulation",
+    ),
     "a sum that splitting does not help": (replace(MATMUL, failing=IMPRECISE, split=IMPRECISE), "rounding"),
     "a sum that float32 sums help": (
         replace(MATMUL, failing=IMPRECISE, split=IMPRECISE, long_sums=RIGHT), "accumulation",

@@ -49,6 +49,18 @@ def test_each_row_gets_row_0_of_a_constant(evaluate: Evaluate) -> None:
     np.testing.assert_allclose(values, x / TABLE[:1], rtol=1e-6)
 
 
+def test_positions_of_an_enlarged_map_may_be_rounded(evaluate: Evaluate) -> None:
+    def build(g: GraphBuilder) -> int:
+        feeds = [g.input("x", (1, 3, 2, 4)), g.constant(np.asarray([9, 4], np.int32))]
+        return g.op("RESIZE_NEAREST_NEIGHBOR", feeds, (1, 9, 4, 4), schema.ResizeNearestNeighborOptionsT())
+
+    model = one_op(build)
+    x = random_inputs(model.graph(), 0)["x"]
+    (values,) = (found := of(model, evaluate)).values()
+    assert list(found) == ["each position rounded to the nearest element instead of down"]
+    np.testing.assert_array_equal(values, x[:, [0, 0, 1, 1, 1, 2, 2, 2, 2]][:, :, [0, 1, 1, 1]])
+
+
 def test_each_block_gets_block_0_of_a_constant_that_comes_first(evaluate: Evaluate) -> None:
     model = one_op(lambda g: g.binary("SUB", g.constant(BLOCKS), g.input("x", (2, 8, 16))))
     x = random_inputs(model.graph(), 0)["x"]
