@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex
 from harness.core.choices import Accelerator, Backend, Fallback, Precision, Priority, Storage
 
 
@@ -75,15 +75,15 @@ class Job:
 @dataclass(frozen=True)
 class Residency:
     """Where the nodes ran, from the runtime: counts are None where its log gives none. `refused` are the delegate's
-    lines on ops that it does not take, `on_cpu` the indices of the ops that ran on the CPU beside it, None where that
-    was not asked or cannot be told."""
+    lines on ops that it does not take, `on_cpu` the ops that ran on the CPU beside it, None where that was not asked or
+    cannot be told."""
 
     full: bool
     delegated: int | None = None
     total: int | None = None
     partitions: int | None = None
     refused: tuple[str, ...] = ()
-    on_cpu: tuple[int, ...] | None = None
+    on_cpu: tuple[OpIndex, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.graph import edit
 from harness.graph.model import AlignedBuffer, Model
 
@@ -30,38 +30,38 @@ class GraphBuilder:
         self._ops: list[Any] = []
         self._code_tables: list[Any] = []
         self._buffers: list[Any] = [AlignedBuffer(None)]
-        self._inputs: list[tuple[str, int]] = []
-        self._outputs: list[tuple[str, int]] = []
+        self._inputs: list[tuple[str, TensorIndex]] = []
+        self._outputs: list[tuple[str, TensorIndex]] = []
 
-    def tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+    def tensor(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> TensorIndex:
         """A tensor without a producer yet."""
         return edit.tensor(self._tensors, name, shape, dtype)
 
-    def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> int:
+    def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> TensorIndex:
         """A graph input."""
         handle = self.tensor(name, shape, dtype)
         self._inputs.append((name, handle))
         return handle
 
-    def output(self, handle: int, name: str | None = None) -> None:
+    def output(self, handle: TensorIndex, name: str | None = None) -> None:
         """Mark a tensor as graph output; `name` is its name in the signature."""
         self._outputs.append((name or self._tensors[handle].name, handle))
 
-    def constant(self, values: Any, name: str = "") -> int:
+    def constant(self, values: Any, name: str = "") -> TensorIndex:
         """A constant; float64 values become float32."""
         array = np.array(values)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         return edit.constant(self._buffers, self._tensors, name or f"const_{len(self._tensors)}", array)
 
-    def shape(self, handle: int) -> tuple[int, ...]:
+    def shape(self, handle: TensorIndex) -> tuple[int, ...]:
         """Shape of a tensor."""
         return tuple(int(d) for d in self._tensors[handle].shape)
 
     def op(
         self,
         kind: str,
-        inputs: Sequence[int],
+        inputs: Sequence[TensorIndex],
         shape: Sequence[int],
         options: Any = None,
         *,
@@ -69,7 +69,7 @@ class GraphBuilder:
         name: str = "",
         custom: str | None = None,
         version: int = 1,
-    ) -> int:
+    ) -> TensorIndex:
         """Append an operation with one output of `shape`; `options` is the schema's `…OptionsT`, if it takes any."""
         dtype = dtype or self._dtype(inputs[0])
         out = self.tensor(name or f"{kind.lower()}_{len(self._ops)}", shape, dtype)
@@ -77,11 +77,11 @@ class GraphBuilder:
         self._ops.append(edit.operator(code, inputs, [out], options))
         return out
 
-    def unary(self, kind: str, x: int, options: Any = None, name: str = "") -> int:
+    def unary(self, kind: str, x: TensorIndex, options: Any = None, name: str = "") -> TensorIndex:
         """An element-wise op of one operand (RELU, RSQRT, EXP, TANH, LOGISTIC, GELU, …)."""
         return self.op(kind, [x], self.shape(x), options, name=name)
 
-    def binary(self, kind: str, x: int, y: int, name: str = "") -> int:
+    def binary(self, kind: str, x: TensorIndex, y: TensorIndex, name: str = "") -> TensorIndex:
         """ADD, SUB, MUL or DIV with broadcasting."""
         options = {
             "ADD": schema.AddOptionsT,
@@ -92,7 +92,7 @@ class GraphBuilder:
         made = options[kind]() if kind in options else None
         return self.op(kind, [x, y], np.broadcast_shapes(self.shape(x), self.shape(y)), made, name=name)
 
-    def batch_matmul(self, x: int, y: int, *, adj_y: bool = False, name: str = "") -> int:
+    def batch_matmul(self, x: TensorIndex, y: TensorIndex, *, adj_y: bool = False, name: str = "") -> TensorIndex:
         """x @ y over the last two axes; `adj_y` transposes y first."""
         options = schema.BatchMatMulOptionsT()
         options.adjY = adj_y
@@ -101,7 +101,7 @@ class GraphBuilder:
         batch = np.broadcast_shapes(a[:-2], b[:-2])
         return self.op("BATCH_MATMUL", [x, y], (*batch, a[-2], columns), options, name=name)
 
-    def fully_connected(self, x: int, weights: Array, bias: Array | None = None, name: str = "") -> int:
+    def fully_connected(self, x: TensorIndex, weights: Array, bias: Array | None = None, name: str = "") -> TensorIndex:
         """x [..., k] times weights [n, k] (stored as they are) plus bias [n]."""
         options = schema.FullyConnectedOptionsT()
         options.keepNumDims = True
@@ -109,13 +109,13 @@ class GraphBuilder:
         feeds.append(-1 if bias is None else self.constant(bias.astype(np.float32)))
         return self.op("FULLY_CONNECTED", feeds, (*self.shape(x)[:-1], weights.shape[0]), options, name=name)
 
-    def softmax(self, x: int, name: str = "") -> int:
+    def softmax(self, x: TensorIndex, name: str = "") -> TensorIndex:
         """Softmax over the last axis."""
         options = schema.SoftmaxOptionsT()
         options.beta = 1.0
         return self.op("SOFTMAX", [x], self.shape(x), options, name=name)
 
-    def reduce(self, kind: str, x: int, axis: int, name: str = "") -> int:
+    def reduce(self, kind: str, x: TensorIndex, axis: int, name: str = "") -> TensorIndex:
         """MEAN, SUM or REDUCE_MAX over one axis, which is kept with size 1."""
         options = schema.ReducerOptionsT()
         options.keepDims = True
@@ -124,12 +124,12 @@ class GraphBuilder:
         axes = self.constant(np.asarray([axis % len(shape)], np.int32))
         return self.op(kind, [x, axes], shape, options, name=name)
 
-    def pad(self, x: int, widths: Sequence[tuple[int, int]], name: str = "") -> int:
+    def pad(self, x: TensorIndex, widths: Sequence[tuple[int, int]], name: str = "") -> TensorIndex:
         """PAD with zeros; one (before, after) pair for each axis."""
         shape = [d + before + after for d, (before, after) in zip(self.shape(x), widths, strict=True)]
         return self.op("PAD", [x, self.constant(np.asarray(widths, np.int32))], shape, schema.PadOptionsT(), name=name)
 
-    def reshape(self, x: int, shape: Sequence[int], name: str = "") -> int:
+    def reshape(self, x: TensorIndex, shape: Sequence[int], name: str = "") -> TensorIndex:
         """RESHAPE to a static shape; a quantized tensor stays on its grid."""
         options = schema.ReshapeOptionsT()
         options.newShape = np.asarray(shape, np.int32)
@@ -137,7 +137,7 @@ class GraphBuilder:
         self._tensors[made].quantization = self._tensors[x].quantization
         return made
 
-    def every(self, x: int, steps: Sequence[int]) -> int:
+    def every(self, x: TensorIndex, steps: Sequence[int]) -> TensorIndex:
         """STRIDED_SLICE that takes the first of every so many elements along each axis; a quantized tensor stays on its
         grid."""
         shape = self.shape(x)
@@ -147,13 +147,13 @@ class GraphBuilder:
         self._tensors[made].quantization = self._tensors[x].quantization
         return made
 
-    def transpose(self, x: int, order: Sequence[int], name: str = "") -> int:
+    def transpose(self, x: TensorIndex, order: Sequence[int], name: str = "") -> TensorIndex:
         """TRANSPOSE; `order` as numpy's."""
         shape = [self.shape(x)[axis] for axis in order]
         feeds = [x, self.constant(np.asarray(order, np.int32))]
         return self.op("TRANSPOSE", feeds, shape, schema.TransposeOptionsT(), name=name)
 
-    def dequantize(self, values: Array, name: str = "") -> int:
+    def dequantize(self, values: Array, name: str = "") -> TensorIndex:
         """A float16 constant behind DEQUANTIZE, as converters store half-size weights."""
         half = self.constant(values.astype(np.float16))
         return self.op("DEQUANTIZE", [half], values.shape, schema.DequantizeOptionsT(), dtype=np.float32, name=name)
@@ -172,6 +172,6 @@ class GraphBuilder:
         root.signatureDefs = [edit.signature_def(signature, self._inputs, self._outputs)] if signature else []
         return Model.from_bytes(Model(root).to_bytes())
 
-    def _dtype(self, handle: int) -> np.dtype[Any]:
+    def _dtype(self, handle: TensorIndex) -> np.dtype[Any]:
         code = self._tensors[handle].type
         return next(dtype for dtype, number in edit.TYPE_CODES.items() if number == code)

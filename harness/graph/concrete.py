@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.arrays import TensorIndex
 from harness.core.errors import UsageError
 from harness.core.visible import counted
 from harness.graph.model import Graph, Model, Port, Tensor, indices
@@ -20,20 +21,20 @@ from harness.graph.model import Graph, Model, Port, Tensor, indices
 Shape = tuple[int, ...]
 
 
-def stored_shape(model: Model, tensor: int) -> Shape | None:
+def stored_shape(model: Model, tensor: TensorIndex) -> Shape | None:
     """The shape that the file starts a tensor of the first signature at, or None where it gives none."""
     raw = model.root.subgraphs[model.graph().subgraph].tensors[tensor]
     shape = indices(raw.shape)
     return None if raw.shape is None or any(d < 0 for d in shape) else shape
 
 
-def declared_shape(model: Model, tensor: int) -> list[int]:
+def declared_shape(model: Model, tensor: TensorIndex) -> list[int]:
     """The shape as the file means it: -1 for an open dimension."""
     raw = model.root.subgraphs[model.graph().subgraph].tensors[tensor]
     return list(indices(raw.shape if raw.shapeSignature is None else raw.shapeSignature))
 
 
-def open_tensors(model: Model) -> tuple[int, ...]:
+def open_tensors(model: Model) -> tuple[TensorIndex, ...]:
     """Tensors of the first signature that some op or port uses and whose shape the file leaves open: by a negative
     dimension, or by saying nothing of a result that an op makes."""
     graph = model.graph()
@@ -108,7 +109,7 @@ def startable(model: Model) -> Model:
     return _with_tensors(model, changed) if changed else model
 
 
-def with_shapes(model: Model, shapes: Mapping[int, Shape]) -> Model:
+def with_shapes(model: Model, shapes: Mapping[TensorIndex, Shape]) -> Model:
     """The model with the shapes of these tensors of the first signature written in, and no dimension open in them."""
     tensors = model.root.subgraphs[model.graph().subgraph].tensors
     changed = {}
@@ -118,7 +119,7 @@ def with_shapes(model: Model, shapes: Mapping[int, Shape]) -> Model:
     return _with_tensors(model, changed)
 
 
-def _with_tensors(model: Model, changed: Mapping[int, Any]) -> Model:
+def _with_tensors(model: Model, changed: Mapping[TensorIndex, Any]) -> Model:
     root = copy(model.root)
     root.subgraphs = list(root.subgraphs)
     at = model.graph().subgraph
@@ -127,7 +128,9 @@ def _with_tensors(model: Model, changed: Mapping[int, Any]) -> Model:
     return Model(root, model.path)
 
 
-def still_open(graph: Graph, shapes: Mapping[int, Shape | None], wanted: Sequence[int]) -> Tensor | None:
+def still_open(
+    graph: Graph, shapes: Mapping[TensorIndex, Shape | None], wanted: Sequence[TensorIndex]
+) -> Tensor | None:
     """The first of the `wanted` tensors that no shape was found for, in the graph's order."""
     order = sorted(wanted, key=lambda t: graph.producer.get(t, -1))
     return next((graph.tensors[t] for t in order if shapes.get(t) is None), None)
@@ -152,7 +155,7 @@ _UNPREDICTABLE = frozenset(
 _RANDOM = frozenset(("RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL", "READ_VARIABLE", "VAR_HANDLE"))
 
 
-def settled_by_shapes(graph: Graph, sized: frozenset[int]) -> frozenset[int]:
+def settled_by_shapes(graph: Graph, sized: frozenset[TensorIndex]) -> frozenset[TensorIndex]:
     """Tensors whose shape is the same whatever the values of the inputs are, given that those of `sized` have one."""
     fixed = {tensor.index for tensor in graph.tensors if tensor.constant}  # the value itself does not depend on them
     settled = fixed | sized

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.graph.model import NUMPY_TYPES, AlignedBuffer, text
 
 TYPE_CODES = {np.dtype(t): getattr(schema.TensorType, name) for name, t in NUMPY_TYPES.items()}
@@ -35,7 +35,7 @@ def operator_code(codes: list[Any], kind: str, custom: str | None = None, versio
     return _append(codes, table)
 
 
-def operator(code: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None) -> Any:
+def operator(code: int, inputs: Sequence[TensorIndex], outputs: Sequence[TensorIndex], options: Any = None) -> Any:
     """An op; `options` is the schema's `…OptionsT`, if it takes any."""
     table = schema.OperatorT()
     table.opcodeIndex = code
@@ -46,7 +46,7 @@ def operator(code: int, inputs: Sequence[int], outputs: Sequence[int], options: 
     return table
 
 
-def tensor(tensors: list[Any], name: str, shape: Sequence[int], dtype: Any, buffer: int = 0) -> int:
+def tensor(tensors: list[Any], name: str, shape: Sequence[int], dtype: Any, buffer: int = 0) -> TensorIndex:
     """A tensor of a static shape; buffer 0 holds no values."""
     table = schema.TensorT()
     table.name, table.type, table.hasRank = name, type_code(dtype), True
@@ -54,7 +54,7 @@ def tensor(tensors: list[Any], name: str, shape: Sequence[int], dtype: Any, buff
     return _append(tensors, table)
 
 
-def like(tensors: list[Any], index: int, name: str, kind: int | None = None) -> int:
+def like(tensors: list[Any], index: TensorIndex, name: str, kind: int | None = None) -> TensorIndex:
     """A copy of a tensor under another name; one of another type is on no grid."""
     table = copy(tensors[index])
     table.name = name
@@ -63,16 +63,16 @@ def like(tensors: list[Any], index: int, name: str, kind: int | None = None) -> 
     return _append(tensors, table)
 
 
-def constant(buffers: list[Any], tensors: list[Any], name: str, values: Array) -> int:
+def constant(buffers: list[Any], tensors: list[Any], name: str, values: Array) -> TensorIndex:
     """A tensor that holds values, which are not copied."""
     buffer = _append(buffers, AlignedBuffer(np.ascontiguousarray(values).reshape(-1).view(np.uint8)))
     return tensor(tensors, name, values.shape, values.dtype, buffer)
 
 
 def signature_def(
-    key: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], subgraph: int = 0
+    key: str, inputs: Sequence[tuple[str, TensorIndex]], outputs: Sequence[tuple[str, TensorIndex]], subgraph: int = 0
 ) -> Any:
-    """A `SignatureDefT` from (name, tensor index) pairs."""
+    """A `SignatureDefT` from (name, tensor) pairs."""
     table = schema.SignatureDefT()
     table.signatureKey = key
     table.subgraphIndex = subgraph
@@ -80,7 +80,7 @@ def signature_def(
     return table
 
 
-def _tensor_map(name: str, index: int) -> Any:
+def _tensor_map(name: str, index: TensorIndex) -> Any:
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, index
     return entry

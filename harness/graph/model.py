@@ -15,6 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.builder import BuilderSizeError
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.core.errors import UsageError
 from harness.graph.foreign import read_model_file
 from harness.graph.grid import Grid, grid_of
@@ -49,7 +50,7 @@ class Tensor:
     """One tensor of a subgraph. `shape` is None when the file gives no static shape; `grid` says what real numbers its
     integers stand for, where one scale does for all."""
 
-    index: int
+    index: TensorIndex
     name: str
     type: str
     shape: tuple[int, ...] | None
@@ -76,12 +77,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: `inputs` and `outputs` are tensor indices, -1 an absent optional input."""
+    """One operation; -1 among its `inputs` is an absent optional one."""
 
-    index: int
+    index: OpIndex
     name: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: tuple[TensorIndex, ...]
+    outputs: tuple[TensorIndex, ...]
     custom: str | None = None
 
 
@@ -90,7 +91,7 @@ class Port:
     """A named input or output of a signature."""
 
     name: str
-    tensor: int
+    tensor: TensorIndex
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,23 @@ class Graph:
     outputs: tuple[Port, ...]
 
     @cached_property
-    def producer(self) -> dict[int, int]:
-        """Tensor index -> index of the op that makes it."""
+    def producer(self) -> dict[TensorIndex, OpIndex]:
+        """Which op makes a tensor."""
         return {t: op.index for op in self.ops for t in op.outputs}
 
     @cached_property
-    def consumers(self) -> dict[int, tuple[int, ...]]:
-        """Tensor index -> indices of the ops that read it, in order."""
-        readers: dict[int, list[int]] = {}
+    def consumers(self) -> dict[TensorIndex, tuple[OpIndex, ...]]:
+        """Which ops read a tensor, in order."""
+        readers: dict[TensorIndex, list[OpIndex]] = {}
         for op in self.ops:
             for t in dict.fromkeys(op.inputs):
                 readers.setdefault(t, []).append(op.index)
         return {t: tuple(ops) for t, ops in readers.items()}
 
     @cached_property
-    def constant_ops(self) -> frozenset[int]:
+    def constant_ops(self) -> frozenset[OpIndex]:
         """Ops whose inputs are all constants, such as a DEQUANTIZE of float16 weights."""
-        folded: set[int] = set()
+        folded: set[OpIndex] = set()
         for op in self.ops:
             feeds = [t for t in op.inputs if t >= 0]
             if feeds and all(self.tensors[t].constant or self.producer.get(t) in folded for t in feeds):
@@ -233,7 +234,7 @@ class Model:
             ops.append(Op(i, name, indices(op.inputs), indices(op.outputs), custom))
         return Graph(index, key, tensors, tuple(ops), inputs, outputs)
 
-    def constant(self, tensor: int, subgraph: int = 0) -> np.ndarray[Any, Any] | None:
+    def constant(self, tensor: TensorIndex, subgraph: int = 0) -> np.ndarray[Any, Any] | None:
         """The values of a constant tensor in its shape, or None when it has none or numpy has no such type."""
         raw = self.root.subgraphs[subgraph].tensors[tensor]
         info = self._tensor(self.root.subgraphs[subgraph], tensor)
@@ -245,7 +246,7 @@ class Model:
             return None
         return data.view(info.dtype).reshape(info.shape)
 
-    def _tensor(self, sub: Any, index: int) -> Tensor:
+    def _tensor(self, sub: Any, index: TensorIndex) -> Tensor:
         raw = sub.tensors[index]
         shape: tuple[int, ...] | None = () if raw.shape is None else tuple(int(d) for d in raw.shape)
         signature = raw.shapeSignature
@@ -324,7 +325,7 @@ def _check_graph(root: Any) -> None:
     if not root.subgraphs:
         raise MalformedError("it has no subgraph")
     codes, buffers = len(root.operatorCodes or ()), len(root.buffers)
-    made: list[dict[int, int]] = []
+    made: list[dict[TensorIndex, OpIndex]] = []
     for s, sub in enumerate(root.subgraphs):
         count = len(sub.tensors or ())
         for t, tensor in enumerate(sub.tensors or ()):

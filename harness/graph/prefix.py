@@ -7,13 +7,14 @@ from copy import copy
 
 import numpy as np
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.edit import signature_def
 from harness.graph.model import Graph, Model
 from harness.graph.rebuild import Rebuild
 from harness.graph.surgery import fresh
 
 
-def without_ops(model: Model, ops: Iterable[int]) -> Model | None:
+def without_ops(model: Model, ops: Iterable[OpIndex]) -> Model | None:
     """A model (`surgery.isolate`) up to some of its ops: its own outputs as far as they need none of these, and the
     tensors that these read of others' making, under their tensors' names. None where that is nothing at all."""
     graph = model.graph()
@@ -43,9 +44,9 @@ def without_ops(model: Model, ops: Iterable[int]) -> Model | None:
     return made
 
 
-def _behind(graph: Graph, ops: Iterable[int]) -> set[int]:
+def _behind(graph: Graph, ops: Iterable[OpIndex]) -> set[OpIndex]:
     """These ops, and all that need what they make."""
-    gone, lost = set(ops), set[int]()
+    gone, lost = set(ops), set[TensorIndex]()
     for op in graph.ops:
         if op.index in gone or lost.intersection(op.inputs):
             gone.add(op.index)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.graph.build import GraphBuilder
 from harness.graph.edit import signature_def
 from harness.graph.model import Model, Op, Port, indices
@@ -53,24 +53,29 @@ class Rebuild(GraphBuilder):
         self._buffers = list(root.buffers) or self._buffers
         self._code_tables = list(root.operatorCodes or ())
         self._inputs = [(port.name, port.tensor) for port in self.graph.inputs]
-        self._instead: dict[int, int] = {}
-        self._given: dict[int, int] = {}
+        self._instead: dict[TensorIndex, TensorIndex] = {}
+        self._given: dict[TensorIndex, TensorIndex] = {}
         self._dropped: set[str] = set()
 
-    def now(self, tensor: int) -> int:
+    def now(self, tensor: TensorIndex) -> TensorIndex:
         """What stands for a tensor of the model at this point: itself, or what replaced it."""
         while tensor in self._instead:
             tensor = self._instead[tensor]
         return tensor
 
-    def keep(self, op: Op, feeds: Mapping[int, int] | None = None) -> None:
+    def keep(self, op: Op, feeds: Mapping[TensorIndex, TensorIndex] | None = None) -> None:
         """Copy an op of the model; `feeds` gives other tensors for some of its inputs."""
         self.like(op, [(feeds or {}).get(t, t) for t in op.inputs], outputs=op.outputs)
 
     def like(
-        self, op: Op, inputs: Sequence[int], *, outputs: Sequence[int] | None = None, shape: Sequence[int] = (),
+        self,
+        op: Op,
+        inputs: Sequence[TensorIndex],
+        *,
+        outputs: Sequence[TensorIndex] | None = None,
+        shape: Sequence[int] = (),
         options: Any = None,
-    ) -> int:  # fmt: skip
+    ) -> TensorIndex:
         """An op of the same kind and options on other tensors, its (first) result; a new one of `shape` by default."""
         table = copy(self._old.operators[op.index])
         if options is not None:
@@ -82,7 +87,9 @@ class Rebuild(GraphBuilder):
         self._ops.append(table)
         return int(outputs[0])
 
-    def op(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options: Any = None, **more: Any) -> int:
+    def op(
+        self, kind: str, inputs: Sequence[TensorIndex], shape: Sequence[int], options: Any = None, **more: Any
+    ) -> TensorIndex:
         """As the builder's; tensors that were replaced are read as what stands for them."""
         return super().op(kind, [t if t < 0 else self.now(t) for t in inputs], shape, options, **more)
 
@@ -90,14 +97,14 @@ class Rebuild(GraphBuilder):
         """A copy of an op's options, to be changed."""
         return copy(self._old.operators[op.index].builtinOptions)
 
-    def replace(self, tensor: int, by: int) -> None:
+    def replace(self, tensor: TensorIndex, by: TensorIndex) -> None:
         """From now on `by` stands for a tensor of the model, for its readers and as an output."""
         if self.shape(by) != self.shape(tensor):
             raise CannotRewrite(f"a result of shape {self.shape(by)} cannot stand for one of {self.shape(tensor)}")
         if by != tensor:
             self._instead[tensor] = by
 
-    def take_in(self, tensor: int, shape: Sequence[int]) -> int:
+    def take_in(self, tensor: TensorIndex, shape: Sequence[int]) -> TensorIndex:
         """Declare an input of the model in another shape of as many elements; what stands for it then is up to the
         caller."""
         place = next(i for i, (_, t) in enumerate(self._inputs) if t == tensor)
@@ -107,7 +114,7 @@ class Rebuild(GraphBuilder):
         self._inputs[place] = name, declared
         return declared
 
-    def give_out(self, tensor: int, by: int) -> None:
+    def give_out(self, tensor: TensorIndex, by: TensorIndex) -> None:
         """Where a tensor of the model is an output, give `by` out instead; its readers are left alone."""
         self._given[tensor] = by
 
@@ -115,7 +122,7 @@ class Rebuild(GraphBuilder):
         """Leave an output of the model out."""
         self._dropped.add(name)
 
-    def values(self, tensor: int) -> Array | None:
+    def values(self, tensor: TensorIndex) -> Array | None:
         """The values of a constant, float16 ones behind a DEQUANTIZE included, as float32 where they are floats."""
         made = self.model.constant(tensor)
         if made is None and tensor in self.graph.producer:
@@ -126,7 +133,7 @@ class Rebuild(GraphBuilder):
             made = made.astype(np.float32)
         return made
 
-    def activated(self, tensor: int, options: Any) -> int:
+    def activated(self, tensor: TensorIndex, options: Any) -> TensorIndex:
         """The result with the activation that `options` fuses, as an op of its own."""
         code = getattr(options, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
         if code not in _ACTIVATIONS:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph import edit, fold
 from harness.graph.model import Graph, Model, Port, indices
 from harness.graph.subgraphs import renumbered
@@ -29,7 +29,7 @@ MOVING_OPS = frozenset(
 )
 
 
-def tappable(graph: Graph) -> tuple[int, ...]:
+def tappable(graph: Graph) -> tuple[TensorIndex, ...]:
     """Tensors that a tap can read on a device: results that are float32, or integers on one grid, with a static,
     non-empty shape of rank at most 4, made by an op that is not constant-folded."""
     found = []
@@ -61,7 +61,7 @@ def isolate(model: Model, signature: str | None = None) -> Model:
     return Model(root)
 
 
-def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[Model, dict[int, str]]:
+def tap(model: Model, tensors: Sequence[TensorIndex], kind: TapKind = "copy") -> tuple[Model, dict[TensorIndex, str]]:
     """Expose intermediate tensors as extra outputs: (model, tensor -> name of its output).
 
     `direct` makes the tensor itself an output. `copy` reads it through a RESHAPE to its own shape, `negated` through
@@ -76,7 +76,7 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     outputs = list(graph.outputs)
     present = {port.tensor: port.name for port in outputs}
     taken = {port.name for port in outputs} | {tensor.name for tensor in graph.tensors}
-    names: dict[int, str] = {}
+    names: dict[TensorIndex, str] = {}
     for t in tensors:
         if kind == "direct" and t in present:
             names[t] = present[t]
@@ -97,7 +97,7 @@ def tap(model: Model, tensors: Sequence[int], kind: TapKind = "copy") -> tuple[M
     return Model(root), names
 
 
-def inject(model: Model, errors: Mapping[int, Array]) -> Model:
+def inject(model: Model, errors: Mapping[TensorIndex, Array]) -> Model:
     """The model with an error added to some intermediate tensors: each is replaced, for all its readers and as an
     output, by itself plus a constant of its shape. Errors of quantized tensors are in real units; what they make of
     the tensor is on its grid again."""
@@ -105,10 +105,10 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
     sub = root.subgraphs[0]
     ops = []
 
-    def like(t: int, name: str, kind: int | None = None) -> int:
+    def like(t: TensorIndex, name: str, kind: int | None = None) -> TensorIndex:
         return edit.like(sub.tensors, t, f"tensor_{t}/{name}", kind)
 
-    def add(kind: str, inputs: Sequence[int], output: int, options: Any) -> None:
+    def add(kind: str, inputs: Sequence[TensorIndex], output: TensorIndex, options: Any) -> None:
         ops.append(edit.operator(edit.operator_code(root.operatorCodes, kind), inputs, [output], options))
 
     for op in sub.operators:
@@ -134,7 +134,10 @@ def inject(model: Model, errors: Mapping[int, Array]) -> Model:
 
 
 def extract(
-    model: Model, targets: Sequence[int], sources: Iterable[int] = (), copied: frozenset[int] = frozenset()
+    model: Model,
+    targets: Sequence[TensorIndex],
+    sources: Iterable[TensorIndex] = (),
+    copied: frozenset[TensorIndex] = frozenset(),
 ) -> Islands:
     """The part of the graph that computes `targets` from `sources`, graph inputs and constants, each op once.
 
@@ -149,7 +152,7 @@ def extract(
     return builder.finish()
 
 
-def islands(model: Model, parts: Sequence[tuple[int, frozenset[int]]]) -> Islands:
+def islands(model: Model, parts: Sequence[tuple[TensorIndex, frozenset[TensorIndex]]]) -> Islands:
     """Several extractions side by side in one model: for each (target, sources), a copy of the ops between them.
 
     A tensor may be the target of one part and the source of another: each part has its own copies of what it
@@ -168,13 +171,15 @@ class Islands:
     -1 for what was added."""
 
     model: Model
-    origin: tuple[int, ...]
+    origin: tuple[TensorIndex, ...]
 
 
-def closure(graph: Graph, target: int, sources: frozenset[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What computes `target`: (op indices in graph order, tensors that must be fed), stopping at `sources`."""
-    ops: set[int] = set()
-    feeds: dict[int, None] = {}
+def closure(
+    graph: Graph, target: TensorIndex, sources: frozenset[TensorIndex]
+) -> tuple[tuple[OpIndex, ...], tuple[TensorIndex, ...]]:
+    """What computes `target`: (ops in graph order, tensors that must be fed), stopping at `sources`."""
+    ops: set[OpIndex] = set()
+    feeds: dict[TensorIndex, None] = {}
     inputs = {port.tensor for port in graph.inputs}
     stack, seen = [target], {target}
     while stack:
@@ -201,17 +206,22 @@ class _Islands:
         self._root = _shallow(model)
         self._old = model.root.subgraphs[0]
         self._tensors: list[Any] = []
-        self._origin: list[int] = []
+        self._origin: list[TensorIndex] = []
         self._ops: list[Any] = []
-        self._shared: dict[int, int] = {}
+        self._shared: dict[TensorIndex, TensorIndex] = {}
         self._inputs: list[Port] = []
         self._outputs: list[Port] = []
         self._names: set[str] = set()
         self._copied: list[int] = []
 
-    def add(self, targets: tuple[int, ...], sources: frozenset[int], copied: frozenset[int] = frozenset()) -> None:
-        ops: set[int] = set()
-        feeds: set[int] = set()
+    def add(
+        self,
+        targets: tuple[TensorIndex, ...],
+        sources: frozenset[TensorIndex],
+        copied: frozenset[TensorIndex] = frozenset(),
+    ) -> None:
+        ops: set[OpIndex] = set()
+        feeds: set[TensorIndex] = set()
         for target in targets:
             behind, fed = closure(self._graph, target, sources)
             if not behind:
@@ -222,7 +232,7 @@ class _Islands:
             if t not in self._shared:
                 # The name is the port's name too, and how the caller recognizes it.
                 self._inputs.append(Port(port_name(t), self._copy(t, self._shared)))
-        local: dict[int, int] = {}
+        local: dict[TensorIndex, TensorIndex] = {}
         for index in sorted(ops):
             old = self._old.operators[index]
             new = copy(old)
@@ -251,7 +261,7 @@ class _Islands:
         drop_unused_buffers(self._root)
         return Islands(Model(self._root), tuple(self._origin))
 
-    def _place(self, t: int, local: dict[int, int]) -> int:
+    def _place(self, t: TensorIndex, local: dict[TensorIndex, TensorIndex]) -> TensorIndex:
         if t < 0:
             return -1
         if t in local:
@@ -260,7 +270,7 @@ class _Islands:
             self._copy(t, self._shared)
         return self._shared[t]
 
-    def _copy(self, t: int, places: dict[int, int]) -> int:
+    def _copy(self, t: TensorIndex, places: dict[TensorIndex, TensorIndex]) -> TensorIndex:
         table = copy(self._old.tensors[t])
         self._tensors.append(table)
         self._origin.append(t)
@@ -270,12 +280,12 @@ class _Islands:
         return places[t]
 
 
-def port_name(tensor: int) -> str:
+def port_name(tensor: TensorIndex) -> str:
     """The name under which extracted models expose a tensor: unique, short, and stable from one edit to the next."""
     return f"t{tensor}"
 
 
-def tensor_of(name: str) -> int:
+def tensor_of(name: str) -> TensorIndex:
     """The tensor of the whole model that a port of an extracted one stands for."""
     return int(name.removeprefix("t"))
 
@@ -297,7 +307,7 @@ def _set_ports(root: Any, inputs: Sequence[Port], outputs: Sequence[Port], key: 
     root.signatureDefs = [edit.signature_def(key, ins, outs)]
 
 
-def _append_reshape(root: Any, tensor: int, name: str, to: Sequence[int] | None = None) -> int:
+def _append_reshape(root: Any, tensor: TensorIndex, name: str, to: Sequence[int] | None = None) -> TensorIndex:
     options = schema.ReshapeOptionsT()
     options.newShape = np.asarray(indices(root.subgraphs[0].tensors[tensor].shape) if to is None else to, np.int32)
     inputs = [tensor, edit.constant(root.buffers, root.subgraphs[0].tensors, f"{name}/shape", options.newShape)]
@@ -306,19 +316,24 @@ def _append_reshape(root: Any, tensor: int, name: str, to: Sequence[int] | None 
     return result
 
 
-def _append_negation(root: Any, tensor: int, name: str) -> int:
+def _append_negation(root: Any, tensor: TensorIndex, name: str) -> TensorIndex:
     return _append_like(root, tensor, name, "NEG", [tensor], schema.NegOptionsT())
 
 
-def _append_dequantize(root: Any, tensor: int, name: str) -> int:
+def _append_dequantize(root: Any, tensor: TensorIndex, name: str) -> TensorIndex:
     return _append_like(root, tensor, name, "DEQUANTIZE", [tensor], schema.DequantizeOptionsT(), _FLOAT32)
 
 
 def _append_like(
-    root: Any, tensor: int, name: str, kind: str, inputs: list[int], options: Any, type_: int | None = None
-) -> int:
-    """Append an op whose result has the shape of `tensor`, and its type where no other is given; the index of its
-    result."""
+    root: Any,
+    tensor: TensorIndex,
+    name: str,
+    kind: str,
+    inputs: list[TensorIndex],
+    options: Any,
+    type_: int | None = None,
+) -> TensorIndex:
+    """Append an op whose result has the shape of `tensor`, and its type where no other is given; that result."""
     sub = root.subgraphs[0]
     result = edit.like(sub.tensors, tensor, name, type_)
     sub.operators.append(edit.operator(edit.operator_code(root.operatorCodes, kind), inputs, [result], options))

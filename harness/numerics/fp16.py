@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.graph import edit
 from harness.graph.model import AlignedBuffer, Model, indices
 from harness.graph.surgery import drop_unused_buffers
@@ -27,7 +27,7 @@ SMALLEST_NORMAL = 2.0**-14
 FLOAT32_ROUNDOFF = 2.0**-20
 
 
-def oracle(model: Model, beyond: frozenset[int] = frozenset(), *, inside: bool = True) -> Model:
+def oracle(model: Model, beyond: frozenset[TensorIndex] = frozenset(), *, inside: bool = True) -> Model:
     """The same graph with float16 storage: ports keep their names, types and shapes.
 
     `beyond` lists tensors of subgraph 0 that are not rounded: above all those whose exact values leave float16's range,
@@ -77,7 +77,7 @@ def perturb(values: Array, roundoff: float, rng: np.random.Generator) -> Array:
     return noise
 
 
-def _rounded(root: Any, sub: Any, code: int, stored: dict[int, int], beyond: frozenset[int]) -> Any:
+def _rounded(root: Any, sub: Any, code: int, stored: dict[int, int], beyond: frozenset[TensorIndex]) -> Any:
     sub = copy(sub)
     sub.tensors = [t if i in beyond else _rounded_constant(root, t, stored) for i, t in enumerate(sub.tensors or ())]
     ops = []
@@ -111,7 +111,7 @@ def _rounded_constant(root: Any, table: Any, stored: dict[int, int]) -> Any:
     return table
 
 
-def _cast(code: int, source: int, target: int, before: int, after: int) -> Any:
+def _cast(code: int, source: TensorIndex, target: TensorIndex, before: int, after: int) -> Any:
     options = schema.CastOptionsT()
     options.inDataType, options.outDataType = before, after
     return edit.operator(code, [source], [target], options)

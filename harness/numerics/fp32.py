@@ -13,6 +13,7 @@ from copy import copy
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph import edit
 from harness.graph.model import Model, indices
 
@@ -21,7 +22,7 @@ LARGEST = float(np.finfo(np.float32).max) / 32
 _SPLITTER = np.asarray(2**4 + 1, np.float32)
 
 
-def oracle(model: Model, beyond: frozenset[int] = frozenset()) -> Model:
+def oracle(model: Model, beyond: frozenset[TensorIndex] = frozenset()) -> Model:
     """The same graph with every float32 result of subgraph 0 rounded to 20 bits; ports keep names, types and shapes.
 
     `beyond` lists tensors that are not rounded: those with values over `LARGEST`, infinite or NaN.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.equivalents import (
@@ -35,9 +36,9 @@ class Rewrite:
     largest magnitude of each tensor in the exact run, and raises CannotRewrite where the ops are not of its kind."""
 
     name: str
-    how: Callable[[Model, frozenset[int], Mapping[int, float]], Model]
+    how: Callable[[Model, frozenset[OpIndex], Mapping[TensorIndex, float]], Model]
 
-    def apply(self, model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+    def apply(self, model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
         """The model with these ops written anew. Raises CannotRewrite."""
         try:
             return self.how(model, ops, peaks)
@@ -45,10 +46,12 @@ class Rewrite:
             raise CannotRewrite(f"the op is of an odd form ({type(error).__name__}: {error})") from None
 
 
-def each(how: Callable[[Rebuild, Op], None]) -> Callable[[Model, frozenset[int], Mapping[int, float]], Model]:
+def each(
+    how: Callable[[Rebuild, Op], None],
+) -> Callable[[Model, frozenset[OpIndex], Mapping[TensorIndex, float]], Model]:
     """A rewrite of single ops as one of a model. Of several ops, those that are not of its kind stay."""
 
-    def apply(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+    def apply(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
         rebuild = Rebuild(model)
         refused = []
         for op in rebuild.graph.ops:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE, parameter
@@ -144,12 +145,12 @@ def separate_output(rebuild: Rebuild, op: Op) -> None:
         rebuild.give_out(t, _copied(rebuild, t))
 
 
-def _moves(rebuild: Rebuild, t: int) -> bool:
+def _moves(rebuild: Rebuild, t: TensorIndex) -> bool:
     """A float tensor that is no constant."""
     return t >= 0 and rebuild.graph.tensors[t].type == "FLOAT32" and not rebuild.graph.tensors[t].constant
 
 
-def _copied(rebuild: Rebuild, x: int) -> int:
+def _copied(rebuild: Rebuild, x: TensorIndex) -> TensorIndex:
     shape = rebuild.shape(x)
     axis = next((i for i in reversed(range(len(shape))) if shape[i] > 1), None)
     if axis is None:
@@ -158,7 +159,7 @@ def _copied(rebuild: Rebuild, x: int) -> int:
     return joined(rebuild, [part(rebuild, x, axis, 0, half), part(rebuild, x, axis, half, shape[axis])], axis)
 
 
-def _expanded(rebuild: Rebuild, t: int, shape: tuple[int, ...]) -> int:
+def _expanded(rebuild: Rebuild, t: TensorIndex, shape: tuple[int, ...]) -> TensorIndex:
     values = rebuild.values(t)
     if values is not None:
         return rebuild.constant(np.broadcast_to(values, shape).copy())

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies import rank_4
@@ -21,7 +22,7 @@ from harness.remedies import rank_4
 _RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
-def keep_batch(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+def keep_batch(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
     """The model with the chains around `ops` in rank 4. `peaks` is not used.
 
     Raises:
@@ -48,7 +49,7 @@ def _meets_constant(rebuild: Rebuild, op: Op) -> bool:
     return any(len(s) > rank or (len(s) == rank and s[0] > 1) for s in shapes)
 
 
-def _around(rebuild: Rebuild, ops: frozenset[int]) -> frozenset[int]:
+def _around(rebuild: Rebuild, ops: frozenset[OpIndex]) -> frozenset[OpIndex]:
     """The ops and those that they reach, over tensors that are computed, through ops that can go along."""
     graph, found, edge = rebuild.graph, set(ops), list(ops)
     while edge:
@@ -79,9 +80,9 @@ class _Chain:
     `only_lifted` are not held in their own rank."""
 
     rebuild: Rebuild
-    ops: frozenset[int]
-    lifted: dict[int, int] = field(default_factory=dict)
-    only_lifted: set[int] = field(default_factory=set)
+    ops: frozenset[OpIndex]
+    lifted: dict[TensorIndex, TensorIndex] = field(default_factory=dict)
+    only_lifted: set[TensorIndex] = field(default_factory=set)
 
     def pass_on(self, op: Op) -> None:
         """Copy one op, in rank 4 where it is of the chain."""
@@ -100,23 +101,23 @@ class _Chain:
                 self.lower(t)
             rebuild.keep(op)
 
-    def lower(self, t: int) -> None:
+    def lower(self, t: TensorIndex) -> None:
         """From here on the tensor is there in its own rank too."""
         if t in self.only_lifted:
             self.only_lifted.remove(t)
             self.rebuild.replace(t, self.rebuild.reshape(self.lifted[t], self.rebuild.shape(t)))
 
-    def _hold(self, t: int, made: int) -> None:
+    def _hold(self, t: TensorIndex, made: TensorIndex) -> None:
         if len(self.rebuild.shape(t)) == 4:
             self.rebuild.replace(t, made)
         else:
             self.lifted[t] = made
             self.only_lifted.add(t)
 
-    def _wanted(self, t: int) -> bool:
+    def _wanted(self, t: TensorIndex) -> bool:
         return any(c in self.ops for c in self.rebuild.graph.consumers.get(t, ()))
 
-    def _at(self, t: int) -> int:
+    def _at(self, t: TensorIndex) -> TensorIndex:
         """The tensor in rank 4. Constants of rank 1 broadcast alike in every rank, and stay."""
         constant = self.rebuild.values(t) is not None
         if constant and len(self.rebuild.shape(t)) < 2:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 
@@ -40,7 +41,9 @@ def factored(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], made)
 
 
-def _multiple(rebuild: Rebuild, t: int) -> tuple[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+def _multiple(
+    rebuild: Rebuild, t: TensorIndex
+) -> tuple[TensorIndex, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     """(x, c) of a tensor that is x·c with a constant c; itself times 1 otherwise."""
     maker = rebuild.graph.producer.get(t)
     op = None if maker is None else rebuild.graph.ops[maker]

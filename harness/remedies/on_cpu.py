@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.arrays import OpIndex
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.graph.rebuild import CannotRewrite
@@ -32,7 +33,7 @@ class Chain:
     outputs: dict[str, str]
 
 
-def split_off(model: Model, ops: frozenset[int]) -> Chain:
+def split_off(model: Model, ops: frozenset[OpIndex]) -> Chain:
     """The model with `ops` on the CPU and all others in as few GPU parts as their order allows.
 
     Raises:
@@ -62,9 +63,9 @@ def split_off(model: Model, ops: frozenset[int]) -> Chain:
     return Chain(tuple(parts), names[0], names[1])
 
 
-def _levels(graph: Graph, ops: frozenset[int]) -> dict[int, int]:
+def _levels(graph: Graph, ops: frozenset[OpIndex]) -> dict[OpIndex, int]:
     """Op -> the part it belongs to: even ones run on the GPU, odd ones on the CPU, each after those it reads from."""
-    levels: dict[int, int] = {}
+    levels: dict[OpIndex, int] = {}
     for op in graph.ops:
         if op.index in graph.constant_ops:
             continue

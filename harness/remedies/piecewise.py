@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import parameter
@@ -25,7 +26,7 @@ def plain(rebuild: Rebuild, op: Op) -> Any:
     return options
 
 
-def convolved_by_group(rebuild: Rebuild, op: Op) -> int:
+def convolved_by_group(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A CONV_2D in groups, each as a convolution of its own; without its activation."""
     x, kernel = rebuild.now(op.inputs[0]), parameter(rebuild, op.inputs[1])
     bias = parameter(rebuild, op.inputs[2]) if len(op.inputs) > 2 and op.inputs[2] >= 0 else None
@@ -44,7 +45,7 @@ def convolved_by_group(rebuild: Rebuild, op: Op) -> int:
     return joined(rebuild, made, 3)
 
 
-def repeated_before(rebuild: Rebuild, op: Op) -> int:
+def repeated_before(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A DEPTHWISE_CONV_2D with a multiplier as one without, on channels repeated before; without its activation."""
     x, options = rebuild.now(op.inputs[0]), plain(rebuild, op)
     channels, out = rebuild.shape(x)[3], rebuild.shape(op.outputs[0])[3]
@@ -55,7 +56,7 @@ def repeated_before(rebuild: Rebuild, op: Op) -> int:
     return rebuild.like(op, [wide, *op.inputs[1:]], shape=rebuild.shape(op.outputs[0]), options=options)
 
 
-def sliced_from_whole(rebuild: Rebuild, op: Op) -> int:
+def sliced_from_whole(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A TRANSPOSE_CONV with SAME padding as one with VALID, whose border is cut off; without its activation.
 
     The whole result has (in - 1) · stride + kernel rows; of those that are too many, the smaller half comes before, as
@@ -78,7 +79,7 @@ def sliced_from_whole(rebuild: Rebuild, op: Op) -> int:
     return made
 
 
-def gathered_backwards(rebuild: Rebuild, op: Op) -> int:
+def gathered_backwards(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A REVERSE_V2 as a GATHER with constant places for each axis."""
     x = rebuild.now(op.inputs[0])
     shape = rebuild.shape(x)
@@ -87,7 +88,7 @@ def gathered_backwards(rebuild: Rebuild, op: Op) -> int:
     return x
 
 
-def image_by_image(rebuild: Rebuild, op: Op) -> int:
+def image_by_image(rebuild: Rebuild, op: Op) -> TensorIndex:
     """An op on the images of a batch one at a time."""
     x, (batch, *rest) = rebuild.now(op.inputs[0]), rebuild.shape(op.outputs[0])
     _several(batch, "image")
@@ -95,7 +96,7 @@ def image_by_image(rebuild: Rebuild, op: Op) -> int:
     return joined(rebuild, [rebuild.like(op, [image], shape=(1, *rest)) for image in images], 0)
 
 
-def largest_of_fours(rebuild: Rebuild, op: Op) -> int:
+def largest_of_fours(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A TOPK_V2 over a multiple of four values: the smallest value of each row fills it up, and comes behind its
     equals, of which the first is taken."""
     x = rebuild.now(op.inputs[0])
@@ -107,7 +108,7 @@ def largest_of_fours(rebuild: Rebuild, op: Op) -> int:
     return rebuild.like(op, [joined(rebuild, [x, *[smallest] * lacking], last), op.inputs[1]], outputs=op.outputs)
 
 
-def repeated_elements(rebuild: Rebuild, op: Op) -> int:
+def repeated_elements(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A RESIZE_NEAREST_NEIGHBOR by whole factors: each column, then each row, joined with itself as often."""
     options, made = rebuild.options(op), rebuild.now(op.inputs[0])
     n, *held, channels = rebuild.shape(made)
@@ -125,7 +126,7 @@ def repeated_elements(rebuild: Rebuild, op: Op) -> int:
     return made
 
 
-def _gathered(rebuild: Rebuild, x: int, axis: int, places: Any) -> int:
+def _gathered(rebuild: Rebuild, x: TensorIndex, axis: int, places: Any) -> TensorIndex:
     options = schema.GatherOptionsT()
     options.axis = axis
     shape = list(rebuild.shape(x))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.split_sum import joined
@@ -30,7 +31,7 @@ _PADS = ("PAD", "PADV2", "MIRROR_PAD")
 _OTHERS = ("BATCH_MATMUL", "TRANSPOSE", "SLICE", "CONCATENATION", "DYNAMIC_UPDATE_SLICE")
 _AXES = frozenset(("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"))
 
-View = Callable[[int], int]
+View = Callable[[TensorIndex], TensorIndex]
 """From a tensor of the model to what stands for it in rank 4."""
 
 
@@ -52,7 +53,7 @@ def is_rank_4(rebuild: Rebuild, op: Op) -> bool:
     return all(len(rebuild.shape(t)) == 4 for t in tensors)
 
 
-def emit(rebuild: Rebuild, op: Op, at: View) -> int:
+def emit(rebuild: Rebuild, op: Op, at: View) -> TensorIndex:
     """The op on the rank-4 views `at(t)` of its operands; returns its result in rank 4, reduced axes kept with size 1.
 
     Raises:
@@ -108,7 +109,7 @@ def keeps_axes(rebuild: Rebuild, op: Op) -> bool:
     return op.name not in _AXES or bool(rebuild.options(op).keepDims)
 
 
-def view(rebuild: Rebuild, t: int) -> int:
+def view(rebuild: Rebuild, t: TensorIndex) -> TensorIndex:
     """A rank-4 view of a tensor, by RESHAPE; of a constant, the constant in that shape."""
     if t < 0 or len(rebuild.shape(rebuild.now(t))) == 4:
         return t
@@ -123,7 +124,7 @@ def wide(shape: Sequence[int]) -> tuple[int, ...]:
     return (*[1] * (4 - len(shape)), *shape)
 
 
-def parameter(rebuild: Rebuild, t: int) -> Any:
+def parameter(rebuild: Rebuild, t: TensorIndex) -> Any:
     """The values of an operand that must be a constant. Raises CannotRewrite."""
     values = rebuild.values(t)
     if values is None:
@@ -131,11 +132,11 @@ def parameter(rebuild: Rebuild, t: int) -> Any:
     return values
 
 
-def _is_float(rebuild: Rebuild, t: int) -> bool:
+def _is_float(rebuild: Rebuild, t: TensorIndex) -> bool:
     return rebuild.graph.tensors[t].type == "FLOAT32"
 
 
-def _from_zero(rebuild: Rebuild, start: int, added: int) -> int:
+def _from_zero(rebuild: Rebuild, start: TensorIndex, added: int) -> TensorIndex:
     """The place to start at, zeros in front; at run time too."""
     values = rebuild.values(start)
     if values is not None or not added:
@@ -143,5 +144,5 @@ def _from_zero(rebuild: Rebuild, start: int, added: int) -> int:
     return joined(rebuild, [_ints(rebuild, np.zeros(added)), start], 0)
 
 
-def _ints(rebuild: Rebuild, values: Any) -> int:
+def _ints(rebuild: Rebuild, values: Any) -> TensorIndex:
     return rebuild.constant(np.asarray(values, np.int32))

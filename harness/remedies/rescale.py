@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 
@@ -31,7 +32,7 @@ _SQUARES = frozenset(("SQUARED_DIFFERENCE", "SQUARE"))
 _ROOTS = {"SQRT": 0.5, "RSQRT": -0.5}
 
 
-def rescale(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+def rescale(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
     """The model with the results of `ops` scaled. `peaks`: largest finite magnitude of each tensor in the exact run.
 
     Raises:
@@ -40,7 +41,7 @@ def rescale(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Mo
     return _scaled(_Scaling(Rebuild(model), ops, peaks))
 
 
-def rescale_up_to_a_normalization(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+def rescale_up_to_a_normalization(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
     """The same with the factor carried along until it cancels, as it does where values are divided by their own size.
     Nothing multiplies it out again: a delegate that joins such a product with the op before would have the large values
     back.
@@ -85,13 +86,13 @@ class _Scaling:
     counts the run-time values that were multiplied to change their factor."""
 
     rebuild: Rebuild
-    ops: frozenset[int]
-    peaks: Mapping[int, float]
+    ops: frozenset[OpIndex]
+    peaks: Mapping[TensorIndex, float]
     on: bool = False
-    exponents: dict[int, int] = field(default_factory=dict)
+    exponents: dict[TensorIndex, int] = field(default_factory=dict)
     products: int = 0
 
-    def exponent(self, t: int) -> int:
+    def exponent(self, t: TensorIndex) -> int:
         return self.exponents.get(t, 0)
 
     def pass_on(self, op: Op) -> None:
@@ -106,7 +107,7 @@ class _Scaling:
         else:
             self.rebuild.keep(op)
 
-    def undo(self, t: int) -> None:
+    def undo(self, t: TensorIndex) -> None:
         """From now on the tensor is held unscaled."""
         self.rebuild.replace(self.rebuild.now(t), self._at(t, 0))
         self.exponents.pop(t)
@@ -178,17 +179,17 @@ class _Scaling:
             return [int(wanted / _ROOTS[op.name])]
         raise CannotRewrite(f"{op.name} lets no factor through")
 
-    def _wanted(self, t: int) -> int:
+    def _wanted(self, t: TensorIndex) -> int:
         peak = self.peaks.get(t, 0.0)
         if not peak:
             raise CannotRewrite("nothing is known of the size of its result")
         return _exponent(peak)
 
-    def _holds(self, t: int) -> bool:
+    def _holds(self, t: TensorIndex) -> bool:
         """Whether float16 holds the unscaled values."""
         return holds(self.peaks.get(t, 0.0))
 
-    def _at(self, t: int, exponent: int) -> int:
+    def _at(self, t: TensorIndex, exponent: int) -> TensorIndex:
         """What stands for a tensor, times 2^exponent."""
         have = self.exponent(t)
         if have == exponent:

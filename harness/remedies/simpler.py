@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.piecewise import (
@@ -56,13 +57,13 @@ def by_simpler_ops(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], rebuild.activated(made, options))
 
 
-def _difference(rebuild: Rebuild, op: Op) -> int:
+def _difference(rebuild: Rebuild, op: Op) -> TensorIndex:
     """a - b = -b + a: a constant does not come first."""
     minus = rebuild.constant(np.asarray([-1], rebuild.graph.tensors[op.outputs[0]].dtype))
     return rebuild.binary("ADD", rebuild.binary("MUL", op.inputs[1], minus), op.inputs[0])
 
 
-def _mirrored(rebuild: Rebuild, op: Op) -> int:
+def _mirrored(rebuild: Rebuild, op: Op) -> TensorIndex:
     """a < b as b > a."""
     a, b = op.inputs
     kind = _MIRRORED[op.name]
@@ -70,18 +71,18 @@ def _mirrored(rebuild: Rebuild, op: Op) -> int:
     return rebuild.op(kind, [b, a], rebuild.shape(op.outputs[0]), options, dtype=np.bool_)
 
 
-def _squared_difference(rebuild: Rebuild, op: Op) -> int:
+def _squared_difference(rebuild: Rebuild, op: Op) -> TensorIndex:
     difference = rebuild.binary("SUB", op.inputs[0], op.inputs[1])
     return rebuild.binary("MUL", difference, difference)
 
 
-def _quotient(rebuild: Rebuild, op: Op) -> int:
+def _quotient(rebuild: Rebuild, op: Op) -> TensorIndex:
     _floats(rebuild, op)
     one = rebuild.constant(np.ones(1, np.float32))
     return rebuild.binary("MUL", op.inputs[0], rebuild.binary("DIV", one, op.inputs[1]))
 
 
-def _power(rebuild: Rebuild, op: Op) -> int:
+def _power(rebuild: Rebuild, op: Op) -> TensorIndex:
     """x to a whole number as products of squares; by a negative one, the reciprocal."""
     _floats(rebuild, op)
     found = np.unique(parameter(rebuild, op.inputs[1]))
@@ -99,14 +100,14 @@ def _power(rebuild: Rebuild, op: Op) -> int:
     return made if found[0] > 0 else rebuild.binary("DIV", rebuild.constant(np.ones(1, np.float32)), made)
 
 
-def _leaky(rebuild: Rebuild, op: Op) -> int:
+def _leaky(rebuild: Rebuild, op: Op) -> TensorIndex:
     """max(x, 0) - a · max(-x, 0), whatever the slope a is."""
     slope = rebuild.constant(np.asarray([rebuild.options(op).alpha], np.float32))
     below = rebuild.unary("RELU", rebuild.unary("NEG", op.inputs[0]))
     return rebuild.binary("SUB", rebuild.unary("RELU", op.inputs[0]), rebuild.binary("MUL", below, slope))
 
 
-def _reduced(rebuild: Rebuild, op: Op) -> int:
+def _reduced(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A sum over the last axis as a product with a column of ones, or of 1/n for a mean."""
     _floats(rebuild, op)
     x = rebuild.now(op.inputs[0])
@@ -122,7 +123,7 @@ def _reduced(rebuild: Rebuild, op: Op) -> int:
     return rebuild.reshape(made, rebuild.shape(op.outputs[0]))
 
 
-def _running_sum(rebuild: Rebuild, op: Op) -> int:
+def _running_sum(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A CUMSUM as a product with a triangle of ones: row j adds the terms up to j, without it where it is exclusive,
     from the end where it is reversed."""
     _floats(rebuild, op)
@@ -142,7 +143,7 @@ def _running_sum(rebuild: Rebuild, op: Op) -> int:
     return made if last else rebuild.transpose(made, np.argsort(order).tolist())
 
 
-def _connected(rebuild: Rebuild, op: Op) -> int:
+def _connected(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A FULLY_CONNECTED on its input as [rows, terms]; beside weights that are computed, the bias as an ADD."""
     x, (units, terms) = rebuild.now(op.inputs[0]), rebuild.shape(op.inputs[1])
     bias = op.inputs[2] if len(op.inputs) > 2 else -1
@@ -159,7 +160,7 @@ def _connected(rebuild: Rebuild, op: Op) -> int:
     return made if shape == (rows, units) else rebuild.reshape(made, shape)
 
 
-def _untransposed(rebuild: Rebuild, op: Op) -> int:
+def _untransposed(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A BATCH_MATMUL whose sides are transposed before."""
     options = rebuild.options(op)
     if not options.adjX and not options.adjY:
@@ -168,7 +169,7 @@ def _untransposed(rebuild: Rebuild, op: Op) -> int:
     return rebuild.batch_matmul(*(_transposed(rebuild, t) if turned else rebuild.now(t) for t, turned in sides))
 
 
-def _transposed(rebuild: Rebuild, t: int) -> int:
+def _transposed(rebuild: Rebuild, t: TensorIndex) -> TensorIndex:
     values = rebuild.values(t)
     if values is not None:
         return rebuild.constant(np.ascontiguousarray(np.swapaxes(values, -1, -2)))
@@ -176,7 +177,7 @@ def _transposed(rebuild: Rebuild, t: int) -> int:
     return rebuild.transpose(t, [*range(rank - 2), rank - 1, rank - 2])
 
 
-def _softmax(rebuild: Rebuild, op: Op) -> int:
+def _softmax(rebuild: Rebuild, op: Op) -> TensorIndex:
     if rebuild.options(op).beta != 1.0:
         raise CannotRewrite("its beta is not 1")
     x, last = op.inputs[0], len(rebuild.shape(op.inputs[0])) - 1
@@ -184,7 +185,7 @@ def _softmax(rebuild: Rebuild, op: Op) -> int:
     return rebuild.binary("DIV", power, rebuild.reduce("SUM", power, last))
 
 
-def _scaled_maximum(rebuild: Rebuild, op: Op) -> int:
+def _scaled_maximum(rebuild: Rebuild, op: Op) -> TensorIndex:
     """A MAX_POOL_2D between a division and a multiplication by a power of two, which round nothing; but in float16,
     values below 2^-10 may come out nearer to zero."""
     _floats(rebuild, op)
@@ -198,7 +199,7 @@ def _floats(rebuild: Rebuild, op: Op) -> None:
         raise CannotRewrite("it computes no float32")
 
 
-FORMS: dict[str, Callable[[Rebuild, Op], int]] = {
+FORMS: dict[str, Callable[[Rebuild, Op], TensorIndex]] = {
     "SQUARED_DIFFERENCE": _squared_difference,
     "DIV": _quotient,
     "SUB": _difference,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 
@@ -53,7 +54,7 @@ def split_sum(rebuild: Rebuild, op: Op) -> None:
     rebuild.replace(op.outputs[0], how(rebuild, op))
 
 
-def add_pairwise(rebuild: Rebuild, terms: int, axis: int) -> int:
+def add_pairwise(rebuild: Rebuild, terms: TensorIndex, axis: int) -> TensorIndex:
     """The sum over an axis, which is kept with size 1: halves are added until one is left; an odd one joins later."""
     while (count := rebuild.shape(terms)[axis]) > 1:
         half = count // 2
@@ -62,7 +63,7 @@ def add_pairwise(rebuild: Rebuild, terms: int, axis: int) -> int:
     return terms
 
 
-def part(rebuild: Rebuild, x: int, axis: int, start: int, stop: int) -> int:
+def part(rebuild: Rebuild, x: TensorIndex, axis: int, start: int, stop: int) -> TensorIndex:
     """Elements `start` … `stop`-1 along an axis, by SLICE."""
     shape = list(rebuild.shape(x))
     begin = [0] * len(shape)
@@ -71,7 +72,7 @@ def part(rebuild: Rebuild, x: int, axis: int, start: int, stop: int) -> int:
     return rebuild.op("SLICE", feeds, shape, schema.SliceOptionsT())
 
 
-def joined(rebuild: Rebuild, parts: Sequence[int], axis: int) -> int:
+def joined(rebuild: Rebuild, parts: Sequence[TensorIndex], axis: int) -> TensorIndex:
     """CONCATENATION along an axis."""
     shape = list(rebuild.shape(parts[0]))
     shape[axis] = sum(rebuild.shape(p)[axis] for p in parts)
@@ -80,7 +81,7 @@ def joined(rebuild: Rebuild, parts: Sequence[int], axis: int) -> int:
     return rebuild.op("CONCATENATION", list(parts), shape, options)
 
 
-def _batch_matmul(rebuild: Rebuild, op: Op) -> int:
+def _batch_matmul(rebuild: Rebuild, op: Op) -> TensorIndex:
     options = rebuild.options(op)
     a, b = (rebuild.now(t) for t in op.inputs)
     if options.adjX:
@@ -102,7 +103,7 @@ def _batch_matmul(rebuild: Rebuild, op: Op) -> int:
     return rebuild.reshape(add_pairwise(rebuild, partial, 1), (*batch, rows, columns))
 
 
-def _fully_connected(rebuild: Rebuild, op: Op) -> int:
+def _fully_connected(rebuild: Rebuild, op: Op) -> TensorIndex:
     options, x = rebuild.options(op), rebuild.now(op.inputs[0])
     weights = rebuild.values(op.inputs[1])
     if weights is None or weights.ndim != 2 or weights.dtype != np.float32:
@@ -122,7 +123,7 @@ def _fully_connected(rebuild: Rebuild, op: Op) -> int:
     return rebuild.activated(result, options)
 
 
-def _conv(rebuild: Rebuild, op: Op) -> int:
+def _conv(rebuild: Rebuild, op: Op) -> TensorIndex:
     options, x = rebuild.options(op), rebuild.now(op.inputs[0])
     weights = rebuild.values(op.inputs[1])
     if weights is None or weights.ndim != 4 or weights.dtype != np.float32:
@@ -151,7 +152,7 @@ def _conv(rebuild: Rebuild, op: Op) -> int:
     return rebuild.activated(result, options)
 
 
-def _reduction(rebuild: Rebuild, op: Op) -> int:
+def _reduction(rebuild: Rebuild, op: Op) -> TensorIndex:
     x, axes = rebuild.now(op.inputs[0]), rebuild.values(op.inputs[1])
     if axes is None:
         raise CannotRewrite("its axes are no constant")
@@ -174,7 +175,7 @@ def _reduction(rebuild: Rebuild, op: Op) -> int:
     return rebuild.reshape(x, rebuild.shape(op.outputs[0]))
 
 
-def _halved(rebuild: Rebuild, terms: int, axis: int) -> int:
+def _halved(rebuild: Rebuild, terms: TensorIndex, axis: int) -> TensorIndex:
     """The pairwise sum, divided by the largest power of two in it from the start, so that it never grows."""
     share = 1.0 / _power_below(rebuild.shape(terms)[axis])
     if share == 1.0:
@@ -186,12 +187,12 @@ def _power_below(count: int) -> int:
     return 1 << (count.bit_length() - 1)
 
 
-def _last_two(rebuild: Rebuild, x: int) -> tuple[int, int]:
+def _last_two(rebuild: Rebuild, x: TensorIndex) -> tuple[int, int]:
     rank = len(rebuild.shape(x))
     return rank - 1, rank - 2
 
 
-def _filled(rebuild: Rebuild, x: int, axis: int, zeros: int) -> int:
+def _filled(rebuild: Rebuild, x: TensorIndex, axis: int, zeros: int) -> TensorIndex:
     if not zeros:
         return x
     shape = list(rebuild.shape(x))

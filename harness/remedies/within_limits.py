@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.fold import LONGEST, in_two_dimensions, too_large
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
@@ -23,7 +24,7 @@ _ALONG = ("SOFTMAX", "LOG_SOFTMAX")
 TILE, MOST_TILES = LONGEST // 4, 64
 
 
-def two_dimensions(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+def two_dimensions(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
     """The model with all tensors that are too large for a device's limits in two dimensions, its own inputs and outputs
     included: those are declared in another shape, elements in the same order. `peaks` is not used.
 
@@ -65,14 +66,14 @@ class _Folding:
 
     rebuild: Rebuild
     cuts: tuple[int, ...]
-    held: dict[int, int] = field(default_factory=dict)
-    lowered: set[int] = field(default_factory=set)
+    held: dict[TensorIndex, TensorIndex] = field(default_factory=dict)
+    lowered: set[TensorIndex] = field(default_factory=set)
 
-    def shape(self, t: int) -> tuple[int, ...]:
+    def shape(self, t: TensorIndex) -> tuple[int, ...]:
         """A tensor's shape in two dimensions."""
         return in_two_dimensions(self.rebuild.shape(t), self.cuts)
 
-    def at(self, t: int) -> int:
+    def at(self, t: TensorIndex) -> TensorIndex:
         """A tensor in two dimensions."""
         if t not in self.held:
             self.held[t] = self.rebuild.reshape(t, self.shape(t))
@@ -115,7 +116,7 @@ class _Folding:
         shapes = [self.rebuild.shape(t) for t in op.inputs if t >= 0]
         return too_large(shape) and all(s == shape or np.prod(s) == 1 for s in shapes) and op.inputs.count(-1) == 0
 
-    def _operand(self, t: int, shape: tuple[int, ...]) -> int:
+    def _operand(self, t: TensorIndex, shape: tuple[int, ...]) -> TensorIndex:
         if np.prod(self.rebuild.shape(t)) == 1:
             values = self.rebuild.values(t)
             ones = (1,) * len(shape)
@@ -181,7 +182,7 @@ def _independent(rebuild: Rebuild, op: Op) -> list[int]:
     raise CannotRewrite(f"{op.name} is not known to compute each part of its result by itself")
 
 
-def _tile(rebuild: Rebuild, t: int, axis: int, start: int, stop: int, shape: tuple[int, ...]) -> int:
+def _tile(rebuild: Rebuild, t: TensorIndex, axis: int, start: int, stop: int, shape: tuple[int, ...]) -> TensorIndex:
     """An operand's part; what is broadcast along the axis, and what are no values but parameters, stay whole."""
     own = rebuild.shape(t) if t >= 0 else ()
     at = axis - len(shape) + len(own)

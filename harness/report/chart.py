@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.arrays import OpIndex
 from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.report.figures import figure, name, times
 from harness.report.tables import OpRow, Verdict
@@ -135,7 +136,7 @@ def _mark(
     return Mark(x, height(value) if value > 0 else zero, row.verdict, False, title, tick)
 
 
-def _across(index: int, end: int) -> float:
+def _across(index: OpIndex, end: int) -> float:
     return round(_MARGIN + (100 - 2 * _MARGIN) * (index + 0.5) / end, 2)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.core.arrays import OpIndex
 from harness.core.errors import UsageError
 from harness.core.run_folder import read_run
 from harness.numerics.tolerance import LOCAL_FACTOR
@@ -95,7 +96,7 @@ def _node_data(run: Run, rows: Sequence[OpRow]) -> str:
         raise UsageError(
             f"Model Explorer's builder of node data is not here ({error}).", "pip install 'ai-edge-model-explorer'"
         ) from None
-    makers: dict[str, set[int]] = {}
+    makers: dict[str, set[OpIndex]] = {}
     for row in rows:
         makers.setdefault(row.output, set()).add(row.index)
     worst: dict[str, OpRow] = {}
@@ -124,7 +125,7 @@ def _shown(row: OpRow) -> float:
 
 def _fp32_ops(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> Export:
     """`--fp32_ops`: dialect-prefixed op types, comma-separated. A type keeps every op of it."""
-    guilty: dict[str, set[int]] = {}
+    guilty: dict[str, set[OpIndex]] = {}
     for culprit in culprits:
         if culprit.first == culprit.last:
             guilty.setdefault(culprit.op, set()).add(culprit.last)

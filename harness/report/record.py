@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from harness.core.arrays import OpIndex
 from harness.core.choices import Accelerator, Precision
 from harness.core.errors import UsageError
 from harness.core.fields import Fields
@@ -79,8 +80,8 @@ class TrialFacts:
 class CulpritFacts:
     """An op, or a run of ops, that its own arithmetic does not excuse."""
 
-    first: int
-    last: int
+    first: OpIndex
+    last: OpIndex
     op: str
     output: str
     cause: str

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.core import safe_files
+from harness.core.arrays import OpIndex
 from harness.core.errors import UsageError
 
 Verdict = Literal["culprit", "unread", "inherited", "fine"]
@@ -29,8 +30,8 @@ _LOG_LINES = 120
 class OpRow:
     """One line of ops.csv. Figures are None where the op could not be read."""
 
-    index: int
-    first: int
+    index: OpIndex
+    first: OpIndex
     op: str
     output: str
     shape: str

@@ -10,6 +10,7 @@ A tensor that is an output has memory of its own. Making the RESHAPE's result on
 
 from __future__ import annotations
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Graph, Model
 from harness.graph.surgery import tap
 
@@ -17,7 +18,7 @@ from harness.graph.surgery import tap
 _SHARES = frozenset(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST"))
 
 
-def at_risk(graph: Graph) -> tuple[int, ...]:
+def at_risk(graph: Graph) -> tuple[TensorIndex, ...]:
     """Results of RESHAPE and its like whose operand has other readers too; a few more than are overwritten."""
     found = []
     for op in graph.ops:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 
@@ -47,7 +48,7 @@ def _numbers(rebuild: Rebuild, op: Op, count: int) -> list[int]:
     return [int(v) for v in np.frombuffer(data, "<i4", count)]
 
 
-def _sizes(rebuild: Rebuild, *tensors: int) -> list[tuple[int, ...]]:
+def _sizes(rebuild: Rebuild, *tensors: TensorIndex) -> list[tuple[int, ...]]:
     shapes = [rebuild.graph.tensors[t].shape for t in tensors]
     if any(shape is None or len(shape) != 4 for shape in shapes):
         raise CannotRewrite("its shapes are not known")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph.model import AlignedBuffer, Graph, Model, Op
 
 _WEIGHTS = {"FULLY_CONNECTED": 1, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "BATCH_MATMUL": 1}
@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 30
 _BYTE = 128
 
 
-def hybrid_ops(graph: Graph) -> tuple[int, ...]:
+def hybrid_ops(graph: Graph) -> tuple[OpIndex, ...]:
     """Ops on float activations and constant integer weights."""
     found = []
     for op in graph.ops:
@@ -50,7 +50,7 @@ def with_real_weights(model: Model, *, unpacked: bool = False) -> Model:
     root.buffers, root.subgraphs = list(root.buffers), list(root.subgraphs)
     root.subgraphs[graph.subgraph] = sub = copy(root.subgraphs[graph.subgraph])
     sub.tensors, sub.operators = list(sub.tensors), list(sub.operators)
-    made: dict[int, int] = {}
+    made: dict[TensorIndex, TensorIndex] = {}
     left = MOST_BYTES
     for o in hybrid:
         t = graph.ops[o].inputs[1]
@@ -76,7 +76,7 @@ def unpacks(op: Op) -> bool:
     return op.name == "FULLY_CONNECTED"
 
 
-def real_values(model: Model, graph: Graph, tensor: int, *, unpacked: bool = False) -> Array | None:
+def real_values(model: Model, graph: Graph, tensor: TensorIndex, *, unpacked: bool = False) -> Array | None:
     """scale·(q - zero point) of a constant, float32 in its shape; None where that is not how it is quantized.
 
     With `unpacked`, as ML Drift's kernels for a few rows have it in float16, measured on releases 2.1.5 and 2.3.0: the

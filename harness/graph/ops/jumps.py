@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph.model import AlignedBuffer, Graph, Model, Op, indices
 from harness.graph.rebuild import Rebuild
 
@@ -33,7 +33,7 @@ _PASSING = dict.fromkeys(("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "DEQUANTI
 JUMPING = _WHOLE_NUMBERS | _COMPARISONS | _EXTREMES.keys() | _CHOICES
 
 
-Operand = tuple[int, int]
+Operand = tuple[OpIndex, int]
 """(op, place among its inputs)."""
 
 
@@ -43,7 +43,7 @@ class Jump:
 
     op: Op
     place: int
-    tensor: int
+    tensor: TensorIndex
 
     @property
     def operand(self) -> Operand:
@@ -77,7 +77,7 @@ class Sorting:
         return f"{self.op.custom or self.op.name} #{self.op.index}"
 
 
-def sorted_by(graph: Graph, tensor: int) -> Sorting | None:
+def sorted_by(graph: Graph, tensor: TensorIndex) -> Sorting | None:
     """By what a tensor is sorted: shaped or cast anew, or gathered from another one, at most; None where it is not."""
     while (maker := graph.producer.get(tensor)) is not None:
         op = graph.ops[maker]
@@ -135,7 +135,7 @@ def pushed(model: Model, moves: Mapping[Operand, Array]) -> Model:
     return rebuild.finish()
 
 
-def settled(model: Model, results: Mapping[int, Array]) -> Model:
+def settled(model: Model, results: Mapping[TensorIndex, Array]) -> Model:
     """The model with all results of some ops as constants, by tensor; every tensor keeps its index."""
     root = copy(model.root)
     root.buffers, root.subgraphs = list(root.buffers), list(root.subgraphs)

@@ -9,10 +9,11 @@ that is ready or becomes so. The GPU delegate takes the largest of its subsets a
 
 from __future__ import annotations
 
+from harness.core.arrays import OpIndex
 from harness.graph.model import Graph
 
 
-def subsets(graph: Graph, unsupported: frozenset[int]) -> list[tuple[int, ...]]:
+def subsets(graph: Graph, unsupported: frozenset[OpIndex]) -> list[tuple[OpIndex, ...]]:
     """The delegate's subsets of ops, in the order in which they run; `unsupported` are the ops that it does not take.
 
     Raises:
@@ -23,7 +24,7 @@ def subsets(graph: Graph, unsupported: frozenset[int]) -> list[tuple[int, ...]]:
     found = []
     while left:
         kind: bool | None = None
-        subset: list[int] = []
+        subset: list[OpIndex] = []
         grown = True
         while grown:
             grown = False
@@ -43,7 +44,7 @@ def subsets(graph: Graph, unsupported: frozenset[int]) -> list[tuple[int, ...]]:
     return found
 
 
-def delegated(graph: Graph, unsupported: frozenset[int]) -> tuple[int, ...] | None:
+def delegated(graph: Graph, unsupported: frozenset[OpIndex]) -> tuple[OpIndex, ...] | None:
     """The ops that the delegate runs; None where two subsets are the largest, for which one it takes is not stated."""
     if not unsupported:
         return tuple(op.index for op in graph.ops)
@@ -53,7 +54,7 @@ def delegated(graph: Graph, unsupported: frozenset[int]) -> tuple[int, ...] | No
     return found[0] if found else ()
 
 
-def half_weights(graph: Graph) -> frozenset[int]:
+def half_weights(graph: Graph) -> frozenset[OpIndex]:
     """The ops that turn float16 constants into float32."""
     return frozenset(
         op.index

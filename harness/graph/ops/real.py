@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.graph import edit
 from harness.graph.grid import Grid
 from harness.graph.model import Graph, Model, Op, Port
@@ -43,7 +43,7 @@ _INTEGERS = frozenset(("INT8", "UINT8", "INT4"))
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))
 
 
-def grids(graph: Graph) -> dict[int, Grid]:
+def grids(graph: Graph) -> dict[TensorIndex, Grid]:
     """Tensors that ops make, or that are given, as integers on a grid. What an op keeps for itself, a state or a value
     on the way, stays as its kernel wants it."""
     known = {*graph.producer, *(port.tensor for port in graph.inputs)}
@@ -69,7 +69,7 @@ def with_real_values(model: Model, *, unpacked: bool = False) -> Model:
     return _Realized(model, unpacked).model()
 
 
-def real(graph: Graph, tensor: int, values: Array) -> Array:
+def real(graph: Graph, tensor: TensorIndex, values: Array) -> Array:
     """A tensor's values as the real numbers that they stand for."""
     grid = graph.tensors[tensor].grid
     return values if grid is None else grid.real(values)
@@ -113,7 +113,7 @@ class _Realized:
         self._old = self._sub.operators
         self._sub.tensors = [self._real(t) if t in self._grids else x for t, x in enumerate(self._sub.tensors)]
         self._ops: list[Any] = []
-        self._constants: dict[int, int] = {}
+        self._constants: dict[TensorIndex, TensorIndex] = {}
         self._left = MOST_BYTES
 
     def model(self) -> Model:
@@ -176,39 +176,39 @@ class _Realized:
             self._constants[t] = self._constant(values)
         return True
 
-    def _saturate(self, source: int, target: int, grid: Grid) -> None:
+    def _saturate(self, source: TensorIndex, target: TensorIndex, grid: Grid) -> None:
         """Real numbers held within a grid's ends."""
         low, high = (self._constant(np.asarray([end], np.float32)) for end in grid.range)
         above = self._like(target)
         for kind, inputs, output in (("MAXIMUM", (source, low), above), ("MINIMUM", (above, high), target)):
             self._op(kind, inputs, output, schema.MaximumMinimumOptionsT())
 
-    def _convert(self, kind: str, source: int, target: int) -> None:
+    def _convert(self, kind: str, source: TensorIndex, target: TensorIndex) -> None:
         options = schema.QuantizeOptionsT() if kind == "QUANTIZE" else schema.DequantizeOptionsT()
         self._op(kind, (source,), target, options)
 
-    def _op(self, kind: str, inputs: tuple[int, ...], output: int, options: Any) -> None:
+    def _op(self, kind: str, inputs: tuple[TensorIndex, ...], output: TensorIndex, options: Any) -> None:
         code = edit.operator_code(self._root.operatorCodes, kind)
         self._ops.append(edit.operator(code, inputs, [output], options))
 
-    def _real(self, t: int) -> Any:
+    def _real(self, t: TensorIndex) -> Any:
         table = copy(self._sub.tensors[t])
         table.type, table.quantization = schema.TensorType.FLOAT32, None
         return table
 
-    def _like(self, t: int) -> int:
+    def _like(self, t: TensorIndex) -> TensorIndex:
         """A new float32 tensor of a tensor's shape."""
         table = self._real(t)
         table.name = f"{len(self._sub.tensors)}/real"
         self._sub.tensors.append(table)
         return len(self._sub.tensors) - 1
 
-    def _stored(self, t: int) -> int:
+    def _stored(self, t: TensorIndex) -> TensorIndex:
         """A new tensor that holds a tensor's integers."""
         table = copy(self._model.root.subgraphs[self._graph.subgraph].tensors[t])
         table.name = f"{len(self._sub.tensors)}/stored"
         self._sub.tensors.append(table)
         return len(self._sub.tensors) - 1
 
-    def _constant(self, values: Array) -> int:
+    def _constant(self, values: Array) -> TensorIndex:
         return edit.constant(self._root.buffers, self._sub.tensors, f"{len(self._sub.tensors)}/real", values)

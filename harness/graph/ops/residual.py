@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.core.arrays import TensorIndex
 from harness.graph.model import Graph
 
 # Ops that carry the elements of their first operand on, and those that carry either's, as they are or by a factor.
@@ -9,7 +10,7 @@ _CARRY = frozenset(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"))
 _ADD = frozenset(("ADD", "SUB"))
 
 
-def carried(graph: Graph, tensor: int) -> tuple[str, ...]:
+def carried(graph: Graph, tensor: TensorIndex) -> tuple[str, ...]:
     """Names of the inputs that reach a tensor through sums, factors that are constant, and changes of shape alone. A
     normalization, whose factor is computed, carries nothing: that random numbers are normalized already is chance."""
     names = {port.tensor: port.name for port in graph.inputs}

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.job import Completed, Options
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
@@ -51,7 +51,7 @@ class Case:
         return replace(self.options, fallback="none")
 
     @cached_property
-    def on_cpu(self) -> frozenset[int]:
+    def on_cpu(self) -> frozenset[OpIndex]:
         """Ops that the CPU runs in place of the accelerator under test, as far as is known."""
         known = None if self.placement is None else self.placement.on_cpu
         return known or frozenset()
@@ -61,7 +61,7 @@ class Case:
         return self.placement is None or self.placement.kept_by(self.graph, changed.graph(), done.residency)
 
     @cached_property
-    def never_stored(self) -> frozenset[int]:
+    def never_stored(self) -> frozenset[TensorIndex]:
         """Tensors that the accelerator under test never holds, constants and inputs included: no op of it reads or
         makes them."""
         graph = self.graph
@@ -82,7 +82,7 @@ class Case:
         """Relative precision of one stored value under the options."""
         return fp16.UNIT_ROUNDOFF if self.options.half else fp16.FLOAT32_ROUNDOFF
 
-    def ideal(self, model: Model, beyond: frozenset[int]) -> Model:
+    def ideal(self, model: Model, beyond: frozenset[TensorIndex]) -> Model:
         """The model as an ideal device would run it; `beyond`: tensors of it that it cannot hold."""
         return fp16.oracle(model, beyond) if self.options.half else fp32.oracle(model, beyond)
 
@@ -133,7 +133,7 @@ class Case:
         return yardsticks(name, exact, inputs, self.limits, half=self.options.half, masks=masks)
 
     @cached_property
-    def carried(self) -> dict[int, tuple[str, ...]]:
+    def carried(self) -> dict[TensorIndex, tuple[str, ...]]:
         """For each output the inputs that it may be a copy of."""
         return {port.tensor: carried(self.graph, port.tensor) for port in self.graph.outputs}
 
@@ -154,7 +154,7 @@ class Case:
         return replace(yardstick, half=False, pardon=0.0).loss(ideals[HALF_RUNS]) > yardstick.limit
 
     def with_single(
-        self, host: Device, ideal: dict[str, Ideals], exact: dict[str, Array], beyond: frozenset[int]
+        self, host: Device, ideal: dict[str, Ideals], exact: dict[str, Array], beyond: frozenset[TensorIndex]
     ) -> dict[str, Ideals]:
         """The ideals of a float16 device, followed by one that stores float32 rounded to 20 bits where an output of
         theirs is of no use. `beyond`: tensors that this cannot hold. Raises DeviceError."""

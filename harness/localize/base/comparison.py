@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import DeviceRefused, NoReference, UnresolvedError, UsageError
 from harness.core.html import table
 from harness.core.job import Completed
@@ -63,7 +63,7 @@ class ModelComparison:
     outputs: tuple[OutputVerdict, ...]
     done: Completed
     ideal: dict[str, Ideals]
-    beyond: frozenset[int]
+    beyond: frozenset[TensorIndex]
     differs: str = ""
     wrong_runs: tuple[dict[str, Array], ...] = ()
     notes: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
 from harness.graph.model import Model
@@ -27,7 +27,7 @@ class HostRuns:
     host: Device
     model: Model
     inputs: Values
-    beyond: frozenset[int]
+    beyond: frozenset[TensorIndex]
     doing: str
     as_they_are: frozenset[str] = frozenset()
 
@@ -144,7 +144,7 @@ def run_ideal(
     host: Device,
     model: Model,
     inputs: Values,
-    beyond: frozenset[int],
+    beyond: frozenset[TensorIndex],
     doing: str,
     exact: frozenset[str] = frozenset(),
 ) -> dict[str, Ideals]:
@@ -153,7 +153,7 @@ def run_ideal(
 
 
 def run_open(
-    case: Case, host: Device, model: Model, inputs: Values, beyond: frozenset[int], doing: str
+    case: Case, host: Device, model: Model, inputs: Values, beyond: frozenset[TensorIndex], doing: str
 ) -> tuple[Values, dict[str, Ideals]]:
     """The exact outputs of a part of a model, and those of ideal devices; real numbers where they are quantized."""
     return HostRuns(case, host, model, inputs, beyond, doing).of_part()

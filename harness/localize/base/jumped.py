@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph.model import Graph, Model
 from harness.graph.ops.hybrid import MOST_BYTES
 from harness.graph.ops.jumps import EQUALITIES, Jump, Operand, jumps, meet, push, pushed, settled
@@ -70,7 +70,9 @@ class Runs:
                 moved.append(self.run(pushed(self.model, moves), self.inputs))
         return Jumped(tuple(smooth), tuple(moved))
 
-    def _meetings(self, found: list[Jump], values: dict[int, Array], off: dict[int, Array]) -> dict[Operand, Array]:
+    def _meetings(
+        self, found: list[Jump], values: dict[TensorIndex, Array], off: dict[TensorIndex, Array]
+    ) -> dict[Operand, Array]:
         """Moves that make operands equal which are asked to be: the first known one, by what both may be off, and the
         other not at all."""
         met: dict[Operand, Array] = {}
@@ -91,7 +93,7 @@ class Runs:
 def _bounded(graph: Graph, found: list[Jump]) -> list[Jump]:
     """Of some operands those whose moves can be held: `MOST_BYTES` in all, the smaller ones first; an op with all of
     its operands or not at all."""
-    sizes: dict[int, int] = {}
+    sizes: dict[OpIndex, int] = {}
     for jump in found:
         sizes[jump.op.index] = sizes.get(jump.op.index, 0) + graph.tensors[jump.tensor].nbytes
     left, held = MOST_BYTES, set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.grid import Grid
 from harness.numerics.tolerance import Judgement
 
@@ -17,11 +18,11 @@ class OpRecord:
     inputs; `reference_…` with the host's run of the whole model. Figures of a quantized tensor, which is on a `grid`,
     are of the real numbers that its integers stand for."""
 
-    index: int
+    index: OpIndex
     op: str
-    first: int
+    first: OpIndex
     output: str
-    tensor: int
+    tensor: TensorIndex
     shape: tuple[int, ...]
     dtype: str
     verdict: OpVerdict
@@ -41,7 +42,7 @@ class OpRecord:
     with the host's run of the whole model."""
 
     @property
-    def key(self) -> tuple[int, bool]:
+    def key(self) -> tuple[TensorIndex, bool]:
         """The tensor, and whether a copy of it was read."""
         return self.tensor, self.reading == "copy"
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.core.arrays import OpIndex
 from harness.core.job import Completed, Options, Rejected, Residency
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
@@ -34,8 +35,8 @@ class Placement:
     the CPU for that; both None where they cannot be told."""
 
     residency: Residency
-    unsupported: frozenset[int] | None
-    on_cpu: frozenset[int] | None
+    unsupported: frozenset[OpIndex] | None
+    on_cpu: frozenset[OpIndex] | None
 
     @property
     def counted(self) -> Residency:
@@ -73,9 +74,9 @@ class Placement:
         return f"{counted}; the CPU ran {_ranges(sorted(self.on_cpu))}.{why}"
 
 
-def _ranges(ops: Sequence[int]) -> str:
+def _ranges(ops: Sequence[OpIndex]) -> str:
     """`#0 to #6, #9`; the first few."""
-    runs: list[list[int]] = []
+    runs: list[list[OpIndex]] = []
     for o in ops:
         if runs and runs[-1][-1] == o - 1:
             runs[-1].append(o)
@@ -149,7 +150,7 @@ def _unsupported(
     options: Options,
     timeout: float,
     progress: Progress,
-) -> frozenset[int] | None:
+) -> frozenset[OpIndex] | None:
     """The ops that the delegate does not take by themselves; None where one of them gives no answer."""
     named = {line.partition(":")[0].strip() for line in refused}
     answers: dict[Any, bool] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import NoReference, UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Rejected
 from harness.core.run_folder import TensorStore
@@ -27,7 +27,7 @@ REFERENCE_BUDGET = 1 << 30
 MOST_TENSORS = 2000
 
 
-def label_of(graph: Graph, tensor: int) -> str:
+def label_of(graph: Graph, tensor: TensorIndex) -> str:
     """The name of a tensor's files: `<op>-<NAME>`, with the position when an op has several results."""
     op = graph.ops[graph.producer[tensor]]
     place = f".{op.outputs.index(tensor)}" if len(op.outputs) > 1 else ""
@@ -44,15 +44,15 @@ def output_label(name: str) -> str:
 class Peaks:
     """The largest finite magnitude of each tensor of the reference, and which hold NaN or infinity."""
 
-    finite: dict[int, float]
-    unbounded: frozenset[int]
+    finite: dict[TensorIndex, float]
+    unbounded: frozenset[TensorIndex]
 
 
 def run_reference(
     host: Device,
     case: Case,
     store: TensorStore,
-    tensors: Sequence[int],
+    tensors: Sequence[TensorIndex],
     *,
     keep: bool = True,
     budget: int = REFERENCE_BUDGET,
@@ -63,12 +63,12 @@ def run_reference(
     was stored before.
     """
     graph = case.graph
-    finite: dict[int, float] = {}
-    unbounded: set[int] = set()
+    finite: dict[TensorIndex, float] = {}
+    unbounded: set[TensorIndex] = set()
 
     parts = list(budgeted(graph, tensors, budget))
 
-    def put(t: int, values: Array) -> None:
+    def put(t: TensorIndex, values: Array) -> None:
         if keep or len(parts) > 1:
             store.put(label_of(graph, t), "reference", values, graph.tensors[t].name)
         values = real(graph, t, values)
@@ -86,7 +86,11 @@ def run_reference(
 
 
 def _whole_reference(
-    host: Device, case: Case, store: TensorStore, tensors: Sequence[int], put: Callable[[int, Array], None]
+    host: Device,
+    case: Case,
+    store: TensorStore,
+    tensors: Sequence[TensorIndex],
+    put: Callable[[TensorIndex, Array], None],
 ) -> None:
     tapped, names = surgery.tap(case.model, tensors, "direct")
     own, at = {port.name for port in case.graph.outputs}, {name: t for t, name in names.items()}
@@ -106,9 +110,9 @@ def _part_of_reference(
     host: Device,
     case: Case,
     store: TensorStore,
-    tensors: Sequence[int],
-    known: frozenset[int],
-    put: Callable[[int, Array], None],
+    tensors: Sequence[TensorIndex],
+    known: frozenset[TensorIndex],
+    put: Callable[[TensorIndex, Array], None],
 ) -> None:
     model = surgery.extract(case.model, tensors, known).model
     inputs = {surgery.port_name(port.tensor): case.inputs[port.name] for port in case.graph.inputs}
@@ -121,7 +125,7 @@ def _part_of_reference(
     _run_reference(host, case, job, stated, lambda name, values: put(stated[name], values))
 
 
-def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], sink: Sink) -> None:
+def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, TensorIndex], sink: Sink) -> None:
     """A job of the reference; `stated` has the tensor that each output is. Raises UsageError where the file states
     another shape for one than the runtime computes, or the runtime cannot load it."""
     outcome = host.run(job, sink)
@@ -156,9 +160,9 @@ def _run_reference(host: Device, case: Case, job: Job, stated: dict[str, int], s
         raise failure(host.name, outcome, "running the reference")
 
 
-def budgeted(graph: Graph, tensors: Sequence[int], budget: int) -> Iterator[list[int]]:
+def budgeted(graph: Graph, tensors: Sequence[TensorIndex], budget: int) -> Iterator[list[TensorIndex]]:
     """Tensors in parts of up to `budget` bytes each; a larger one is a part of its own."""
-    batch: list[int] = []
+    batch: list[TensorIndex] = []
     size = 0
     for t in tensors:
         full = size + graph.tensors[t].nbytes > budget or len(batch) >= MOST_TENSORS

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.core.arrays import OpIndex
 from harness.core.html import table
 from harness.core.job import Residency
 from harness.core.visible import visible
@@ -209,7 +210,7 @@ class Culprit:
     trials: tuple[Trial, ...] = ()
     reproducer: str | None = None
     remedies: tuple[Remedy, ...] = ()
-    window: tuple[int, ...] = ()
+    window: tuple[OpIndex, ...] = ()
     runs: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
@@ -35,7 +35,7 @@ class Tails:
 
     host: Device
     case: Case
-    beyond: frozenset[int]
+    beyond: frozenset[TensorIndex]
 
     def beside(
         self, ideal: dict[str, Ideals], outputs: Sequence[OutputVerdict], exact: Mapping[str, Array]
@@ -48,7 +48,7 @@ class Tails:
         found = {p.name: self._of(p.tensor, feeds, exact[p.name]) for p, feeds in fed.items() if feeds}
         return {name: each.with_tail(found.get(name)) for name, each in ideal.items()} if found else ideal
 
-    def _of(self, tensor: int, feeds: frozenset[int], exact: Array) -> Ideals:
+    def _of(self, tensor: TensorIndex, feeds: frozenset[TensorIndex], exact: Array) -> Ideals:
         case = self.case
         tapped, names = surgery.tap(case.model, sorted(feeds - {port.tensor for port in case.graph.inputs}), "direct")
         job = make_job(tapped, case.inputs, REFERENCE, timeout=case.timeout)
@@ -63,9 +63,9 @@ class Tails:
         return ideals[port.name].around(exact, found[port.name])
 
 
-def fed_by(graph: Graph, tensor: int) -> frozenset[int]:
+def fed_by(graph: Graph, tensor: TensorIndex) -> frozenset[TensorIndex]:
     """What feeds the last sums before a tensor, and the ops between; empty where no sum is among them."""
-    feeds: set[int] = set()
+    feeds: set[TensorIndex] = set()
     summed, seen, stack = False, {tensor}, [tensor]
     inputs = {port.tensor for port in graph.inputs}
     while stack:

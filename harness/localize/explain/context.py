@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.core.arrays import OpIndex
 from harness.graph.model import Graph
 
 # A delegate fuses patterns of ten ops (a LayerNorm with scale and offset).
@@ -16,7 +17,7 @@ STEPS = (1, 2, 3, 4, 8, 16)
 MOST_OPS = 64
 
 
-def neighbourhoods(graph: Graph, ops: frozenset[int]) -> Iterator[frozenset[int]]:
+def neighbourhoods(graph: Graph, ops: frozenset[OpIndex]) -> Iterator[frozenset[OpIndex]]:
     """Sets of ops around `ops`, each larger than what was yielded before in its direction, none twice."""
     seen = {ops}
     for steps in STEPS:
@@ -28,7 +29,7 @@ def neighbourhoods(graph: Graph, ops: frozenset[int]) -> Iterator[frozenset[int]
                 yield chosen
 
 
-def _reached(graph: Graph, ops: frozenset[int], steps: int, *, forward: bool) -> frozenset[int]:
+def _reached(graph: Graph, ops: frozenset[OpIndex], steps: int, *, forward: bool) -> frozenset[OpIndex]:
     """Ops at most so many steps behind or before some others."""
     reached, edge = set(ops), set(ops)
     for _ in range(steps):

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.core.arrays import TensorIndex
 from harness.core.errors import DeviceError, UnresolvedError, UsageError
 from harness.core.visible import counted
 from harness.localize.base.case import Case
@@ -277,7 +278,7 @@ class _Explainer:
             self.notes.append(f"No rewrite was found for {lacking}; remedies leave that as it is.")
         plans = []
         for i in range(min(max((len(group.mending) for group in helped), default=0), MOST_PLANS)):
-            steps: dict[str, tuple[Rewrite, tuple[int, ...]]] = {}
+            steps: dict[str, tuple[Rewrite, tuple[TensorIndex, ...]]] = {}
             for group in helped:
                 rewrite = group.mending[min(i, len(group.mending) - 1)]
                 ops = sorted(o for m in group.members for o in self.investigator.ops(self.culprits[m]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Options
 from harness.graph.ops.real import real
@@ -81,7 +81,7 @@ class Investigator:
     unsteady: bool = False
     """Whether two runs of the untouched model differed."""
 
-    def ops(self, culprit: Culprit) -> frozenset[int]:
+    def ops(self, culprit: Culprit) -> frozenset[OpIndex]:
         """The ops that a culprit consists of."""
         return frozenset(range(culprit.record.first, culprit.record.index + 1)) - self.known.case.graph.constant_ops
 

@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.model import Graph, Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.localize.base.misreadings import BEYOND, FIRST, ROUNDED, UNTURNED
@@ -32,8 +33,8 @@ class Misreading:
     model: Model
 
 
-def misreadings(model: Model, at: int) -> Iterator[Misreading]:
-    """The model once for each way in which its op number `at` could be misread; ports and shapes are the same."""
+def misreadings(model: Model, at: OpIndex) -> Iterator[Misreading]:
+    """The model once for each way in which its op `at` could be misread; ports and shapes are the same."""
     for text, how in _ways(Rebuild(model), model.graph().ops[at]):
         rebuild = Rebuild(model)
         try:
@@ -47,7 +48,7 @@ def misreadings(model: Model, at: int) -> Iterator[Misreading]:
             continue
 
 
-def mix_ups(model: Model, ops: Mapping[int, str], names: Mapping[str, str]) -> Iterator[Misreading]:
+def mix_ups(model: Model, ops: Mapping[OpIndex, str], names: Mapping[str, str]) -> Iterator[Misreading]:
     """The model once for each op of `ops` and input of the model that it could read in place of another of the same
     shape, up to `MOST_MIX_UPS`. `ops` and `names` give what ops and inputs are called."""
     graph = model.graph()
@@ -70,7 +71,7 @@ def mix_ups(model: Model, ops: Mapping[int, str], names: Mapping[str, str]) -> I
         yield Misreading(text, rebuild.finish())
 
 
-def _alike(graph: Graph, t: int, other: int) -> bool:
+def _alike(graph: Graph, t: TensorIndex, other: TensorIndex) -> bool:
     """Whether one could be read in place of the other; integers say where, and are left alone."""
     one, two = graph.tensors[t], graph.tensors[other]
     return one.shape == two.shape and one.type == two.type == "FLOAT32"
@@ -168,5 +169,5 @@ def _not_transposed(flag: str) -> Callable[[Rebuild, Op], None]:
     return write
 
 
-def _batches(rebuild: Rebuild, t: int) -> int:
+def _batches(rebuild: Rebuild, t: TensorIndex) -> int:
     return int(np.prod(rebuild.shape(t)[:-2], dtype=np.int64))

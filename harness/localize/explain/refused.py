@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.core.arrays import OpIndex
 from harness.core.errors import DeviceRefused, HarnessError, UsageError
 from harness.core.job import Completed, Crashed, Options, Rejected
 from harness.core.progress import SILENT, Progress
@@ -95,7 +96,7 @@ class Refusing:
         ends = tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
         return (*refused_ops(outcome.log), *ends)
 
-    def smallest(self, reason: str, *, crashes: bool = False) -> list[list[int]]:
+    def smallest(self, reason: str, *, crashes: bool = False) -> list[list[OpIndex]]:
         """The smallest stretches of ops that are refused for the same reason, or that end the process; none where the
         whole model alone is, or does. Raises DeviceError where the device refuses, or dies of, everything."""
         control.check(self.device, self.options, self.timeout, compiled=True)
@@ -127,7 +128,7 @@ class Refusing:
         return [items[window.start : window.stop] for window in smaller]
 
 
-def _sized_late(model: Model, graph: Graph) -> int | None:
+def _sized_late(model: Model, graph: Graph) -> OpIndex | None:
     """The first op whose result the runtime sizes only when it runs, where it can be told."""
     try:
         shapes = shapes_at(model, {})
@@ -142,7 +143,7 @@ def _sized_late(model: Model, graph: Graph) -> int | None:
     return late[0] - 1 if computed else late[0]
 
 
-def _part(model: Model, graph: Graph, ops: Sequence[int]) -> Model | None:
+def _part(model: Model, graph: Graph, ops: Sequence[OpIndex]) -> Model | None:
     """Some ops by themselves; None where they give nothing, or what they would take has no static shape."""
     inside, given = set(ops), {port.tensor for port in graph.outputs}
     targets = [t for o in ops for t in graph.ops[o].outputs if leaves(graph, t, inside, given)]
@@ -152,7 +153,7 @@ def _part(model: Model, graph: Graph, ops: Sequence[int]) -> Model | None:
     return surgery.extract(model, targets, sources).model
 
 
-def _named(graph: Graph, ops: Sequence[int]) -> str:
+def _named(graph: Graph, ops: Sequence[OpIndex]) -> str:
     """`FULLY_CONNECTED #12`, or `ops #3 to #5 (ADD, MUL)`."""
     kinds = list(dict.fromkeys(graph.ops[o].custom or graph.ops[o].name for o in ops))
     if len(ops) == 1:

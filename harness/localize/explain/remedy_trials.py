@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Options, Sample
 from harness.core.run_folder import writing
@@ -51,14 +51,14 @@ class Truth:
 
     exact: dict[str, Array]
     ideal: dict[str, Ideals]
-    peaks: Mapping[int, float]
+    peaks: Mapping[TensorIndex, float]
 
 
 @dataclass(frozen=True)
 class TrialPlan:
     """A rewrite for each set of culprits, by tensor that they make."""
 
-    steps: tuple[tuple[Rewrite, tuple[int, ...]], ...]
+    steps: tuple[tuple[Rewrite, tuple[TensorIndex, ...]], ...]
 
     @property
     def name(self) -> str:
@@ -146,7 +146,7 @@ class Whole:
             return _failed(other.name, found)
         return replace(self._remedy(other.name, found.outputs, found.run_ms), note=other.note)
 
-    def on_cpu(self, ops: frozenset[int], name: str = ON_CPU) -> Remedy:
+    def on_cpu(self, ops: frozenset[OpIndex], name: str = ON_CPU) -> Remedy:
         """The ops on the device's CPU, the rest on its GPU, as models that run one after another."""
         try:
             chain = split_off(self._case.model, held_back(self._case, ops, self._truth.peaks))
@@ -181,7 +181,7 @@ class Whole:
         model = self._case.model
         for rewrite, tensors in plan.steps:
             now = model.graph()
-            places: dict[str, list[int]] = {}
+            places: dict[str, list[OpIndex]] = {}
             for op in now.ops:
                 for t in op.outputs:
                     places.setdefault(now.tensors[t].name, []).append(op.index)
@@ -253,7 +253,7 @@ def other_shapes(before: Model, after: Model) -> tuple[str, ...]:
     return tuple(said)
 
 
-def held_back(case: Case, ops: frozenset[int], peaks: Mapping[int, float]) -> frozenset[int]:
+def held_back(case: Case, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> frozenset[OpIndex]:
     """The ops and those behind them, up to where what goes back to the device is of a size that float16 holds."""
     chosen, edge = set(ops), set(ops)
     graph = case.graph

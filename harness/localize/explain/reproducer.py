@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.job import Options
 from harness.core.run_folder import writing
 from harness.core.visible import best_at_one
@@ -114,7 +114,7 @@ def write_reproducer(
         (folder / PAGE).write_text(page, encoding="utf-8")
 
 
-def op_line(model: Model, index: int) -> str:
+def op_line(model: Model, index: OpIndex) -> str:
     """`y0[8,50,64] = PAD(x0[8,42,64], const[3,2])`."""
     graph = model.graph()
     op = graph.ops[index]
@@ -127,7 +127,7 @@ def _kind(op: Op) -> str:
     return _cell(op.custom) if op.custom else op.name
 
 
-def _named(graph: Graph, t: int) -> str:
+def _named(graph: Graph, t: TensorIndex) -> str:
     if t < 0:
         return "none"
     tensor = graph.tensors[t]

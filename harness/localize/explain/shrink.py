@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import HarnessError
 from harness.graph.model import AlignedBuffer, Model, indices
 from harness.graph.shapes import result_shape
@@ -227,8 +227,8 @@ def _with_size(model: Model, size: int, new: int) -> Model:
     root.subgraphs[0] = sub = copy(root.subgraphs[0])
     graph = model.graph()
     sub.tensors = [copy(table) for table in sub.tensors]
-    constants: dict[int, Array] = {}
-    shapes: dict[int, tuple[int, ...]] = {}
+    constants: dict[TensorIndex, Array] = {}
+    shapes: dict[TensorIndex, tuple[int, ...]] = {}
     for tensor, table in zip(graph.tensors, sub.tensors, strict=True):
         table.shapeSignature = None
         values = model.constant(tensor.index)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from harness.core.arrays import TensorIndex
 from harness.core.visible import counted
 from harness.devices.excess import limit_exceeded
 from harness.localize.base.causes import SMALLEST_LIMIT, cause_of, largest_given, reduction_length
@@ -52,12 +53,12 @@ class Evidence:
         return ImpactProbe(self.local, self.first.ideal)
 
     @cached_property
-    def readings(self) -> dict[tuple[int, bool], Reading]:
+    def readings(self) -> dict[tuple[TensorIndex, bool], Reading]:
         """All that was read, by `OpRecord.key`."""
         return by_key(plan(self.local.case.graph, self.look.read))
 
     def readings_of(
-        self, culprits: Sequence[Culprit], without: frozenset[int] = frozenset()
+        self, culprits: Sequence[Culprit], without: frozenset[TensorIndex] = frozenset()
     ) -> dict[OpRecord, Reading]:
         """What each was judged by; `without` are tensors that no longer count as read."""
         known = by_key(plan(self.local.case.graph, self.look.read - without)) if without else self.readings

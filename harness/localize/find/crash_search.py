@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.core.arrays import OpIndex
 from harness.core.job import Options, Residency
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
@@ -112,7 +113,7 @@ class _CrashSearch:
         seen = self.experiments.observe(specimen, options, runs=self.runs)
         return (seen.ending, seen.reason) if seen.repeatable else ("nondeterministic", "")
 
-    def _culprit(self, items: Sequence[int], window: Window, cause: str, note: str) -> Culprit:
+    def _culprit(self, items: Sequence[OpIndex], window: Window, cause: str, note: str) -> Culprit:
         graph = self.case.graph
         last = graph.ops[items[window.stop - 1]]
         made = graph.tensors[last.outputs[0]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
 from harness.graph.ops.real import real
@@ -64,7 +64,7 @@ class ImpactProbe:
         """What the local errors of these readings, together, do to each output of the exact model; with `held`, to
         those of an ideal device, which stores values as the device does and so has its range."""
         case, store = self.local.case, self.local.store
-        errors: dict[int, Array] = {}
+        errors: dict[TensorIndex, Array] = {}
         own: dict[str, Array] = {}
         for reading in readings:
             actual = self.local.actual(reading)

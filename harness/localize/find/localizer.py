@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.core.arrays import TensorIndex
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import ModelComparison, Workbench, compare_model
 from harness.localize.base.op_record import OpRecord
@@ -142,7 +143,7 @@ class _Localizer:
         isolation: Isolation,
         records: Sequence[OpRecord],
         readings: Sequence[Reading],
-        read: frozenset[int],
+        read: frozenset[TensorIndex],
     ) -> Recheck:
         """Suspects read a second way; of runs that differ, until the fault shows again in one that was wrong too."""
         self.bench.progress.stage("suspects read a second way", 3 + len(self.case.graph.ops) * 0.03)

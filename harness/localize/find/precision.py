@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph.model import Graph, Op
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import ModelComparison, Workbench
@@ -58,9 +58,9 @@ class LostDigits:
 class _Name:
     """An op and how it loses digits; `window`: the ops between which they would have to be kept."""
 
-    op: int
+    op: OpIndex
     signature: str
-    window: frozenset[int]
+    window: frozenset[OpIndex]
 
 
 def find_lost_digits(bench: Workbench, case: Case, first: ModelComparison) -> LostDigits:
@@ -81,7 +81,7 @@ def find_lost_digits(bench: Workbench, case: Case, first: ModelComparison) -> Lo
     roundings = Roundings(bench.host, case, first.beyond, useless)
     lost = roundings.search()
     names = _Names(bench, case, roundings)
-    by_op: dict[int, list[tuple[Unit, _Name]]] = {}
+    by_op: dict[OpIndex, list[tuple[Unit, _Name]]] = {}
     for unit in lost.units if lost.enough else ():
         name = names.of(unit)
         by_op.setdefault(name.op, []).append((unit, name))
@@ -159,11 +159,13 @@ class _Names:
         made = [t for t in op.outputs if self.graph.tensors[t].type == "FLOAT32"]
         return self.roundings.harm(made) if made else 0.0
 
-    def _is_useless_output(self, tensors: frozenset[int]) -> bool:
+    def _is_useless_output(self, tensors: frozenset[TensorIndex]) -> bool:
         ports = {port.name: port.tensor for port in self.graph.outputs}
         return any(ports[name] in tensors for name in self.roundings.useless)
 
-    def _magnified(self, maker: Op | None, t: int, computing: Sequence[Op], window: frozenset[int]) -> _Name:
+    def _magnified(
+        self, maker: Op | None, t: TensorIndex, computing: Sequence[Op], window: frozenset[OpIndex]
+    ) -> _Name:
         """By the readers of a tensor, none of which passes the error on as it is. No op makes a constant or an input of
         the model: then it is the reader's matter."""
         angles = [r for r in computing if r.name in ANGLES]
@@ -176,7 +178,7 @@ class _Names:
 
     # How it is told.
 
-    def _values(self, t: int) -> Array | None:
+    def _values(self, t: TensorIndex) -> Array | None:
         ports = {port.tensor: port.name for port in self.graph.inputs}
         if t in ports:
             return self.case.inputs[ports[t]]
@@ -185,7 +187,7 @@ class _Names:
         store, label = self.bench.run.tensors, label_of(self.graph, t)
         return store.get(label, "reference") if store.has(label, "reference") else None
 
-    def _range(self, t: int) -> str:
+    def _range(self, t: TensorIndex) -> str:
         """`values up to 3.99e+03 in steps of 2`, as they are stored."""
         values = self._values(t)
         peak = 0.0 if values is None or values.dtype.kind != "f" else fp16.peak(values)
@@ -198,14 +200,14 @@ class _Names:
             return float(np.spacing(np.float16(min(peak, 2.0**15))))  # of the largest there is no next one
         return float(2 * self.case.roundoff * 2.0 ** np.floor(np.log2(peak)))
 
-    def _large_angles(self, t: int) -> str:
+    def _large_angles(self, t: TensorIndex) -> str:
         return f"large angles: {self._range(t)} rad"
 
-    def _coarse(self, t: int, reader: Op | None) -> str:
+    def _coarse(self, t: TensorIndex, reader: Op | None) -> str:
         by = "" if reader is None else f", magnified by {reader.name} #{reader.index}"
         return f"coarse steps: {self._range(t)}{by}"
 
-    def _cancelling(self, t: int, op: Op) -> str:
+    def _cancelling(self, t: TensorIndex, op: Op) -> str:
         values = self._values(op.outputs[0])
         left = "" if values is None else f", a tenth of the results at most {np.quantile(np.abs(values), 0.1):.2g}"
         return f"cancellation: {self._range(t)}{left}"
@@ -227,7 +229,7 @@ class _Names:
         signature = name.signature
         return Culprit(record, Cause.ROUNDING, signature, certified, impact=impact, window=tuple(sorted(window)))
 
-    def impacts(self, first: ModelComparison, tensors: frozenset[int]) -> tuple[Impact, ...]:
+    def impacts(self, first: ModelComparison, tensors: frozenset[TensorIndex]) -> tuple[Impact, ...]:
         """What rounding these tensors alone does to each output of the exact model."""
         found = []
         store = self.bench.run.tensors

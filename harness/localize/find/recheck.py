@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from packaging.version import InvalidVersion, Version
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.job import Completed
 from harness.core.run_folder import Side, TensorStore
 from harness.devices.base import Device
@@ -57,7 +57,7 @@ class Recheck:
 
     records: list[OpRecord]
     doubts: dict[OpRecord, str]
-    read: frozenset[int]
+    read: frozenset[TensorIndex]
 
 
 def recheck_suspects(
@@ -66,7 +66,7 @@ def recheck_suspects(
     records: Sequence[OpRecord],
     suspects: Sequence[OpRecord],
     readings: Sequence[Reading],
-    read: frozenset[int],
+    read: frozenset[TensorIndex],
     budget: int = TAP_BUDGET,
     warmup: int = 0,
     kind: TapKind = "direct",
@@ -106,7 +106,9 @@ def recheck_suspects(
     return Recheck(final, doubts, read | found)
 
 
-def _parts(case: Case, direct: list[int], copies: list[int], budget: int) -> Iterator[tuple[list[int], list[int]]]:
+def _parts(
+    case: Case, direct: list[TensorIndex], copies: list[TensorIndex], budget: int
+) -> Iterator[tuple[list[TensorIndex], list[TensorIndex]]]:
     """What each compile reads as it is and through copies: an own output of the model may be asked for as both."""
     wanted, hidden = set(direct), set(copies)
     for part in budgeted(case.graph, [*direct, *(t for t in copies if t not in wanted)], budget):
@@ -117,18 +119,18 @@ class _Second:
     """Second readings held against the first ones as they arrive, and kept beside them for a while."""
 
     def __init__(
-        self, device: Device, local: LocalError, readings: Mapping[int, Reading], warmup: int, kind: TapKind
+        self, device: Device, local: LocalError, readings: Mapping[TensorIndex, Reading], warmup: int, kind: TapKind
     ) -> None:
         self._device, self._local, self._readings, self._warmup, self._kind = device, local, readings, warmup, kind
         self._case, self._store = local.case, local.store
-        self._agrees: dict[int, bool] = {}
-        self._compile: dict[int, int] = {}
+        self._agrees: dict[TensorIndex, bool] = {}
+        self._compile: dict[TensorIndex, int] = {}
         self._own: dict[str, Array] = {}
-        self._failed: dict[int, str] = {}
-        self._drifted: set[int] = set()
-        self.copied: set[int] = set()
+        self._failed: dict[TensorIndex, str] = {}
+        self._drifted: set[TensorIndex] = set()
+        self.copied: set[TensorIndex] = set()
 
-    def read(self, direct: Sequence[int], copies: Sequence[int]) -> None:
+    def read(self, direct: Sequence[TensorIndex], copies: Sequence[TensorIndex]) -> None:
         """One compile: some tensors read a second way, some through copies. One that fails gives nothing: there is no
         second opinion then."""
         case, graph = self._case, self._case.graph
@@ -190,7 +192,7 @@ class _Second:
             why = failure(self._device.name, outcome, "reading a second way").message
             self._failed.update(dict.fromkeys(direct, why))
 
-    def doubt(self, tensors: Sequence[int]) -> str:
+    def doubt(self, tensors: Sequence[TensorIndex]) -> str:
         """Why a verdict that rests on these is not certified; empty when it is."""
         name = {t: self._case.graph.tensors[t].name for t in tensors}
         unlike = [name[t] for t in tensors if self._agrees.get(t) is False]
@@ -222,7 +224,7 @@ class _Second:
         first = self._local.error(self._readings[reading.tensor])
         return one_error(first, self.own_values.error(reading))
 
-    def _agree(self, tensor: int, second: Array) -> bool:
+    def _agree(self, tensor: TensorIndex, second: Array) -> bool:
         graph, store = self._case.graph, self._store
         label = label_of(graph, tensor)
         if tensor in self._readings:
@@ -263,7 +265,7 @@ class _SecondRun(TensorStore):
 
 
 def _taken_apart(
-    local: LocalError, records: list[OpRecord], chosen: dict[OpRecord, Reading], read: frozenset[int]
+    local: LocalError, records: list[OpRecord], chosen: dict[OpRecord, Reading], read: frozenset[TensorIndex]
 ) -> tuple[list[OpRecord], dict[OpRecord, Reading]]:
     """Judge each op of the suspect runs alone, in place of the runs: of both readings where a run's result is an own
     output that is read too."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.core.arrays import TensorIndex
 from harness.localize.base.op_record import OpRecord
 from harness.localize.probe.local_error import LocalError, Reading, plan
 
@@ -16,7 +17,9 @@ from harness.localize.probe.local_error import LocalError, Reading, plan
 MOST_SUSPECTS = 64
 
 
-def contradicted_taps(local: LocalError, records: Sequence[OpRecord], read: frozenset[int]) -> frozenset[int]:
+def contradicted_taps(
+    local: LocalError, records: Sequence[OpRecord], read: frozenset[TensorIndex]
+) -> frozenset[TensorIndex]:
     """Tensors whose readings their readers disprove: each by itself, else neighbouring suspects together."""
     graph = local.case.graph
     suspects = {r.tensor for r in records if r.verdict == "culprit" and r.reading == "copy"}
@@ -32,7 +35,7 @@ def contradicted_taps(local: LocalError, records: Sequence[OpRecord], read: froz
 
 
 def _readers_are_right(
-    local: LocalError, doubted: frozenset[int], readings: Sequence[Reading], read: frozenset[int]
+    local: LocalError, doubted: frozenset[TensorIndex], readings: Sequence[Reading], read: frozenset[TensorIndex]
 ) -> bool:
     """Whether whatever reads the doubted tensors is right, computed from what feeds their ops."""
     concerned = {(r.tensor, r.from_output) for r in readings if doubted.intersection(r.feeds)}

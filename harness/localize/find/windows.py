@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.errors import UsageError
 from harness.core.job import Completed
 from harness.core.run_folder import TensorStore
@@ -30,18 +30,18 @@ from harness.numerics.tolerance import LOCAL_FACTOR, Judgement
 class Cut:
     """A window's edges: ops first … last of the graph, the tensors that feed it, and those it gives to the rest."""
 
-    ops: tuple[int, ...]
-    feeds: tuple[int, ...]
-    results: tuple[int, ...]
+    ops: tuple[OpIndex, ...]
+    feeds: tuple[TensorIndex, ...]
+    results: tuple[TensorIndex, ...]
 
 
-def cut(graph: Graph, ops: tuple[int, ...]) -> Cut:
+def cut(graph: Graph, ops: tuple[OpIndex, ...]) -> Cut:
     """The edges of some consecutive ops; constant-folded ops belong to whoever reads them."""
     inside = set(ops)
     made = {t for o in ops for t in graph.ops[o].outputs}
     outputs = {port.tensor for port in graph.outputs}
     inputs = {port.tensor for port in graph.inputs}
-    feeds: dict[int, None] = {}
+    feeds: dict[TensorIndex, None] = {}
     for o in ops:
         for t in graph.ops[o].inputs:
             source = graph.producer.get(t)
@@ -60,8 +60,8 @@ class WindowProbe:
     host: Device
     case: Case
     store: TensorStore
-    beyond: frozenset[int]
-    judgements: dict[Window, tuple[int, Judgement]] = field(default_factory=dict)
+    beyond: frozenset[TensorIndex]
+    judgements: dict[Window, tuple[TensorIndex, Judgement]] = field(default_factory=dict)
     beyond_limit: set[Window] = field(default_factory=set)
     """Windows of which the runtime says that they go beyond a limit of the device."""
 
@@ -90,7 +90,7 @@ class WindowProbe:
         if not isinstance(outcome, Completed):
             return "unresolved"
         exact, ideals = run_open(self.case, self.host, parts.model, feeds, beyond, "running a window")
-        worst: tuple[int, Judgement] | None = None
+        worst: tuple[TensorIndex, Judgement] | None = None
         for t in edges.results:
             name, grid = surgery.port_name(t), self.case.graph.tensors[t].grid
             actual = outcome.outputs[name].reshape(exact[name].shape)

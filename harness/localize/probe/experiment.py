@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Options, Rejected, Sample, TimedOut
 from harness.devices.base import Device
@@ -180,7 +180,7 @@ class Experiments:
             self._known[key] = found
         return self._known[key]
 
-    def values(self, specimen: Specimen, tensors: Sequence[int]) -> dict[int, Array]:
+    def values(self, specimen: Specimen, tensors: Sequence[TensorIndex]) -> dict[TensorIndex, Array]:
         """The exact values of some tensors of a specimen."""
         model, names = surgery.tap(specimen.model, tensors, "direct")
         job = make_job(model, specimen.inputs, REFERENCE, timeout=self.timeout, wanted=tuple(names.values()))
@@ -192,7 +192,7 @@ class Experiments:
         job = make_job(specimen.model, specimen.inputs, REFERENCE, timeout=self.timeout)
         return real_outputs(specimen.model, completed(self.host, job, "running a specimen").outputs)
 
-    def _beyond(self, specimen: Specimen, *, half: bool) -> frozenset[int]:
+    def _beyond(self, specimen: Specimen, *, half: bool) -> frozenset[TensorIndex]:
         """Tensors whose exact values the device cannot hold."""
         tensors = surgery.tappable(specimen.model.graph())
         largest = fp16.LARGEST if half else fp32.LARGEST

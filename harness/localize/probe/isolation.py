@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.job import Completed
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import TensorStore
@@ -32,7 +32,7 @@ from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR, Judgement
 
 
-def reference_values(case: Case, store: TensorStore, tensor: int) -> Array | None:
+def reference_values(case: Case, store: TensorStore, tensor: TensorIndex) -> Array | None:
     """The reference's value of a tensor as the device can hold it: what float16 flushes is no op's fault. None where
     the reference does not have it."""
     graph = case.graph
@@ -131,7 +131,9 @@ class Isolation:
         ]
 
 
-def contaminated(case: Case, store: TensorStore, readings: Sequence[Reading], beyond: frozenset[int]) -> list[Reading]:
+def contaminated(
+    case: Case, store: TensorStore, readings: Sequence[Reading], beyond: frozenset[TensorIndex]
+) -> list[Reading]:
     """Readings of which nothing, or not all, can be told from the device's values: NaN or infinity came in where the
     reference is finite, or what became of it. MAXIMUM, for one, gives its other operand for NaN, and in that a fault
     may show nothing. Not those that work outside float16's range by right."""
@@ -158,7 +160,7 @@ def _diverged(store: TensorStore, label: str, share: float) -> bool:
     return compared.max_abs > share * max(map(abs, compared.reference_range))
 
 
-def _behind(graph: Graph, tensors: set[int]) -> set[int]:
+def _behind(graph: Graph, tensors: set[TensorIndex]) -> set[TensorIndex]:
     """Tensors that are computed from these."""
     found = set(tensors)
     for op in graph.ops:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.run_folder import TensorStore
 from harness.devices.base import Device
 from harness.graph import surgery
@@ -35,24 +35,24 @@ class Reading:
     """One value to judge: a tensor, the files that hold the device's value, the ops between it and the tensors that
     feed it, and the output it was read as, if it was not through a copy."""
 
-    tensor: int
+    tensor: TensorIndex
     label: str
-    ops: tuple[int, ...]
-    feeds: tuple[int, ...]
+    ops: tuple[OpIndex, ...]
+    feeds: tuple[TensorIndex, ...]
     from_output: str | None
 
     @property
-    def op(self) -> int:
+    def op(self) -> OpIndex:
         """The op that makes the tensor."""
         return self.ops[-1]
 
 
-def by_key(readings: Iterable[Reading]) -> dict[tuple[int, bool], Reading]:
+def by_key(readings: Iterable[Reading]) -> dict[tuple[TensorIndex, bool], Reading]:
     """Readings by what `OpRecord.key` says of their records: the tensor, and whether a copy of it was read."""
     return {(reading.tensor, reading.from_output is None): reading for reading in readings}
 
 
-def plan(graph: Graph, read: frozenset[int]) -> list[Reading]:
+def plan(graph: Graph, read: frozenset[TensorIndex]) -> list[Reading]:
     """What can be judged: every tensor read by a tap, and every own output of the model, in graph order.
 
     An own output that ops also read is judged twice: as the caller gets it, and as the graph sees it. Ops without a
@@ -78,7 +78,7 @@ class LocalError:
     host: Device
     case: Case
     store: TensorStore
-    beyond: frozenset[int]
+    beyond: frozenset[TensorIndex]
     own: Mapping[str, Array] = field(default_factory=dict)
 
     def judge(
@@ -172,7 +172,7 @@ class LocalError:
             grid=tensor.grid,
         )
 
-    def _driven_out_of_range(self, tensor: int, judgement: Judgement) -> bool:
+    def _driven_out_of_range(self, tensor: TensorIndex, judgement: Judgement) -> bool:
         """Wrong inputs took a result out of float16's range that right ones leave inside it."""
         peak = max(map(abs, judgement.actual.reference_range))
         return self.case.options.half and LARGEST < peak < float("inf") and tensor not in self.beyond
@@ -186,14 +186,14 @@ def _unclamped(values: Array) -> Array:
     return np.where(np.abs(values) >= largest, np.copysign(np.float32(np.inf), values), values)
 
 
-def _own_ops(graph: Graph, ops: tuple[int, ...]) -> tuple[int, ...]:
+def _own_ops(graph: Graph, ops: tuple[OpIndex, ...]) -> tuple[OpIndex, ...]:
     return tuple(op for op in ops if op not in graph.constant_ops)
 
 
 def batches(graph: Graph, readings: Sequence[Reading]) -> Iterator[list[Reading]]:
     """Readings in parts that fit one model of islands."""
     batch: list[Reading] = []
-    tensors: set[int] = set()
+    tensors: set[TensorIndex] = set()
     for reading in readings:
         wanted = tensors | {reading.tensor, *reading.feeds}
         # A tensor read two ways has one place among a model's outputs.

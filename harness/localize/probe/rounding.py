@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
 from harness.graph.model import Graph, Op
@@ -32,8 +32,8 @@ MOST_UNITS = 24
 class Unit:
     """An op, and the tensors that are stored on its account."""
 
-    op: int
-    tensors: frozenset[int]
+    op: OpIndex
+    tensors: frozenset[TensorIndex]
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Roundings:
 
     host: Device
     case: Case
-    beyond: frozenset[int]
+    beyond: frozenset[TensorIndex]
     useless: dict[str, tuple[Yardstick, ...]]
     runs: int = 0
-    _known: dict[frozenset[int], dict[str, float]] = field(default_factory=dict)
+    _known: dict[frozenset[TensorIndex], dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Weights that a CPU would quantize activations for are real ones, as in the reference."""
         self._model = with_real_weights(self.case.model)
         self._graph = self._model.graph()
 
-    def outputs(self, tensors: Iterable[int]) -> dict[str, Array]:
+    def outputs(self, tensors: Iterable[TensorIndex]) -> dict[str, Array]:
         """The model's outputs with these tensors rounded. Raises DeviceError."""
         chosen = frozenset(tensors) - self.case.never_stored
         exact = frozenset(range(len(self._graph.tensors))) - chosen
@@ -80,7 +80,7 @@ class Roundings:
         job = make_job(model, inputs, REFERENCE, timeout=self.case.timeout)
         return completed(self.host, job, "rounding some of the results").outputs
 
-    def harms(self, tensors: Iterable[int]) -> dict[str, float]:
+    def harms(self, tensors: Iterable[TensorIndex]) -> dict[str, float]:
         """What that does to each useless output: its loss over the limit, by the worst yardstick."""
         key = frozenset(tensors)
         if key not in self._known:
@@ -88,15 +88,15 @@ class Roundings:
             self._known[key] = {n: max(y.severity(outputs[n]) for y in ys) for n, ys in self.useless.items()}
         return self._known[key]
 
-    def harm(self, tensors: Iterable[int]) -> float:
+    def harm(self, tensors: Iterable[TensorIndex]) -> float:
         """The same for the output that it harms most."""
         return max(self.harms(tensors).values())
 
-    def makes_useless(self, tensors: Iterable[int]) -> bool:
+    def makes_useless(self, tensors: Iterable[TensorIndex]) -> bool:
         """Whether it makes all of the useless outputs so."""
         return min(self.harms(tensors).values()) > 1
 
-    def leaves_of_use(self, tensors: Iterable[int]) -> bool:
+    def leaves_of_use(self, tensors: Iterable[TensorIndex]) -> bool:
         """Whether it leaves all of them of use."""
         return self.harm(tensors) <= 1
 
@@ -126,7 +126,7 @@ class Roundings:
 
 def units(graph: Graph) -> list[Unit]:
     """The units of a model, in graph order."""
-    owned: set[int] = set()
+    owned: set[TensorIndex] = set()
     found = []
     for op in graph.ops:
         if op.index in graph.constant_ops or op.name in MOVING_OPS:
@@ -139,11 +139,11 @@ def units(graph: Graph) -> list[Unit]:
     return found
 
 
-def sources(graph: Graph, tensors: Iterable[int]) -> list[int]:
+def sources(graph: Graph, tensors: Iterable[TensorIndex]) -> list[TensorIndex]:
     """Constants, what is folded from them, and inputs of the model that reach `tensors` through nothing or through ops
     that only move elements."""
     inputs = {port.tensor for port in graph.inputs}
-    found: dict[int, None] = {}
+    found: dict[TensorIndex, None] = {}
     stack, seen = [t for t in tensors if t >= 0], set()
     while stack:
         t = stack.pop()
@@ -158,10 +158,10 @@ def sources(graph: Graph, tensors: Iterable[int]) -> list[int]:
     return list(found)
 
 
-def readers(graph: Graph, tensor: int) -> tuple[list[Op], frozenset[int], frozenset[int]]:
+def readers(graph: Graph, tensor: TensorIndex) -> tuple[list[Op], frozenset[OpIndex], frozenset[TensorIndex]]:
     """(ops that compute with a tensor, ops that only move its elements on the way to them, the tensors so made)."""
-    computing: dict[int, Op] = {}
-    moving: set[int] = set()
+    computing: dict[OpIndex, Op] = {}
+    moving: set[OpIndex] = set()
     same, stack = {tensor}, [tensor]
     while stack:
         for c in graph.consumers.get(stack.pop(), ()):
@@ -175,6 +175,6 @@ def readers(graph: Graph, tensor: int) -> tuple[list[Op], frozenset[int], frozen
     return [computing[c] for c in sorted(computing)], frozenset(moving), frozenset(same)
 
 
-def tensors_of(chosen: Sequence[Unit]) -> frozenset[int]:
+def tensors_of(chosen: Sequence[Unit]) -> frozenset[TensorIndex]:
     """All that is stored on the account of some units."""
     return frozenset().union(*(unit.tensors for unit in chosen)) if chosen else frozenset()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
 from harness.graph.ops.real import real
@@ -18,7 +18,7 @@ from harness.graph.short_ports import as_declared, with_short_ports
 from harness.localize.probe.experiment import Experiments, Specimen
 from harness.localize.probe.isolation import own_ports
 
-Values = Callable[[int], Array | None]
+Values = Callable[[TensorIndex], Array | None]
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,18 @@ class Subgraph:
     for."""
 
     specimen: Specimen
-    places: dict[int, int]
-    feeds: tuple[int, ...]
-    results: tuple[int, ...]
+    places: dict[OpIndex, OpIndex]
+    feeds: tuple[TensorIndex, ...]
+    results: tuple[TensorIndex, ...]
 
     def operands(self, graph: Graph) -> dict[str, Array]:
         """The inputs under the names that their tensors have in the whole graph, in real numbers."""
         return {graph.tensors[t].name: real(graph, t, self.specimen.inputs[f"x{i}"]) for i, t in enumerate(self.feeds)}
 
 
-def cut_out(model: Model, ops: Iterable[int], value: Values, results: Iterable[int] | None = None) -> Subgraph | None:
+def cut_out(
+    model: Model, ops: Iterable[OpIndex], value: Values, results: Iterable[TensorIndex] | None = None
+) -> Subgraph | None:
     """Some ops of a model, fed with `value(tensor)`.
 
     Results are what the rest of the model reads or what it gives out, or those of `results` that the ops make. None
@@ -82,7 +84,7 @@ def plainly_named(model: Model) -> tuple[Model, dict[str, str]]:
     return rebuild.finish(names | {port.name: f"y{i}" for i, port in enumerate(rebuild.graph.outputs)}), names
 
 
-def fewer_ops(experiments: Experiments, specimen: Specimen, without: int) -> Specimen | None:
+def fewer_ops(experiments: Experiments, specimen: Specimen, without: OpIndex) -> Specimen | None:
     """A specimen without one of its ops: what that op made is fed with its exact values instead."""
     graph = specimen.model.graph()
     rest = [op.index for op in graph.ops if op.index != without and op.index not in graph.constant_ops]
@@ -103,22 +105,22 @@ def fewer_outputs(specimen: Specimen, without: str) -> Specimen | None:
     kept = {port.tensor for port in graph.outputs if port.name != without}
     if not kept:
         return None
-    known: Mapping[int, Array] = {port.tensor: specimen.inputs[port.name] for port in graph.inputs}
+    known: Mapping[TensorIndex, Array] = {port.tensor: specimen.inputs[port.name] for port in graph.inputs}
     behind = {o for t in kept for o in surgery.closure(graph, t, frozenset())[0]}
     part = cut_out(specimen.model, behind, known.get, kept)
     return part.specimen if part else None
 
 
-def leaves(graph: Graph, t: int, inside: set[int], given: set[int]) -> bool:
+def leaves(graph: Graph, t: TensorIndex, inside: set[OpIndex], given: set[TensorIndex]) -> bool:
     """Whether an op that is not `inside` reads a tensor, or it is one of those `given` out."""
     return t in given or any(c not in inside for c in graph.consumers.get(t, ()))
 
 
-def feeds_of(graph: Graph, ops: Iterable[int]) -> tuple[int, ...]:
+def feeds_of(graph: Graph, ops: Iterable[OpIndex]) -> tuple[TensorIndex, ...]:
     """Tensors that the ops read and none of them makes; constants and what is folded from them excepted."""
     inside = set(ops)
     ports = {port.tensor for port in graph.inputs}
-    feeds: dict[int, None] = {}
+    feeds: dict[TensorIndex, None] = {}
     for o in sorted(inside):
         for t in graph.ops[o].inputs:
             source = graph.producer.get(t)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, OpIndex, TensorIndex
 from harness.core.job import Completed, Outcome
 from harness.core.run_folder import TensorStore
 from harness.devices.base import Device
@@ -38,8 +38,8 @@ class Tapped:
     """What copy taps brought: tensors read, tensors that no compile would give, the own outputs of each compile, and
     whether one of them put ops elsewhere than the untouched model has them."""
 
-    read: set[int] = field(default_factory=set)
-    unread: dict[int, str] = field(default_factory=dict)
+    read: set[TensorIndex] = field(default_factory=set)
+    unread: dict[TensorIndex, str] = field(default_factory=dict)
     own_outputs: list[dict[str, Array]] = field(default_factory=list)
     moved: bool = False
 
@@ -49,7 +49,9 @@ class Tapped:
         return {name: values for part in self.own_outputs for name, values in part.items()}
 
 
-def choose(graph: Graph, budget: int | None = TAP_BUDGET, on_cpu: frozenset[int] = frozenset()) -> tuple[int, ...]:
+def choose(
+    graph: Graph, budget: int | None = TAP_BUDGET, on_cpu: frozenset[OpIndex] = frozenset()
+) -> tuple[TensorIndex, ...]:
     """The tensors that copy taps read. Of those that ops `on_cpu` make, only what others read: more copies there could
     make the CPU's part of the graph the larger one, which the delegate takes.
 
@@ -61,7 +63,7 @@ def choose(graph: Graph, budget: int | None = TAP_BUDGET, on_cpu: frozenset[int]
     wanted = {t for op in graph.ops if op.index not in on_cpu for t in (*op.inputs, *op.outputs)}
     chosen = [t for t in surgery.tappable(graph) if t not in final and t in wanted]
     excess = sum(graph.tensors[t].nbytes for t in chosen) - budget if budget is not None else 0
-    left_out: set[int] = set()
+    left_out: set[TensorIndex] = set()
     for kinds in (surgery.MOVING_OPS | _RESIZES, _ROUND_ONCE):
         of_kind = [t for t in chosen if graph.ops[graph.producer[t]].name in kinds]
         for t in sorted(of_kind, key=lambda t: -graph.tensors[t].nbytes):
@@ -76,7 +78,7 @@ def choose(graph: Graph, budget: int | None = TAP_BUDGET, on_cpu: frozenset[int]
     return tuple(t for t in chosen if t not in left_out)
 
 
-def _judged_with_reader(graph: Graph, tensor: int, left_out: set[int]) -> bool:
+def _judged_with_reader(graph: Graph, tensor: TensorIndex, left_out: set[TensorIndex]) -> bool:
     readers = graph.consumers.get(tensor, ())
     near = [*graph.ops[graph.producer[tensor]].inputs, *(t for o in readers for t in graph.ops[o].outputs)]
     return len(readers) == 1 and left_out.isdisjoint(near) and tensor not in {port.tensor for port in graph.outputs}
@@ -86,7 +88,7 @@ def read_copies(
     device: Device,
     case: Case,
     store: TensorStore,
-    tensors: Sequence[int],
+    tensors: Sequence[TensorIndex],
     *,
     budget: int = TAP_BUDGET,
     advance: Callable[[float], None] = lambda done: None,
@@ -137,13 +139,13 @@ class _Reader:
     moved: bool = False
 
     def read(
-        self, batch: Sequence[int], sources: frozenset[int] | None, last: bool
-    ) -> tuple[Outcome, set[int], dict[str, Array]]:
+        self, batch: Sequence[TensorIndex], sources: frozenset[TensorIndex] | None, last: bool
+    ) -> tuple[Outcome, set[TensorIndex], dict[str, Array]]:
         """Read some tensors in the whole model, or in the window between them and `sources`; the last window gives the
         model's own outputs as well."""
         graph = self.case.graph
         inputs = self.case.inputs
-        given_out: dict[int, str] = {}
+        given_out: dict[TensorIndex, str] = {}
         if sources is None:
             model, names = surgery.tap(self.case.model, batch, "copy")
             model = without_large_outputs(model)
@@ -160,7 +162,7 @@ class _Reader:
             given_out = {port.tensor: port.name for port in graph.outputs}
             inputs = self._device_values(model)
         own: dict[str, Array] = {}
-        arrived: set[int] = set()
+        arrived: set[TensorIndex] = set()
 
         def sink(name: str, values: Array) -> None:
             t = by_name.get(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.arrays import Array
+from harness.core.arrays import Array, TensorIndex
 from harness.core.run_folder import Side, TensorStore
 from harness.devices.base import Device
 from harness.localize.base.case import Case
@@ -22,8 +22,8 @@ class TensorValues:
     case: Case
     computed: TensorStore
     read: TensorStore
-    peaks: Mapping[int, float]
-    unbounded: frozenset[int]
+    peaks: Mapping[TensorIndex, float]
+    unbounded: frozenset[TensorIndex]
 
     @classmethod
     def collect(cls, host: Device, case: Case, read: TensorStore, scratch: Path) -> TensorValues:
@@ -37,7 +37,7 @@ class TensorValues:
         return cls(case, computed, read, peaks.finite, peaks.unbounded)
 
     @property
-    def beyond(self) -> frozenset[int]:
+    def beyond(self) -> frozenset[TensorIndex]:
         """Tensors whose exact values leave the range of what the device stores."""
         largest = fp16.LARGEST if self.case.options.half else fp32.LARGEST
         found = frozenset(t for t, peak in self.peaks.items() if peak > largest)
@@ -47,16 +47,16 @@ class TensorValues:
         """The model's exact outputs."""
         return {port.name: self.computed.get(output_label(port.name), "reference") for port in self.case.graph.outputs}
 
-    def exact(self, t: int) -> Array | None:
+    def exact(self, t: TensorIndex) -> Array | None:
         """A tensor's exact values as the device can hold them: what float16 flushes is not the next op's fault."""
         values = self._value(t, self.computed, "reference")
         return fp16.rounded(values) if values is not None and self.case.options.half else values
 
-    def on_device(self, t: int) -> Array | None:
+    def on_device(self, t: TensorIndex) -> Array | None:
         """A tensor's values as read on the device, where they were kept."""
         return self._value(t, self.read, "device")
 
-    def _value(self, t: int, store: TensorStore, side: Side) -> Array | None:
+    def _value(self, t: TensorIndex, store: TensorStore, side: Side) -> Array | None:
         graph = self.case.graph
         for port in graph.inputs:
             if port.tensor == t:
