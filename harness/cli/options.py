@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, or a phone.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, a phone, or planted:NAME.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, max=86400, help="Seconds until a job is killed.")]
