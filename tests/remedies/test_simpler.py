@@ -143,6 +143,10 @@ def rewritten(build: Build) -> list[str]:
     return kinds(SIMPLER.apply(one_op(build), frozenset({0}), {}))
 
 
+def test_the_longest_running_sum_is_a_product_with_four_megabytes_of_ones() -> None:
+    assert "FULLY_CONNECTED" in rewritten(running((2, 1024), 1))
+
+
 def test_what_a_kernel_gets_wrong_is_not_asked_of_it_again() -> None:
     assert rewritten(leaky(1.5)) == ["NEG", "RELU", "RELU", "MUL", "SUB"]
     assert rewritten(power(4)) == ["MUL", "MUL"]
@@ -223,6 +227,7 @@ def test_a_constant_on_the_left_changes_sides(evaluate: Evaluate) -> None:
         (power(-2.5), "no whole number from 1 to 16"),
         (power(17), "no whole number from 1 to 16"),
         (running((2, 2048), 1), "takes a matrix of 2048² ones"),
+        (running((2, 1025), 1), "takes a matrix of 1025² ones"),
         (whole_numbers("SUM", table("Reducer"), (3,), i32([1])), "computes no float32"),
         (whole_numbers("CUMSUM", table("Cumsum"), (3, 8), np.int32(1)), "computes no float32"),
         (whole_numbers("DIV", table("Div"), (3, 8), i32([3])), "computes no float32"),

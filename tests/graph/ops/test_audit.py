@@ -74,3 +74,13 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
             {"name": "counts", "dtype": "int32", "shape": [1, 4, 8]},
         ],
     }
+
+
+def test_a_bias_that_an_op_goes_without_is_no_tensor() -> None:
+    graph = GraphBuilder()
+    weights = graph.dequantize(np.ones((3, 4), np.float32))
+    y = graph.op("FULLY_CONNECTED", [graph.input("x", (1, 4)), weights, -1], (1, 3), schema.FullyConnectedOptionsT())
+    graph.output(y, "y")
+    graph.constant(np.ones((1,) * 6, np.float32))  # the last tensor of the file, which nothing reads
+    found = audit(graph.build())
+    assert (found.max_rank, found.rank_over_4) == (2, 0)
