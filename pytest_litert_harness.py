@@ -52,13 +52,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "job-timeout": {"type": float, "default": 600.0, "metavar": "S", "help": "seconds until a job is killed"},
     "apk": {"type": Path, "metavar": "FILE", "help": "a prebuilt app for phones, instead of Gradle's"},
+    "tools": {"type": Path, "metavar": "DIR", "help": "LiteRT's run_model and its libraries for phones, and no app"},
     "cool-down": {"type": float, "default": 0.0, "metavar": "S", "help": "longest wait for a phone to cool down"},
     "results": {"metavar": "DIR", "help": "keep run folders and reports here (default: pytest's own folder)"},
 }
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """`--litert-device`, `--litert-job-timeout`, `--litert-apk`, `--litert-cool-down`, `--litert-results`."""
+    """`--litert-device`, `--litert-job-timeout`, `--litert-apk`, `--litert-tools`, `--litert-cool-down`,
+    `--litert-results`."""
     _add(parser, "litert-")
     if getattr(pluginmanager, "_conftest_plugins", ()):  # named in a conftest.py: the hook below is over
         _add(parser, "")
@@ -285,6 +287,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _phone(config: pytest.Config) -> PhoneOptions:
     found: PhoneOptions = _harness("harness.devices.android.device").PhoneOptions(
-        _option(config, "apk"), _option(config, "cool-down")
+        _option(config, "apk"), _option(config, "cool-down"), _option(config, "tools")
     )
     return found

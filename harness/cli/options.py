@@ -86,6 +86,10 @@ def _template(
     apk: Annotated[
         Path | None, typer.Option("--apk", metavar="FILE", help="For a phone: a prebuilt app, instead of Gradle's.")
     ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option("--tools", metavar="DIR", help="For a phone: LiteRT's run_model and its libraries, and no app."),
+    ] = None,
     cool_down: Annotated[
         float,
         typer.Option("--cool-down", metavar="S", min=0, max=86400, help="For a phone: longest wait till it is cool."),
@@ -98,7 +102,7 @@ def _template(
     if fallback == "cpu" and accelerator != "gpu":
         raise UsageError(f"--fallback cpu goes with --accelerator gpu, not {accelerator}.", "Leave --fallback out.")
     options = Options(accelerator, precision, fallback=fallback)
-    phone = PhoneOptions(apk, cool_down)
+    phone = PhoneOptions(apk, cool_down, tools)
     shapes = shapes_of(shape)
     return ModelRequest(model, device, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)
 

@@ -83,6 +83,8 @@ class Device:
 
     own_process = False
     """Whether each opened device has a process of its own on this machine, in which its model stays compiled."""
+    times_each = True
+    """Whether each of a job's iterations is timed by itself, which latency rests on; else a job has one at most."""
 
     narrow = False
     """Whether float32 outputs may travel as float16 where nothing is lost by that: over a cable bytes count."""

@@ -17,6 +17,8 @@ from harness.core.visible import counted
 from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Server
 from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.android.recovery import UNAUTHORIZED
+from harness.devices.android.tool_device import ToolDevice
+from harness.devices.android.tools import chosen_tools
 from harness.devices.base import Device
 from harness.devices.host.device import HostDevice
 from harness.devices.host.environments import release_environment
@@ -176,6 +178,14 @@ def _product(server: Server, device: Attached, until: float, share: int) -> str:
     return ""
 
 
+def _phone(name: str, progress: Say | None, phone: PhoneOptions | None) -> Device:
+    options = phone or PhoneOptions()
+    tools = chosen_tools(options.tools, options.apk)
+    if tools is None:
+        return AndroidDevice(name, find_phone(name), options, progress=progress)
+    return ToolDevice(name, find_phone(name), tools, options, progress=progress)
+
+
 def _python_of(name: str, progress: Say | None = None) -> str:
     return sys.executable if name == "host" else release_environment(name.removeprefix("host@"), progress)
 
@@ -199,7 +209,7 @@ KINDS = (
     DeviceKind(
         "android",
         claims=lambda name: True,
-        open=lambda name, progress, phone: AndroidDevice(name, find_phone(name), phone, progress=progress),
+        open=_phone,
         check=lambda name, progress: find_phone(name),
     ),
 )

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from harness.core.arrays import Array
+from harness.core.errors import UsageError
 from harness.core.job import Completed, Job, Options, Sample
 from harness.core.progress import SILENT, Progress
 from harness.core.visible import counted
@@ -181,6 +182,10 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
     for name in (subject.cell.device for subject in subjects):
         if name not in phones:
             device = stack.enter_context(open_device(name))
+            if not device.times_each:
+                raise UsageError(
+                    f"{name} is run by LiteRT's run_model, which times no run by itself.", "Measure it with the app."
+                )
             if device.own_process:
                 devices.append(device)
                 continue

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,12 @@ from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
 
 HERE = Path(__file__).parent
-COMMANDS = ("am", "cat", "dumpsys", "getprop", "input", "logcat", "pidof", "pm", "rm", "sha256sum")
+COMMANDS = (
+    *("am", "cat", "chmod", "dumpsys", "getprop", "input", "logcat", "mkdir", "mv", "pidof", "pkill", "pm", "rm"),
+    "sha256sum",
+)
 START_SECONDS = 20.0
+_ELF = struct.Struct("<4sB13xH")  # the head of a library for arm64
 
 
 class AdbServer:
@@ -82,6 +87,8 @@ class Phone:
                 "ro.product.device": product,
                 "ro.serialno": self.serialno,
                 "sys.boot_completed": "1",
+                "ro.build.fingerprint": f"standin/{product}/{product}:14/standin/1:userdebug/test-keys",
+                "ro.build.version.release": "14",
                 "sys.boot.reason": "reboot",
             },
         )
@@ -209,6 +216,18 @@ def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, si
         archive.writestr("AndroidManifest.json", json.dumps(manifest))
         archive.writestr("AndroidManifest.xml", PACKAGE.encode("utf-16-le"))
     return path
+
+
+def make_tools(folder: Path) -> Path:
+    """What stands for LiteRT's tools for android_arm64: `run_model` over this machine's runtime, and two libraries that
+    it looks for and does not load."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tool = folder / "run_model"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/run_model.py "$@"\n', "utf-8")
+    tool.chmod(0o644)  # as a download leaves it
+    for name in ("libLiteRt.so", "libLiteRtClGlAccelerator.so"):
+        (folder / name).write_bytes(_ELF.pack(b"\x7fELF", 2, 183))
+    return folder
 
 
 def _path(name: str) -> str:

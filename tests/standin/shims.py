@@ -7,11 +7,13 @@ with `-IS`, on the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ STATE = Path(os.environ["STANDIN"])
 PACKAGE = "dev.litertharness"
 COMPONENT = f"{PACKAGE}/.WorkerInstrumentation"
 APK = Path(f"/data/app/~~standin/{PACKAGE}-1/base.apk")
+TOOLS = f"/data/local/tmp/{PACKAGE}"
 CRASH_SIGNALS = {signal.SIGSEGV: "SEGV_MAPERR", signal.SIGABRT: "SI_TKILL", signal.SIGBUS: "BUS_ADRERR"}
 
 
@@ -33,11 +36,15 @@ def main() -> int:
     return {
         "am": am,
         "cat": cat,
+        "chmod": chmod,
         "dumpsys": dumpsys,
         "getprop": getprop,
         "input": press,
         "logcat": logcat,
+        "mkdir": mkdir,
+        "mv": mv,
         "pidof": pidof,
+        "pkill": pkill,
         "pm": pm,
         "rm": rm,
         "sha256sum": sha256sum,
@@ -81,16 +88,70 @@ def cat(words: list[str]) -> int:
 
 
 def rm(words: list[str]) -> int:
-    if len(words) != 2 or words[0] != "-f" or not words[1].startswith("/data/local/tmp/"):
-        unknown()
-    Path(words[1]).unlink(missing_ok=True)
+    match words:
+        case ["-f", path] if path.startswith("/data/local/tmp/"):
+            Path(path).unlink(missing_ok=True)
+        case ["-rf", path] if is_of_tools(path):
+            shutil.rmtree(path, ignore_errors=True)
+        case _:
+            unknown()
     return 0
 
 
-def sha256sum(words: list[str]) -> int:
-    if words != [str(APK)]:
+def is_of_tools(path: str) -> bool:
+    return (path == TOOLS or path.startswith(f"{TOOLS}/")) and ".." not in path.split("/")
+
+
+def mkdir(words: list[str]) -> int:
+    if len(words) != 2 or words[0] != "-p" or not is_of_tools(words[1]):
         unknown()
-    return say(f"{hashlib.sha256(APK.read_bytes()).hexdigest()}  {APK}\n")
+    try:
+        Path(words[1]).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"mkdir: '{words[1]}': {error.strerror}\n")
+        return 1
+    return 0
+
+
+def mv(words: list[str]) -> int:
+    if len(words) != 2 or not all(map(is_of_tools, words)) or Path(words[1]).exists():
+        unknown()
+    Path(words[0]).rename(words[1])
+    return 0
+
+
+def chmod(words: list[str]) -> int:
+    if len(words) != 2 or words[0] != "755" or not is_of_tools(words[1]):
+        unknown()
+    Path(words[1]).chmod(0o755)
+    return 0
+
+
+def pkill(words: list[str]) -> int:
+    """Processes of this phone alone: those of its mount namespace."""
+    if words != ["-l", "KILL", "-f", f"{TOOLS}/[j]obs/"]:
+        unknown()
+    here, found = Path("/proc/self/ns/mnt").stat().st_ino, False
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                said = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                if re.search(words[-1], said) and (entry / "ns/mnt").stat().st_ino == here:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found = True
+    return 0 if found else 1
+
+
+def sha256sum(words: list[str]) -> int:
+    if words != [str(APK)] and not (words and all(map(is_of_tools, words))):
+        unknown()
+    lacking = [path for path in words if not Path(path).is_file()]
+    for path in words:
+        if path in lacking:
+            sys.stderr.write(f"sha256sum: {path}: No such file or directory\n")
+        else:
+            say(f"{hashlib.sha256(Path(path).read_bytes()).hexdigest()}  {path}\n")
+    return 1 if lacking else 0
 
 
 def press(words: list[str]) -> int:

@@ -152,6 +152,18 @@ class Adb:
                 shlex.join(command), self.serial, "", None, f"cannot be started ({error.strerror})"
             ) from None
 
+    def started(self, script: str) -> subprocess.Popen[bytes]:
+        """Start a script of the device's shell, whose words are quoted by now; both its streams come through one pipe.
+        Whoever starts it ends it. Raises AdbError."""
+        command = self._command("shell", script)
+        try:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+            )
+        except OSError as error:
+            shown = shlex.join(command)
+            raise AdbError(shown, self.serial, "", None, f"cannot be started ({error.strerror})") from None
+
     def stream(self, service: str, deadline: float) -> socket.socket:
         """Connect to a service of the device, such as `localabstract:NAME`; `deadline` on time.monotonic()'s clock.
 

@@ -36,36 +36,90 @@ ANSWERED = re.compile(r"^INFO: answered \d+$", re.M)
 
 @dataclass(frozen=True)
 class PhoneOptions:
-    """What a phone alone needs to be told: `apk` replaces the one that Gradle builds, `cool_down` is in seconds."""
+    """What a phone alone needs to be told: `apk` replaces the one that Gradle builds, `cool_down` is in seconds,
+    `tools` is a folder of LiteRT's stock tools, which do without an app."""
 
     apk: Path | None = None
     cool_down: float = 0.0
+    tools: Path | None = None
 
 
-class AndroidLauncher:
-    """Starts and ends the app on one phone."""
+class PhoneLauncher:
+    """What every way to a phone has in common: its lock, its readiness, its boots."""
 
     def __init__(self, adb: Adb, options: PhoneOptions, progress: Say | None = None) -> None:
         self._adb = adb
         self._options = options
         self._progress = progress
         self._lock: SerialLock | None = None
-        self._logcat = Logcat()
         self._boot_id = ""
-        self._pid: int | None = None
-        self._socket_name = ""
         self.serial = ""
         """The phone's own serial number, once it was asked."""
+
+    @property
+    def boot_id(self) -> str:
+        """The boot that models were last run in; empty before that."""
+        return self._boot_id
+
+    def lost(self, reason: str) -> str:
+        """Whether the phone is still there, and whether it rebooted."""
+        try:
+            boot_id = bring_back(self._adb, progress=self._progress)
+        except DeviceError as error:
+            return f"{reason}; {error.message.removesuffix('.')}"
+        if boot_id == self._boot_id:
+            return f"{reason}; {self._adb.serial} is attached and did not reboot"
+        why = ""
+        with suppress(AdbError):
+            why = self._adb.getprop("sys.boot.reason")
+        return (
+            f"the phone rebooted during the run (boot id {self._boot_id}, then {boot_id}"
+            f"{f'; its reason: {why}' if why else ''})"
+        )
+
+    def _have_phone(self) -> None:
+        """Take it, wait for it, and once a boot make it ready and install what runs models there. Raises
+        DeviceError."""
+        if self._lock is None:
+            # By the phone's own number: another process may have it by cable, and this one over Wi-Fi.
+            bring_back(self._adb, progress=self._progress)
+            self.serial = self._adb.serialno()
+            self._lock = SerialLock(self.serial)
+        self._lock.take()
+        boot_id = bring_back(self._adb, progress=self._progress)
+        if boot_id != self._boot_id:
+            if self._boot_id:
+                self._note(f"the phone rebooted: boot id {self._boot_id}, then {boot_id}")
+            make_ready(self._adb, self._options.cool_down)
+            self._install()
+            self._boot_id = boot_id
+
+    def _install(self) -> None:
+        """Have on the phone what runs models there. Raises DeviceError."""
+        raise NotImplementedError
+
+    def _note(self, text: str) -> None:
+        """Put words beside what was logged."""
+        raise NotImplementedError
+
+    def _give_back(self) -> None:
+        if self._lock is not None:
+            self._lock.give_back()
+
+
+class AndroidLauncher(PhoneLauncher):
+    """Starts and ends the app on one phone."""
+
+    def __init__(self, adb: Adb, options: PhoneOptions, progress: Say | None = None) -> None:
+        super().__init__(adb, options, progress)
+        self._logcat = Logcat()
+        self._pid: int | None = None
+        self._socket_name = ""
 
     @property
     def socket_name(self) -> str:
         """The abstract name that the app listens on."""
         return self._socket_name
-
-    @property
-    def boot_id(self) -> str:
-        """The boot that the app was last started in; empty before that."""
-        return self._boot_id
 
     def start(self) -> Link:
         """Have the phone, make it ready, install the app where needed, start it and connect.
@@ -77,19 +131,7 @@ class AndroidLauncher:
 
     def start_plain(self) -> socket.socket:
         """As :meth:`start`, the connection without the wire's frames. Raises DeviceError."""
-        if self._lock is None:
-            # By the phone's own number: another process may have it by cable, and this one over Wi-Fi.
-            bring_back(self._adb, progress=self._progress)
-            self.serial = self._adb.serialno()
-            self._lock = SerialLock(self.serial)
-        self._lock.take()
-        boot_id = bring_back(self._adb, progress=self._progress)
-        if boot_id != self._boot_id:
-            if self._boot_id:
-                self._logcat.append(f"the phone rebooted: boot id {self._boot_id}, then {boot_id}")
-            make_ready(self._adb, self._options.cool_down)
-            ensure_app(self._adb, self._options.apk, self._progress)
-            self._boot_id = boot_id
+        self._have_phone()
         self._socket_name = f"{PACKAGE}.{secrets.token_hex(8)}"
         deadline = time.monotonic() + APP_SECONDS
         before = self._pids()  # an older instance, which the system ends now, may be seen for a moment longer
@@ -121,22 +163,6 @@ class AndroidLauncher:
             return None  # not the app but the phone is gone
         return ended.reason, ended.signal
 
-    def lost(self, reason: str) -> str:
-        """Whether the phone is still there, and whether it rebooted."""
-        try:
-            boot_id = bring_back(self._adb, progress=self._progress)
-        except DeviceError as error:
-            return f"{reason}; {error.message.removesuffix('.')}"
-        if boot_id == self._boot_id:
-            return f"{reason}; {self._adb.serial} is attached and did not reboot"
-        why = ""
-        with suppress(AdbError):
-            why = self._adb.getprop("sys.boot.reason")
-        return (
-            f"the phone rebooted during the run (boot id {self._boot_id}, then {boot_id}"
-            f"{f'; its reason: {why}' if why else ''})"
-        )
-
     def kill(self) -> None:
         """Stop the app whatever it does; a phone that cannot be told has its app stopped at the next start."""
         if self._pid is not None:
@@ -148,8 +174,7 @@ class AndroidLauncher:
     def close(self) -> None:
         """Stop the app, give the phone to others."""
         self.kill()
-        if self._lock is not None:
-            self._lock.give_back()
+        self._give_back()
 
     def log_mark(self) -> int:
         """Size of the log so far."""
@@ -160,6 +185,12 @@ class AndroidLauncher:
         if self._pid is not None:
             self._logcat.settle(SETTLE_SECONDS, lambda said: ANSWERED.search(said) is not None, mark)
         return self._logcat.since(mark)
+
+    def _install(self) -> None:
+        ensure_app(self._adb, self._options.apk, self._progress)
+
+    def _note(self, text: str) -> None:
+        self._logcat.append(text)
 
     def _pids(self) -> list[int]:
         said = self._adb.shell("pidof", PACKAGE, check=False)

@@ -231,6 +231,7 @@ class Whole:
         if not isinstance(first, Completed):
             return failure(device.name, first, "trying a remedy").message
         runs = SLOW_RUNS if _nanoseconds(first.samples[0]) > SLOW_NS else RUNS
+        runs = runs if device.times_each else 1
         job = make_job(model, again or inputs, options, timeout=self._case.timeout, iterations=runs)
         timed = device.run(job)
         if not isinstance(timed, Completed):

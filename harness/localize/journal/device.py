@@ -59,6 +59,7 @@ class Journaled(Device):
 
     def __init__(self, inner: Device, journal: Journal, *, budget: int = JOURNAL_BUDGET) -> None:
         super().__init__(inner.name, inner.kind, inner._launcher)
+        self.times_each = inner.times_each
         self._inner = inner
         self._journal = journal
         self._left = budget - sum(map(size_of, journal.folder.glob("*.safetensors")))

@@ -1,0 +1,196 @@
+"""What is said to LiteRT's `run_model` and what it says: its command line, and its words as they come.
+
+Flags, all in litert/tools/run_model.cc of google-ai-edge/LiteRT, read at v2.1.4, v2.1.5, v2.1.6 and v2.2.0, and on the
+main branch of August 2026:
+
+    --graph=FILE             the model
+    --accelerator=cpu|gpu    the CPU takes what the GPU does not
+    --gpu_precision=fp16|fp32  from v2.1.5 on
+    --input_dir=DIR          a file NAME.raw for each input of the signature (litert/tools/tensor_utils.cc)
+    --iterations=N           runs; at least 1
+    --print_tensors          size and type of inputs and outputs
+    --compare_numerical      and their values, in samples of
+    --sample_size=N          from the beginning, the middle and the end
+
+No flag writes outputs to a file, at any of these releases. `benchmark_model`, of litert/tools/benchmark_litert_model.h,
+has `--model_runtime_info_output_file`, and takes no inputs and gives no outputs; where the nodes ran is told by
+`run_model`'s own log as well: `Replacing N out of M node(s)`, which tflite/minimal_logging_android.cc writes to
+standard error too. Builds for Android keep the flags' names (`ABSL_FLAGS_STRIP_NAMES=0` in
+litert/build_common/litert_build_defs.bzl).
+
+A line of the tool's own is `I0000 00:00:SECONDS.MICROSECONDS THREAD FILE:LINE] WORDS`, as absl logs before its logging
+is set up.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from harness.devices.log_lines import LONGEST, NUMBER
+
+TOOL = "run_model"
+MARK = "harness_bits"
+"""Begins the name of each tensor that is added to a model, to have its outputs printed bit by bit."""
+# Of a printed value with its line's beginning: 48 + 20 + 4 + 11 in the worst case, thread and line number included.
+VALUE_BYTES = 128
+MOST_LOG = 8 << 20
+"""Bytes of anything else that is read."""
+
+INPUT_TYPES = frozenset(("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"))
+"""What `FillBufferWithCustomData` of litert/tools/tensor_utils.h takes at v2.1.4 to v2.2.0; later it takes more."""
+
+_ABSL = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:(\d{1,12})\.(\d{6}) +\d+ [^\]]{1,200}\] (.*)", re.S)
+_VALUE = re.compile(rb" {4}(\d{1,10}): (-?\d{1,10})")
+_BUFFER = re.compile(rb"(Input|Output) buffer (\d{1,4}):")
+_TOOK = re.compile(rf"(First run|Slowest run|Fastest run|All runs) took (?:average )?({NUMBER}) microseconds")
+
+
+def flags(
+    model: str,
+    options: dict[str, Any],
+    *,
+    inputs: str = "",
+    iterations: int = 1,
+    printed: int = 0,
+) -> list[str]:
+    """The tool's words. `inputs` is a folder on the phone, without which it makes up values; `printed` the elements of
+    the largest output to print, 0 for none."""
+    words = [f"--graph={model}", f"--accelerator={options['accelerator']}", f"--iterations={iterations}"]
+    if options["accelerator"] == "gpu" and options["precision"] != "default":
+        words.append(f"--gpu_precision={options['precision']}")
+    if inputs:
+        words.append(f"--input_dir={inputs}")
+    if printed:
+        words += ["--print_tensors=true", "--compare_numerical=true", f"--sample_size={printed}"]
+    return words
+
+
+def script(tools: str, words: Sequence[str], token: str) -> str:
+    """For the phone's shell: runs the tool, both its streams as one, and says its process id and its exit code on lines
+    that begin with `token`."""
+    command = shlex.join([f"{tools}/{TOOL}", *words])
+    start = f"LD_LIBRARY_PATH={shlex.quote(tools)} {command} 2>&1 &"
+    return f"{start} echo {token} pid $!; wait $!; code=$?; echo; echo {token} exit $code"
+
+
+def unable(options: dict[str, Any], iterations: int, inputs: dict[str, str]) -> str:
+    """Why the tool cannot do a job with these options and types of inputs; empty where it can."""
+    accelerator, precision = options["accelerator"], options["precision"]
+    if accelerator not in ("cpu", "gpu"):
+        return f"LiteRT's {TOOL} is driven here for the CPU and the GPU, not for '{accelerator}'"
+    if accelerator == "cpu" and precision not in ("default", "fp32"):
+        return f"the CPU computes in single precision, not {precision}"
+    if precision not in ("default", "fp16", "fp32"):
+        return f"LiteRT's {TOOL} has no precision {precision}"
+    chosen = [name for name in ("backend", "storage", "priority") if options.get(name, "default") != "default"]
+    if chosen:
+        return f"LiteRT's {TOOL} has no choice of {', '.join(chosen)}"
+    if options["threads"]:
+        return f"LiteRT's {TOOL} has no choice of threads"
+    if iterations > 1:
+        return f"LiteRT's {TOOL} gives no time of its own to each of {iterations} runs: only one can be timed"
+    for name, kind in inputs.items():
+        if kind not in INPUT_TYPES:
+            return f"LiteRT's {TOOL} takes no input of type {kind}, which '{name}' is"
+    return ""
+
+
+class Printed:
+    """The tool's output as it comes: the values of its outputs, and everything else as log."""
+
+    def __init__(self, counts: Sequence[int], inputs: int, token: str) -> None:
+        self.values: list[list[int]] = [[] for _ in counts]
+        """Of each output, one more than expected at most."""
+        self.pid: int | None = None
+        self.code: int | None = None
+        """The tool's exit code, once it ended."""
+        self.damaged = ""
+        """What is wrong with the values, if they came out of order."""
+        self._counts = counts
+        self._token = token.encode()
+        self._rest = b""
+        self._into: int | None = None
+        self._left = (sum(counts) + inputs) * VALUE_BYTES + MOST_LOG
+        self._stamps: dict[bytes, int] = {}
+        self._took: dict[str, int] = {}
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take what came; gives the lines of it that are log.
+
+        Raises:
+            OverflowError: it is more than all values and a long log can be.
+        """
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise OverflowError
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > LONGEST:
+            lines.append(self._rest)
+            self._rest = b""
+        return b"".join(line + b"\n" for line in lines if self._is_log(line))
+
+    @property
+    def compile_ns(self) -> int:
+        """From the line before the model is compiled to the one after it, by the tool's own clock."""
+        begun, done = (self._stamps.get(words, 0) for words in (b"Model: ", b"Signature index: "))
+        return max(0, done - begun) * 1000 if begun and done else 0
+
+    def run_ns(self, runs: int) -> int:
+        """Time of the last of so many runs; of over two, the mean of all but the first. 0 where the tool said none."""
+        took = self._took
+        if set(took) != {"First run", "Slowest run", "Fastest run", "All runs"}:
+            return 0
+        if runs == 1:
+            return took["First run"] * 1000
+        if runs == 2:
+            return max(0, took["Slowest run"] + took["Fastest run"] - took["First run"]) * 1000
+        return max(0, took["All runs"] * runs - took["First run"]) * 1000 // (runs - 1)
+
+    def _is_log(self, line: bytes) -> bool:
+        if line.startswith(self._token):
+            self._own(line[len(self._token) :].split())
+            return False
+        found = _ABSL.fullmatch(line)
+        if found is None:
+            return bool(line)
+        words = found[3]
+        value = _VALUE.fullmatch(words) if words.startswith(b"    ") else None
+        if value is not None:
+            self._take(int(value[1]), int(value[2]))
+            return False
+        if words.startswith(b"    ") and b": " in words and self._into is None and words[4:5].isdigit():
+            return False  # an input's value, with a point
+        buffer = _BUFFER.fullmatch(words)
+        if buffer is not None:
+            self._into = int(buffer[2]) if buffer[1] == b"Output" else None
+        for begins in (b"Model: ", b"Signature index: "):
+            if words.startswith(begins):
+                self._stamps.setdefault(begins, int(found[1]) * 1_000_000 + int(found[2]))
+        took = _TOOK.fullmatch(words.decode("utf-8", "replace"))
+        if took is not None:
+            self._took[took[1]] = int(took[2])
+        return True
+
+    def _own(self, words: Sequence[bytes]) -> None:
+        match words:
+            case [b"pid", number] if number.isdigit() and len(number) < 10 and self.pid is None:
+                self.pid = int(number)
+            case [b"exit", number] if number.isdigit() and len(number) < 4:
+                self.code = int(number)
+
+    def _take(self, place: int, value: int) -> None:
+        if self._into is None:
+            return
+        if self._into >= len(self.values):
+            self.damaged = self.damaged or f"output {self._into} was printed, of {len(self.values)}"
+            return
+        values = self.values[self._into]
+        if len(values) > self._counts[self._into]:
+            return
+        if place != len(values):
+            self.damaged = self.damaged or f"value {place} of output {self._into} came after {len(values)}"
+            return
+        values.append(value)
