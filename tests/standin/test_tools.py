@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.core.errors import DeviceError
+from device_tests.corpus import REPORTED
+from harness.api.on_device import OnDevice
+from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
 from harness.devices.android import recovery
 from harness.devices.android.device import AndroidDevice, PhoneOptions
 from harness.devices.android.tool_device import ToolDevice
-from harness.devices.android.tools import JOBS, ROOT
+from harness.devices.android.tools import JOBS, tools_in
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone, open_device
 from harness.graph.build import GraphBuilder
@@ -317,14 +319,13 @@ class TestTheFolder:
         run()
         pushed = f"pushing run_model to {phone.serial} (once)"
         assert said == [pushed]
-        (there,) = (phone.data.parent / ROOT.removeprefix("/")).glob("tools-*")
+        there = phone.data.parent / tools_in(folder).there.removeprefix("/")
         (there / "libother.so").write_bytes(b"tampered")
         run()
         assert said == [pushed] * 2
-        (folder / "libother.so").unlink()
+        (folder / "libother.so").rename(folder / "libthird.so")
         run()
         assert said == [pushed] * 3
-        assert len(list((phone.data.parent / ROOT.removeprefix("/")).glob("tools-*"))) == 1
 
     def test_without_a_library_is_one_sentence(self, phone: Phone, tmp_path: Path, quick: Job) -> None:
         folder = make_tools(tmp_path / "tools")
@@ -408,15 +409,19 @@ class TestThePhone:
         assert outcome.reason == "the model cannot be stored (No space left on device)"
         works()
 
-    def test_that_is_full_has_no_room_for_the_tools(self, phone: Phone, tmp_path: Path, quick: Job) -> None:
+    def test_that_is_full_has_no_room_for_the_tools(
+        self, phone: Phone, tmp_path: Path, device: ToolDevice, works: Works, quick: Job
+    ) -> None:
         folder = make_tools(tmp_path / "tools")
         (folder / "libbig.so").write_bytes((folder / "libLiteRt.so").read_bytes() + os.urandom(300 << 20))
         with (
-            ToolDevice("pixel8a", find_phone(phone.serial), folder) as device,
-            pytest.raises(DeviceError, match=rf"^{phone.serial} has no room for run_model\.$"),
+            ToolDevice("pixel8a", find_phone(phone.serial), folder) as full,
+            pytest.raises(DeviceError, match=rf"^{phone.serial} has no room for run_model\. "),
         ):
-            device.run(quick)
+            full.run(quick)
         shutil.rmtree(folder)
+        device.stop()
+        works()  # although it had to make room
 
 
 def test_the_app_and_the_tools_share_one_lock(phone: Phone, apk: Path, device: ToolDevice, works: Works) -> None:
@@ -425,3 +430,32 @@ def test_the_app_and_the_tools_share_one_lock(phone: Phone, apk: Path, device: T
         app.facts()
         locks: list[Any] = [app.launcher._lock, device.launcher._lock]
         assert locks[0].path == locks[1].path
+
+
+class TestAsACommand:
+    """The whole way from a command to its answer."""
+
+    def test_compare_gives_the_figures_that_the_app_gives(
+        self, phone: Phone, apk: Path, tools: Path, device: ToolDevice, tmp_path: Path
+    ) -> None:
+        device.close()
+        answers = [
+            OnDevice(phone.serial, tmp_path / name, 120, options).compare(small_network())
+            for name, options in (("app", PhoneOptions(apk)), ("tools", PhoneOptions(tools=tools)))
+        ]
+        app, without = answers
+        assert without.outputs == app.outputs
+        assert without.done.residency.full and app.done.residency.full
+
+    @pytest.mark.gpu
+    def test_localize_blames_the_same_op(self, phone: Phone, tools: Path, device: ToolDevice, tmp_path: Path) -> None:
+        device.close()
+        bug = min((bug for bug in REPORTED if "host" in bug.broken), key=lambda bug: len(bug.build().to_bytes()))
+        answer = OnDevice(phone.serial, tmp_path, 120, PhoneOptions(tools=tools)).localize(bug.build())
+        assert tuple((c.record.index, c.record.op, c.cause) for c in answer.culprits) == bug.culprits
+
+    def test_bench_says_that_the_tool_times_no_run(
+        self, phone: Phone, tools: Path, tmp_path: Path, plus_one: Model
+    ) -> None:
+        with pytest.raises(UsageError, match=r"is run by LiteRT's run_model, which times no run by itself"):
+            OnDevice(phone.serial, tmp_path, 120, PhoneOptions(tools=tools)).bench(plus_one)

@@ -60,6 +60,7 @@ class ToolLauncher(PhoneLauncher):
             DeviceError: one of these cannot be done; the sentence says which.
         """
         self._have_phone()
+        ensure_tools(self._adb, self.tools, self._progress)  # each time: another's may have taken their room
         self._job = f"{JOBS}/{secrets.token_hex(8)}"
         self._end.unlink(missing_ok=True)
         store = self._scratch.path / "models"
@@ -130,7 +131,7 @@ class ToolLauncher(PhoneLauncher):
         return self._log.since(mark)
 
     def _install(self) -> None:
-        ensure_tools(self._adb, self.tools, self._progress)
+        """Nothing that lasts for a boot: see :meth:`start`."""
 
     def _note(self, text: str) -> None:
         with self._log.open() as log:

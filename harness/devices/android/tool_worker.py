@@ -8,6 +8,7 @@ and this process ends: its caller takes the end of the connection for what it is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -100,12 +101,12 @@ class ToolWorker(Worker):
             self._push(digest, model, _files(model, message.payloads))
             self._answer(message, request, model)
         except AdbError as error:
-            if NO_SPACE in error.output:
-                raise Refusal("the model cannot be stored (No space left on device)") from None
-            self._end(Ended(error.message.removesuffix(".")))
-        finally:
+            if NO_SPACE not in error.output:
+                self._end(Ended(error.message.removesuffix(".")))
+            self._pushed = ""
             with suppress(AdbError):
-                self._adb.shell("rm", "-rf", f"{self._where.job}/in", seconds=CLEAR_SECONDS)
+                self._adb.shell("rm", "-rf", self._where.job, seconds=CLEAR_SECONDS)
+            raise Refusal("the model cannot be stored (No space left on device)") from None
 
     def _model(self, message: Message, digest: str) -> ToolModel:
         if self._held is None or self._held[0] != digest:
@@ -127,18 +128,25 @@ class ToolWorker(Worker):
             for name, array in inputs.items():
                 (local / "in" / f"{name}.raw").write_bytes(array.tobytes())
             size = sum(array.nbytes for array in inputs.values())
-            if self._pushed != digest:
+            if self._pushed != digest or not self._is_there(model):
                 self._pushed = ""
                 self._adb.shell("rm", "-rf", self._where.job, seconds=CLEAR_SECONDS)
+                self._adb.shell("mkdir", "-p", self._where.job)
                 (local / "model.tflite").write_bytes(model.data)
                 size += len(model.data)
         except OSError as error:
             raise Refusal(f"the model cannot be stored ({error.strerror})") from None
-        self._adb.shell("mkdir", "-p", self._where.job)
         what = sorted(str(path) for path in local.iterdir())
         self._adb.call("push", *what, self._where.job, seconds=PUSH_SECONDS + size / SLOWEST_LINE)
         self._pushed = digest
         shutil.rmtree(local, ignore_errors=True)
+
+    def _is_there(self, model: ToolModel) -> bool:
+        """Whether the model of the job before is still on the phone: another device of this process may have cleared
+        it away."""
+        path = f"{self._where.job}/model.tflite"
+        said = self._adb.shell("sha256sum", path, seconds=PUSH_SECONDS, check=False)
+        return said.split() == [hashlib.sha256(model.data).hexdigest(), path]
 
     def _answer(self, message: Message, request: Request, model: ToolModel) -> None:
         runs = max(1, request.warmup + request.iterations)
@@ -182,7 +190,7 @@ class ToolWorker(Worker):
         taken = sum(min(tensor.elements, 3 * max(counts, default=0)) for _, tensor, _ in model.inputs)
         printed = Printed(counts, taken, token)
         log = bytearray()
-        process = self._adb.started(script(self._where.tools, words, token))
+        process = self._adb.started(script(self._where.tools, words, token, f"{self._where.job}/in"))
         try:
             assert process.stdout is not None
             for chunk in _chunks(process.stdout.fileno(), time.monotonic() + RUN_SECONDS):

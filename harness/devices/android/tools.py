@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,15 +153,22 @@ def _is_there(adb: Adb, tools: Tools) -> bool:
 def _push(adb: Adb, tools: Tools) -> None:
     part = f"{ROOT}/part"
     files = [str(tools.folder / name) for name, _ in tools.files]
-    try:
-        clear(adb, ROOT)  # tools of other releases too: the phone is held
-        adb.shell("mkdir", "-p", part)
-        adb.call("push", *files, part, seconds=PUSH_SECONDS + tools.size / SLOWEST_LINE)
-        adb.shell("chmod", "755", f"{part}/{TOOL}")
-        adb.shell("mv", part, tools.there)
-        if not _is_there(adb, tools):
-            raise DeviceError(f"{adb.serial} has other files than were pushed to {tools.there}.", "Try it again.")
-    except AdbError as error:
-        if NO_SPACE in error.output:
-            raise DeviceError(f"{adb.serial} has no room for {TOOL}.", "Free space on the phone.") from None
-        raise
+    # Tools of other releases stay as long as there is room: another device of this process may be using them.
+    for cleared in (part, ROOT):
+        clear(adb, cleared)
+        try:
+            adb.shell("rm", "-rf", tools.there, seconds=CLEAR_SECONDS)
+            adb.shell("mkdir", "-p", part)
+            adb.call("push", *files, part, seconds=PUSH_SECONDS + tools.size / SLOWEST_LINE)
+            adb.shell("chmod", "755", f"{part}/{TOOL}")
+            adb.shell("mv", part, tools.there)
+            break
+        except AdbError as error:
+            if NO_SPACE not in error.output:
+                raise
+    else:
+        with suppress(AdbError):
+            clear(adb, part)
+        raise DeviceError(f"{adb.serial} has no room for {TOOL}.", "Free space on the phone.")
+    if not _is_there(adb, tools):
+        raise DeviceError(f"{adb.serial} has other files than were pushed to {tools.there}.", "Try it again.")
