@@ -22,6 +22,7 @@ from harness.devices.android.adb import Adb, AdbError, Attached, Server, adb_bin
 from harness.devices.android.apk import installed_version
 from harness.devices.android.ready import readiness
 from harness.devices.android.recovery import UNAUTHORIZED
+from harness.devices.android.ways import ways_in
 from harness.devices.cache import cache_folder
 from harness.devices.execute import failure, make_job
 from harness.devices.host.device import HostDevice
@@ -56,6 +57,7 @@ def examine(results: Path) -> Iterator[Check]:
         _runtime,
         _gpu,
         _adb,
+        _ways,
         lambda: _disk("disk for results", results),
         lambda: _disk("disk for caches", cache_folder()),
         _sam2,
@@ -122,6 +124,19 @@ def _adb() -> Check:
         return Check("adb", "optional", getattr(error, "message", str(error)), mend)
     count = {0: "no phone", 1: "one phone"}.get(len(found), f"{len(found)} phones")
     return Check("adb", "ok", f"{version}, {count} attached; {adb_binary()}")
+
+
+def _ways() -> Check:
+    """How models get to a phone, the best way first; a phone may have the app already, which its own line says."""
+    ways = list(ways_in())
+    open_, shut = [way.name for way in ways if not way.lacks], [f"{w.name} ({w.lacks})" for w in ways if w.lacks]
+    detail = ", then ".join(open_) or "none"
+    if shut:
+        detail += f"; not: {', '.join(shut)}"
+    mend = (
+        "" if open_ else "Give --tools a folder with LiteRT's run_model, or build the app  (phones only; docs/phone.md)"
+    )
+    return Check("ways to a phone", "ok" if open_ else "optional", detail, mend)
 
 
 def _phone(phone: Attached) -> Check:

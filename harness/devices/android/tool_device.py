@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.core.errors import DeviceError
+from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Job, Outcome, Rejected, Residency
 from harness.core.progress import Say
 from harness.core.safe_json import loads
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.device import PhoneLauncher, PhoneOptions
-from harness.devices.android.tool_words import MARK, unable
+from harness.devices.android.tool_words import MARK, TOOL, unable
 from harness.devices.android.tools import JOBS, Tools, clear, ensure_tools, tools_in
 from harness.devices.base import Device, Sink
 from harness.devices.host.log_file import LogFile
@@ -172,9 +172,18 @@ class ToolDevice(Device):
         return self.launcher.serial
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
-        """As :meth:`Device.run`; what the tool cannot do is rejected before the phone is asked."""
+        """As :meth:`Device.run`; what the tool cannot do is rejected before the phone is asked.
+
+        Raises:
+            UsageError: several runs are to be timed, for which the tool gives no times. DeviceError: as there.
+        """
+        if job.iterations > 1:
+            raise UsageError(
+                f"LiteRT's {TOOL} gives no time of its own to each of {job.iterations} runs.",
+                "Ask for one iteration, or use the app.",
+            )
         inputs = {name: array.dtype.name for name, array in job.inputs.items()}
-        reason = unable(vars(job.options), job.iterations, inputs)
+        reason = unable(vars(job.options), inputs)
         if not reason and job.options.accelerator == "gpu" and not self.launcher.tools.has_gpu:
             reason = f"{self.launcher.tools.folder} holds no GPU accelerator, such as libLiteRtClGlAccelerator.so"
         if reason:

@@ -77,7 +77,7 @@ def script(tools: str, words: Sequence[str], token: str, inputs: str) -> str:
     return f"{start} echo {token} pid $!; {end}"
 
 
-def unable(options: dict[str, Any], iterations: int, inputs: dict[str, str]) -> str:
+def unable(options: dict[str, Any], inputs: dict[str, str]) -> str:
     """Why the tool cannot do a job with these options and types of inputs; empty where it can."""
     accelerator, precision = options["accelerator"], options["precision"]
     if accelerator not in ("cpu", "gpu"):
@@ -91,8 +91,6 @@ def unable(options: dict[str, Any], iterations: int, inputs: dict[str, str]) -> 
         return f"LiteRT's {TOOL} has no choice of {', '.join(chosen)}"
     if options["threads"]:
         return f"LiteRT's {TOOL} has no choice of threads"
-    if iterations > 1:
-        return f"LiteRT's {TOOL} gives no time of its own to each of {iterations} runs: only one can be timed"
     for name, kind in inputs.items():
         if kind not in INPUT_TYPES:
             return f"LiteRT's {TOOL} takes no input of type {kind}, which '{name}' is"
