@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from tests.docs.blocks import PAGES, Block, blocks, run
-from tests.standin.phone import Phone
+from tests.standin.phone import Phone, make_tools
 
 BLOCKS = [block for page in PAGES for block in blocks(page) if block.on_a_phone and block.reason is None]
 
@@ -24,6 +24,7 @@ def test_a_block_does_what_the_page_says(
 ) -> None:
     monkeypatch.setenv("HARNESS_APK", str(apk))
     shutil.copy(apk, tmp_path / "app-bench.apk")
+    make_tools(tmp_path / "android_arm64")
     run(block, tmp_path, no_run)
 
 

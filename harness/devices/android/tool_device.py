@@ -1,7 +1,7 @@
 """A phone without an app: LiteRT's `run_model` over `adb shell`, behind the same wire as the app.
 
-For who has neither Gradle nor an Android SDK. Slower than the app by most of a second a job, and by the values of
-outputs, which come as text; times are the tool's own, without those of writing inputs and reading outputs (0).
+For who has neither Gradle nor an Android SDK. Slower than the app: each job compiles the model anew, and the values of
+outputs come as text; times are the tool's own, without those of writing inputs and reading outputs (0).
 """
 
 from __future__ import annotations

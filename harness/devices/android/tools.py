@@ -166,9 +166,16 @@ def _push(adb: Adb, tools: Tools) -> None:
         except AdbError as error:
             if NO_SPACE not in error.output:
                 raise
+        except BaseException:  # Ctrl-C
+            _forget(adb, part)
+            raise
     else:
-        with suppress(AdbError):
-            clear(adb, part)
+        _forget(adb, part)
         raise DeviceError(f"{adb.serial} has no room for {TOOL}.", "Free space on the phone.")
     if not _is_there(adb, tools):
         raise DeviceError(f"{adb.serial} has other files than were pushed to {tools.there}.", "Try it again.")
+
+
+def _forget(adb: Adb, folder: str) -> None:
+    with suppress(AdbError):
+        clear(adb, folder)
