@@ -424,6 +424,7 @@ class TestThePhone:
 def test_the_app_and_the_tools_share_one_lock(phone: Phone, apk: Path, device: ToolDevice, works: Works) -> None:
     works()
     with AndroidDevice("app", find_phone(phone.serial), PhoneOptions(apk)) as app:
+        assert isinstance(app, AndroidDevice)
         app.facts()
         locks: list[Any] = [app.launcher._lock, device.launcher._lock]
         assert locks[0].path == locks[1].path
@@ -435,7 +436,7 @@ class TestAsACommand:
     def test_compare_gives_the_figures_that_the_app_gives(
         self, phone: Phone, apk: Path, tools: Path, device: ToolDevice, tmp_path: Path
     ) -> None:
-        device.close()
+        device.stop()
         answers = [
             OnDevice(phone.serial, tmp_path / name, 120, options).compare(small_network())
             for name, options in (("app", PhoneOptions(apk)), ("tools", PhoneOptions(tools=tools)))
@@ -446,7 +447,7 @@ class TestAsACommand:
 
     @pytest.mark.gpu
     def test_localize_blames_the_same_op(self, phone: Phone, tools: Path, device: ToolDevice, tmp_path: Path) -> None:
-        device.close()
+        device.stop()
         bug = min((bug for bug in REPORTED if "host" in bug.broken), key=lambda bug: len(bug.build().to_bytes()))
         answer = OnDevice(phone.serial, tmp_path, 120, PhoneOptions(tools=tools)).localize(bug.build())
         assert tuple((c.record.index, c.record.op, c.cause) for c in answer.culprits) == bug.culprits

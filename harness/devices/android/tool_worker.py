@@ -1,8 +1,8 @@
 """The process that runs jobs on a phone by LiteRT's `run_model`: it speaks the wire as the app does, and does each job
 by adb.
 
-Each job is a process on the phone of its own, which compiles the model anew. How the tool or the phone failed is left in a file for the launcher,
-and this process ends: its caller takes the end of the connection for what it is.
+Each job is a process on the phone of its own, which compiles the model anew. How the tool or the phone failed is left
+in a file for the launcher, and this process ends: its caller takes the end of the connection for what it is.
 """
 
 from __future__ import annotations
