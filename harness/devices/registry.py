@@ -16,9 +16,9 @@ from harness.core.progress import Say
 from harness.core.visible import counted
 from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Server
 from harness.devices.android.device import AndroidDevice, PhoneOptions
+from harness.devices.android.no_app.device import ToolDevice
+from harness.devices.android.no_app.folder import chosen_tools
 from harness.devices.android.recovery import UNAUTHORIZED
-from harness.devices.android.tool_device import ToolDevice
-from harness.devices.android.tools import chosen_tools
 from harness.devices.base import Device
 from harness.devices.host.device import HostDevice
 from harness.devices.host.environments import release_environment

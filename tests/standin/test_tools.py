@@ -21,8 +21,8 @@ from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
 from harness.devices.android import recovery
 from harness.devices.android.device import AndroidDevice, PhoneOptions
-from harness.devices.android.tool_device import ToolDevice
-from harness.devices.android.tools import JOBS, tools_in
+from harness.devices.android.no_app.device import ToolDevice
+from harness.devices.android.no_app.folder import JOBS, tools_in
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone, open_device
 from harness.graph.build import GraphBuilder

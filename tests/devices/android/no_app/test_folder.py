@@ -11,8 +11,9 @@ import pytest
 from harness.core.errors import UsageError
 from harness.core.job import Residency
 from harness.devices.android import gradle, ways
-from harness.devices.android.tool_device import without_added
-from harness.devices.android.tools import chosen_tools, tools_in
+from harness.devices.android.no_app.device import without_added
+from harness.devices.android.no_app.folder import chosen_tools, tools_in
+from harness.devices.android.released import ReleasedApk
 from harness.devices.android.ways import Way, ways_in
 from tests.standin.phone import make_tools
 
@@ -40,6 +41,7 @@ class TestWhichWay:
     def test_is_told_best_first_with_what_each_lacks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gradle, "PROJECT", tmp_path / "none")
         lacking = "the app's source (a clone has it, a wheel does not) is not here"
+        monkeypatch.setattr(ways, "pinned", lambda: None)
         shut = [
             Way("an APK", "no --apk and no HARNESS_APK"),
             Way("Gradle", lacking),
@@ -50,6 +52,8 @@ class TestWhichWay:
         assert list(ways_in()) == [*shut[:2], Way("LiteRT's run_model")]
         monkeypatch.setenv("HARNESS_APK", str(tmp_path / "no.apk"))
         assert next(ways_in()).lacks == f"{tmp_path}/no.apk cannot be read (No such file or directory)"
+        monkeypatch.setattr(ways, "pinned", lambda: ReleasedApk("1.0", "https://x/y.apk", "0" * 64, 1))
+        assert [way.name for way in ways_in()][1] == "the app of this release"
         monkeypatch.setattr(gradle, "PROJECT", tmp_path)
         built = tmp_path / gradle.APK
         built.parent.mkdir(parents=True)

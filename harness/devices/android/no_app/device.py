@@ -26,8 +26,8 @@ from harness.core.progress import Say
 from harness.core.safe_json import loads
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.device import PhoneLauncher, PhoneOptions
-from harness.devices.android.tool_words import MARK, TOOL, unable
-from harness.devices.android.tools import JOBS, Tools, clear, ensure_tools, tools_in
+from harness.devices.android.no_app.folder import JOBS, Tools, clear, ensure_tools, tools_in
+from harness.devices.android.no_app.words import MARK, TOOL, unable
 from harness.devices.base import Device, Sink
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link
@@ -35,7 +35,7 @@ from harness.devices.log_lines import NUMBER, first_match
 from harness.devices.refusal import grouped
 from harness.devices.scratch import Scratch
 
-WORKER = "harness.devices.android.tool_worker"
+WORKER = "harness.devices.android.no_app.worker"
 DEATH_SECONDS = 2.0
 _ADDED = re.compile(rf"^INFO: \[harness\] ({NUMBER}) ops are added")
 _REFUSES = "the GPU delegate refuses "

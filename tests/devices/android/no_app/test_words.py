@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.devices.android.tool_words import MOST_LOG, VALUE_BYTES, Printed, flags, script, unable
+from harness.devices.android.no_app.words import MOST_LOG, VALUE_BYTES, Printed, flags, script, unable
 
 TOKEN = "harness-0123"
 CPU: dict[str, Any] = {"accelerator": "cpu", "precision": "default", "threads": 0}

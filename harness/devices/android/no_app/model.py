@@ -20,7 +20,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
-from harness.devices.android.tool_words import MARK
+from harness.devices.android.no_app.words import MARK
 from harness.graph.model import Model, Port, Tensor, indices
 
 _RANK = 6

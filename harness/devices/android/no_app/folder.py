@@ -21,7 +21,7 @@ from harness.core.errors import DeviceError, UsageError
 from harness.core.progress import Say
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk import PACKAGE, PUSH_SECONDS, SLOWEST_LINE
-from harness.devices.android.tool_words import TOOL
+from harness.devices.android.no_app.words import TOOL
 from harness.devices.refusal import last_words
 
 ROOT = f"/data/local/tmp/{PACKAGE}"

@@ -29,9 +29,9 @@ from harness.core.errors import DeviceError, UsageError
 from harness.devices.android.adb import Adb, AdbError, Server
 from harness.devices.android.apk import PUSH_SECONDS, SLOWEST_LINE
 from harness.devices.android.logcat import tombstone_of
-from harness.devices.android.tool_model import PrintedOutput, ToolModel, Unprintable, tool_model
-from harness.devices.android.tool_words import INPUT_TYPES, MARK, TOOL, Printed, flags, script
-from harness.devices.android.tools import CLEAR_SECONDS, NO_SPACE
+from harness.devices.android.no_app.folder import CLEAR_SECONDS, NO_SPACE
+from harness.devices.android.no_app.model import PrintedOutput, ToolModel, Unprintable, tool_model
+from harness.devices.android.no_app.words import INPUT_TYPES, MARK, TOOL, Printed, flags, script
 from harness.devices.base import signal_name
 from harness.devices.link import PROTOCOL, Link, LinkError, Message
 from harness.devices.residency import refused_ops, residency_of

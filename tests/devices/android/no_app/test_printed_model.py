@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from harness.devices.android.tool_model import PrintedOutput, Unprintable, tool_model
-from harness.devices.android.tool_words import MARK
+from harness.devices.android.no_app.model import PrintedOutput, Unprintable, tool_model
+from harness.devices.android.no_app.words import MARK
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.standin.scenes import crossed_signature, mixed_types, small_network

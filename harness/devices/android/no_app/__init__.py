@@ -1,0 +1,1 @@
+"""A phone without an app: LiteRT's own `run_model` over `adb shell`."""
