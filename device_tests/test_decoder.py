@@ -2,6 +2,7 @@
 
 import pytest
 
+from device_tests.without_app import compiles_each_time
 from harness.api.on_device import OnDevice
 from harness.devices.cache import cache_folder
 from harness.graph.model import Graph, Model
@@ -69,14 +70,16 @@ def test_in_float16_the_gpu_is_right(answer: Localization) -> None:
     assert all(output.ok for output in answer.outputs)
 
 
-def test_the_culprits_are_the_sums_over_all_image_tokens(answer: Localization, decoder: Workload) -> None:
+def test_the_culprits_are_the_sums_over_all_image_tokens(
+    answer: Localization, on_device: OnDevice, decoder: Workload
+) -> None:
     expected = long_reductions(Model.load(decoder.model_path).graph())
     assert len(expected) == 3
     assert [c.record.index for c in answer.culprits] == expected
     assert {c.record.op for c in answer.culprits} == {"BATCH_MATMUL"}
     assert {c.cause for c in answer.culprits} == {"accumulation"}
     assert answer.certified
-    assert answer.device_compiles <= 3
+    assert compiles_each_time(on_device) or answer.device_compiles <= 3
 
 
 def test_the_culprits_alone_account_for_what_the_device_shows(answer: Localization) -> None:

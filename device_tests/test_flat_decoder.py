@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from device_tests.test_decoder import long_reductions
+from device_tests.without_app import compiles_each_time
 from harness.api.on_device import OnDevice
 from harness.core.arrays import Array
 from harness.graph.model import Model, Port
@@ -56,13 +57,13 @@ def explained(on_device: OnDevice, flat: tuple[Path, dict[str, Array]]) -> Local
 
 
 def test_the_reshape_of_the_long_input_is_named_beside_the_long_sums(
-    explained: Localization, flat: tuple[Path, dict[str, Array]]
+    explained: Localization, on_device: OnDevice, flat: tuple[Path, dict[str, Array]]
 ) -> None:
     named = {c.record.index: (c.record.op, c.cause) for c in explained.culprits}
     sums = long_reductions(Model.load(flat[0]).graph())
     assert named == {0: ("RESHAPE", "limits")} | dict.fromkeys(sums, ("BATCH_MATMUL", "accumulation"))
     assert explained.certified
-    assert explained.device_compiles <= 4
+    assert compiles_each_time(on_device) or explained.device_compiles <= 4
     reshape = explained.culprits[0]
     assert reshape.signature is not None
     assert reshape.signature.startswith("all zeros; right up to 4,194,240 elements, wrong from 4,194,241")

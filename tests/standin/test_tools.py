@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_tests.corpus import REPORTED
+from device_tests.corpus import CORPUS, REPORTED
 from harness.api.on_device import OnDevice
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
@@ -26,6 +26,7 @@ from harness.devices.android.no_app.folder import JOBS, tools_in
 from harness.devices.execute import make_job
 from harness.devices.registry import find_phone, open_device
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from tests.arrays import normal
 from tests.standin.phone import Phone, make_tools
@@ -151,6 +152,19 @@ class TestTheSameBits:
         assert isinstance(outcome, Completed), outcome
         for name, values in inputs.items():
             assert np.array_equal(outcome.outputs[f"-{name}"], -values)
+
+    def test_of_float16_weights(self, phone: Phone, device: ToolDevice, apk: Path) -> None:
+        model = CORPUS[-1].build()
+        assert model.graph().constant_ops
+        job = make_job(model, random_inputs(model.graph(), 3), GPU, timeout=120)
+        with AndroidDevice("app", find_phone(phone.serial), PhoneOptions(apk)) as app:
+            expected = app.run(job)
+        found = device.run(job)
+        assert isinstance(expected, Completed) and isinstance(found, Completed), (expected, found)
+        assert {n: v.tobytes() for n, v in found.outputs.items()} == {
+            n: v.tobytes() for n, v in expected.outputs.items()
+        }
+        assert found.residency.full and found.residency.refused == ()
 
 
 class TestAJob:

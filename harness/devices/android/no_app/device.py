@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import signal
 import socket
@@ -27,17 +26,15 @@ from harness.core.safe_json import loads
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.device import PhoneLauncher, PhoneOptions
 from harness.devices.android.no_app.folder import JOBS, Tools, clear, ensure_tools, tools_in
-from harness.devices.android.no_app.words import MARK, TOOL, unable
+from harness.devices.android.no_app.words import TOOL, model_own, noted, unable
 from harness.devices.base import Device, Sink
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link
-from harness.devices.log_lines import NUMBER, first_match
 from harness.devices.refusal import grouped
 from harness.devices.scratch import Scratch
 
 WORKER = "harness.devices.android.no_app.worker"
 DEATH_SECONDS = 2.0
-_ADDED = re.compile(rf"^INFO: \[harness\] ({NUMBER}) ops are added")
 _REFUSES = "the GPU delegate refuses "
 
 
@@ -193,7 +190,7 @@ class ToolDevice(Device):
             case Completed():
                 return replace(outcome, residency=without_added(outcome.residency, outcome.log))
             case Rejected() if outcome.ops:
-                ops = _own(outcome.ops)
+                ops = model_own(outcome.ops, noted(outcome.log)[1])
                 said = f"{_REFUSES}{', '.join(grouped(ops))}" if outcome.reason.startswith(_REFUSES) else outcome.reason
                 return replace(outcome, ops=ops, reason=said if ops else outcome.reason)
         return outcome
@@ -206,14 +203,10 @@ class ToolDevice(Device):
 
 def without_added(residency: Residency, log: str) -> Residency:
     """The residency of the model itself, without the ops by which its outputs are printed; `log` says how many."""
-    found = first_match(_ADDED, log)
-    added = int(found[1]) if found else 0
-    refused = _own(residency.refused)
+    added, constants = noted(log)
+    refused = model_own(residency.refused, constants)
     if residency.total is None or residency.delegated is None or not added:
         return replace(residency, refused=refused)
     total = max(residency.delegated, residency.total - added)
-    return replace(residency, total=total, full=residency.full or residency.delegated == total, refused=refused)
-
-
-def _own(refused: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(line for line in refused if MARK not in line)
+    full = residency.full or (not refused and total - residency.delegated <= constants)
+    return replace(residency, total=total, full=full, refused=refused)

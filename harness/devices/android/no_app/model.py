@@ -59,12 +59,13 @@ class PrintedOutput:
 @dataclass(frozen=True)
 class ToolModel:
     """A model for the tool: `inputs` are names as in the job with the tensor and the tool's name for each, in the
-    runtime's order; `added` counts the ops that pass on bits."""
+    runtime's order; `added` counts the ops that pass on bits, `constants` those of the model that need no input."""
 
     data: bytes
     inputs: tuple[tuple[str, Tensor, str], ...]
     outputs: tuple[PrintedOutput, ...]
     added: int
+    constants: int
 
 
 def tool_model(model: Model) -> ToolModel:
@@ -97,7 +98,7 @@ def tool_model(model: Model) -> ToolModel:
     sub.outputs = np.asarray(now, np.int32)
     root.signatureDefs = [_signature(graph.subgraph, ins, now)]
     model.edited()
-    return ToolModel(model.to_bytes(), inputs, tuple(printed), len(sub.operators) - before)
+    return ToolModel(model.to_bytes(), inputs, tuple(printed), len(sub.operators) - before, len(graph.constant_ops))
 
 
 def _port(ports: Sequence[Port], tensor: int, place: int) -> str:

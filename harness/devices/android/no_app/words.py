@@ -29,7 +29,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from harness.devices.log_lines import LONGEST, NUMBER
+from harness.devices.log_lines import LONGEST, NUMBER, first_match
 
 TOOL = "run_model"
 MARK = "harness_bits"
@@ -45,6 +45,7 @@ INPUT_TYPES = frozenset(("float32", "float16", "int64", "int32", "int16", "int8"
 _ABSL = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:(\d{1,12})\.(\d{6}) +\d+ [^\]]{1,200}\] (.*)", re.S)
 _VALUE = re.compile(rb" {4}(\d{1,10}): (-?\d{1,10})")
 _BUFFER = re.compile(rb"(Input|Output) buffer (\d{1,4}):")
+_NOTE = re.compile(rf"^INFO: \[harness\] ({NUMBER}) ops are added to pass on bits .*; ({NUMBER}) compute constants$")
 _TOOK = re.compile(rf"(First run|Slowest run|Fastest run|All runs) took (?:average )?({NUMBER}) microseconds")
 
 
@@ -66,6 +67,24 @@ def flags(
     if printed:
         words += ["--print_tensors=true", "--compare_numerical=true", f"--sample_size={printed}"]
     return words
+
+
+def note(added: int, constants: int) -> str:
+    """The line of the log that says what the model was made into; see :func:`noted`."""
+    return f"INFO: [harness] {added} ops are added to pass on bits ({MARK}…); {constants} compute constants"
+
+
+def noted(log: str) -> tuple[int, int]:
+    """(ops added, ops that compute constants) by the first such line, which comes ahead of all of the tool's own."""
+    found = first_match(_NOTE, log)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def model_own(refused: Sequence[str], constants: int) -> tuple[str, ...]:
+    """A delegate's lines on refused ops without those on ops that were added, and without a reasonless one on
+    DEQUANTIZE: of a model that it takes in part it says so of float16 weights, which it takes as they are."""
+    lines = [line for line in refused if MARK not in line]
+    return tuple(line for line in lines if not (constants and line.strip() == "DEQUANTIZE:"))
 
 
 def script(tools: str, words: Sequence[str], token: str, inputs: str) -> str:

@@ -31,7 +31,7 @@ from harness.devices.android.apk import PUSH_SECONDS, SLOWEST_LINE
 from harness.devices.android.logcat import tombstone_of
 from harness.devices.android.no_app.folder import CLEAR_SECONDS, NO_SPACE
 from harness.devices.android.no_app.model import PrintedOutput, ToolModel, Unprintable, tool_model
-from harness.devices.android.no_app.words import INPUT_TYPES, MARK, TOOL, Printed, flags, script
+from harness.devices.android.no_app.words import INPUT_TYPES, MARK, TOOL, Printed, flags, model_own, note, script
 from harness.devices.base import signal_name
 from harness.devices.link import PROTOCOL, Link, LinkError, Message
 from harness.devices.residency import refused_ops, residency_of
@@ -160,10 +160,10 @@ class ToolWorker(Worker):
             iterations=runs,
             printed=printed,
         )
-        _log(f"INFO: [harness] {model.added} ops are added, which pass on the bits of outputs ({MARK}…)\n")
+        _log(f"{note(model.added, model.constants)}\n")
         _log(f"INFO: [harness] {TOOL} {' '.join(words)}\n")
         said = self._call(words, model, wanted)
-        _check_place(said.log, options, model.added)
+        _check_place(said.log, options, model)
         for name, position in request.outputs:
             if position >= len(model.outputs):
                 raise Refusal(f"the model has no output {position}")
@@ -179,7 +179,7 @@ class ToolWorker(Worker):
             samples=samples,
             compile_ns=said.printed.compile_ns,
             compiled=True,
-            full=options["accelerator"] == "gpu" and not model_own(refused_ops(said.log)),
+            full=options["accelerator"] == "gpu" and not model_own(refused_ops(said.log), model.constants),
         )
 
     def _call(self, words: list[str], model: ToolModel, wanted: bool) -> _Said:
@@ -252,25 +252,21 @@ def _files(model: ToolModel, payloads: dict[str, Array]) -> dict[str, Array]:
     return files
 
 
-def _check_place(log: str, options: dict[str, Any], added: int) -> None:
+def _check_place(log: str, options: dict[str, Any], model: ToolModel) -> None:
     """That the ops which pass on bits ran on the CPU, and, without a fallback, no other one. Raises Refusal."""
     if options["accelerator"] != "gpu":
         return
     refused = refused_ops(log)
-    own = model_own(refused)
+    own = model_own(refused, model.constants)
     found = residency_of(log, True, shared=True)
     if found.delegated == 0 or (found.delegated is None and not found.full):
         raise Refusal("the runtime's log shows no sign that the GPU took any of the model")
     left = None if found.delegated is None or found.total is None else found.total - found.delegated
-    if len(own) == len(refused) and added and (left is None or left < added):
+    told = any(MARK in line for line in refused)
+    if model.added and not told and (left is None or left < model.added):
         raise Refusal("the GPU took the ops that pass on the bits of outputs, which then are not theirs")
-    if options.get("fallback") != "cpu" and (own or (left is not None and left > added)):
+    if options.get("fallback") != "cpu" and (own or (left is not None and left > model.added + model.constants)):
         raise Refusal("the GPU delegate took only a part of the model")
-
-
-def model_own(refused: tuple[str, ...]) -> tuple[str, ...]:
-    """A delegate's lines on refused ops without those on ops that were added."""
-    return tuple(line for line in refused if MARK not in line)
 
 
 def _decoded(output: PrintedOutput, printed: Printed, position: int) -> Array | None:

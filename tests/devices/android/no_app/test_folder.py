@@ -13,6 +13,7 @@ from harness.core.job import Residency
 from harness.devices.android import gradle, ways
 from harness.devices.android.no_app.device import without_added
 from harness.devices.android.no_app.folder import chosen_tools, tools_in
+from harness.devices.android.no_app.words import note
 from harness.devices.android.released import ReleasedApk
 from harness.devices.android.ways import Way, ways_in
 from tests.standin.phone import make_tools
@@ -119,7 +120,7 @@ class TestTheFolder:
             tools_in(tmp_path / "none")
 
 
-ADDED = "INFO: [harness] 2 ops are added, which pass on the bits of outputs (harness_bits…)\n"
+ADDED, HALF = f"{note(2, 0)}\n", f"{note(2, 1)}\n"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,9 @@ ADDED = "INFO: [harness] 2 ops are added, which pass on the bits of outputs (har
             ADDED,
             Residency(False, 4, 5, 2, ("SPLIT: no",)),
         ),
+        (Residency(False, 4, 7, 1, ("DEQUANTIZE: ",)), HALF, Residency(True, 4, 5, 1)),
+        (Residency(False, 3, 7, 1, ("DEQUANTIZE: ",)), HALF, Residency(False, 3, 5, 1)),
+        (Residency(False, 4, 7, 1, ("DEQUANTIZE: ",)), ADDED, Residency(False, 4, 5, 1, ("DEQUANTIZE: ",))),
         (Residency(False, 4, 5, 2), "", Residency(False, 4, 5, 2)),
         (Residency(True), ADDED, Residency(True)),
     ],
