@@ -142,6 +142,15 @@ def test_a_device_that_was_closed_leaves_nothing(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_a_folder_that_is_closed_twice_closes_nothing_else(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Scratch("twice-")
+    folder.close()
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    folder.close()
+    assert closed == []
+
+
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission")])
 def test_a_temporary_folder_without_room_is_one_sentence(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str

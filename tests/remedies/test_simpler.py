@@ -29,6 +29,12 @@ def power(exponent: float) -> Build:
     return of("POW", table("Pow"), (3, 8), (3, 8), f32([exponent]))
 
 
+def turned(left: tuple[int, ...], right: tuple[int, ...], out: tuple[int, ...]) -> Build:
+    """A BATCH_MATMUL that transposes both sides, of which none is a constant."""
+    options = table("BatchMatMul", adjX=True, adjY=True)
+    return lambda g: g.op("BATCH_MATMUL", [g.input("x", left), g.input("y_side", right)], out, options)
+
+
 def running(shape: tuple[int, ...], axis: int, *, exclusive: bool = False, reverse: bool = False) -> Build:
     return of("CUMSUM", table("Cumsum", exclusive=exclusive, reverse=reverse), shape, shape, np.int32(axis))
 
@@ -116,6 +122,8 @@ CASES: dict[str, Build] = {
     "weights that are computed and a bias": connected(True),
     "weights that are computed and a bias, in rank 3, with relu": connected(True, (2, 5, 9), RELU),
     "weights that are computed, in rank 3": connected(False, (2, 5, 9)),
+    "both sides transposed, in rank 4": turned((2, 3, 5, 9), (2, 3, 7, 5), (2, 3, 9, 7)),
+    "both sides transposed, in rank 3": turned((2, 5, 9), (2, 7, 5), (2, 9, 7)),
     "maximum": pooled(),
     "maximum with relu6": pooled(RELU6),
     "space to depth": of("SPACE_TO_DEPTH", table("SpaceToDepth", blockSize=2), (3, 4, 6, 5), (3, 2, 3, 20)),

@@ -134,7 +134,7 @@ class _Reader:
     store: TensorStore
     advance: Callable[[float], None]
     total: int
-    warmup: int = 0
+    warmup: int
     done: int = 0
     moved: bool = False
 

@@ -134,6 +134,8 @@ def test_of_runs_that_differ_it_is_counted_how_many_are_wrong() -> None:
     assert (seen.ending, seen.repeatable, seen.runs) == ("wrong", False, (2, 4))
     seen, _, _ = observed(0, 1, 3)
     assert (seen.ending, seen.repeatable, seen.runs) == ("right", False, (2, 3))
+    seen, _, _ = observed(1, 0)
+    assert (seen.ending, seen.repeatable, seen.runs) == ("wrong", False, (1, 2))
 
 
 def test_float32_is_held_to_its_own_rounding() -> None:
