@@ -23,10 +23,14 @@ OLD_RELEASE = "host@2.1.5"
 TIMEOUT = 3 * 3600.0
 # The theme's advertisement for its successor is no warning of ours.
 SITE = {"NO_MKDOCS_2_WARNING": "1"}
-# What `make quick` leaves out besides tests marked slow or gpu: a phone's stand-in, torch, a browser, hundreds of
-# processes or of broken files.
+# What `make quick` leaves out besides tests marked slow or gpu: a phone's stand-in, torch, a browser, whole commands,
+# hundreds of processes or of broken files.
 UNHURRIED = (
+    "tests/api/test_frames.py",
+    "tests/api/test_functions.py",
     "tests/api/test_growth.py",
+    "tests/api/test_opening.py",
+    "tests/cli/test_answers.py",
     "tests/cli/test_bisect_runtime.py",
     "tests/cli/test_continue_and_export.py",
     "tests/cli/test_interrupt.py",
@@ -35,11 +39,13 @@ UNHURRIED = (
     "tests/cli/test_precision.py",
     "tests/dashboard/test_browser.py",
     "tests/devices",
+    "tests/docs/test_blocks.py",
     "tests/fuzz",
     "tests/graph/test_verify.py",
     "tests/latency",
     "tests/localize/base/test_reference.py",
     "tests/localize/explain/test_limits.py",
+    "tests/localize/explain/test_refused.py",
     "tests/localize/find/test_doubtful.py",
     "tests/localize/find/test_scale.py",
     "tests/localize/journal",
