@@ -195,3 +195,15 @@ def test_the_first_tensor_without_a_shape_is_the_first_in_the_graph_s_order() ->
     found = still_open(graph, {fixed: (1,), x: ()}, [z, y, fixed, x])
     assert found is not None
     assert found.index == y
+
+
+def test_what_comes_behind_an_unsettled_result_is_looked_at_all_the_same() -> None:
+    graph = GraphBuilder()
+    x, ends = graph.input("x", (4,), np.int32), graph.input("ends", (1,), np.int32)
+    cut = graph.op("SLICE", [x, graph.constant(i32([0])), ends], (4,))
+    other = graph.op("RELU", [x], (4,))
+    graph.output(cut, "cut")
+    graph.output(other, "other")
+    model = graph.build()
+    settled = settled_by_shapes(model.graph(), frozenset({x, ends}))
+    assert cut not in settled and other in settled

@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import GraphBuilder
 from harness.graph.fold import too_large
 from harness.graph.model import Model
+from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
 from harness.remedies.catalogue import TWO_DIMENSIONS
 from tests.arrays import Evaluate, f32, i32
@@ -51,3 +52,14 @@ def test_a_slice_of_a_long_tensor_means_the_same_in_two_dimensions(name: str, ev
     assert not any(too_large(graph.tensors[t].shape) for t in graph.ops[0].outputs)
     (cut,) = [op for op in graph.ops if op.name == "SLICE"]
     assert (not too_large(graph.tensors[cut.inputs[0]].shape)) is by_rows
+
+
+def test_a_bias_that_an_op_goes_without_is_no_large_tensor() -> None:
+    graph = GraphBuilder()
+    y = graph.fully_connected(graph.input("x", (1, 4)), f32(np.ones((3, 4))))
+    graph.output(y, "y")
+    graph.constant(np.zeros((1, 5_000_000), np.int8))  # the last tensor of the file, which nothing reads
+    model = graph.build()
+    assert too_large(model.graph().tensors[-1].shape) and -1 in model.graph().ops[0].inputs
+    with pytest.raises(CannotRewrite, match="none of its tensors is too large"):
+        TWO_DIMENSIONS.apply(model, frozenset({0}), {})
