@@ -25,6 +25,11 @@ PUSH_SECONDS = 120.0
 SLOWEST_LINE = 100_000
 INSTALL_SECONDS = 180.0
 
+PLAY_PROTECT = (
+    "Unlock the phone and answer what it asks about the app (Play Protect; on some makes also `Install via USB` in the "
+    "developer options)."
+)
+
 _VERSION = re.compile(r"^\s*versionName=(\S+)")
 _WHERE = re.compile(r"^package:(\S+)")
 _FAILURE = re.compile(r"Failure \[(.*)\]")
@@ -118,7 +123,10 @@ def _install(adb: Adb, apk: Path) -> None:
             raise DeviceError(f"{adb.serial} has no room for the app.", "Free space on the phone.") from None
         refused = install_failure(error.output)
         if refused:
-            raise DeviceError(f"{adb.serial} refuses {apk.name}: {refused}.", HOW) from None
+            step = PLAY_PROTECT if re.search("VERIFICATION|USER_RESTRICTED|ABORTED", refused) else HOW
+            raise DeviceError(f"{adb.serial} refuses {apk.name}: {refused}.", step) from None
+        if error.code is None and "pm install" in error.command:  # no end: as a rule a dialog waits on the phone
+            error.next_step = PLAY_PROTECT
         raise
     finally:
         with suppress(AdbError):

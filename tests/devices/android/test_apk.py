@@ -12,7 +12,7 @@ import harness
 from harness.core.errors import DeviceError
 from harness.devices.android import apk, gradle
 from harness.devices.android.adb import Adb, AdbError, Server
-from harness.devices.android.apk import ensure_app, install_failure, version_name
+from harness.devices.android.apk import PLAY_PROTECT, ensure_app, install_failure, version_name
 from harness.devices.android.gradle import HOW
 from harness.devices.android.released import ReleasedApk
 
@@ -125,6 +125,18 @@ def test_one_that_stands_in_the_way_is_removed_first(chosen: Path, word: str) ->
     ("step", "output", "message", "advice"),
     [
         (INSTALL, "Failure [INSTALL_FAILED_OLDER_SDK: x]", "S0 refuses my.apk: INSTALL_FAILED_OLDER_SDK: x.", HOW),
+        (
+            INSTALL,
+            "Failure [INSTALL_FAILED_VERIFICATION_FAILURE: x]",
+            "S0 refuses my.apk: INSTALL_FAILED_VERIFICATION_FAILURE: x.",
+            PLAY_PROTECT,
+        ),
+        (
+            INSTALL,
+            "Failure [INSTALL_FAILED_USER_RESTRICTED: Install canceled by user]",
+            "S0 refuses my.apk: INSTALL_FAILED_USER_RESTRICTED: Install canceled by user.",
+            PLAY_PROTECT,
+        ),
         (INSTALL, "Failure [INSTALL_FAILED_INSUFFICIENT_STORAGE]", *FULL),
         (INSTALL, "write: No space left on device", *FULL),
         (INSTALL, "it hangs", f"`{' '.join(INSTALL)}` failed: it hangs.", AdbError.NEXT_STEP),
@@ -191,3 +203,20 @@ def test_words_of_the_package_manager_are_read() -> None:
     assert version_name("lastVersionName=1\n") is None
     assert install_failure("adb: x Failure [A: b]]\nFailure [C]") == "A: b]"
     assert install_failure("Success") == ""
+
+
+def test_an_install_that_does_not_end_says_where_a_dialog_may_wait(
+    chosen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = Phone(MINE)
+    call = phone.call
+
+    def waiting(*words: str, seconds: float | None = None, check: bool = True) -> str:
+        if words == INSTALL:
+            raise AdbError("adb shell pm install", "S0", "", None, f"did not end within {seconds} s")
+        return call(*words, seconds=seconds, check=check)
+
+    monkeypatch.setattr(phone, "call", waiting)
+    with pytest.raises(AdbError) as caught:
+        ensure_app(phone, chosen)
+    assert caught.value.next_step == PLAY_PROTECT
