@@ -8,7 +8,9 @@ from typing import Any
 
 from harness.core.errors import UsageError
 from harness.core.progress import Progress
-from harness.devices.android.apk import ensure_app, installed_version
+from harness.devices.android.apk import PACKAGE, ensure_app, installed_version
+from harness.devices.android.apk_file import check_apk
+from harness.devices.android.gradle import HOW
 from harness.devices.android.locks import SerialLock
 from harness.devices.android.recovery import bring_back
 from harness.devices.registry import find_phone, kind_of
@@ -43,6 +45,8 @@ def install_app(name: str, apk: Path | None, progress: Progress) -> InstalledApp
     """
     if kind_of(name).name != "android":
         raise UsageError(f"'{name}' is no phone: nothing is installed there.", "Name one that `harness devices` lists.")
+    if apk is not None:
+        check_apk(apk, PACKAGE, HOW)
     adb = find_phone(name)
     progress.stage(f"the app on {adb.serial}", 20)
     bring_back(adb, progress=progress.note)

@@ -129,6 +129,9 @@ def _adb() -> Check:
 def _ways() -> Check:
     """How models get to a phone, the best way first; a phone may have the app already, which its own line says."""
     ways = list(ways_in())
+    broken = next((way for way in ways if way.named and way.lacks), None)
+    if broken is not None:
+        return Check("ways to a phone", "optional", f"{broken.name}: {broken.lacks}", f"Mend or unset {broken.name}.")
     open_, shut = [way.name for way in ways if not way.lacks], [f"{w.name} ({w.lacks})" for w in ways if w.lacks]
     detail = ", then ".join(open_) or "none"
     if shut:

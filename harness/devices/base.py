@@ -84,7 +84,12 @@ class Device:
     own_process = False
     """Whether each opened device has a process of its own on this machine, in which its model stays compiled."""
     times_each = True
-    """Whether each of a job's iterations is timed by itself, which latency rests on; else a job has one at most."""
+    """Whether each of a job's iterations is timed by itself, and by what was asked about; latency rests on that."""
+    TIMED_BY = ""
+    """What to do where it is not."""
+
+    cpu_beside = False
+    """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""
 
     narrow = False
     """Whether float32 outputs may travel as float16 where nothing is lost by that: over a cable bytes count."""
@@ -189,7 +194,7 @@ class Device:
         self.compiles += done.compiled
         self._adapter = adapter_of(log) or phone_gpu(self._hello, log) or self._adapter
         if done.compiled or job.options.fallback == "none":
-            self._residency = residency_of(log, done.full, shared=job.options.fallback == "cpu")
+            self._residency = residency_of(log, done.full, shared=self.cpu_beside or job.options.fallback == "cpu")
         return Completed(
             outputs=outputs,
             residency=self._residency,  # of the compile, where this run had none
@@ -378,7 +383,8 @@ def phone_gpu(hello: Mapping[str, Any], log: str) -> str:
     backend = backend_of(log)
     renderer, version = (str(hello.get(key) or "")[:FACT_LIMIT] for key in ("gl_renderer", "gl_version"))
     driver = version.removeprefix("OpenGL ES ").partition(" ")[2]
-    return ", ".join(filter(None, (renderer, backend, driver and f"driver {driver}"))) if backend and renderer else ""
+    told = driver and not renderer.startswith("ANGLE")  # which states its own version, of no driver
+    return ", ".join(filter(None, (renderer, backend, f"driver {driver}" if told else ""))) if backend else ""
 
 
 # Signals that come from outside, that of a system without memory too; code that fails gets SIGSEGV, SIGABRT, SIGBUS,

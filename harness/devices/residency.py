@@ -55,12 +55,13 @@ def backend_of(log: str) -> str:
     return named[-1] if named else ""
 
 
-def other_backend(log: str, asked: str) -> str:
+def other_backend(log: str, asked: str, adapter: str = "") -> str:
     """A sentence where OpenGL computed and `asked`, an option's word, is not that; empty where all is as it was asked.
+    `adapter` is what a phone's GPU was called, in case the log is of a later run of a compiled model.
 
     Android's builds take OpenCL first and go over to OpenGL without a word where it does not load.
     """
-    if asked == "opengl" or backend_of(log) != "OpenGL":
+    if asked == "opengl" or (backend_of(log) or ("OpenGL" if "OpenGL" in adapter.split(", ") else "")) != "OpenGL":
         return ""
     return (
         "OpenGL computed in OpenCL's place (the runtime's log has LITERT_OPENGL): its kernels and its speed are "

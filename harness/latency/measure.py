@@ -183,9 +183,7 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
         if name not in phones:
             device = stack.enter_context(open_device(name))
             if not device.times_each:
-                raise UsageError(
-                    f"{name} is run by LiteRT's run_model, which times no run by itself.", "Measure it with the app."
-                )
+                raise UsageError(f"{name} gives no time of its own to each of several runs.", device.TIMED_BY)
             if device.own_process:
                 devices.append(device)
                 continue

@@ -89,6 +89,18 @@ class TestHonestPeer:
             "priority": "low",
         }
 
+    @pytest.mark.parametrize(("beside", "seen"), [(True, Residency(True, 3, 3, 1)), (False, Residency(True, 1, 1, 1))])
+    def test_where_the_cpu_is_always_beside_the_gpu_its_own_delegate_is_not_counted(
+        self, scripted: Scripted, job: Job, beside: bool, seen: Residency
+    ) -> None:
+        line = "INFO: Replacing {0} out of {0} node(s) with delegate ({1}) node, yielding 1 partitions for s.\n"
+        device, peer = scripted(run=say_outputs(("y", TWOS)))
+        device.cpu_beside = beside
+        peer.words = line.format(3, "LITERT_CL") + line.format(1, "TfLiteXNNPackDelegate")
+        outcome = device.run(job)
+        assert isinstance(outcome, Completed)
+        assert outcome.residency == seen
+
     def test_where_bytes_count_outputs_may_come_as_float16(self, scripted: Scripted, job: Job) -> None:
         for narrow in (True, False):
             device, peer = scripted(run=say_outputs(("y", TWOS.astype(np.float16))))
@@ -362,7 +374,9 @@ class TestTheRuntimesWords:
         assert phone_gpu(hello, log) == f"Mali-G715, OpenCL{driver}"
         assert phone_gpu(hello, log.replace("LITERT_CL", "LITERT_OPENGL")) == f"Mali-G715, OpenGL{driver}"
         assert phone_gpu(hello, "") == ""
-        assert phone_gpu({}, log) == ""
+        assert phone_gpu({}, log) == "OpenCL"
+        angle = {"gl_renderer": "ANGLE (ARM, Vulkan 1.3)", "gl_version": "OpenGL ES 3.2 (ANGLE 2.1.1)"}
+        assert phone_gpu(angle, log) == "ANGLE (ARM, Vulkan 1.3), OpenCL"
 
     def test_of_what_a_phone_says_a_name_s_length_is_believed(self) -> None:
         log = "INFO: Replacing 1 out of 1 node(s) with delegate (LITERT_CL) node, yielding 1 partitions for s.\n"

@@ -87,6 +87,9 @@ def test_the_back_end_is_the_last_gpu_delegate_s(delegates: tuple[str, ...], bac
 def test_opengl_in_opencl_s_place_is_said(delegate: str, asked: str, said: bool) -> None:
     sentence = other_backend(REPLACED.format(2, 2, delegate, 1), asked)
     assert sentence.startswith("OpenGL computed in OpenCL's place") if said else sentence == ""
+    # Of a model that was compiled before, only the name of the GPU tells.
+    later = other_backend("", asked, f"Mali-G715, {backend_of(REPLACED.format(2, 2, delegate, 1))}, driver OpenGL")
+    assert bool(later) is said
 
 
 def on_a_phone(message: str) -> str:

@@ -121,9 +121,11 @@ def main() -> int:
 def compiled(flags: dict[str, str], has_gpu: bool) -> Any:
     from ai_edge_litert import compiled_model as cm
 
-    hardware = cm.HardwareAccelerator.CPU
+    named = flags["accelerator"].split(",")
+    # As v2.1.4 has it; from v2.1.5 on the CPU is there whether it is named or not.
+    hardware = cm.HardwareAccelerator.CPU if "cpu" in named else cm.HardwareAccelerator.NONE
     gpu = None
-    if "gpu" in flags["accelerator"].split(","):
+    if "gpu" in named:
         if has_gpu:
             hardware |= cm.HardwareAccelerator.GPU
         else:

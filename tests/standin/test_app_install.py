@@ -40,6 +40,13 @@ def test_an_app_of_another_harness_is_refused(phone: Phone, tmp_path: Path) -> N
     assert "is the app of harness 0.0.1" in done.exception.message
 
 
+def test_an_apk_that_is_none_is_told_before_any_phone_is_asked(tmp_path: Path) -> None:
+    words = ["app", "install", "--device", "nobody", "--apk", str(tmp_path / "none.apk"), "--json"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.message == f"{tmp_path}/none.apk cannot be read (No such file or directory)."
+
+
 @pytest.mark.parametrize("device", ["host", "host@2.1.5"])
 def test_only_phones_have_it(device: str) -> None:
     done = CliRunner().invoke(app, ["app", "install", "--device", device, "--json"])

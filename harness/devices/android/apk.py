@@ -50,7 +50,14 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Say | None = None) -> No
         if released is not None:
             if _installed_digest(adb) == released.sha256:
                 return
-            apk = released_apk(released, progress)
+            try:
+                apk = released_apk(released, progress)
+            except DeviceError as error:
+                if installed_version(adb) != harness.__version__:
+                    raise
+                if progress:
+                    progress(f"{error.message} The app of this version that is on {adb.serial} is used")
+                return
         elif installed_version(adb) == harness.__version__:
             return
     apk = apk or gradle.built(adb.serial, progress=progress)

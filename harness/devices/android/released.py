@@ -109,7 +109,11 @@ def _checked(fields: Mapping[str, Any]) -> ReleasedApk | None:
     version, address, sha256, size = (fields.get(key) for key in ("version", "address", "sha256", "bytes"))
     if not (isinstance(version, str) and isinstance(address, str) and isinstance(sha256, str)):
         return None
-    if not isinstance(size, int) or not 0 < size <= MOST_BYTES or urlsplit(address).scheme != "https":
+    try:
+        secure = urlsplit(address).scheme == "https"
+    except ValueError:
+        secure = False
+    if not isinstance(size, int) or not 0 < size <= MOST_BYTES or not secure:
         return None
     whole = len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")
     return ReleasedApk(version, address, sha256, size) if whole else None

@@ -17,37 +17,42 @@ from harness.devices.android.released import pinned
 
 @dataclass(frozen=True)
 class Way:
-    """A way by its name; `lacks` is what it wants here, empty where it is open."""
+    """A way by its name; `lacks` is what it wants here, empty where it is open. `named`: a variable says that this one
+    is to be taken, so that no other is where it is shut."""
 
     name: str
     lacks: str = ""
+    named: bool = False
 
 
 def ways_in() -> Iterator[Way]:
-    """The app from an APK, of this release, or by Gradle; LiteRT's tools. Nothing is asked of a phone or a network."""
+    """In the order in which a job takes them: the app from an APK that is named, LiteRT's tools where a variable names
+    them, the app of the clone or of the release, Gradle. Nothing is asked of a phone or a network."""
     apk, tools = os.environ.get("HARNESS_APK"), os.environ.get("HARNESS_TOOLS")
-    yield Way("an APK", _trouble(apk, "no --apk and no HARNESS_APK", lambda p: check_apk(p, PACKAGE, "")))
+    if apk:
+        yield Way("HARNESS_APK", _trouble(apk, lambda path: check_apk(path, PACKAGE, "")), named=True)
+    elif tools:
+        yield Way("HARNESS_TOOLS", _trouble(tools, tools_in), named=True)
     if (gradle.PROJECT / gradle.APK).is_file():
         yield Way("the APK that Gradle built")
-    elif released():
-        yield Way("the app of this release")
     else:
-        lacking = gradle.lacking(gradle.PROJECT)
-        yield Way("Gradle", f"{lacking} is not here" if lacking else "")
-    yield Way("LiteRT's run_model", _trouble(tools, "no --tools and no HARNESS_TOOLS", tools_in))
+        try:
+            released = pinned()
+        except DeviceError as error:
+            yield Way("the app of this release", error.message.removesuffix("."))
+        else:
+            lacking = gradle.lacking(gradle.PROJECT)
+            if released is not None:
+                yield Way("the app of this release")
+            else:
+                yield Way("Gradle", f"{lacking} is not here" if lacking else "")
+    if not apk:
+        yield Way("--apk FILE", "not given")
+    if not tools:
+        yield Way("LiteRT's run_model", "no --tools and no HARNESS_TOOLS")
 
 
-def released() -> bool:
-    """Whether this is a release with an app of its own."""
-    try:
-        return pinned() is not None
-    except DeviceError:  # damaged, which a job says
-        return False
-
-
-def _trouble(named: str | None, otherwise: str, check: Callable[[Path], object]) -> str:
-    if not named:
-        return otherwise
+def _trouble(named: str, check: Callable[[Path], object]) -> str:
     try:
         check(Path(named))
     except UsageError as error:

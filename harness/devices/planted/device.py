@@ -37,6 +37,9 @@ _DYNAMIC = (
 class PlantedDevice(HostDevice):
     """The host's worker, asked for what a phone with these bugs would give."""
 
+    times_each = False
+    TIMED_BY = "A planted phone says nothing of speed: measure host, or a phone."
+
     def __init__(self, name: str, *, progress: Say | None = None) -> None:
         self.bugs = bugs_of(name)
         super().__init__(progress=progress)
@@ -96,6 +99,9 @@ def compiled(model: Model, bugs: Sequence[Bug], options: Options) -> Compiled | 
     late = [t.index for op in graph.ops for t in (graph.tensors[o] for o in op.outputs) if t.shape is None]
     if late:
         return Rejected(*explain_refusal(_REFUSED, log := _DYNAMIC.format(late[0])), log)
+    silent = next((op for op in graph.ops if not op.outputs), None)
+    if silent is not None:
+        return Rejected(f"a planted phone takes no op without a result, as {silent.name} #{silent.index} is")
     refused = _refused(graph, bugs)
     shared = options.fallback == "cpu"
     taken, parts = _division(graph, frozenset(refused))

@@ -149,7 +149,9 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
     if case.placement is not None:
         done = replace(done, residency=case.placement.counted)
     bench.run.log(done.log)
-    bench.run.save(shader=shader_fault(done.log), other_backend=other_backend(done.log, case.options.backend))
+    bench.run.save(
+        shader=shader_fault(done.log), other_backend=other_backend(done.log, case.options.backend, done.adapter)
+    )
     bench.run.samples(done.samples, "first")
     outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
     with_tails = tails.beside(ideal, outputs, exact)

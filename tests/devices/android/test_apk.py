@@ -96,6 +96,25 @@ def test_a_release_takes_its_own_app_by_its_digest(
     assert fetched == [released]
 
 
+@pytest.mark.parametrize("there", [MINE, "0.0.1"])
+def test_a_release_without_a_network_uses_an_app_of_its_version_that_is_there(
+    chosen: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    def unreachable(asked: ReleasedApk, progress: object) -> Path:
+        raise DeviceError("The app cannot be fetched.", "Fetch it yourself.")
+
+    monkeypatch.setattr(apk, "pinned", lambda: ReleasedApk(MINE, "https://example.com/a.apk", "1" * 64, 1))
+    monkeypatch.setattr(apk, "released_apk", unreachable)
+    phone, said = Phone(there, digest="0" * 64), list[str]()
+    if there == MINE:
+        ensure_app(phone, None, said.append)
+        assert said == ["The app cannot be fetched. The app of this version that is on S0 is used"]
+    else:
+        with pytest.raises(DeviceError, match="cannot be fetched"):
+            ensure_app(phone, None, said.append)
+    assert phone.told == []
+
+
 @pytest.mark.parametrize("digest", ["", "0" * 64])
 def test_another_one_is_replaced_in_two_steps_each_with_its_time(chosen: Path, digest: str) -> None:
     phone = Phone(MINE, digest=digest)

@@ -135,6 +135,7 @@ def test_a_clone_pins_none() -> None:
     [
         {"address": "http://example.com/a.apk"},
         {"address": "file:///etc/passwd"},
+        {"address": "https://["},
         {"sha256": DIGEST[:-1]},
         {"sha256": DIGEST.upper()},
         {"sha256": None},

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.api.on_device import OnDevice
 from harness.core.errors import UsageError
 from harness.core.job import Completed, Job, Options, Outcome, Rejected
 from harness.devices.base import Device
@@ -176,3 +179,27 @@ def test_sizes_that_are_not_known_are_refused_in_the_runtime_s_words() -> None:
         outcome = device.run(Job(**(vars(job) | {"model": Model(root).to_bytes(), "sha256": "0" * 64})))
     assert isinstance(outcome, Rejected)
     assert "size is known only when it runs" in outcome.reason
+
+
+@pytest.mark.parametrize("name", ["planted:none", "planted:mali"])
+def test_an_op_without_a_result_is_refused_in_a_sentence(name: str) -> None:
+    graph = Patterns()
+    x = graph.input("x", (1, 4))
+    graph.output(graph.unary("ABS", x), "y")
+    model = graph.build()
+    silent = copy(model.root.subgraphs[0].operators[0])
+    silent.outputs = np.asarray([], np.int32)
+    model.root.subgraphs[0].operators.append(silent)
+    changed = Model(model.root)  # the bytes of the other one are kept
+    with open_device(name) as device:
+        outcome = device.run(of(changed))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "a planted phone takes no op without a result, as ABS #1 is"
+
+
+def test_of_its_speed_nothing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(network().to_bytes())
+    with pytest.raises(UsageError, match="gives no time of its own") as refused:
+        OnDevice("planted:mali", tmp_path, 60).bench(path)
+    assert refused.value.next_step == "A planted phone says nothing of speed: measure host, or a phone."

@@ -61,11 +61,13 @@ class ToolLauncher(PhoneLauncher):
         self._job = f"{JOBS}/{secrets.token_hex(8)}"
         self._end.unlink(missing_ok=True)
         store = self._scratch.path / "models"
-        here, there = socket.socketpair()
         server = self._adb.server
         where = {"host": server.host, "port": server.port, "serial": self._adb.serial, "tools": self.tools.there}
         where |= {"job": self._job, "end": str(self._end), "facts": self._facts()}
-        environment = dict(os.environ, PYTHONPATH=str(Path(harness.__file__).parent.parent))
+        here, there = socket.socketpair()
+        environment = dict(
+            os.environ, PYTHONPATH=os.pathsep.join([str(Path(harness.__file__).parent.parent), *sys.path])
+        )
         try:
             store.mkdir(exist_ok=True)
             with there, self._log.open() as log:
@@ -156,6 +158,8 @@ class ToolDevice(Device):
     """A phone's CPU and GPU, without an app."""
 
     times_each = False
+    TIMED_BY = "Measure it with the app: unset HARNESS_TOOLS, or set HARNESS_APK."
+    cpu_beside = True
 
     def __init__(
         self, name: str, adb: Adb, folder: Path, options: PhoneOptions | None = None, *, progress: Say | None = None

@@ -93,13 +93,13 @@ def tools_in(folder: Path) -> Tools:
         wanted = [name for name in names if name == TOOL or _LIBRARY.fullmatch(name)]
         if TOOL not in wanted:
             raise UsageError(f"{folder} holds no {TOOL}.", HOW)
-        found = [_file(folder / name) for name in wanted[:_MOST_FILES]]
+        size = sum((folder / name).stat().st_size for name in wanted)
+        if len(wanted) > _MOST_FILES or size > _MOST_BYTES:
+            raise UsageError(f"{folder} holds {len(wanted)} libraries of {size:,} bytes: too much for a release.", HOW)
+        found = [_file(folder / name) for name in wanted]
     except OSError as error:
         raise UsageError(f"{error.filename or folder} cannot be read ({error.strerror or error}).", HOW) from None
-    size = sum(size for _, _, size in found)
-    if len(wanted) > _MOST_FILES or size > _MOST_BYTES:
-        raise UsageError(f"{folder} holds {len(wanted)} libraries of {size:,} bytes: too much for a release.", HOW)
-    return Tools(folder, tuple((name, digest) for name, digest, _ in found), size)
+    return Tools(folder, tuple(found), size)
 
 
 def ensure_tools(adb: Adb, tools: Tools, progress: Say | None = None) -> None:
@@ -126,7 +126,7 @@ def clear(adb: Adb, folder: str) -> None:
     adb.shell("rm", "-rf", folder, seconds=CLEAR_SECONDS)
 
 
-def _file(path: Path) -> tuple[str, str, int]:
+def _file(path: Path) -> tuple[str, str]:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
         raise UsageError(f"{path} is no file.", HOW)
@@ -140,7 +140,7 @@ def _file(path: Path) -> tuple[str, str, int]:
             raise UsageError(f"{path} is for another machine than a phone with arm64.", HOW)
     elif path.name == TOOL and not head.startswith(b"#!"):
         raise UsageError(f"{path} is no program.", HOW)
-    return path.name, digest, about.st_size
+    return path.name, digest
 
 
 def _is_there(adb: Adb, tools: Tools) -> bool:

@@ -4,7 +4,7 @@ Flags, all in litert/tools/run_model.cc of google-ai-edge/LiteRT, read at v2.1.4
 main branch of August 2026:
 
     --graph=FILE             the model
-    --accelerator=cpu|gpu    the CPU takes what the GPU does not
+    --accelerator=gpu,cpu    the CPU takes what the GPU does not; from v2.1.5 on `gpu` alone means the same
     --gpu_precision=fp16|fp32  from v2.1.5 on
     --input_dir=DIR          a file NAME.raw for each input of the signature (litert/tools/tensor_utils.cc)
     --iterations=N           runs; at least 1
@@ -59,7 +59,8 @@ def flags(
 ) -> list[str]:
     """The tool's words. `inputs` is a folder on the phone, without which it makes up values; `printed` the elements of
     the largest output to print, 0 for none."""
-    words = [f"--graph={model}", f"--accelerator={options['accelerator']}", f"--iterations={iterations}"]
+    accelerator = "gpu,cpu" if options["accelerator"] == "gpu" else options["accelerator"]
+    words = [f"--graph={model}", f"--accelerator={accelerator}", f"--iterations={iterations}"]
     if options["accelerator"] == "gpu" and options["precision"] != "default":
         words.append(f"--gpu_precision={options['precision']}")
     if inputs:

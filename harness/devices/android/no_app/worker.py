@@ -63,10 +63,6 @@ class Where:
         """adb on that phone."""
         return Adb(Server(self.host, self.port), self.serial)
 
-    def to_json(self) -> str:
-        """For the command line."""
-        return json.dumps(asdict(self))
-
 
 @dataclass(frozen=True)
 class Ended:

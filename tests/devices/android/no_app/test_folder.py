@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import UsageError
+from harness.api.doctor import _ways
+from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Residency
 from harness.devices.android import gradle, ways
 from harness.devices.android.no_app.device import without_added
@@ -39,32 +40,45 @@ class TestWhichWay:
         with pytest.raises(UsageError, match=r"^--tools and --apk are two ways to run models on a phone\."):
             chosen_tools(Path("/tools"), Path("a.apk"))
 
-    def test_is_told_best_first_with_what_each_lacks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_told_in_the_order_of_a_job_with_what_each_lacks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(gradle, "PROJECT", tmp_path / "none")
         lacking = "the app's source (a clone has it, a wheel does not) is not here"
         monkeypatch.setattr(ways, "pinned", lambda: None)
-        shut = [
-            Way("an APK", "no --apk and no HARNESS_APK"),
-            Way("Gradle", lacking),
-            Way("LiteRT's run_model", "no --tools and no HARNESS_TOOLS"),
-        ]
-        assert list(ways_in()) == shut
+        shut = [Way("Gradle", lacking), Way("--apk FILE", "not given")]
+        assert list(ways_in()) == [*shut, Way("LiteRT's run_model", "no --tools and no HARNESS_TOOLS")]
         monkeypatch.setenv("HARNESS_TOOLS", str(make_tools(tmp_path / "tools")))
-        assert list(ways_in()) == [*shut[:2], Way("LiteRT's run_model")]
-        monkeypatch.setenv("HARNESS_APK", str(tmp_path / "no.apk"))
-        assert next(ways_in()).lacks == f"{tmp_path}/no.apk cannot be read (No such file or directory)"
+        assert list(ways_in()) == [Way("HARNESS_TOOLS", named=True), *shut]
+        monkeypatch.setenv("HARNESS_APK", str(tmp_path / "no.apk"))  # comes before the tools
+        cannot = f"{tmp_path}/no.apk cannot be read (No such file or directory)"
+        assert list(ways_in()) == [Way("HARNESS_APK", cannot, named=True), shut[0]]
+        monkeypatch.delenv("HARNESS_APK")
         monkeypatch.setattr(ways, "pinned", lambda: ReleasedApk("1.0", "https://x/y.apk", "0" * 64, 1))
-        assert [way.name for way in ways_in()][1] == "the app of this release"
+        assert [way.name for way in ways_in() if not way.lacks] == ["HARNESS_TOOLS", "the app of this release"]
+
+        def damaged() -> None:
+            raise DeviceError("released.json does not say it.", "Install it again.")
+
+        monkeypatch.setattr(ways, "pinned", damaged)
+        assert list(ways_in())[1] == Way("the app of this release", "released.json does not say it")
         monkeypatch.setattr(gradle, "PROJECT", tmp_path)
         built = tmp_path / gradle.APK
         built.parent.mkdir(parents=True)
         built.touch()
-        monkeypatch.setattr(ways, "check_apk", lambda path, package, how: None)
-        assert [way.name for way in ways_in() if not way.lacks] == [
-            "an APK",
-            "the APK that Gradle built",
-            "LiteRT's run_model",
-        ]
+        assert [way.name for way in ways_in() if not way.lacks] == ["HARNESS_TOOLS", "the APK that Gradle built"]
+
+    @pytest.mark.parametrize("name", ["HARNESS_APK", "HARNESS_TOOLS"])
+    def test_a_named_way_that_is_shut_is_said_though_others_are_open(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setattr(ways, "pinned", lambda: ReleasedApk("1.0", "https://x/y.apk", "0" * 64, 1))
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+        found = _ways()
+        assert (found.state, found.mend) == ("optional", f"Mend or unset {name}.")
+        assert found.detail.startswith(f"{name}: {tmp_path}/nothing cannot be read")
+        monkeypatch.delenv(name)
+        assert _ways().state == "ok"
 
 
 class TestTheFolder:

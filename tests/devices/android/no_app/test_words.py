@@ -28,7 +28,7 @@ class TestTheCommand:
         assert flags("/m", CPU) == ["--graph=/m", "--accelerator=cpu", "--iterations=1"]
         assert flags("/m", GPU | {"precision": "fp32"}, inputs="/i", iterations=3, printed=7) == [
             "--graph=/m",
-            "--accelerator=gpu",
+            "--accelerator=gpu,cpu",
             "--iterations=3",
             "--gpu_precision=fp32",
             "--input_dir=/i",

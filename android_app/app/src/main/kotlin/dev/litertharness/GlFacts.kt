@@ -13,7 +13,13 @@ data class GlFacts(val renderer: String, val version: String) {
         private val NONE = GlFacts("", "")
 
         /** Asked once, in a context of one pixel that is gone again afterwards. */
-        val ofThisDevice: GlFacts by lazy(::ask)
+        val ofThisDevice: GlFacts by lazy {
+            try {
+                ask()
+            } catch (_: RuntimeException) {
+                NONE // a name is not worth a phone that cannot be used
+            }
+        }
 
         private fun ask(): GlFacts {
             val display = EGL14.eglGetDisplay(EGL14.EGL_DEFAULT_DISPLAY)
