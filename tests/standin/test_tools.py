@@ -274,9 +274,13 @@ class TestTheTool:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
 
-        threading.Thread(target=interrupt).start()
-        with pytest.raises(KeyboardInterrupt):
-            device.run(quick)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell's background ignores it
+        try:
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(KeyboardInterrupt):
+                device.run(quick)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert not tool_runs() and left(phone) == []
         fails()
         works()
