@@ -84,9 +84,9 @@ class Device:
     own_process = False
     """Whether each opened device has a process of its own on this machine, in which its model stays compiled."""
     times_each = True
-    """Whether each of a job's iterations is timed by itself, and by what was asked about; latency rests on that."""
-    TIMED_BY = ""
-    """What to do where it is not."""
+    """Whether each of a job's iterations is timed by itself; else a job has one at most."""
+    no_latency: tuple[str, str] | None = None
+    """Why its times say nothing of latency, as a clause, and what to do instead; None where they do."""
 
     cpu_beside = False
     """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""

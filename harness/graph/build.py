@@ -153,6 +153,14 @@ class GraphBuilder:
         feeds = [x, self.constant(np.asarray(order, np.int32))]
         return self.op("TRANSPOSE", feeds, shape, schema.TransposeOptionsT(), name=name)
 
+    def gather(self, x: TensorIndex, axis: int, places: Array | Sequence[int], name: str = "") -> TensorIndex:
+        """GATHER of the elements at constant `places` along an axis."""
+        options = schema.GatherOptionsT()
+        options.axis = axis
+        shape = list(self.shape(x))
+        shape[axis] = len(places)
+        return self.op("GATHER", [x, self.constant(np.asarray(places, np.int32))], shape, options, name=name)
+
     def dequantize(self, values: Array, name: str = "") -> TensorIndex:
         """A float16 constant behind DEQUANTIZE, as converters store half-size weights."""
         half = self.constant(values.astype(np.float16))

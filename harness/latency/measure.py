@@ -182,8 +182,9 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
     for name in (subject.cell.device for subject in subjects):
         if name not in phones:
             device = stack.enter_context(open_device(name))
-            if not device.times_each:
-                raise UsageError(f"{name} gives no time of its own to each of several runs.", device.TIMED_BY)
+            if device.no_latency is not None:
+                why, step = device.no_latency
+                raise UsageError(f"{name} {why}.", step)
             if device.own_process:
                 devices.append(device)
                 continue

@@ -52,7 +52,7 @@ def repeated_before(rebuild: Rebuild, op: Op) -> TensorIndex:
     if out == channels:
         raise CannotRewrite("its multiplier is 1")
     options.depthMultiplier = 1
-    wide = _gathered(rebuild, x, 3, np.repeat(np.arange(channels), out // channels))
+    wide = rebuild.gather(x, 3, np.repeat(np.arange(channels), out // channels))
     return rebuild.like(op, [wide, *op.inputs[1:]], shape=rebuild.shape(op.outputs[0]), options=options)
 
 
@@ -84,7 +84,7 @@ def gathered_backwards(rebuild: Rebuild, op: Op) -> TensorIndex:
     x = rebuild.now(op.inputs[0])
     shape = rebuild.shape(x)
     for axis in parameter(rebuild, op.inputs[1]).reshape(-1) % len(shape):
-        x = _gathered(rebuild, x, int(axis), np.arange(shape[axis])[::-1])
+        x = rebuild.gather(x, int(axis), np.arange(shape[axis])[::-1])
     return x
 
 
@@ -124,14 +124,6 @@ def repeated_elements(rebuild: Rebuild, op: Op) -> TensorIndex:
         down = rebuild.reshape(made, (n * rows, 1, wide, channels))
         made = rebuild.reshape(joined(rebuild, [down] * (high // rows), 1), (n, high, wide, channels))
     return made
-
-
-def _gathered(rebuild: Rebuild, x: TensorIndex, axis: int, places: Any) -> TensorIndex:
-    options = schema.GatherOptionsT()
-    options.axis = axis
-    shape = list(rebuild.shape(x))
-    shape[axis] = len(places)
-    return rebuild.op("GATHER", [x, rebuild.constant(np.asarray(places, np.int32))], shape, options)
 
 
 def _several(count: int, what: str, many: str = "") -> None:

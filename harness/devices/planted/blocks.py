@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.devices.planted.bug import Bug, running, taken, where_large
+from harness.devices.planted.bug import Bug, running, where_large
 from harness.graph.model import Graph, Op
 from harness.graph.rebuild import Rebuild
 
@@ -50,7 +50,7 @@ def _exchanged(rebuild: Rebuild, op: Op) -> int | None:
     axis = max(range(len(shape)), key=lambda i: shape[i])
     here = np.arange(shape[axis])
     places = np.where(here % 3 == 0, here, shape[axis] - 1 - here)
-    made = taken(rebuild, op.outputs[0], axis, places)
+    made = rebuild.gather(op.outputs[0], axis, places)
     return where_large(rebuild, op.outputs[0], LARGE_CONVOLUTION, made, op.outputs[0])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -41,15 +40,6 @@ def stored_as_half(rebuild: Rebuild, x: int) -> int:
     there.outDataType = back.inDataType = schema.TensorType.FLOAT16
     half = rebuild.op("CAST", [x], shape, there, dtype=np.float16)
     return rebuild.op("CAST", [half], shape, back, dtype=np.float32)
-
-
-def taken(rebuild: Rebuild, x: int, axis: int, places: Any) -> int:
-    """The elements at `places` along an axis."""
-    options = schema.GatherOptionsT()
-    options.axis = axis
-    shape = list(rebuild.shape(x))
-    shape[axis] = len(places)
-    return rebuild.op("GATHER", [x, rebuild.constant(np.asarray(places, np.int32))], shape, options)
 
 
 def where_large(rebuild: Rebuild, x: int, least: float, large: int, small: int) -> int:

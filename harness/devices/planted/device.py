@@ -37,8 +37,7 @@ _DYNAMIC = (
 class PlantedDevice(HostDevice):
     """The host's worker, asked for what a phone with these bugs would give."""
 
-    times_each = False
-    TIMED_BY = "A planted phone says nothing of speed: measure host, or a phone."
+    no_latency = "is no phone: its times are those of the host's plain kernels", "Measure host, or a phone."
 
     def __init__(self, name: str, *, progress: Say | None = None) -> None:
         self.bugs = bugs_of(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.devices.planted.bug import Bug, running, taken
+from harness.devices.planted.bug import Bug, running
 from harness.graph.model import Op
 from harness.graph.rebuild import Rebuild
 
@@ -21,7 +21,7 @@ def _rounded_positions(rebuild: Rebuild, op: Op) -> int | None:
         held, wanted = rebuild.shape(x)[axis], rebuild.shape(op.outputs[0])[axis]
         if wanted % held == 0 and wanted > held > 1:
             nearest = np.floor(np.arange(wanted) * held / wanted + 0.5).astype(int)
-            made = taken(rebuild, made, axis, np.minimum(nearest, held - 1))
+            made = rebuild.gather(made, axis, np.minimum(nearest, held - 1))
         elif wanted != held:
             return None
     return None if made == x else made

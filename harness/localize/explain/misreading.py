@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import OpIndex, TensorIndex
 from harness.graph.model import Graph, Model, Op
@@ -117,11 +116,7 @@ def _nearest(rebuild: Rebuild, op: Op) -> None:
     made = op.inputs[0]
     for axis in (1, 2):
         held, wanted = rebuild.shape(made)[axis], rebuild.shape(op.outputs[0])[axis]
-        places = np.minimum(np.floor(np.arange(wanted) * held / wanted + 0.5), held - 1).astype(np.int32)
-        options = schema.GatherOptionsT()
-        options.axis = axis
-        shape = [*rebuild.shape(made)[:axis], wanted, *rebuild.shape(made)[axis + 1 :]]
-        made = rebuild.op("GATHER", [made, rebuild.constant(places)], shape, options)
+        made = rebuild.gather(made, axis, np.minimum(np.floor(np.arange(wanted) * held / wanted + 0.5), held - 1))
     rebuild.replace(op.outputs[0], made)
 
 

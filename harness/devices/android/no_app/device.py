@@ -158,7 +158,10 @@ class ToolDevice(Device):
     """A phone's CPU and GPU, without an app."""
 
     times_each = False
-    TIMED_BY = "Measure it with the app: unset HARNESS_TOOLS, or set HARNESS_APK."
+    no_latency = (
+        "gives no time of its own to each of several runs",
+        "Measure it with the app: unset HARNESS_TOOLS, or set HARNESS_APK.",
+    )
     cpu_beside = True
 
     def __init__(
