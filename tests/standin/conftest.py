@@ -10,7 +10,9 @@ from typing import NoReturn
 
 import pytest
 
+from harness.core.job import Completed, Job
 from harness.devices.android.device import AndroidDevice, PhoneOptions
+from harness.devices.base import Device
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -118,3 +120,19 @@ def pixel(phone: Phone, apk: Path) -> Iterator[AndroidDevice]:
     with AndroidDevice("pixel8a", find_phone(phone.serial), PhoneOptions(apk)) as opened:
         assert isinstance(opened, AndroidDevice)
         yield opened
+
+
+Works = Callable[[], Completed]
+
+
+@pytest.fixture
+def works(device: Device, quick: Job) -> Works:
+    """A job that must complete, `quick` of the module, on its `device`."""
+
+    def run() -> Completed:
+        outcome = device.run(quick)
+        assert isinstance(outcome, Completed), outcome
+        assert outcome.outputs["y"].tolist() == [[2.0, 2.0, 2.0, 2.0]]
+        return outcome
+
+    return run

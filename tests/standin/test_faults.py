@@ -24,6 +24,7 @@ from harness.devices.execute import make_job
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
+from tests.standin.conftest import Works
 from tests.standin.phone import AdbServer, Phone, temporary_state
 
 CPU = Options("cpu")
@@ -66,22 +67,6 @@ def device(phone: Phone, apk: Path) -> Iterator[AndroidDevice]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "RETURN_SECONDS", 30.0)
-
-
-@pytest.fixture
-def works(device: AndroidDevice, quick: Job) -> Callable[[], Completed]:
-    """A job that must complete."""
-
-    def run() -> Completed:
-        outcome = device.run(quick)
-        assert isinstance(outcome, Completed), outcome
-        assert outcome.outputs["y"].tolist() == [[2.0, 2.0, 2.0, 2.0]]
-        return outcome
-
-    return run
-
-
-Works = Callable[[], Completed]
 
 
 def soon(do: Callable[[], object], seconds: float = 0.3) -> threading.Timer:

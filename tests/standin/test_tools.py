@@ -29,6 +29,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from tests.arrays import normal
+from tests.standin.conftest import Works
 from tests.standin.phone import Phone, make_tools
 from tests.standin.scenes import crossed_signature, mixed_types, small_network
 
@@ -56,22 +57,6 @@ def device(phone: Phone, tools: Path) -> Iterator[ToolDevice]:
 @pytest.fixture
 def quick(plus_one: Model) -> Job:
     return make_job(plus_one, {"x": ONES}, CPU, timeout=60)
-
-
-@pytest.fixture
-def works(device: ToolDevice, quick: Job) -> Callable[[], Completed]:
-    """A job that must complete."""
-
-    def run() -> Completed:
-        outcome = device.run(quick)
-        assert isinstance(outcome, Completed), outcome
-        assert outcome.outputs["y"].tolist() == [[2.0, 2.0, 2.0, 2.0]]
-        return outcome
-
-    return run
-
-
-Works = Callable[[], Completed]
 
 
 @pytest.fixture
