@@ -12,8 +12,8 @@ import sys
 
 from scripts.stages import Stage, run
 
-# What measures time, or takes the machine's adb server: by itself.
-ALONE = ("tests/devices", "tests/latency", "tests/standin", "device_tests/test_latency.py")
+# What measures time: by itself.
+ALONE = ("tests/latency", "device_tests/test_latency.py")
 THROUGH_ADB = tuple(f"device_tests/test_{name}.py" for name in ("corpus", "decoder", "explained", "latency"))
 # Bugs that were reported by others, and healthy models beside them. What is left out, and float32, which takes a
 # software GPU minutes, is in `make slow`; tests/standin holds every model of the corpus to the host's bits besides.
