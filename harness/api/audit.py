@@ -15,6 +15,7 @@ from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
 from harness.devices.registry import open_device
+from harness.devices.residency import other_backend
 from harness.graph.concrete import stored_shape
 from harness.graph.ops.audit import Audit, audit
 from harness.localize.base.comparison import COMPILE_SECONDS
@@ -61,6 +62,8 @@ def audit_command(
     with open_device(device_name) as device:
         job = partial(make_job, model, {}, timeout=timeout, wanted=(), iterations=0)
         outcome = device.run(job(Options()))
+        if told := other_backend(outcome.log, Options().backend):
+            progress.note(told)
         refused: tuple[str, ...] = ()
         if isinstance(outcome, Rejected):
             refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)

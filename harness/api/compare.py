@@ -13,6 +13,7 @@ from harness.api.session import ModelRequest, close, session
 from harness.core.job import Completed
 from harness.core.progress import SILENT, Progress
 from harness.devices.execute import UNTOUCHED, completed, make_job
+from harness.devices.residency import other_backend
 from harness.localize.base.comparison import COMPILE_SECONDS, ModelComparison, compare_model
 from harness.localize.base.reference import output_label
 from harness.localize.base.result import residency_json
@@ -35,6 +36,9 @@ def run_command(
         for name, values in done.outputs.items():
             bench.run.tensors.put(output_label(name), "device", values, name)
         bench.run.log(done.log)
+        if told := other_backend(done.log, case.options.backend, done.adapter):
+            progress.note(told)
+        bench.run.save(other_backend=told)
         bench.run.samples(done.samples, "run")
         close(bench, done, None, run_json(done))
         return done, bench.run.path
