@@ -28,7 +28,7 @@ def test_every_test_is_in_one_of_two_stages(
     assert {command[command.index("-m", 3) + 1] for command in (tests, alone)} == {marked}
     left_out = {argument.removeprefix("--ignore=") for argument in tests if argument.startswith("--ignore=")}
     assert left_out == set(checks.ALONE) == set(alone) & left_out
-    assert all((ROOT / path).exists() for path in (*checks.ALONE, *checks.THROUGH_ADB))
+    assert all((ROOT / path).exists() for path in (*checks.ALONE, *checks.THROUGH_ADB, *checks.LONGEST_FIRST))
 
 
 def test_arguments_for_pytest_reach_every_pytest() -> None:
