@@ -87,7 +87,7 @@ def threads(count: int) -> dict[str, str]:
 X86 = "x86_64"
 SETTINGS = (
     Setting("as it is", as_set=True),
-    Setting("all the CPU has, 1 thread", threads(1)),
+    Setting("all the CPU has, 1 thread", threads(1), short=True),
     Setting("all the CPU has, 2 threads", threads(2)),
     Setting(
         "AVX-512, 1 thread",
