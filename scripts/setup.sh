@@ -33,6 +33,12 @@ die() {
     exit 1
 }
 
+# Another checkout's is not ours to change.
+if [[ -L "$VENV" ]]; then
+    LOG=/dev/null
+    die ".venv is a link to $(readlink -f "$VENV"): remove it (rm .venv), and setup makes one of its own"
+fi
+
 # begin WHAT: announces the next step.
 begin() {
     step=$((step + 1))

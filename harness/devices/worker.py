@@ -392,7 +392,8 @@ def die_with_parent() -> None:
 def main() -> None:
     """Serve the descriptor named on the command line."""
     die_with_parent()
-    Worker(Link(socket.socket(fileno=int(sys.argv[1]))), Path(sys.argv[2])).serve()
+    with socket.socket(fileno=int(sys.argv[1])) as peer:
+        Worker(Link(peer), Path(sys.argv[2])).serve()
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def released_apk(apk: ReleasedApk, progress: Say | None = None, folder: Path | N
                 with suppress(OSError):
                     partial.unlink()
     except urllib.error.HTTPError as error:
+        error.close()
         raise DeviceError(f"The app is not at {apk.address} (HTTP {error.code}).", step) from None
     except urllib.error.URLError as error:
         raise DeviceError(f"The app cannot be fetched from {apk.address} ({error.reason}).", step) from None

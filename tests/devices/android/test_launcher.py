@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from contextlib import closing
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from harness.devices.android.device import AndroidDevice, AndroidLauncher, Phone
 from harness.devices.android.logcat import Exit
 
 NAME = "dev.litertharness.0123456789abcdef"
+Socket = socket.socket
 AM = ("am", "instrument", "-e", "socket", NAME, "dev.litertharness/.WorkerInstrumentation")
 STOP = ("am", "force-stop", "dev.litertharness")
 GONE = AdbError("adb", "S0", "", None, "gave no answer")
@@ -31,7 +33,11 @@ class Phone(Adb):
         self.pids, self.said, self.refuses = list(pids), said, streams
         self.told: list[tuple[tuple[str, ...], float | None, bool]] = []
         self.asked: list[tuple[str, float]] = []
-        self.socket = socket.socket()
+
+    @cached_property
+    def socket(self) -> Socket:
+        """What it is connected to; a test that connects closes it."""
+        return socket.socket()
 
     def shell(self, *argv: str, seconds: float | None = None, check: bool = True) -> str:
         if argv == ("pidof", "dev.litertharness"):
@@ -45,7 +51,7 @@ class Phone(Adb):
             raise GONE
         return self.said
 
-    def stream(self, service: str, deadline: float) -> socket.socket:
+    def stream(self, service: str, deadline: float) -> Socket:
         self.asked.append((service, deadline))
         if self.refuses:
             self.refuses -= 1

@@ -152,7 +152,7 @@ class TestLocalization:
         assert told["local_error_steps"] * told["step"] == pytest.approx(culprit["local_error"])
         assert told["expected_error_steps"] < 1 < 20 < told["local_error_steps"]
         (written,) = tmp_path.glob("*/quantized.csv")
-        rows = {int(row["index"]): row for row in csv.DictReader(written.open())}
+        rows = {int(row["index"]): row for row in csv.DictReader(written.read_text("utf-8").splitlines())}
         assert tuple(rows[3]) == STEPS_HEADER
         assert float(rows[3]["local_max_steps"]) == pytest.approx(told["local_error_steps"])
         assert float(rows[1]["local_max_steps"]) <= 0.51  # half a step, by the kernel's fixed-point factor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,45 +12,22 @@ import pytest
 
 from harness.core.arrays import Array
 from harness.core.job import Completed, Job, Options, Outcome
-from harness.core.run_folder import RunFolder
 from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import Rebuild
-from harness.localize.base.case import Case
-from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Culprit, Localization
-from harness.localize.explain.explainer import explain
 from harness.localize.explain.investigate import RATE_RUNS, Group, Investigator
 from harness.localize.explain.reproducer import op_line
-from harness.localize.find.localizer import localize
 from harness.localize.probe.experiment import Experiments, Specimen
 from harness.numerics.fp16 import LARGEST
 from tests.localize.broken import Broken, behind, imprecise, in_rank, long_sums, rolled, zeroed
+from tests.localize.explain.conftest import Explain
 from tests.localize.planted import InProcess, evaluated
 
 # A relative error of up to 16 roundings of float16: some 27 times what storing operands and result costs a sum.
 NEAR_THE_LIMIT = 16 * 2.0**-11
-
-Explain = Callable[..., Localization]
-
-
-@pytest.fixture
-def explained(tmp_path: Path) -> Explain:
-    """Localizes and explains with a device of this process; the run's folder is the test's own."""
-
-    def run(device: InProcess, model: Model, inputs: dict[str, Array] | None = None) -> Localization:
-        case = Case(model, inputs or random_inputs(model.graph(), 0), Options(), timeout=60)
-        with RunFolder.create(tmp_path, "localize", "broken", device.name) as folder:
-            bench = Workbench(device, InProcess(), folder)
-            found = localize(bench, case)
-            before = found.device_compiles
-            answer = explain(bench, case, found)
-            assert answer.device_compiles == before <= 3 + len(found.culprits)
-            return answer
-
-    return run
 
 
 def padded() -> Model:

@@ -94,7 +94,7 @@ def test_the_tables_are_written_anew_and_that_of_steps_where_there_are_some(grid
         run.rows("ops.csv", OpRecord.HEADER, [record(3).row()])
         assert write_rows(run, records) is records
         write_steps(run, records)
-        tables = {path.name: list(csv.reader(path.open())) for path in run.path.glob("*.csv")}
+        tables = {path.name: list(csv.reader(path.read_text("utf-8").splitlines())) for path in run.path.glob("*.csv")}
     assert [row[0] for row in tables["ops.csv"]] == ["index", "0", "1"]
     steps = [row[0] for row in tables.get("quantized.csv", [])]
     assert steps == ([] if grid is None else ["index", "1"])

@@ -81,11 +81,14 @@ def test_what_is_given_up_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_output_out_of_turn_or_missing_is_our_own_fault(tmp_path: Path) -> None:
     for name, values in (("a", VALUES["a"]), ("b", VALUES["b"].ravel()), ("b", VALUES["b"].astype(np.float64))):
+        writer = OutputWriter(tmp_path / "probe.safetensors", PORTS)
         with pytest.raises(AssertionError):
-            OutputWriter(tmp_path / "probe.safetensors", PORTS).put(name, values)
-        (tmp_path / "probe.part").unlink()
+            writer.put(name, values)
+        writer.abandon()
+    writer = OutputWriter(tmp_path / "probe.safetensors", PORTS)
     with pytest.raises(AssertionError):
-        OutputWriter(tmp_path / "probe.safetensors", PORTS).finish()
+        writer.finish()
+    writer.abandon()
 
 
 def test_a_file_is_whole_with_these_outputs_and_checksums_alone(tmp_path: Path) -> None:
