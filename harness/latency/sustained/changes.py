@@ -53,8 +53,8 @@ class ChangePoint:
 
 
 def change_points(values: Values, alpha: float) -> tuple[ChangePoint, ...]:
-    """Where the level of a series changes, ascending; none in fewer than `LEAST_VALUES` values. `alpha` is the chance of
-    any change in a series of independent values without one."""
+    """Where the level of a series changes, ascending; none in fewer than `LEAST_VALUES` values. `alpha` is the chance
+    of any change in a series of independent values without one."""
     count = len(values)
     if count < LEAST_VALUES:
         return ()
