@@ -264,13 +264,13 @@ def _sustained(asked: SustainedRequest, phone: PhoneOptions, as_json: bool) -> N
 
 
 def sustained_code(found: Sustained) -> int:
-    """1 where outputs are wrong or it slows down, 4 where the figures do not count or do not decide, else 0."""
+    """1 where outputs are wrong or it does not hold its speed, 4 where the figures do not count or decide, else 0."""
     result = found.result
     if result.right is False:
         return EXIT_WRONG
     if not result.valid or result.status == "undecided":
         return EXIT_UNRESOLVED
-    return EXIT_WRONG if result.status == "slower" else EXIT_OK
+    return EXIT_OK if result.status == "steady" else EXIT_WRONG
 
 
 def _load(

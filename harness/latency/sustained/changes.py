@@ -41,6 +41,8 @@ DRAWS = 2000
 """Series behind a p: at 1 % it is known to sqrt(0.01 × 0.99 / 2000) = 0.2 percentage points."""
 MOST_CORRELATION = 0.95
 """A first-order autocorrelation above this is no noise around a level any more."""
+NOISE_MEMORY = 0.8
+"""What counts as noise around a level at most: a disturbance is down to a tenth after ten values."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def change_points(values: Values, alpha: float) -> tuple[ChangePoint, ...]:
         return ()
     scores = normal_scores(values)[None, :]
     scale = np.sqrt(long_run_variance(scores))
-    unit = _unit(count)
+    unit = least_level(count)
     under_null = _under_null(count)
     found: list[ChangePoint] = []
     waiting = [(0, count)]
@@ -102,16 +104,44 @@ def long_run_variance(series: Values) -> Values:
     return found
 
 
+def wandering(values: Values) -> float:
+    """The chance of so much slow variation in noise that remembers `NOISE_MEMORY` of itself from one value to the next:
+    small where the values differ far more over the whole series than over two to four places, as in slow waves, which
+    have no levels and look like a memory of nearly 1 to `long_run_variance`. The ratio of the two variances is that of
+    von Neumann ("Distribution of the ratio of the mean square successive difference to the variance", Ann. Math.
+    Statist. 12, 1941) with longer lags; 1 for fewer than `LEAST_VALUES` values."""
+    if len(values) < LEAST_VALUES:
+        return 1.0
+    ratio = _slow_share(normal_scores(values)[None, :])[0]
+    return float((1 + np.sum(_remembering(len(values)) >= ratio)) / (1 + DRAWS))
+
+
+def _slow_share(scores: Values) -> Values:
+    near = [np.mean((scores[:, lag:] - scores[:, :-lag]) ** 2, axis=1) / 2 for lag in (2, 3, 4)]
+    found: Values = np.var(scores, axis=1) / np.maximum(np.mean(near, axis=0), 1e-9)
+    return found
+
+
+@cache
+def _remembering(count: int) -> Values:
+    noise = np.random.default_rng(count).standard_normal((DRAWS, count))
+    noise[:, 0] /= np.sqrt(1 - NOISE_MEMORY**2)  # as if it had begun long ago
+    for i in range(1, count):
+        noise[:, i] += NOISE_MEMORY * noise[:, i - 1]
+    return _slow_share(normal_scores(noise))
+
+
 @cache
 def _under_null(count: int) -> Values:
     """The largest statistic of each of `DRAWS` series of `count` independent values."""
     rng = np.random.default_rng(count)
     scores = normal_scores(rng.standard_normal((DRAWS, count)))
-    found: Values = _largest(scores, _unit(count))[1] / np.sqrt(long_run_variance(scores))
+    found: Values = _largest(scores, least_level(count))[1] / np.sqrt(long_run_variance(scores))
     return found
 
 
-def _unit(count: int) -> int:
+def least_level(count: int) -> int:
+    """The shortest level that is looked for in so many values."""
     return max(LEAST, round(TRIM * count))
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from harness.core.visible import counted
 from harness.latency.record import Interval
 from harness.latency.stats import RESAMPLES, SIGNIFICANCE, TOLERANCE
-from harness.latency.sustained.changes import LEAST_VALUES, Values, change_points
-from harness.latency.sustained.record import Change, Level, Slowdown, Window, Word
+from harness.latency.sustained.changes import LEAST_VALUES, Values, change_points, least_level, wandering
+from harness.latency.sustained.record import Change, Level, Slowdown, Swing, Window, Word
 
 MOST_WINDOWS = 160
 """As many windows where the samples allow: a level is then at least eight of them."""
@@ -43,6 +44,7 @@ class Judgement:
     levels: tuple[Level, ...]
     changes: tuple[Change, ...]
     slowdown: Slowdown | None
+    swing: Swing | None
     drift: Interval | None
 
 
@@ -97,18 +99,22 @@ def judge(seen: Sequence[Window]) -> Judgement:
     slow = [part.slowdown for part in parts if part.slowdown is not None]
     drifts = [part.drift for part in parts if part.drift is not None]
     drift = max(drifts, key=lambda d: d.value, default=None)
+    swing = max((part.swing for part in parts if part.swing is not None), key=lambda s: s.ratio, default=None)
     if slow:
         worst = max(slow, key=lambda s: s.ratio.value)
-        return Judgement("slower", _said(worst), levels, changes, worst, drift)
+        return Judgement("slower", _said(worst), levels, changes, worst, swing, drift)
     if drift is None:
         why = f"{counted(len(seen), 'window')} of samples; a stretch needs {LEAST_VALUES} to be judged."
-        return Judgement("undecided", why, levels, changes, None, None)
+        return Judgement("undecided", why, levels, changes, None, None, None)
+    if swing is not None and swing.ratio >= 1 + TOLERANCE and swing.p < SIGNIFICANCE / len(own):
+        why = f"It wanders slowly, up to {swing.ratio - 1:+.0%}: {swing.low_ms:.4g} ms, then {swing.high_ms:.4g} ms."
+        return Judgement("unsteady", why, levels, changes, None, swing, drift)
     said = f"{drift.value - 1:+.1%} [{drift.low - 1:+.1%}, {drift.high - 1:+.1%}]"
     if max(d.high for d in drifts) > 1 + TOLERANCE:
-        why = f"No slowdown is found, and none of {TOLERANCE:.0%} can be excluded: the second half is {said}."
-        return Judgement("undecided", why, levels, changes, None, drift)
+        why = f"The samples show no slowdown and exclude none of {TOLERANCE:.0%}: the second half is {said}."
+        return Judgement("undecided", why, levels, changes, None, swing, drift)
     why = f"The second half is {said} beside the first, within {TOLERANCE:.0%}."
-    return Judgement("steady", why, levels, changes, None, drift)
+    return Judgement("steady", why, levels, changes, None, swing, drift)
 
 
 class _Stretch:
@@ -132,12 +138,23 @@ class _Stretch:
         ]
         self.drift = self._drift(medians)
         self.slowdown = self._slowdown()
+        self.swing = self._swing(medians)
 
     def _drift(self, medians: Values) -> Interval | None:
         if len(medians) < LEAST_VALUES:
             return None
         half = len(medians) // 2
         return ratio_of(medians[half:], medians[:half])
+
+    def _swing(self, medians: Values) -> Swing | None:
+        if len(medians) < LEAST_VALUES:
+            return None
+        size = least_level(len(medians))
+        smooth = np.median(sliding_window_view(medians, size), axis=1)
+        lows = np.minimum.accumulate(smooth)
+        at = int(np.argmax(smooth / lows))
+        low, high = float(lows[at]), float(smooth[at])
+        return Swing(self._seen[0].stretch, low, high, high / low, wandering(medians))
 
     def _slowdown(self) -> Slowdown | None:
         """Of all pairs of levels the one with the largest ratio, later over earlier."""

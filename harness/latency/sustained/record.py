@@ -14,9 +14,10 @@ from harness.core.errors import UsageError
 from harness.core.typed_json import read_as
 from harness.latency.record import Cell, Flaw, Interval, OutputError
 
-Word = Literal["steady", "slower", "undecided"]
+Word = Literal["steady", "slower", "unsteady", "undecided"]
 """`steady`: no later half is over 5 % slower, with 95 % confidence; `slower`: a later level is, with p < 0.01;
-`undecided`: the samples are too few, or scatter too much, for either."""
+`unsteady`: the speed goes up and down by more than 5 %, slowly, without levels that could be told from its own
+wandering; `undecided`: the samples are too few, or scatter too much, for any of these."""
 WORDS: tuple[Word, ...] = get_args(Word)
 
 Interruption = Literal["rebooted", "lost", "crashed", "timed out"]
@@ -84,6 +85,18 @@ class Slowdown:
 
 
 @dataclass(frozen=True)
+class Swing:
+    """The largest rise of the running median, from `low_ms` to a later `high_ms`: `ratio` is high over low, `p` the
+    chance of so much slow variation in noise of a short memory."""
+
+    stretch: int
+    low_ms: float
+    high_ms: float
+    ratio: float
+    p: float
+
+
+@dataclass(frozen=True)
 class Gap:
     """The device was gone. `seconds` is from the last sample before it to the first answer after it; None where it did
     not come back. The samples of the job that it interrupted are not known."""
@@ -137,6 +150,7 @@ class SustainedResult:
     samples: int
     drift: Interval | None
     slowdown: Slowdown | None
+    swing: Swing | None
     levels: tuple[Level, ...]
     changes: tuple[Change, ...]
     gaps: tuple[Gap, ...]

@@ -12,7 +12,7 @@ from harness.latency.sustained.judge import clock
 from harness.latency.sustained.record import Change, Level, SustainedResult, Warmth
 from harness.latency.table import milliseconds
 
-_COLOURS = {"steady": "green", "slower": "red", "undecided": "yellow"}
+_COLOURS = {"steady": "green", "slower": "red", "unsteady": "red", "undecided": "yellow"}
 MOST_BAR = 24
 """Characters of the longest bar."""
 
@@ -85,4 +85,4 @@ def _warm(warmth: Warmth) -> Iterator[str]:
         said.append(f"battery {ends}, {warmth.highest_celsius:.1f} °C at most")
     yield f"The device says: {escape('; '.join(said))}."
     if warmth.silent:
-        yield "It slowed down without a word: its thermal status says nothing of that."
+        yield "It changed its speed without a word: its thermal status says nothing of that."
