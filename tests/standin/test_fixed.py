@@ -104,9 +104,7 @@ def test_a_phone_without_it_says_so_in_its_own_words(
     phone: Phone, pinned: AndroidDevice, quick: Job, hal: bool | None
 ) -> None:
     phone.change("power", hal=hal)
-    said = (
-        "Failed to set FIXED_PERFORMANCE mode" if hal is False else "Unknown command: set-fixed-performance-mode"
-    )
+    said = "Failed to set FIXED_PERFORMANCE mode" if hal is False else "Unknown command: set-fixed-performance-mode"
     with pytest.raises(DeviceError, match=f"does not turn fixed-performance mode on: {said}"), pinned:
         pinned.run(quick)
 
