@@ -194,6 +194,16 @@ def test_words_that_mean_nothing_are_misuse(model: Path, tmp_path: Path, words: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_plain_benchmark_may_have_the_mode_too(phone: Phone, start: Start, model: Path, apk: Path) -> None:
+    words = ["--device", phone.serial, "--apk", apk, "--accelerator", "cpu", "--samples", 20, "--seconds", 0]
+    words += ["--replications", 1, "--fixed-performance", "--no-accuracy", "--json"]
+    command = [*COMMAND, "bench", str(model), *map(str, words), "--out", str(model.parent / "out")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=WAIT, check=False)
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert cell["conditions"]["fixed_performance"] is True
+    assert mode(phone)["asked"] == ["true", "false"]
+
+
 def test_a_run_lasts_its_minutes_by_the_clock(phone: Phone, start: Start) -> None:
     began = time.monotonic()
     _, cell, _ = start().end()

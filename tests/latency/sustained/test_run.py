@@ -21,6 +21,8 @@ from harness.latency.sustained import bench as module
 from harness.latency.sustained.bench import StoppedShort, Sustained, SustainedRequest, bench_sustained
 from harness.latency.sustained.record import SustainedResult
 from harness.latency.sustained.run import CELSIUS_SECONDS, SustainedPlan
+from harness.report.export import export
+from harness.report.page import render
 from tests.latency.sustained.conftest import Pixel
 
 Subjects = Callable[..., Subject]
@@ -96,6 +98,13 @@ class TestTheLoad:
         assert (record["command"], record["status"]) == ("bench --sustained", "done")
         assert SustainedResult.from_json(record["result"]) == found.result
         assert (found.folder / "staircase.svg").read_text("utf-8").startswith("<?xml")
+
+    def test_its_folder_has_a_picture_in_the_place_of_a_page(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        folder = bench_sustained(asked, pixel.open).folder
+        with pytest.raises(UsageError, match=r"is a benchmark.* Look at .*staircase\.svg\."):
+            render(folder)
+        with pytest.raises(UsageError, match="is a benchmark, which has no ops"):
+            export(folder, "csv")
 
     def test_a_quick_model_is_timed_in_part(self, asked: SustainedRequest, pixel: Pixel) -> None:
         """128 iterations of each job of 2 s: 64 a second at most."""
