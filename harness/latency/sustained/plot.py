@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from harness.core.run_folder import write_page
 from harness.core.visible import visible
+from harness.latency.stats import TOLERANCE
 from harness.latency.sustained.record import SustainedResult
 
 _INK, _QUIET, _BAD, _HEAT = "#4477aa", "#888888", "#cc3311", "#aa7711"
@@ -53,9 +54,9 @@ def _draw(axes: Axes, result: SustainedResult, unit: float) -> None:
         axes.plot(
             middles, [w.p50_ms for w in own], color=_INK, lw=0.9, marker=".", ms=3, label="median" if named else None
         )
-    slow = result.slowdown
     for i, level in enumerate(result.levels):
-        bad = slow is not None and level.stretch == slow.stretch and level.from_s >= slow.at_s
+        earlier = [other.p50_ms for other in result.levels[:i] if other.stretch == level.stretch]
+        bad = bool(earlier) and level.p50_ms >= (1 + TOLERANCE) * min(earlier)
         axes.plot([level.from_s / unit, level.until_s / unit], [level.p50_ms] * 2, color=_BAD if bad else "#222222",
                   lw=2.2, solid_capstyle="butt", label="level" if i == 0 else None)  # fmt: skip
     for i, gap in enumerate(result.gaps):

@@ -116,7 +116,9 @@ class TestFound:
 
     def test_stairs_are_found_one_by_one(self) -> None:
         values = np.random.default_rng(0).standard_normal(160) / 10 + np.repeat([0, 1, 2, 1], 40)
-        assert [point.at for point in change_points(values, ALPHA)] == [40, 80, 120]
+        found = [point.at for point in change_points(values, ALPHA)]
+        assert len(found) == 3
+        assert all(abs(at - true) <= 1 for at, true in zip(found, (40, 80, 120), strict=True))
 
 
 class TestWandering:
