@@ -17,7 +17,7 @@ from harness.latency.sustained.changes import (
     wandering,
 )
 
-SERIES = 400
+SERIES = 250
 ALPHA = 0.01
 Make = Callable[[np.random.Generator, int], Values]
 
