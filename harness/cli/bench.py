@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ from harness.cli.options import JsonOption, OutOption, ShapeOption, SignatureOpt
 from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
 from harness.core.markup import escape
 from harness.devices.android.device import PhoneOptions
-from harness.devices.registry import check_device, open_device
+from harness.devices.registry import check_device, kind_of, open_device
 from harness.graph.inputs import load_inputs, random_inputs
 from harness.latency.bench import COOL_DOWN_SECONDS, Benched, BenchRequest, bench
 from harness.latency.compare import read_baseline
@@ -27,6 +27,9 @@ from harness.latency.matrix import Choices, Loaded, subjects
 from harness.latency.measure import QUICK, Plan
 from harness.latency.profile_record import Profile
 from harness.latency.record import Verdict
+from harness.latency.sustained.bench import StoppedShort, Sustained, SustainedRequest, bench_sustained
+from harness.latency.sustained.run import WAIT_SECONDS, SustainedPlan
+from harness.latency.sustained.table import staircase, sustained_lines
 from harness.latency.table import (
     against_line,
     bench_table,
@@ -123,6 +126,32 @@ def bench_command(
     by_op: Annotated[
         bool, typer.Option("--per-op", help="Then time stretches of ops too, and ask the runtime's profiler.")
     ] = False,
+    sustained: Annotated[
+        float | None,
+        typer.Option(
+            "--sustained",
+            metavar="MINUTES",
+            min=0.01,
+            max=1440,
+            help="Load one cell for so long, and say when and by how much it slows down.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="S",
+            min=0,
+            max=86400,
+            help=f"With --sustained: longest wait for a device that went away (default: {WAIT_SECONDS:g}).",
+        ),
+    ] = None,
+    fixed_performance: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-performance", help="For a phone: pin its clocks by Android's mode of that name; off again after."
+        ),
+    ] = False,
     inputs: Annotated[
         Path | None, typer.Option("--inputs", metavar="FILE.npz", help="One array for each input.")
     ] = None,
@@ -135,6 +164,9 @@ def bench_command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency so that a wrong figure says so; exit 1 when slower or wrong, 4 when invalid or undecided."""
+    own = {"--samples": samples, "--seconds": seconds, "--quick": quick, "--against": against, "--per-op": by_op}
+    own |= {"--until-valid": until_valid > 1}
+    _check_alone(sustained, wait, [word for word, given in own.items() if given not in (None, False, [])])
     choices = Choices(
         devices=tuple(dict.fromkeys(device or ["host"])),
         accelerators=tuple(word.value for word in accelerator or [AcceleratorWord.GPU]),
@@ -142,6 +174,7 @@ def bench_command(
         backends=tuple(word.value for word in backend or [BackendWord.DEFAULT]),
         threads=tuple(threads or [0]),
     )
+    _check_modes(fixed_performance, choices.devices)
     base = QUICK if quick else _FULL
     plan = Plan(
         samples=base.samples if samples is None else samples,
@@ -151,25 +184,30 @@ def bench_command(
         timeout=timeout,
     )
     baselines = tuple(read_baseline(path) for path in against or ())
+    cells = subjects([_load(path, signature, inputs, seed, shapes_of(shape)) for path in models], choices)
+    fed = f"random, seed {seed}" if inputs is None else str(inputs)
+    phone = PhoneOptions(apk, cool_down or 0.0, fixed_performance=fixed_performance)
+    if sustained is not None:
+        load = SustainedPlan(sustained, plan.replications, WAIT_SECONDS if wait is None else wait, timeout)
+        _sustained(SustainedRequest(cells, load, out, fed, accuracy), replace(phone, return_seconds=load.wait), as_json)
     trial = BenchRequest(
-        subjects=subjects([_load(path, signature, inputs, seed, shapes_of(shape)) for path in models], choices),
+        subjects=cells,
         plan=replace(plan, rounds=max(plan.rounds, 2 * plan.replications)),
         out=out,
-        inputs=f"random, seed {seed}" if inputs is None else str(inputs),
+        inputs=fed,
         against=baselines,
         tries=until_valid,
         cool_down=COOL_DOWN_SECONDS if cool_down is None else cool_down,
         accuracy=accuracy,
     )
-    phone = PhoneOptions(apk, cool_down or 0.0)
     with screen.ProgressBar() as progress:
         for name in choices.devices:
             check_device(name, lambda what: progress.stage(what, 20.0))
         tries = bench(trial, lambda name: open_device(name, phone=phone), progress, per_op=by_op)
     named = {baseline.path.name for baseline in baselines}
     if as_json:
-        cells = [one.result.to_json() | {"run": str(one.folder)} for made in tries for one in made]
-        screen.print_json({"schema": 1, "cells": cells})
+        documents = [one.result.to_json() | {"run": str(one.folder)} for made in tries for one in made]
+        screen.print_json({"schema": 1, "cells": documents})
     else:
         _show(tries)
     raise typer.Exit(exit_code(tries[-1], named))
@@ -183,6 +221,56 @@ def exit_code(cells: Sequence[Benched], named: set[str]) -> int:
     if verdicts & {"cannot tell", "incomparable"} or not all(one.result.valid for one in cells):
         return EXIT_UNRESOLVED
     return EXIT_OK
+
+
+def _check_alone(sustained: float | None, wait: float | None, words: Sequence[str]) -> None:
+    """Raises UsageError: options are together that mean nothing together."""
+    if sustained is None and wait is not None:
+        raise UsageError("--wait means nothing without --sustained.", "Leave it out.")
+    if sustained is not None and words:
+        raise UsageError(f"{words[0]} means nothing with --sustained.", "Leave one of the two out.")
+
+
+def _check_modes(fixed_performance: bool, devices: Sequence[str]) -> None:
+    """Raises UsageError: a device has no fixed-performance mode whatever it is asked."""
+    lacking = [name for name in devices if fixed_performance and not kind_of(name).fixed_performance]
+    if lacking:
+        raise UsageError(
+            f"{lacking[0]} has no fixed-performance mode.", "That is Android's: leave it out, or name a phone."
+        )
+
+
+def _sustained(asked: SustainedRequest, phone: PhoneOptions, as_json: bool) -> NoReturn:
+    """Load, tell, end."""
+    device = asked.subject.cell.device
+    short: StoppedShort | None = None
+    with screen.ProgressBar() as progress:
+        check_device(device, lambda what: progress.stage(what, 20.0))
+        try:
+            found = bench_sustained(asked, lambda name: open_device(name, phone=phone), progress)
+        except StoppedShort as error:
+            short, found = error, error.sustained
+    if as_json:
+        screen.print_json({"schema": 1, "cells": [found.result.to_json() | {"run": str(found.folder)}]})
+    else:
+        screen.out.print(staircase(found.result))
+        for line in ("", *sustained_lines(found.result)):
+            screen.say(line)
+        screen.out.print(f"[dim]{escape(str(found.folder))}[/]")
+    if short is not None:
+        screen.print_error(short)
+        raise typer.Exit(short.exit_code)
+    raise typer.Exit(sustained_code(found))
+
+
+def sustained_code(found: Sustained) -> int:
+    """1 where outputs are wrong or it does not hold its speed, 4 where the figures do not count or decide, else 0."""
+    result = found.result
+    if result.right is False:
+        return EXIT_WRONG
+    if not result.valid or result.status == "undecided":
+        return EXIT_UNRESOLVED
+    return EXIT_OK if result.status == "steady" else EXIT_WRONG
 
 
 def _load(

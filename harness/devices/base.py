@@ -6,10 +6,9 @@ Both kinds of device share everything here. What differs (how to start, where th
 
 from __future__ import annotations
 
-import re
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -33,15 +32,12 @@ from harness.core.job import (
     TimedOut,
 )
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
-from harness.devices.log_lines import last_match
 from harness.devices.refusal import explain_refusal, last_words
-from harness.devices.residency import backend_of, residency_of
+from harness.devices.residency import adapter_of, phone_gpu, residency_of
 
 Sink = Callable[[str, Array], None]
 
 LOG_LIMIT = 1 << 20
-FACT_LIMIT = 200
-"""Characters of what a device says of itself that are believed."""
 START_SECONDS = 60.0
 
 
@@ -145,6 +141,15 @@ class Device:
     def serial(self) -> str:
         """A phone's own serial number, once it is known; empty for what has none."""
         return ""
+
+    @property
+    def fixed_performance(self) -> bool | None:
+        """Whether the clocks are pinned by a mode of the device's own; None where nobody asked for that."""
+        return None
+
+    def celsius(self) -> float | None:
+        """The device's temperature, in degrees Celsius; None where it does not tell."""
+        return None
 
     def described(self, runtime: str = "", gpu: str = "") -> dict[str, str]:
         """The device as documents have it, with the runtime and the GPU where they are known."""
@@ -363,28 +368,6 @@ def _options(options: Options) -> dict[str, Any]:
 
 def _seen(values: Array | None) -> str:
     return "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
-
-
-_ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$")
-
-
-def adapter_of(log: str) -> str:
-    """Name and kind of the GPU that the runtime's log names, or an empty string."""
-    found = last_match(_ADAPTER, log)
-    if found is None:
-        return ""
-    name, backend, kind = found.groups()
-    return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
-
-
-def phone_gpu(hello: Mapping[str, Any], log: str) -> str:
-    """`Mali-G715, OpenCL, driver v1.r44p1-01eac0`: the GPU of a phone's own word, what computed on it by the runtime's
-    log, and its driver's version, which OpenGL ES states and OpenCL shares. Empty until a log names what computed."""
-    backend = backend_of(log)
-    renderer, version = (str(hello.get(key) or "")[:FACT_LIMIT] for key in ("gl_renderer", "gl_version"))
-    driver = version.removeprefix("OpenGL ES ").partition(" ")[2]
-    told = driver and not renderer.startswith("ANGLE")  # which states its own version, of no driver
-    return ", ".join(filter(None, (renderer, backend, f"driver {driver}" if told else ""))) if backend else ""
 
 
 # Signals that come from outside, that of a system without memory too; code that fails gets SIGSEGV, SIGABRT, SIGBUS,

@@ -52,7 +52,7 @@ class DeviceKind:
     `claims` tells whether a name on the command line is of this kind; `open` gives the device, not started yet; `check`
     complains of a name that cannot be opened, without starting anything. `profiler_python`: for kinds whose runtime's
     profiler can be asked on this machine, the Python that has that runtime. `in_parts`: the GPU may be a software one,
-    for which large models are cut in two.
+    for which large models are cut in two. `fixed_performance`: its devices may have Android's mode of that name.
     """
 
     name: str
@@ -61,6 +61,7 @@ class DeviceKind:
     check: Callable[[str, Say | None], object]
     profiler_python: Callable[[str], str] | None = None
     in_parts: bool = False
+    fixed_performance: bool = False
 
 
 def kind_of(name: str) -> DeviceKind:
@@ -211,5 +212,6 @@ KINDS = (
         claims=lambda name: True,
         open=_phone,
         check=lambda name, progress: find_phone(name),
+        fixed_performance=True,
     ),
 )

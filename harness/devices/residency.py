@@ -7,6 +7,8 @@ not take whole how many nodes go where, and that the delegate builds its graph.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from harness.core.job import Residency
 from harness.devices.log_lines import NUMBER, last_match, lines_of, matches
@@ -20,6 +22,8 @@ _SHARED = re.compile(
 _ENGAGED = re.compile(r"Initializing \w+-based API from graph")
 _REFUSED = re.compile(r"Following operations are not supported by GPU delegate:?$")
 _COUNTED = re.compile(rf"({NUMBER}|No) operations will run")
+FACT_LIMIT = 200
+"""Characters of what a device says of itself that are believed."""
 MESSAGE_BYTES = 1023
 """Of a message that Android's log keeps."""
 # What a build for Android calls its GPU delegates, and what computes there.
@@ -92,3 +96,25 @@ def refused_and_cut(log: str) -> tuple[tuple[str, ...], bool]:
         if left <= 0:
             return tuple(after[:i]), True
     return tuple(after), False
+
+
+_ADAPTER = re.compile(r"Selected adapter: (.*?), arch=.*?backend=(\w+), adapterType=(.*)$")
+
+
+def adapter_of(log: str) -> str:
+    """Name and kind of the GPU that the runtime's log names, or an empty string."""
+    found = last_match(_ADAPTER, log)
+    if found is None:
+        return ""
+    name, backend, kind = found.groups()
+    return f"{name}, {backend}, {'software' if 'CPU' in kind else 'hardware'}"
+
+
+def phone_gpu(hello: Mapping[str, Any], log: str) -> str:
+    """`Mali-G715, OpenCL, driver v1.r44p1-01eac0`: the GPU of a phone's own word, what computed on it by the runtime's
+    log, and its driver's version, which OpenGL ES states and OpenCL shares. Empty until a log names what computed."""
+    backend = backend_of(log)
+    renderer, version = (str(hello.get(key) or "")[:FACT_LIMIT] for key in ("gl_renderer", "gl_version"))
+    driver = version.removeprefix("OpenGL ES ").partition(" ")[2]
+    told = driver and not renderer.startswith("ANGLE")  # which states its own version, of no driver
+    return ", ".join(filter(None, (renderer, backend, f"driver {driver}" if told else ""))) if backend else ""

@@ -72,7 +72,7 @@ def bench(
         HarnessError: a device is not there or does not complete, or a folder cannot be written. The folders of cells
             that were not done say so, and keep the samples they have.
     """
-    commit = _commit()
+    commit = current_commit()
     judge = Judge(trial.plan.timeout)
     tries: list[tuple[Benched, ...]] = []
     for number in range(1, trial.tries + 1):
@@ -106,7 +106,10 @@ def _once(
     trial: BenchRequest, number: int, commit: str, judge: Judge, open_device: Open, progress: Progress
 ) -> tuple[Benched, ...]:
     with ExitStack() as stack:
-        folders = [stack.enter_context(_folder(trial, subject)) for subject in trial.subjects]
+        folders = [
+            stack.enter_context(start_folder("bench", trial.out, subject, trial.inputs, trial.plan.timeout))
+            for subject in trial.subjects
+        ]
         ident = folders[0].path.name
         place = {subject.cell: folder for subject, folder in zip(trial.subjects, folders, strict=True)}
 
@@ -157,9 +160,10 @@ def _comparisons(
     return (*found, *(compare_across_runs(result, rounds, b) for b in alike or baselines))
 
 
-def _folder(trial: BenchRequest, subject: Subject) -> RunFolder:
+def start_folder(command: str, out: Path, subject: Subject, inputs: str, timeout: float) -> RunFolder:
+    """The run folder of a cell, with what is asked. Raises StorageError."""
     cell = subject.cell
-    folder = RunFolder.create(trial.out, "bench", cell.model, f"{cell.device}-{cell.label}")
+    folder = RunFolder.create(out, command, cell.model, f"{cell.device}-{cell.label}")
     folder.save(
         model={"path": cell.model, "sha256": cell.model_sha256, "ops": len(subject.model.graph().ops)},
         device={"name": cell.device, "kind": "", "runtime": "", "gpu": ""},
@@ -168,9 +172,9 @@ def _folder(trial: BenchRequest, subject: Subject) -> RunFolder:
             "precision": cell.precision,
             "backend": cell.backend,
             "threads": cell.threads,
-            "inputs": trial.inputs,
+            "inputs": inputs,
             "signature": None,
-            "timeout_s": trial.plan.timeout,
+            "timeout_s": timeout,
         },
         provenance=None,
     )
@@ -257,7 +261,7 @@ def inputs_sha256(inputs: dict[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """The commit that the working folder is at; empty where there is no git repository."""
     try:
         done = subprocess.run(

@@ -98,9 +98,14 @@ def _changed(new: BenchResult, old: BenchResult) -> str:
         ("GPU", new.gpu, old.gpu),
         ("commit", new.commit[:12], old.commit[:12]),
         ("options", new.cell.label, old.cell.label),
+        ("fixed-performance mode", *(_mode(run.conditions.fixed_performance) for run in (new, old))),
     ]
     said = [f"{what} {before or 'unknown'} → {after or 'unknown'}" for what, after, before in pairs if after != before]
     return f" ({'; '.join(said)})" if said else ""
+
+
+def _mode(on: bool | None) -> str:
+    return "on" if on else "off"
 
 
 def _against(name: str, found: Compared, changed: str) -> Against:

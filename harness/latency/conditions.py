@@ -68,6 +68,7 @@ def worst(rounds: Sequence[Conditions]) -> Conditions:
     """The worst of each, for the summary: hottest, slowest clock, most disturbed."""
     thermal = max((c.thermal for c in rounds), key=severity, default="")
     throttled = [c.throttled for c in rounds if c.throttled is not None]
+    fixed = [c.fixed_performance for c in rounds if c.fixed_performance is not None]
     return Conditions(
         thermal=thermal,
         headroom=_most([c.headroom for c in rounds]),
@@ -76,6 +77,7 @@ def worst(rounds: Sequence[Conditions]) -> Conditions:
         waited=_most([c.waited for c in rounds]),
         foreign=_most([c.foreign for c in rounds]),
         stolen=_most([c.stolen for c in rounds]),
+        fixed_performance=all(fixed) if fixed else None,
     )
 
 

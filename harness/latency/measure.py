@@ -182,15 +182,20 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
     for name in (subject.cell.device for subject in subjects):
         if name not in phones:
             device = stack.enter_context(open_device(name))
-            if device.no_latency is not None:
-                why, step = device.no_latency
-                raise UsageError(f"{name} {why}.", step)
+            check_times(device)
             if device.own_process:
                 devices.append(device)
                 continue
             phones[name] = device
         devices.append(phones[name])
     return devices
+
+
+def check_times(device: Device) -> None:
+    """Raises UsageError: its times say nothing of latency."""
+    if device.no_latency is not None:
+        why, step = device.no_latency
+        raise UsageError(f"{device.name} {why}.", step)
 
 
 class _Turns:
@@ -262,7 +267,7 @@ class _Turns:
         before, started = read_moment(self._pid), time.perf_counter_ns()
         done = completed(self._device, job, f"timing {self.measured.subject.cell.label}")
         wall, after = time.perf_counter_ns() - started, read_moment(self._pid)
-        seen = between(before, after, done.thermal)
+        seen = replace(between(before, after, done.thermal), fixed_performance=self._device.fixed_performance)
         return done, Round(
             self._replication, number, elapsed, done.samples, untimed, wall, seen, done.boot_id, done.runtime
         )

@@ -76,7 +76,8 @@ class Conditions:
 
     `waited` is the share of its wanted time that the process spent waiting for a core; `foreign` the share of all
     cores' time that other processes took, and `stolen` that the hypervisor took. `throttled` counts the events that
-    the processor itself reports; `headroom` is Android's forecast (1.0: severe throttling).
+    the processor itself reports; `headroom` is Android's forecast (1.0: severe throttling). `fixed_performance` is
+    whether Android's mode of that name was on, None where nobody asked for it.
     """
 
     thermal: str = ""
@@ -86,6 +87,7 @@ class Conditions:
     waited: float | None = None
     foreign: float | None = None
     stolen: float | None = None
+    fixed_performance: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ def flaws(measured: Measured, timed: list[TimedSample]) -> tuple[Flaw, ...]:
     )
 
 
+def sustained_flaws(measured: Measured) -> tuple[Flaw, ...]:
+    """The reasons that count over minutes as well: a change of speed, a restart or a hot device are none there, for
+    they are what is looked for."""
+    checks = (_enqueue_only, _fallback, _other_backend, _busy)
+    return tuple(flaw for check in checks for flaw in check(measured))
+
+
 def steady_rounds(timed: list[TimedSample]) -> dict[tuple[int, int], Values]:
     """Total times of the steady samples in nanoseconds, by (replication, round)."""
     found: dict[tuple[int, int], list[float]] = {}

@@ -15,7 +15,7 @@ from harness.core.arrays import OpIndex
 from harness.core.errors import UsageError
 from harness.core.run_folder import read_run
 from harness.numerics.tolerance import LOCAL_FACTOR
-from harness.report.record import CulpritFacts, Run, parse_run
+from harness.report.record import BENCHMARKS, CulpritFacts, Run, parse_run
 from harness.report.tables import OPS_COLUMNS, OpRow, read_ops, whole_lines
 
 Format = Literal["csv", "model-explorer", "fp32-ops", "fp32-names"]
@@ -42,7 +42,10 @@ def export(folder: Path, form: Format) -> Export:
     Raises:
         UsageError: no run folder, no ops in it, nothing to list, or the library for the form is not installed.
     """
-    run, rows = parse_run(read_run(folder)), read_ops(folder / "ops.csv").rows
+    record = read_run(folder)
+    if record.get("command") in BENCHMARKS:
+        raise UsageError(f"{folder} is a benchmark, which has no ops.", "Its samples are in samples.csv there.")
+    run, rows = parse_run(record), read_ops(folder / "ops.csv").rows
     if not rows and run.culprits:
         raise UsageError(
             f"Run {folder} has no ops: the host alone told that its culprits lose digits in float16, and none was "

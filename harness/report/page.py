@@ -25,7 +25,7 @@ from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 from harness.remedies.cause import Cause
 from harness.report import chart, figures, verdict, wording
 from harness.report.command import reproduction
-from harness.report.record import CulpritFacts, Run, parse_run
+from harness.report.record import BENCHMARKS, CulpritFacts, Run, parse_run
 from harness.report.scene import read_scene
 from harness.report.sections import SECTIONS
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
@@ -58,10 +58,11 @@ def write_report(run: Path) -> Path:
 def render(folder: Path) -> str:
     """The page of a run folder. Raises UsageError."""
     record = read_run(folder)
-    if record.get("command") == "bench":
-        raise UsageError(
-            f"{folder} is a benchmark, which has no page of its own.", "Look at it in `harness dashboard`."
-        )
+    if record.get("command") in BENCHMARKS:
+        step = "Look at it in `harness dashboard`."
+        if record.get("command") != "bench":
+            step = f"Look at {folder / 'staircase.svg'}."
+        raise UsageError(f"{folder} is a benchmark, which has no page of its own.", step)
     try:
         run = parse_run(record)
     except RecursionError:

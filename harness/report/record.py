@@ -189,6 +189,10 @@ class Run:
         return self.model_path.replace("\\", "/").rstrip("/").rpartition("/")[2] or "unknown model"
 
 
+BENCHMARKS = frozenset({"bench", "bench --sustained"})
+"""Commands whose runs have neither a page nor ops."""
+
+
 def parse_run(record: Mapping[str, Any]) -> Run:
     """Read what `run_folder.read_run` returned. Raises UsageError when a field is of an undocumented type."""
     top = Fields(record)

@@ -12,11 +12,11 @@ import pytest
 
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, Residency, Sample, TimedOut
-from harness.devices.base import FACT_LIMIT, Device, DeviceFacts, adapter_of, phone_gpu
+from harness.devices.base import Device, DeviceFacts
 from harness.devices.execute import make_job
 from harness.devices.link import PROTOCOL, Link, Message
 from harness.devices.refusal import explain_refusal
-from harness.devices.residency import residency_of
+from harness.devices.residency import FACT_LIMIT, adapter_of, phone_gpu, residency_of
 from harness.graph.model import Model
 from tests.arrays import f32
 

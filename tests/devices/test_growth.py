@@ -9,10 +9,9 @@ import pytest
 
 from harness.devices.android import apk, ready
 from harness.devices.android.logcat import as_on_the_host, exit_record
-from harness.devices.base import adapter_of
 from harness.devices.excess import limit_exceeded
 from harness.devices.refusal import explain_refusal, lacking_custom_op, last_words, shader_fault
-from harness.devices.residency import refused_ops, residency_of
+from harness.devices.residency import adapter_of, refused_ops, residency_of
 from harness.latency.validity import ops_on_the_cpu
 
 SHORT, LONG = 6_000, 24_000

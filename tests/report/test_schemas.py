@@ -102,7 +102,9 @@ class Examples:
         return [self._told("localize", self.wrong)]
 
     def _bench(self) -> list[Any]:
-        return [self._told("bench --accelerator cpu --samples 20 --seconds 0 --replications 1", self.right)]
+        words = "bench --accelerator cpu --replications 1"
+        plain, long = "--samples 20 --seconds 0", "--sustained 0.02"
+        return [self._told(f"{words} {which}", self.right) for which in (plain, long)]
 
     def _audit(self) -> list[Any]:
         return [told("audit", self.right, "--static")]

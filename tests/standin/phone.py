@@ -32,8 +32,8 @@ from tests.standin.build import MissingPart
 
 HERE = Path(__file__).parent
 COMMANDS = (
-    *("am", "cat", "chmod", "dumpsys", "getprop", "input", "logcat", "mkdir", "mv", "pidof", "pkill", "pm", "rm"),
-    "sha256sum",
+    *("am", "cat", "chmod", "cmd", "dumpsys", "getprop", "input", "logcat", "mkdir", "mv", "pidof", "pkill", "pm"),
+    *("rm", "sha256sum", "timeout"),
 )
 START_SECONDS = 20.0
 _ELF = struct.Struct("<4sB13xH")  # the head of a library for arm64
@@ -93,6 +93,7 @@ class Phone:
             },
         )
         self.write("condition", {"wakefulness": "Awake", "wakes": True, "level": 80, "usb": True, "thermal": 0})
+        self.write("power", {"hal": True, "fixed": False, "asked": []})
         self._holder = self._hold(data_bytes)
 
     def _hold(self, data_bytes: int) -> subprocess.Popen[str]:
@@ -191,6 +192,7 @@ class Phone:
         (self.state / "boot_id").write_text(f"{uuid.uuid4()}\n", "ascii")
         (self.state / "crash.log").unlink(missing_ok=True)
         self.change("properties", **{"sys.boot.reason": reason})
+        self.change("power", fixed=False)
         self.boot()
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ def main() -> int:
         "am": am,
         "cat": cat,
         "chmod": chmod,
+        "cmd": cmd,
         "dumpsys": dumpsys,
         "getprop": getprop,
         "input": press,
@@ -48,6 +49,7 @@ def main() -> int:
         "pm": pm,
         "rm": rm,
         "sha256sum": sha256sum,
+        "timeout": timeout,
     }[command](words)
 
 
@@ -85,6 +87,38 @@ def cat(words: list[str]) -> int:
     if words != ["/proc/sys/kernel/random/boot_id"]:
         unknown()
     return say(Path(words[0]).read_text("ascii"))
+
+
+def cmd(words: list[str]) -> int:
+    """`cmd power` of Android 14's PowerManagerShellCommand, and of one whose power HAL knows no such mode (`hal` off)
+    or that is older than the command (`hal` null)."""
+    match words:
+        case ["power", "set-fixed-performance-mode-enabled", ("true" | "false") as word]:
+            power = read("power")
+            if power["hal"] is None:
+                sys.stderr.write(f"Unknown command: {words[1]}\n")
+            elif not power["hal"]:
+                sys.stderr.write("Failed to set FIXED_PERFORMANCE mode\n")
+                sys.stderr.write("This is likely because Power HAL AIDL is not implemented on this device\n")
+            else:
+                write("power", power | {"fixed": word == "true", "asked": [*power["asked"], word]})
+                return 0
+            return 255
+    unknown()
+
+
+def timeout(words: list[str]) -> int:
+    """`timeout SECONDS cat`, to the end of the standard input or of the time."""
+    if len(words) != 2 or not words[0].isdecimal() or words[1] != "cat":
+        unknown()
+    deadline = time.monotonic() + int(words[0])
+    while True:
+        ready, _, _ = select.select([0], [], [], max(deadline - time.monotonic(), 0))
+        if not ready:
+            return 143
+        if not (piece := os.read(0, 4096)):
+            return 0
+        sys.stdout.buffer.write(piece)
 
 
 def rm(words: list[str]) -> int:

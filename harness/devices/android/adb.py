@@ -152,13 +152,19 @@ class Adb:
                 shlex.join(command), self.serial, "", None, f"cannot be started ({error.strerror})"
             ) from None
 
-    def started(self, script: str) -> subprocess.Popen[bytes]:
+    def started(self, script: str, *, held: bool = False) -> subprocess.Popen[bytes]:
         """Start a script of the device's shell, whose words are quoted by now; both its streams come through one pipe.
-        Whoever starts it ends it. Raises AdbError."""
+        Whoever starts it ends it. One that is `held` reads from a pipe that ends with this process, and hears of no
+        Ctrl-C. Raises AdbError."""
         command = self._command("shell", script)
         try:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+                command,
+                stdin=subprocess.PIPE if held else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                start_new_session=held,
             )
         except OSError as error:
             shown = shlex.join(command)

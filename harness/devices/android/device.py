@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import DeviceError
+from harness.core.job import Job, Outcome
 from harness.core.progress import Say
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk import INSTRUMENTATION, PACKAGE, ensure_app
+from harness.devices.android.fixed import FixedPerformance, put_back
 from harness.devices.android.locks import SerialLock
 from harness.devices.android.logcat import Exit, Logcat, exit_of
-from harness.devices.android.ready import make_ready
+from harness.devices.android.ready import battery_celsius, make_ready
 from harness.devices.android.recovery import bring_back
-from harness.devices.base import Device
+from harness.devices.base import Device, Sink
 from harness.devices.link import Link
 
 APP_SECONDS = 30.0
@@ -37,11 +39,15 @@ ANSWERED = re.compile(r"^INFO: answered \d+$", re.M)
 @dataclass(frozen=True)
 class PhoneOptions:
     """What a phone alone needs to be told: `apk` replaces the one that Gradle builds, `cool_down` is in seconds,
-    `tools` is a folder of LiteRT's stock tools, which do without an app."""
+    `tools` is a folder of LiteRT's stock tools, which do without an app. `fixed_performance` has Android's mode of that
+    name on while the device is open. With `return_seconds` a phone that is gone is waited for as long when the next job
+    comes, and not before; else for `recovery.RETURN_SECONDS` either time."""
 
     apk: Path | None = None
     cool_down: float = 0.0
     tools: Path | None = None
+    fixed_performance: bool = False
+    return_seconds: float | None = None
 
 
 class PhoneLauncher:
@@ -53,18 +59,36 @@ class PhoneLauncher:
         self._progress = progress
         self._lock: SerialLock | None = None
         self._boot_id = ""
+        self._fixed = FixedPerformance(adb)
         self.serial = ""
         """The phone's own serial number, once it was asked."""
+
+    @property
+    def adb(self) -> Adb:
+        """adb on the phone."""
+        return self._adb
 
     @property
     def boot_id(self) -> str:
         """The boot that models were last run in; empty before that."""
         return self._boot_id
 
+    @property
+    def fixed_performance(self) -> bool | None:
+        """Whether the mode is on; None where nobody asked for it."""
+        return self._fixed.on if self._options.fixed_performance else None
+
+    def keep_fixed(self, seconds: float) -> None:
+        """Have the mode on for so many seconds more, where it was asked for and the phone can be asked."""
+        if self._options.fixed_performance and self._boot_id:
+            with suppress(DeviceError):  # a phone that is gone is the job's to find
+                self._fixed.hold(self._boot_id, seconds)
+
     def lost(self, reason: str) -> str:
         """Whether the phone is still there, and whether it rebooted."""
         try:
-            boot_id = bring_back(self._adb, progress=self._progress)
+            patience = None if self._options.return_seconds is None else 0.0
+            boot_id = bring_back(self._adb, patience, self._progress)
         except DeviceError as error:
             return f"{reason}; {error.message.removesuffix('.')}"
         if boot_id == self._boot_id:
@@ -80,19 +104,24 @@ class PhoneLauncher:
     def _have_phone(self) -> None:
         """Take it, wait for it, and once a boot make it ready and install what runs models there. Raises
         DeviceError."""
+        patience = self._options.return_seconds
         if self._lock is None:
             # By the phone's own number: another process may have it by cable, and this one over Wi-Fi.
-            bring_back(self._adb, progress=self._progress)
+            bring_back(self._adb, patience, self._progress)
             self.serial = self._adb.serialno()
             self._lock = SerialLock(self.serial)
         self._lock.take()
-        boot_id = bring_back(self._adb, progress=self._progress)
+        boot_id = bring_back(self._adb, patience, self._progress)
         if boot_id != self._boot_id:
             if self._boot_id:
                 self._note(f"the phone rebooted: boot id {self._boot_id}, then {boot_id}")
+            if put_back(self._adb, boot_id):
+                self._note("fixed-performance mode, left on by a command that was killed, is off again")
             make_ready(self._adb, self._options.cool_down)
             self._install()
             self._boot_id = boot_id
+        if self._options.fixed_performance:
+            self._fixed.hold(boot_id)
 
     def _install(self) -> None:
         """Have on the phone what runs models there. Raises DeviceError."""
@@ -103,8 +132,15 @@ class PhoneLauncher:
         raise NotImplementedError
 
     def _give_back(self) -> None:
-        if self._lock is not None:
-            self._lock.give_back()
+        try:
+            trouble = self._fixed.release()
+            if trouble:
+                self._note(trouble)
+                if self._progress:
+                    self._progress(trouble)
+        finally:
+            if self._lock is not None:
+                self._lock.give_back()
 
 
 class AndroidLauncher(PhoneLauncher):
@@ -246,6 +282,22 @@ class AndroidDevice(Device):
     def serial(self) -> str:
         """The phone's own serial number, the same by cable and over Wi-Fi; empty before it was reached."""
         return self.launcher.serial
+
+    @property
+    def fixed_performance(self) -> bool | None:
+        """Whether Android's mode of that name is on; None where nobody asked for it."""
+        return self.launcher.fixed_performance
+
+    def celsius(self) -> float | None:
+        """The battery's temperature; None where the phone does not tell, or cannot be asked."""
+        with suppress(DeviceError):
+            return battery_celsius(self.launcher.adb)
+        return None
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        """As :meth:`Device.run`, in the mode that was asked for."""
+        self.launcher.keep_fixed(job.timeout)
+        return super().run(job, sink)
 
     def close(self) -> None:
         """Stop the app and give the phone back."""

@@ -101,6 +101,11 @@ def make_ready(adb: Adb, cool_down: float = 0.0) -> Readiness:
     return found
 
 
+def battery_celsius(adb: Adb) -> float | None:
+    """The battery's temperature now; None where the phone does not tell. Raises AdbError when it cannot be asked."""
+    return readiness_from("", adb.shell("dumpsys", "battery"), "").celsius
+
+
 def _number(name: str, text: str) -> int | None:
     found = first_match(re.compile(rf"^\s*{name}: (-?{NUMBER})"), text)
     return None if found is None else int(found[1])

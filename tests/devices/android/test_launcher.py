@@ -102,7 +102,7 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> list[str | DeviceError]:
     found: list[str | DeviceError] = ["b1"]
     now = [64.0]
 
-    def back(adb: Adb, progress: object) -> str:
+    def back(adb: Adb, seconds: float | None, progress: object) -> str:
         boot = found.pop(0) if len(found) > 1 else found[0]
         if isinstance(boot, DeviceError):
             raise boot
@@ -112,6 +112,7 @@ def boots(monkeypatch: pytest.MonkeyPatch) -> list[str | DeviceError]:
         now[0] += seconds
 
     monkeypatch.setattr(module, "bring_back", back)
+    monkeypatch.setattr(module, "put_back", lambda adb, boot_id: False)
     monkeypatch.setattr(secrets, "token_hex", lambda size: "0123456789abcdef"[: 2 * size])
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", sleep)

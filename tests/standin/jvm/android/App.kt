@@ -8,9 +8,10 @@ import java.io.File
 
 open class Activity : Context(File("")) {
     val window = Window()
-    val isDestroyed = false
 
     open fun onCreate(savedInstanceState: Bundle?) {}
+
+    open fun onDestroy() {}
 
     fun setContentView(view: View) {}
 
