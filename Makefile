@@ -25,7 +25,7 @@ help: ## This list
 setup: ## Make .venv with everything in it, and install a Vulkan driver if none suits
 	@scripts/setup.sh
 
-quick: setup ## Ruff, and the tests that need no GPU, torch, browser or phone: about two minutes
+quick: setup ## Ruff, and the tests that need no GPU, torch, browser or phone: about a minute
 	@$(BIN)/python -m scripts.checks --quick
 
 check: setup ## Lint, types and tests of one file: make check FILE=tests/graph/test_model.py

@@ -35,7 +35,7 @@ TIMEOUT = 3 * 3600.0
 # The theme's advertisement for its successor is no warning of ours.
 SITE = {"NO_MKDOCS_2_WARNING": "1"}
 # What `make quick` leaves out besides tests marked slow or gpu: a phone's stand-in, torch, a browser, whole commands,
-# hundreds of processes or of broken files.
+# whole localizations, hundreds of processes or of broken files.
 UNHURRIED = (
     "tests/api/test_frames.py",
     "tests/api/test_functions.py",
@@ -49,16 +49,21 @@ UNHURRIED = (
     "tests/cli/test_plugin_abroad.py",
     "tests/cli/test_precision.py",
     "tests/dashboard/test_browser.py",
+    "tests/dashboard/test_watch.py",
     "tests/devices",
     "tests/docs/test_blocks.py",
     "tests/fuzz",
     "tests/graph/test_verify.py",
     "tests/latency",
     "tests/localize/base/test_reference.py",
+    "tests/localize/explain/test_explainer.py",
     "tests/localize/explain/test_limits.py",
     "tests/localize/explain/test_refused.py",
     "tests/localize/find/test_doubtful.py",
+    "tests/localize/find/test_localizer.py",
     "tests/localize/find/test_scale.py",
+    "tests/localize/find/test_trouble.py",
+    "tests/localize/find/test_unsteady.py",
     "tests/localize/journal",
     "tests/localize/whole",
     "tests/report/test_browser.py",
