@@ -10,6 +10,9 @@ STRICT = "HARNESS_STRICT"
 """Makes warnings errors: for CI and development with the locked packages. A newer package that warns of what it will
 change one day is no fault of whoever runs the tests with it."""
 
+FIRST = "HARNESS_TESTS_FIRST"
+"""Files and folders whose tests come before all others, in this order, with blanks between: what takes longest."""
+
 IGNORED = (
     # torch.export deep-copies a class that warns about itself; nothing here uses it.
     r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning:copyreg",
@@ -20,3 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # What is added last is looked at first.
     for line in (*(("error",) if os.environ.get(STRICT) else ()), *IGNORED):
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = os.environ.get(FIRST, "").split()
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, path in enumerate(first) if item.nodeid.startswith(path)), len(first))
+
+    items.sort(key=place)

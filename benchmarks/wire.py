@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--inputs", type=Path)
     parser.add_argument("--rate", type=float, default=USB_2, help="bytes a second each way")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), default=3, metavar="N")
     given = parser.parse_args()
     console, found = Console(), dict[bool, list[Cost]]()
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def main() -> int:
                     found.setdefault(narrow, []).append(cost)
                 words = "float16" if narrow else "float32"
                 console.print(f"{words}: {cost.sent / 1e6:.0f} MB, {cost.seconds:.1f} s, {answer.status}")
-    _told(console, found, given.rate)
+    _told(console, found)
     return 0
 
 
@@ -88,8 +88,8 @@ def _phone(stack: ExitStack, rate: float) -> tuple[Throttle, str, Path]:
     return line, serial, make_apk(state)
 
 
-def _told(console: Console, found: dict[bool, list[Cost]], rate: float) -> None:
-    table = Table("values travel as", "MB", "s on the line", "s, all of it", "all rounds, s")
+def _told(console: Console, found: dict[bool, list[Cost]]) -> None:
+    table = Table("values travel as", "MB, both ways", "s, all of it", "all rounds, s")
     median: dict[bool, Cost] = {}
     for narrow, costs in found.items():
         median[narrow] = Cost(
@@ -98,7 +98,6 @@ def _told(console: Console, found: dict[bool, list[Cost]], rate: float) -> None:
         table.add_row(
             "float16" if narrow else "float32",
             f"{median[narrow].sent / 1e6:.0f}",
-            f"{median[narrow].sent / rate:.1f}",
             f"{median[narrow].seconds:.1f}",
             " ".join(f"{c.seconds:.1f}" for c in costs),
         )

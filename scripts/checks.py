@@ -14,7 +14,7 @@ from scripts.stages import Stage, run
 
 # What measures time: by itself.
 ALONE = ("tests/latency", "device_tests/test_latency.py")
-# What takes longest is begun first: the last file of all is one that a second process would wait for.
+# What takes longest is begun first: the last file of all is one that a second process would wait for (conftest.py).
 LONGEST_FIRST = (
     "device_tests/test_corpus.py",
     "device_tests/test_decoder.py",
@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "tests/docs/test_blocks.py",
     "tests/localize/whole",
 )
+FIRST = "HARNESS_TESTS_FIRST"
 IN_THAT_ORDER = ("--dist", "loadfile", "--no-loadscope-reorder")
 THROUGH_ADB = tuple(f"device_tests/test_{name}.py" for name in ("corpus", "decoder", "explained", "latency"))
 # Bugs that were reported by others, and healthy models beside them. What is left out, and float32, which takes a
@@ -82,7 +83,6 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
         return (*before, python, "-m", "pytest", *arguments, *more)
 
     rest = [f"--ignore={path}" for path in ALONE]
-    together = (*LONGEST_FIRST, "tests", "device_tests")
     standin = (python, "-m", "tests.standin")
     not_slow = ("-m", "not slow")
     return [
@@ -92,7 +92,8 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
         Stage("docs", (python, "-m", "mkdocs", "build", "--strict", "--quiet"), SITE),
         Stage(
             "tests",
-            pytest(*together, "--device", "host", *not_slow, "-n", jobs, *IN_THAT_ORDER, *rest),
+            pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, *IN_THAT_ORDER, *rest),
+            {FIRST: " ".join(LONGEST_FIRST)},
         ),
         Stage("alone", pytest(*ALONE, "--device", "host", *not_slow)),
         Stage("old-release", pytest("device_tests/test_corpus.py", "-k", REPORTED, "--device", OLD_RELEASE)),

@@ -3,6 +3,7 @@ trouble; 4 invalid, or the comparison cannot tell."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -225,6 +226,9 @@ def exit_code(cells: Sequence[Benched], named: set[str]) -> int:
 
 def _check_alone(sustained: float | None, wait: float | None, words: Sequence[str]) -> None:
     """Raises UsageError: options are together that mean nothing together."""
+    for option, value in (("--sustained", sustained), ("--wait", wait)):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{option} {value} is no length of time.", "Give a number.")
     if sustained is None and wait is not None:
         raise UsageError("--wait means nothing without --sustained.", "Leave it out.")
     if sustained is not None and words:

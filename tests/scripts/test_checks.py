@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -76,3 +77,20 @@ def test_warnings_are_errors_for_those_who_ask_for_it(
         capture_output=True, text=True, timeout=120, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == code, done.stdout
+
+
+def test_what_takes_longest_is_begun_first() -> None:
+    (tests,) = [stage for stage in checks.stages("2", []) if stage.name == "tests"]
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/scripts", "tests/docs/test_blocks.py"]
+    done = subprocess.run(
+        words,
+        env=os.environ | {name: value for name, value in tests.env.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        check=True,
+    )
+    files = list(dict.fromkeys(line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line))
+    assert files[0] == "tests/docs/test_blocks.py" in checks.LONGEST_FIRST
+    assert len(files) > 3

@@ -213,3 +213,15 @@ def test_a_guard_that_went_is_made_up_for_at_the_end(phone: Phone) -> None:
     assert mode(phone)["fixed"] is True
     assert held.release() == ""
     assert mode(phone)["asked"] == ["true", "false"]
+
+
+def test_a_renewal_that_fails_leaves_nothing_on(phone: Phone) -> None:
+    adb = find_phone(phone.serial)
+    held, boot_id = FixedPerformance(adb), adb.boot_id()
+    held.hold(boot_id)
+    phone.change("power", hal=False)
+    with pytest.raises(DeviceError, match="does not turn fixed-performance mode on"):
+        held.hold(boot_id, 2 * fixed.LEASE_SECONDS)
+    assert held.on is False and marker(phone).exists()  # neither could the first guard turn it off
+    phone.change("power", hal=True)
+    assert put_back(adb, boot_id) is True

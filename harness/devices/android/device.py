@@ -115,8 +115,10 @@ class PhoneLauncher:
         if boot_id != self._boot_id:
             if self._boot_id:
                 self._note(f"the phone rebooted: boot id {self._boot_id}, then {boot_id}")
-            if put_back(self._adb, boot_id):
-                self._note("fixed-performance mode, left on by a command that was killed, is off again")
+            left = put_back(self._adb, boot_id)
+            if left is not False:
+                ended = "is off again" if left else "cannot be turned off; a reboot does it"
+                self._note(f"fixed-performance mode, left on by a command that was killed, {ended}")
             make_ready(self._adb, self._options.cool_down)
             self._install()
             self._boot_id = boot_id

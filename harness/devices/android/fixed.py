@@ -31,15 +31,19 @@ _SET = ("cmd", "power", "set-fixed-performance-mode-enabled")
 _ON, _OFF = "fixed-performance: on", "fixed-performance: off"
 _MOST_SAID = 4096
 
-# Another guard that takes over writes its own name into the file; the one before then leaves the mode as it is.
+# Another guard that takes over writes its own name into the file; the one before then leaves the mode as it is. One
+# that cannot turn the mode on puts the name of the one before back. Where no name is left, no other guard holds it.
 _GUARD = """\
 trap '' HUP PIPE
+old=
+[ -f {marker} ] && read -r old < {marker}
 echo {boot} $$ > {marker} || exit 1
-{on} || {{ rm -f {marker}; exit 1; }}
+{on} || {{ if [ -n "$old" ]; then echo "$old" > {marker}; else rm -f {marker}; fi; exit 1; }}
 echo {said_on}
 timeout {lease} cat > /dev/null
-read -r boot guard < {marker}
-[ "$guard" = $$ ] || exit 0
+boot= guard=
+[ -f {marker} ] && read -r boot guard < {marker}
+[ -z "$guard" ] || [ "$guard" = $$ ] || exit 0
 {off} && rm -f {marker} && echo {said_off}
 """
 
@@ -81,10 +85,14 @@ class FixedPerformance:
         if self.on and boot_id == self._boot_id and needed <= self._until:
             return
         before, lease = self._guard, max(LEASE_SECONDS, 2 * seconds + MARGIN_SECONDS)
-        self._boot_id, self._until = boot_id, time.monotonic() + lease
-        self._guard = self._started(boot_id, lease)
-        if before is not None:
-            _ended(before)
+        until = time.monotonic() + lease
+        self._guard = None
+        try:
+            self._guard = self._started(boot_id, lease)
+            self._boot_id, self._until = boot_id, until
+        finally:  # where the mode could not be had again, nobody holds it
+            if before is not None:
+                _ended(before)
 
     def release(self) -> str:
         """Put the mode back and wait for that; why it could not be done from here, or nothing."""

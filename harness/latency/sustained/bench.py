@@ -105,10 +105,11 @@ def bench_sustained(asked: SustainedRequest, open_device: Open, progress: Progre
         finally:
             with suppress(HarnessError):
                 folder.log(load.measured.log)
-        found = None
-        if asked.accuracy:
-            progress.stage(f"accuracy of {subject.cell.label}", 5.0)
-            found = Judge(asked.plan.timeout).errors(subject, load.measured.outputs)
+        kept = _kept(folder, load, asked.plan, None, commit, complete=True)
+        if not asked.accuracy:
+            return kept
+        progress.stage(f"accuracy of {subject.cell.label}", 5.0)
+        found = Judge(asked.plan.timeout).errors(subject, load.measured.outputs)
         return _kept(folder, load, asked.plan, found, commit, complete=True)
 
 
@@ -150,7 +151,7 @@ def summarize(
         complete=complete,
         invalid=sustained_flaws(measured),
         minutes=plan.minutes,
-        measured_minutes=(load.seconds - load.away) / 60,
+        measured_minutes=(load.seconds - load.away - _still_away(load)) / 60,
         seconds=load.seconds,
         samples=sum(w.samples for w in seen),
         drift=found.drift,
@@ -173,6 +174,11 @@ def summarize(
         boot_id=first.boot_id,
         commit=commit,
     )
+
+
+def _still_away(load: Load) -> float:
+    """Seconds of a gap that has no end yet."""
+    return load.seconds - load.gaps[-1].at_s if load.gaps and load.gaps[-1].seconds is None else 0.0
 
 
 def _stint(one: Stretched) -> Stint:

@@ -14,9 +14,12 @@ from harness.latency.record import Interval
 from harness.latency.stats import RESAMPLES, SIGNIFICANCE, TOLERANCE
 from harness.latency.sustained.changes import LEAST_VALUES, Values, change_points, least_level, wandering
 from harness.latency.sustained.record import Change, Level, Slowdown, Swing, Window, Word
+from harness.latency.validity import DISAGREEMENT
 
 MOST_WINDOWS = 160
 """As many windows where the samples allow: a level is then at least eight of them."""
+BEGINNING = 3
+"""Windows that are looked at by themselves: levels are not looked for in so few."""
 LEAST_IN_WINDOW = 3
 """The median of three is the least that one interrupted iteration does not move."""
 _QUANTILES = (10, 50, 90)
@@ -113,6 +116,14 @@ def judge(seen: Sequence[Window]) -> Judgement:
     if max(d.high for d in drifts) > 1 + TOLERANCE:
         why = f"The samples show no slowdown and exclude none of {TOLERANCE:.0%}: the second half is {said}."
         return Judgement("undecided", why, levels, changes, None, swing, drift)
+    boost = max((part.boost for part in parts if part.boost is not None), key=lambda b: b.value, default=None)
+    if boost is not None and boost.value >= 1 + TOLERANCE and boost.low > 1:
+        why = (
+            f"The second half is {boost.value - 1:+.0%} beside the first {BEGINNING} windows "
+            f"({clock(sum(w.seconds for w in seen[:BEGINNING]))}), which are too few to be a level. Load it for fewer "
+            "minutes to see them."
+        )
+        return Judgement("undecided", why, levels, changes, None, swing, drift)
     why = f"The second half is {said} beside the first, within {TOLERANCE:.0%}."
     return Judgement("steady", why, levels, changes, None, swing, drift)
 
@@ -137,6 +148,7 @@ class _Stretch:
             for point, (before, after) in zip(points, pairwise(self.levels), strict=True)
         ]
         self.drift = self._drift(medians)
+        self.boost = self._boost(medians)
         self.slowdown = self._slowdown()
         self.swing = self._swing(medians)
 
@@ -145,6 +157,12 @@ class _Stretch:
             return None
         half = len(medians) // 2
         return ratio_of(medians[half:], medians[:half])
+
+    def _boost(self, medians: Values) -> Interval | None:
+        """The second half beside the beginning: a phone may be quick for less time than a level takes to be seen."""
+        if len(medians) < LEAST_VALUES:
+            return None
+        return ratio_of(medians[len(medians) // 2 :], medians[:BEGINNING])
 
     def _swing(self, medians: Values) -> Swing | None:
         if len(medians) < LEAST_VALUES:
@@ -166,6 +184,9 @@ class _Stretch:
         before, after = (np.asarray([w.p50_ms for w in self._parts[k]]) for k in (i, j))
         ratio = ratio_of(after, before)
         if ratio.value < 1 + TOLERANCE or ratio.low <= 1:
+            return None
+        # From one process to the next a device differs by some percent, whatever its clocks do.
+        if all(change.restart for change in self.changes[i:j]) and ratio.value <= 1 + DISAGREEMENT:
             return None
         first = next(k for k in range(i + 1, j + 1) if self.levels[k].p50_ms >= (1 + TOLERANCE) * peak.p50_ms)
         quick, slow = (np.median([w.p10_ms for w in self._parts[k]]) for k in (i, j))

@@ -78,6 +78,7 @@ class Stretched:
     until_s: float = 0.0
     warmup: int = 1
     steady: int = 0
+    timed: int = 0
 
 
 Keep = Callable[[list[TimedSample]], None]
@@ -106,7 +107,7 @@ class _Loading:
         self._stretch = 0
         self._fruitful = False
         self._iterations = 1
-        self._asked_at = 0.0
+        self._gone_at = 0.0
         self._temperature_at = -CELSIUS_SECONDS
         self._celsius: float | None = None
 
@@ -137,11 +138,12 @@ class _Loading:
     def _ask(self, iterations: int, untimed: int) -> Completed | Failure:
         """Run a job; a completed one becomes the round that it is."""
         job: Job = replace(self._job, iterations=iterations, warmup=untimed)
-        self._asked_at = self._now()
+        self._gone_at = time.monotonic()
         try:
             self._device.facts()  # starting the process is no part of the round
             before, elapsed, started = read_moment(self._device.pid), self._now(), time.perf_counter_ns()
             done = self._device.run(job)
+            self._gone_at = time.monotonic()
         except DeviceError as error:
             if not self._load.processes:
                 raise
@@ -165,7 +167,7 @@ class _Loading:
         measured.log += first.log
         measured.processes.append(process)
         measured.outputs = first.outputs
-        load.processes.append(Stretched(process, self._stretch, turn.elapsed_s, self._now()))
+        load.processes.append(Stretched(process, self._stretch, turn.elapsed_s, self._now(), timed=len(turn.samples)))
         self._iterations = len(turn.samples) + turn.untimed
         self._keep(self._timed(turn, "first"))
 
@@ -181,7 +183,7 @@ class _Loading:
         if not isinstance(done, Completed):
             return self._survive(done)
         if done.compiled:  # the process went and came between two jobs
-            self._load.gaps.append(Gap(current.until_s, None, "crashed", RESTARTED))
+            self._mark("crashed", RESTARTED, DeviceError(f"{self._device.name}: {RESTARTED}.", "Run `harness doctor`."))
             return self._continue(done, "crashed", RESTARTED)
         turn = replace(self._round, replication=len(self._load.processes) - 1, number=len(current.process.rounds))
         current.process.rounds.append(turn)
@@ -193,7 +195,7 @@ class _Loading:
 
     def _sort(self, current: Stretched, turn: Round) -> None:
         """Tell warm-up from steady samples as they come: the first `SETTLING` of a process may be warm-up."""
-        before = sum(len(r.samples) for r in current.process.rounds[:-1])
+        before, current.timed = current.timed, current.timed + len(turn.samples)
         if before < SETTLING:
             settling = [total(s) for r in current.process.rounds for s in r.samples][:SETTLING]
             current.warmup = warmup_length(settling)
@@ -239,14 +241,18 @@ class _Loading:
         why: Interruption = (
             "crashed" if isinstance(outcome, Crashed) else "timed out" if isinstance(outcome, TimedOut) else "lost"
         )
-        last = load.processes[-1]
-        load.gaps.append(Gap(last.until_s, None, why, outcome.reason))
-        if not self._fruitful or len(load.gaps) > MOST_GAPS:
-            often = counted(len(load.gaps), "time")
-            raise DeviceError(f"{error.message.removesuffix('.')}. It was interrupted {often}.", error.next_step)
+        load.measured.log += outcome.log
+        self._mark(why, outcome.reason, error)
         self._progress.note(f"{name} is gone ({outcome.reason}); it is waited for.")
-        done = self._back(time.monotonic() - (self._now() - self._asked_at) + self._plan.wait)
-        self._continue(done, why, outcome.reason)
+        self._continue(self._back(outcome), why, outcome.reason)
+
+    def _mark(self, why: Interruption, detail: str, error: DeviceError) -> None:
+        """A gap begins. Raises `error` where no job ended since the last one, or there were too many."""
+        gaps = self._load.gaps
+        gaps.append(Gap(self._load.processes[-1].until_s, None, why, detail))
+        if not self._fruitful or len(gaps) > MOST_GAPS:
+            often = counted(len(gaps), "time")
+            raise DeviceError(f"{error.message.removesuffix('.')}. It was interrupted {often}.", error.next_step)
 
     def _continue(self, done: Completed, why: Interruption, detail: str) -> None:
         """Go on with what answered after a gap, which is the last one of the load by now."""
@@ -261,16 +267,18 @@ class _Loading:
         self._temperature_at = -CELSIUS_SECONDS
         self._start(done)
 
-    def _back(self, deadline: float) -> Completed:
-        """The first answer of the device after it was gone. Raises DeviceError: it gives none in time."""
+    def _back(self, outcome: Failure) -> Completed:
+        """The first answer of the device after it was seen to be gone. Raises DeviceError: it gives none in time."""
         name, wait = self._device.name, self._plan.wait
-        why, step = "", "Run `harness doctor`."
+        deadline = self._gone_at + wait
         while time.monotonic() < deadline:
             done = self._ask(1, 0)
             if isinstance(done, Completed):
                 return done
             if isinstance(done, Rejected):
                 raise failure(name, done, "measuring sustained latency, after it was gone")
-            why = f": {done.reason.removesuffix('.')}"
+            outcome = done
             time.sleep(RETRY_SECONDS)
-        raise DeviceError(f"{name} did not come back within {wait:g} s{why}.", step)
+        self._load.measured.log += outcome.log
+        why = outcome.reason.removesuffix(".")
+        raise DeviceError(f"{name} did not come back within {wait:g} s: {why}.", "Run `harness doctor`.")

@@ -36,7 +36,8 @@ class Clock:
 @dataclass
 class Pixel:
     """A phone whose iterations take `ms(t)`, t in seconds since the first one; it is gone in `away`, spans of such
-    times, and comes back with another boot id. `noise` is the share that an iteration scatters by."""
+    times, and comes back with another boot id. `noise` is the share that an iteration scatters by; a process
+    compiles for so long, and one that `forgets` ends after each job."""
 
     clock: Clock
     ms: Callable[[float], float] = lambda t: 100.0
@@ -44,6 +45,8 @@ class Pixel:
     away: tuple[tuple[float, float], ...] = ()
     thermal: Callable[[float], str] = lambda t: "none"
     outcome: Callable[[float], Outcome | None] = lambda t: None
+    compiling: float = 1.0
+    forgets: bool = False
     opened: int = 0
     starts: int = 0
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
@@ -96,7 +99,7 @@ class _Phone(Device):
         compiled = self._running != pixel.boot()
         if compiled:
             pixel.starts += 1
-            pixel.clock.sleep(1.0)
+            pixel.clock.sleep(pixel.compiling)
         self._running = pixel.boot()
         samples = []
         for i in range(job.warmup + job.iterations):
@@ -107,6 +110,8 @@ class _Phone(Device):
                 return Lost("the connection broke")
             if i >= job.warmup:
                 samples.append(Sample(int(ms * 1e5), int(ms * 8e5), int(ms * 1e5)))
+        if pixel.forgets:
+            self._running = ""
         outputs = {port.name: np.zeros(port.shape, port.dtype) for port in job.outputs}
         return Completed(
             outputs,

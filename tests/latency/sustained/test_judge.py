@@ -9,6 +9,7 @@ import pytest
 
 from harness.latency.stats import TOLERANCE
 from harness.latency.sustained.judge import MOST_WINDOWS, Batch, clock, judge, ratio_of, windows
+from harness.latency.sustained.record import Window
 
 SECONDS = 600.0
 
@@ -71,7 +72,7 @@ class TestThrottled:
         slow = found.slowdown
         assert found.word == "slower" and slow is not None
         assert slow.at_s == pytest.approx(240, abs=3 * SECONDS / MOST_WINDOWS)
-        assert slow.ratio.low <= 400 / 196 <= slow.ratio.high or slow.ratio.value == pytest.approx(400 / 196, rel=0.01)
+        assert slow.ratio.value == pytest.approx(400 / 196, rel=0.01)
         assert slow.quickest_ratio == pytest.approx(400 / 196, rel=0.03)
         assert slow.sustained_ratio == pytest.approx(400 / 196, rel=0.02)
         assert slow.peak_ms == pytest.approx(196, rel=0.02)
@@ -191,3 +192,38 @@ def test_a_ratio_has_the_interval_that_scatter_makes() -> None:
 )
 def test_a_time_is_said_as_a_person_says_it(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+class TestABeginning:
+    """Windows of one percent scatter, of 11.25 s each."""
+
+    def windows(self, quick: int, seed: int) -> tuple[Window, ...]:
+        rng = np.random.default_rng(seed)
+        found = []
+        for i in range(MOST_WINDOWS):
+            p50 = (196.0 if i < quick else 400.0) * (1 + rng.normal(0, 0.01))
+            found.append(Window(i * 11.25, 11.25, 0, 0, 50, 0.98 * p50, p50, 1.05 * p50, "none", None))
+        return tuple(found)
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("quick", [3, 4, 5, 6])
+    def test_too_short_for_a_level_is_no_steadiness(self, quick: int, seed: int) -> None:
+        found = judge(self.windows(quick, seed))
+        assert found.word in ("undecided", "slower")
+        if found.word == "undecided":
+            assert found.why.startswith("The second half is +10")
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_as_quick_as_the_rest_is_steady(self, seed: int) -> None:
+        assert judge(self.windows(0, seed)).word == "steady"
+
+
+def test_a_step_of_some_percent_with_a_new_process_is_no_slowdown() -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for i in range(MOST_WINDOWS):
+        p50 = (100.0 if i < 53 else 106.0) * (1 + rng.normal(0, 0.005))
+        found.append(Window(i * 11.25, 11.25, 0, int(i >= 53), 50, p50, p50, p50, "none", None))
+    judged = judge(found)
+    assert (judged.word, judged.slowdown) == ("undecided", None)
+    assert [change.restart for change in judged.changes] == [True]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import EXIT_DEVICE, DeviceError, UsageError
-from harness.core.job import Crashed, Lost, Rejected
+from harness.core.job import Crashed, Lost, Outcome, Rejected, TimedOut
 from harness.core.progress import Silent
 from harness.core.run_folder import list_runs, read_run
 from harness.latency.measure import Subject
@@ -158,7 +158,36 @@ class TestAGap:
         assert [(g.why, g.seconds) for g in found.result.gaps] == [("lost", None)]
         record = read_run(found.folder)
         assert record["status"] == "failed" and record["result"]["status"] == "slower"
+        assert found.result.measured_minutes == pytest.approx(700 / 60, abs=0.1)  # waiting is no measuring
         assert pixel.time <= 700 + 120 + 10
+
+    def test_a_job_that_hung_is_asked_again_however_long_it_hung(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        hung = TimedOut(600.0)
+
+        def hang(t: float) -> Outcome | None:
+            if pixel.starts > 1 or t < 300:
+                return None
+            pixel.clock.sleep(600.0)
+            pixel.starts += 1  # it hangs once
+            return hung
+
+        pixel.outcome = hang
+        found = run(asked, pixel)
+        assert found.complete
+        assert [(g.why, g.detail) for g in found.gaps] == [("timed out", hung.reason)]
+        assert found.gaps[0].seconds == pytest.approx(600, abs=5)
+
+    def test_the_last_words_of_what_died_are_kept(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        once = iter([Crashed("the app was ended by SIGSEGV", "SIGSEGV", log="*** the tombstone ***")])
+        pixel.outcome = lambda t: next(once, None) if t > 300 else None
+        folder = bench_sustained(asked, pixel.open).folder
+        assert "*** the tombstone ***" in (folder / "log.txt").read_text("utf-8")
+
+    def test_a_process_that_ends_after_each_job_is_given_up(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        pixel.forgets = True
+        with pytest.raises(DeviceError, match=r"the process ended between two jobs\. It was interrupted 1 time"):
+            run(asked, pixel)
+        assert pixel.time < 60
 
     def test_a_process_that_dies_is_one_and_two_in_a_row_are_the_end(
         self, asked: SustainedRequest, pixel: Pixel
@@ -190,6 +219,29 @@ class TestAGap:
         pixel.outcome = lambda t: Rejected("no such op")
         with pytest.raises(DeviceError, match="rejected the model while measuring sustained latency: no such op"):
             run(asked, pixel)
+
+
+class TestWhatComesAfterTheLoad:
+    def test_may_fail_and_the_load_is_kept(
+        self, asked: SustainedRequest, pixel: Pixel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Broken:
+            def __init__(self, timeout: float) -> None: ...
+
+            def errors(self, *_: Any) -> None:
+                raise DeviceError("The reference does not complete.", "Look.")
+
+        monkeypatch.setattr(module, "Judge", Broken)
+        with pytest.raises(DeviceError, match="The reference does not complete"):
+            run(replace(asked, accuracy=True, plan=replace(asked.plan, processes=1)), pixel)
+        (folder,) = list_runs(asked.out)
+        result = SustainedResult.from_json(read_run(folder)["result"])
+        assert (result.status, result.complete) == ("steady", True)
+
+    def test_a_long_compile_is_no_clock_that_stops_early(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        pixel.compiling = 15.0
+        found = run(replace(asked, plan=SustainedPlan(1)), pixel)
+        assert [flaw.reason for flaw in found.invalid] == []
 
 
 class Heard(Silent):
