@@ -189,7 +189,7 @@ class Run:
         return self.model_path.replace("\\", "/").rstrip("/").rpartition("/")[2] or "unknown model"
 
 
-BENCHMARKS = frozenset({"bench", "bench --sustained"})
+BENCHMARKS = ("bench", "bench --sustained")
 """Commands whose runs have neither a page nor ops."""
 
 

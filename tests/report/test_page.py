@@ -295,6 +295,7 @@ def test_a_folder_that_is_no_run_is_misuse(tmp_path: Path) -> None:
         ({"result": {"culprits": [{"ops": [1]}]}}, "ops"),
         ({"result": {"outputs": [{"name": "y", "cosine": "high"}]}}, "cosine"),
         ({"result": {"notes": [1]}}, "notes"),
+        ({"command": []}, "command"),
         ({"seconds": True}, "seconds"),
         ({"status": "asleep"}, "asleep"),
         ({"scene": {"tap": ["left"]}}, "tap"),
