@@ -20,7 +20,6 @@ LONGEST_FIRST = (
     "device_tests/test_decoder.py",
     "device_tests/test_image_path.py",
     "tests/sam2",
-    "tests/standin",
     "tests/docs/test_blocks.py",
     "tests/localize/whole",
 )

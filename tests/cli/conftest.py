@@ -60,6 +60,12 @@ def environment() -> dict[str, str]:
 Cli = Callable[..., Said]
 
 
+@pytest.fixture(autouse=True)
+def no_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adb server of the stand-in's tests, which may have run in this process before, is not asked."""
+    monkeypatch.delenv("ANDROID_ADB_SERVER_PORT", raising=False)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """Runs `harness …` in an empty folder."""
