@@ -209,8 +209,25 @@ class OpRange:
         return self.ms.low > 0
 
 
+class Judged:
+    """A measurement with reasons not to count it, and with what its outputs were worth."""
+
+    invalid: tuple[Flaw, ...]
+    accuracy: tuple[OutputError, ...] | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the figures count."""
+        return not self.invalid
+
+    @property
+    def right(self) -> bool | None:
+        """Whether every output was as right as the arithmetic allows; None when it was not looked at."""
+        return None if self.accuracy is None else all(output.ok for output in self.accuracy)
+
+
 @dataclass(frozen=True)
-class BenchResult:
+class BenchResult(Judged):
     """`result` of a run whose `command` is `bench`."""
 
     cell: Cell
@@ -238,16 +255,6 @@ class BenchResult:
     against: tuple[Against, ...] = ()
     per_op: tuple[OpRange, ...] = ()
     profile: Profile | Unprofiled | None = None
-
-    @property
-    def valid(self) -> bool:
-        """Whether the figures count."""
-        return not self.invalid
-
-    @property
-    def right(self) -> bool | None:
-        """Whether every output was as right as the arithmetic allows; None when it was not looked at."""
-        return None if self.accuracy is None else all(output.ok for output in self.accuracy)
 
     def to_json(self) -> dict[str, Any]:
         """`result` in run.json and in `bench --json`, schema 1."""

@@ -13,8 +13,8 @@ from harness.core.run_folder import RunFolder
 from harness.devices.android.ready import MODERATE
 from harness.latency.accuracy import Judge
 from harness.latency.bench import current_commit, inputs_sha256, start_folder
-from harness.latency.conditions import severity
-from harness.latency.measure import Measured, Open, Subject
+from harness.latency.conditions import severity, worst
+from harness.latency.measure import Measured, Open, Subject, total
 from harness.latency.record import SAMPLES_COLUMNS, OutputError, TimedSample
 from harness.latency.sustained.judge import judge, windows
 from harness.latency.sustained.record import Stint, SustainedResult, Warmth, Window
@@ -143,7 +143,6 @@ def summarize(
     measured, seen = load.measured, windows(load.batches)
     found = judge(seen)
     first = measured.processes[0].first
-    fixed = [r.conditions.fixed_performance for r in measured.rounds if r.conditions.fixed_performance is not None]
     return SustainedResult(
         cell=measured.subject.cell,
         status=found.word,
@@ -163,7 +162,7 @@ def summarize(
         processes=tuple(_stint(one) for one in load.processes),
         windows=seen,
         warmth=_warmth(seen, found.word in ("slower", "unsteady")),
-        fixed_performance=all(fixed) if fixed else None,
+        fixed_performance=worst([r.conditions for r in measured.rounds]).fixed_performance,
         delegated=first.residency.delegated,
         nodes=first.residency.total,
         accuracy=accuracy,
@@ -188,7 +187,7 @@ def _stint(one: Stretched) -> Stint:
         from_s=one.from_s,
         until_s=one.until_s,
         compile_ms=first.compile_ns / 1e6,
-        first_ms=sum(s.write_ns + s.run_ns + s.read_ns for s in opening.samples[:1]) / 1e6,
+        first_ms=sum(map(total, opening.samples[:1])) / 1e6,
         warmup=one.warmup,
         samples=one.steady,
         boot_id=opening.boot_id,

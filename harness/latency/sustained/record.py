@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from harness.core.errors import UsageError
 from harness.core.typed_json import read_as
-from harness.latency.record import Cell, Flaw, Interval, OutputError
+from harness.latency.record import Cell, Flaw, Interval, Judged, OutputError
 
 Word = Literal["steady", "slower", "unsteady", "undecided"]
 """`steady`: no later half is over 5 % slower, with 95 % confidence; `slower`: a later level is, with p < 0.01;
@@ -136,7 +136,7 @@ class Warmth:
 
 
 @dataclass(frozen=True)
-class SustainedResult:
+class SustainedResult(Judged):
     """`result` of a run whose `command` is `bench --sustained`."""
 
     cell: Cell
@@ -167,16 +167,6 @@ class SustainedResult:
     system: str
     boot_id: str
     commit: str
-
-    @property
-    def valid(self) -> bool:
-        """Whether the figures count."""
-        return not self.invalid
-
-    @property
-    def right(self) -> bool | None:
-        """Whether every output was as right as the arithmetic allows; None when it was not looked at."""
-        return None if self.accuracy is None else all(output.ok for output in self.accuracy)
 
     def to_json(self) -> dict[str, Any]:
         """`result` in run.json and in `bench --sustained --json`, schema 1."""
