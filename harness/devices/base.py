@@ -87,6 +87,9 @@ class Device:
     cpu_beside = False
     """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""
 
+    elsewhere = False
+    """Whether it computes on another machine: this one has cores and memory for the host's part meanwhile."""
+
     narrow = False
     """Whether float32 outputs may travel as float16 where nothing is lost by that: over a cable bytes count."""
 

@@ -272,6 +272,7 @@ class AndroidLauncher(PhoneLauncher):
 class AndroidDevice(Device):
     """A phone's CPU, GPU and NPU."""
 
+    elsewhere = True
     narrow = True
 
     def __init__(

@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.html import table
-from harness.core.visible import visible
+from harness.core.visible import html_table, visible
 from harness.graph.model import Graph, Model, Port
 from harness.graph.ops.repeatable import varying_op
 
@@ -60,7 +59,7 @@ class Audit:
 
     def _repr_html_(self) -> str:
         caption = f"{self.total} ops, {self.weights_bytes:,} bytes of weights"
-        return table(caption, ("op", "count"), self.ops.items(), self.unsupported)
+        return html_table(caption, ("op", "count"), self.ops.items(), self.unsupported)
 
     def to_json(self) -> dict[str, Any]:
         """`audit --json`, schema 1."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.core.arrays import Array, TensorIndex
+from harness.core.beside import beside
 from harness.core.errors import DeviceRefused, NoReference, UnresolvedError, UsageError
-from harness.core.html import table
 from harness.core.job import Completed
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
-from harness.core.visible import visible
+from harness.core.visible import html_table, visible
 from harness.devices.base import Device
 from harness.devices.refusal import shader_fault
 from harness.devices.residency import other_backend
@@ -76,7 +78,7 @@ class ModelComparison:
 
     def _repr_html_(self) -> str:
         rows = [(o.name, o.verdict, f"{o.judgement.ratio:.3g}", f"{o.judgement.limit:g}") for o in self.outputs]
-        return table(self.sentence(), ("output", "verdict", "error over expected", "limit"), rows, self.notes)
+        return html_table(self.sentence(), ("output", "verdict", "error over expected", "limit"), rows, self.notes)
 
     def sentence(self) -> str:
         """The verdict in a sentence."""
@@ -115,6 +117,56 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
     for port in case.graph.outputs:
         if case.graph.tensors[port.tensor].shape is not None and not case.graph.tensors[port.tensor].elements:
             raise UsageError(f"Output '{port.name}' has no elements.", "A comparison of nothing says nothing.")
+    with _first_run(bench, case) as first_run:
+        known = _references(bench, case, keep)
+        bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
+        done = first_run()
+    ideal, beyond = known.ideal, known.beyond
+    if case.placement is not None:
+        done = replace(done, residency=case.placement.counted)
+    bench.run.log(done.log)
+    bench.run.save(
+        shader=shader_fault(done.log), other_backend=other_backend(done.log, case.options.backend, done.adapter)
+    )
+    bench.run.samples(done.samples, "first")
+    outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
+    with_tails = Tails(bench.host, case, beyond).beside(ideal, outputs, known.exact)
+    if with_tails is not ideal:
+        ideal, outputs = with_tails, judge_run(case, done.outputs, with_tails, bench.run.tensors)
+        bench.host.stop()
+    bench.run.save(outputs=[output.to_json() for output in outputs])
+    said = remarks(case, outputs, ideal, bench.run.tensors)
+    found = ModelComparison(outputs, done, ideal, beyond, notes=said, half=case.options.half, drawn=case.drawn)
+    seconds = (done.samples[0].run_ns + done.samples[0].read_ns) / 1e9
+    bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
+    again = run_device(bench.device, case)
+    bench.run.samples(again.samples, "second")
+    return _asked_again(bench, case, found, again.outputs, runs)
+
+
+@dataclass(frozen=True)
+class _References:
+    """What the device is compared with: ideal devices' outputs, tensors beyond its range, the exact outputs."""
+
+    ideal: dict[str, Ideals]
+    beyond: frozenset[TensorIndex]
+    exact: dict[str, Array]
+
+
+@contextmanager
+def _first_run(bench: Workbench, case: Case) -> Iterator[Callable[[], Completed]]:
+    """The untouched model's run on the device, when it is called for; while the block goes on where that is another
+    machine."""
+    run = partial(run_device, bench.device, case)
+    if not bench.device.elsewhere:
+        yield run
+        return
+    with beside(run, bench.device.stop) as future:
+        yield future.result
+
+
+def _references(bench: Workbench, case: Case, keep: bool) -> _References:
+    """The host's own runs. Raises as :func:`compare_model`."""
     tensors = surgery.tappable(case.graph)
     size = sum(case.graph.tensors[t].nbytes for t in tensors)
     bench.progress.stage("reference on the host CPU", 1 + size / 150e6)
@@ -142,30 +194,8 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
         ) from None
     exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}
     ideal = case.with_single(bench.host, ideal, exact, beyond | peaks.unbounded)
-    tails = Tails(bench.host, case, beyond)
     bench.host.stop()  # its memory is wanted on the device's side now
-    bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
-    done = run_device(bench.device, case)
-    if case.placement is not None:
-        done = replace(done, residency=case.placement.counted)
-    bench.run.log(done.log)
-    bench.run.save(
-        shader=shader_fault(done.log), other_backend=other_backend(done.log, case.options.backend, done.adapter)
-    )
-    bench.run.samples(done.samples, "first")
-    outputs = judge_outputs(case, done.outputs, ideal, bench.run.tensors)
-    with_tails = tails.beside(ideal, outputs, exact)
-    if with_tails is not ideal:
-        ideal, outputs = with_tails, judge_run(case, done.outputs, with_tails, bench.run.tensors)
-        bench.host.stop()
-    bench.run.save(outputs=[output.to_json() for output in outputs])
-    said = remarks(case, outputs, ideal, bench.run.tensors)
-    found = ModelComparison(outputs, done, ideal, beyond, notes=said, half=case.options.half, drawn=case.drawn)
-    seconds = (done.samples[0].run_ns + done.samples[0].read_ns) / 1e9
-    bench.progress.stage(f"the same again on {bench.device.name}", 0.5 + seconds / 2)
-    again = run_device(bench.device, case)
-    bench.run.samples(again.samples, "second")
-    return _asked_again(bench, case, found, again.outputs, runs)
+    return _References(ideal, beyond, exact)
 
 
 def _asked_again(

@@ -157,3 +157,8 @@ def run_open(
 ) -> tuple[Values, dict[str, Ideals]]:
     """The exact outputs of a part of a model, and those of ideal devices; real numbers where they are quantized."""
     return HostRuns(case, host, model, inputs, beyond, doing).of_part()
+
+
+def run_exact(case: Case, host: Device, model: Model, inputs: Values, doing: str) -> Values:
+    """The exact outputs of a part of a model alone."""
+    return HostRuns(case, host, model, inputs, frozenset(), doing).unrounded

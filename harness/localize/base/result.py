@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.core.arrays import OpIndex
-from harness.core.html import table
 from harness.core.job import Residency
-from harness.core.visible import visible
+from harness.core.visible import html_table, visible
 from harness.localize.base.op_record import OpRecord, in_steps
 from harness.numerics.metrics import figures
 from harness.numerics.tolerance import Judgement
@@ -310,7 +309,7 @@ class Localization:
             (f"{c.record.title} {c.record.number}", c.cause, error_words(c.record), "yes" if c.certified else "no")
             for c in self.culprits
         ]
-        return table(f"{self.status}", ("op", "cause", "error", "certified"), rows, self.notes)
+        return html_table(f"{self.status}", ("op", "cause", "error", "certified"), rows, self.notes)
 
     def to_json(self) -> dict[str, Any]:
         """`localize --json`, schema 1."""

@@ -60,6 +60,7 @@ class Journaled(Device):
     def __init__(self, inner: Device, journal: Journal, *, budget: int = JOURNAL_BUDGET) -> None:
         super().__init__(inner.name, inner.kind, inner._launcher)
         self.times_each = inner.times_each
+        self.elsewhere = inner.elsewhere
         self._inner = inner
         self._journal = journal
         self._left = budget - sum(map(size_of, journal.folder.glob("*.safetensors")))
@@ -67,6 +68,7 @@ class Journaled(Device):
         self._replayed = 0
         self._quarantined: dict[str, Quarantined] = {}
         self._state = _Compiled()
+        self._stops = 0
         self.failed = False
         """Whether the last probe ended in a failure that is the device's own answer."""
 
@@ -75,7 +77,8 @@ class Journaled(Device):
         self._inner.close()
 
     def stop(self) -> None:
-        """End the process so that its memory is free."""
+        """End the process so that its memory is free. From another thread, during a run: nothing is asked again."""
+        self._stops += 1
         self._state = _Compiled()
         self._inner.stop()
 
@@ -145,10 +148,12 @@ class Journaled(Device):
                 arrived.add(name)
                 take(name, values)
 
-        kills = 0
+        kills, stops = 0, self._stops
         outcome: Outcome | None = None
         while len(history.failures) < MOST_FAILURES and kills < MOST_KILLS:
             outcome = self._attempt(probe, job, once, outputs)
+            if self._stops != stops:
+                return outcome
             match outcome:
                 case Rejected() if outcome.reason.startswith(NO_READING):
                     kills += 1

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.core.arrays import Array, OpIndex, TensorIndex
+from harness.core.beside import one_ahead
 from harness.core.run_folder import TensorStore
 from harness.devices.base import Device
 from harness.graph import surgery
 from harness.graph.model import Graph
 from harness.graph.ops.real import real
 from harness.localize.base.case import Case
-from harness.localize.base.host_runs import run_open
+from harness.localize.base.host_runs import run_exact, run_open
 from harness.localize.base.ideals import Ideals
 from harness.localize.base.op_record import OpRecord, OpVerdict
 from harness.localize.base.reference import label_of, output_label
@@ -26,6 +27,7 @@ from harness.numerics.fp16 import LARGEST, SMALLEST_NORMAL
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR, Judgement
 
+DOING = "re-running ops"
 ISLAND_BUDGET = 64 << 20
 ISLAND_TENSORS = 2000  # the wire carries 4,096 payloads at most
 
@@ -90,13 +92,16 @@ class LocalError:
 
         Two models run for each batch: the ops as they are on the device's inputs, which gives the exact results, and
         the ideal device's version on those inputs moved by less than a stored value's precision, which gives the error
-        to expect. Peak memory is a small multiple of `ISLAND_BUDGET`.
+        to expect. They run for the next batch while one is judged; peak memory is a small multiple of
+        `ISLAND_BUDGET`. The host must not be asked anything else before the last record is here.
         """
         done = 0
-        for batch in batches(self.case.graph, readings):
-            feeds = self.device_values(batch)
-            parts = self.islands(batch)
-            for reading, (exact, ideals) in zip(batch, self.truth(parts, feeds), strict=True):
+
+        def truth(batch: list[Reading]) -> list[tuple[Array, Ideals]]:
+            return self.truth(self.islands(batch), self.device_values(batch))
+
+        for batch, found in one_ahead(truth, batches(self.case.graph, readings), self.host.stop):
+            for reading, (exact, ideals) in zip(batch, found, strict=True):
                 actual, grid = self.actual(reading), self.case.graph.tensors[reading.tensor].grid
                 judgement = self.case.judge(actual, ideals, exact, factor=LOCAL_FACTOR, grid=grid)
                 yield self._record(reading, actual, judgement)
@@ -116,7 +121,9 @@ class LocalError:
         """What the device made of a reading's own inputs, less what is exact for these: on the grid of a quantized
         result, in real units."""
         grid = self.case.graph.tensors[reading.tensor].grid
-        ((exact, _),) = self.truth(self.islands([reading]), self.device_values([reading]))
+        parts = self.islands([reading])
+        (exact,) = run_exact(self.case, self.host, parts.model, self.device_values([reading]), DOING).values()
+        exact = _unclamped(exact)
         with np.errstate(invalid="ignore", over="ignore"):
             difference: Array = self.real(reading) - (exact if grid is None else grid.rounded(exact))
         return difference
@@ -125,7 +132,7 @@ class LocalError:
         """The exact results of some readings' ops, in real numbers, and what ideal devices make of the same; `feeds` as
         :meth:`device_values` gives them."""
         beyond = frozenset(i for i, t in enumerate(parts.origin) if t in self.beyond)
-        exact, ideals = run_open(self.case, self.host, parts.model, feeds, beyond, "re-running ops")
+        exact, ideals = run_open(self.case, self.host, parts.model, feeds, beyond, DOING)
         names = [port.name for port in parts.model.graph().outputs]
         return [(_unclamped(exact[n]), ideals[n].mapped(_unclamped)) for n in names]
 

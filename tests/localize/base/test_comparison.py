@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,56 @@ def test_a_device_that_changes_its_mind_is_asked_more_often_and_its_wrong_runs_a
     assert (jobs, [output.runs for output in found.outputs]) == (count, [rate])
     assert [float((run["y"] - EXACT).max()) for run in found.wrong_runs] == wrong
     assert bool(found.differs) is bool(wrong)
+
+
+class Elsewhere(InProcess):
+    """On a machine of its own: a run begins, and waits until `let_go` is set or the device is stopped."""
+
+    elsewhere = True
+
+    def __init__(self) -> None:
+        super().__init__("elsewhere")
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+    def run(self, job: Any, sink: Any = None) -> Outcome:
+        self.begun.set()
+        if not self.let_go.wait(20):
+            raise AssertionError("nobody waited for this run, and nobody stopped it")
+        return super().run(job)
+
+    def stop(self) -> None:
+        self.let_go.set()
+
+
+class AtTheSameTime(InProcess):
+    """A host that answers once the device has begun to work, and lets it go on then."""
+
+    def __init__(self, device: Elsewhere, *, lets_go: bool) -> None:
+        super().__init__()
+        self.device, self.lets_go = device, lets_go
+
+    def run(self, job: Any, sink: Any = None) -> Outcome:
+        assert self.device.begun.wait(20), "the device waits for the reference"
+        if self.lets_go:
+            self.device.let_go.set()
+        return super().run(job, sink)
+
+
+def test_a_device_on_another_machine_runs_while_the_reference_is_made(tmp_path: Path) -> None:
+    case, device = Case(MODEL, {"x": EXACT}, Options("gpu"), timeout=60), Elsewhere()
+    with RunFolder.create(tmp_path, "compare", "abs", "elsewhere") as run:
+        found = compare_model(Workbench(device, AtTheSameTime(device, lets_go=True), run), case)
+    assert (found.ok, len(device.jobs)) == (True, 2)
+
+
+def test_where_there_is_no_reference_its_run_is_stopped(tmp_path: Path) -> None:
+    case, device = Case(chain("SQRT"), {"x": -1 - EXACT**2}, Options("gpu"), timeout=60), Elsewhere()
+    with (
+        pytest.raises(UnresolvedError, match="NaN or infinite throughout"),
+        RunFolder.create(tmp_path, "compare", "sqrt", "elsewhere") as run,
+    ):
+        compare_model(Workbench(device, AtTheSameTime(device, lets_go=False), run), case)
+    assert (device.let_go.is_set(), len(device.jobs)) == (True, 1)
 
 
 def test_a_reference_that_is_nowhere_finite_has_nothing_to_compare_with(tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.core.arrays import Array
-from harness.core.job import Completed, Crashed, Job, Lost, Options, OutputPort, Rejected, Residency, TimedOut
+from harness.core.job import Completed, Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, Residency, TimedOut
 from harness.devices.execute import NO_ROOM
 from harness.devices.worker import NO_READING
 from harness.localize.journal.device import _Compiled, _ending, _quarantined, inputs_digest, is_passing, key_of
 from harness.localize.journal.log import RecordedFailure
 from tests.arrays import f32
+from tests.localize.frail import Frail, opened
 
 PORT = OutputPort("y", 0, np.dtype(np.float32), (2,))
 JOB = Job(b"m", "m", {"x": f32([1, 2])}, (PORT,), Options("gpu"), warmup=1, iterations=2)
@@ -149,3 +151,16 @@ class TestCompiled:
     )
     def test_what_is_freed_or_fails_leaves_nothing_compiled(self, job: Job, outcome: Any) -> None:
         assert _Compiled().after(JOB, DONE, live=False).after(job, outcome, live=False) == _Compiled()
+
+
+def test_who_stops_a_device_during_a_run_wants_no_further_attempt(tmp_path: Path) -> None:
+    device = Frail()
+    with opened(tmp_path, device) as bench:
+
+        def cut(job: Job) -> Outcome:
+            bench.device.stop()
+            return Lost("the other side closed the connection")
+
+        device.does = cut
+        assert isinstance(bench.device.run(JOB), Lost)
+    assert len(device.jobs) == 1
