@@ -84,6 +84,9 @@ class Device:
     no_latency: tuple[str, str] | None = None
     """Why its times say nothing of latency, as a clause, and what to do instead; None where they do."""
 
+    asks_again = False
+    """Whether it asks by itself again where the runtime gave up waiting for an output."""
+
     cpu_beside = False
     """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""
 

@@ -18,6 +18,8 @@ from harness.graph.ops.hybrid import with_real_weights
 
 # How a refusal begins that says nothing of the model: the device's disk is full.
 NO_ROOM = "the model cannot be stored"
+# Runs that a runtime's patience with its own shader compiler is given.
+ATTEMPTS = 3
 
 
 def output_ports(model: Model) -> tuple[OutputPort, ...]:
@@ -97,15 +99,24 @@ def make_job(
 
 
 def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) -> Completed:
-    """Run a job that must complete.
+    """Run a job that must complete. Where the runtime gave up waiting for an output it is asked again: shaders that it
+    has compiled by then are kept, and on busy cores the first run may take longer than it waits.
 
     Raises:
         DeviceError: any other outcome; the sentence says what was being done and the runtime's own reason.
     """
     outcome = device.run(job, sink)
+    for _ in range(0 if device.asks_again else ATTEMPTS - 1):
+        if isinstance(outcome, Completed) or not _impatient(outcome):
+            break
+        outcome = device.run(job, sink)
     if isinstance(outcome, Completed):
         return outcome
     raise failure(device.name, outcome, doing)
+
+
+def _impatient(outcome: Failure) -> bool:
+    return isinstance(outcome, Rejected) and outcome.reason.startswith(NO_READING)
 
 
 # What is done with an untouched model, and what a refusal of it need not say.
@@ -116,7 +127,7 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
     """The sentence for an outcome that is not `Completed`."""
     words = f"The runtime's {'last' if isinstance(outcome, Crashed) else 'own'} words are in log.txt."
     step = words if outcome.log else "Run `harness doctor`."
-    silent = isinstance(outcome, Rejected) and outcome.reason.startswith(NO_READING)
+    silent = _impatient(outcome)
     match outcome:
         case Rejected() if silent:
             said = f"gave no answer while {doing}: {outcome.reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.errors import EXIT_DEVICE, DeviceRefused, DeviceSilent, UsageError
-from harness.core.job import Crashed, Lost, Options, OutputPort, Rejected, TimedOut
-from harness.devices.base import Device
+from harness.core.job import Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, TimedOut
+from harness.devices.base import Device, Sink
 from harness.devices.execute import completed, failure, make_job, output_ports
+from harness.devices.worker import NO_READING
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.arrays import normal
+from tests.localize.planted import InProcess
 from tests.standin.scenes import crossed_signature
 
 
@@ -144,3 +147,29 @@ def test_a_job_that_must_complete_raises_with_the_devices_name(
     with pytest.raises(Exception, match="scripted was lost while testing: the other side closed the connection") as e:
         completed(device, job, "testing")
     assert type(e.value).__name__ == "DeviceError"
+
+
+class Impatient(InProcess):
+    """The runtime gives up waiting `times` times."""
+
+    def __init__(self, times: int, *, asks_again: bool = False) -> None:
+        super().__init__()
+        self.times, self.asks_again = times, asks_again
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        done = super().run(job, sink)
+        return Rejected(f"{NO_READING} (code=3)") if len(self.jobs) <= self.times else done
+
+
+@pytest.mark.parametrize(
+    ("times", "asks_again", "asked", "answers"),
+    [(0, False, 1, True), (2, False, 3, True), (3, False, 3, False), (1, True, 1, False)],
+)
+def test_a_runtime_that_gives_up_waiting_is_asked_again_where_the_device_does_not(
+    two_outputs: Model, times: int, asks_again: bool, asked: int, answers: bool
+) -> None:
+    device = Impatient(times, asks_again=asks_again)
+    job = make_job(two_outputs, {"x": normal((2, 3))}, Options(), timeout=2)
+    with nullcontext() if answers else pytest.raises(DeviceSilent, match="gave up waiting"):
+        completed(device, job, "testing")
+    assert len(device.jobs) == asked

@@ -91,6 +91,11 @@ def _seconds(read: Callable[[str], object], text: str) -> float:
     return best
 
 
+def _grows(read: Callable[[str], object], short: str, long: str) -> bool:
+    took = _seconds(read, long)
+    return took > STEADY_SECONDS and took > MOST * max(_seconds(read, short), STEADY_SECONDS / 4)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_four_times_the_log_takes_about_four_times_as_long(name: str) -> None:
     read = READERS[name]

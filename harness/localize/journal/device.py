@@ -57,6 +57,8 @@ MOST_KILLS = 3
 class Journaled(Device):
     """A device behind a journal. Counts of compiles and runs include those that the journal answers for."""
 
+    asks_again = True
+
     def __init__(self, inner: Device, journal: Journal, *, budget: int = JOURNAL_BUDGET) -> None:
         super().__init__(inner.name, inner.kind, inner._launcher)
         self.times_each = inner.times_each
