@@ -109,12 +109,14 @@ def slow(jobs: str, more: list[str]) -> list[Stage]:
     """What `stages` leaves out: tests marked slow, the whole corpus on an old release, and all through adb."""
     pytest = (sys.executable, "-m", "pytest")
     together = ("-n", jobs, "--dist", "loadfile", *(f"--ignore={path}" for path in ALONE))
-    everything = ("device_tests", "--device", "pixel8a", "-m", "not slow")
+    through_adb = (*pytest, "device_tests", "--device", "pixel8a", "-m", "not slow", *more)
+    standin = (sys.executable, "-m", "tests.standin")
     return [
         Stage("slow", (*pytest, "tests", "device_tests", "--device", "host", "-m", "slow", *together, *more)),
         Stage("slow-alone", (*pytest, *ALONE, "--device", "host", "-m", "slow", *more)),
         Stage("old-corpus", (*pytest, "device_tests/test_corpus.py", "--device", OLD_RELEASE, *more)),
-        Stage("adb-all", (sys.executable, "-m", "tests.standin", *pytest, *everything, *more)),
+        Stage("adb-all", (*standin, *through_adb)),
+        Stage("adb-no-app", (*standin, "--no-app", *through_adb)),
     ]
 
 
