@@ -1,8 +1,8 @@
 """`python -m tests.standin [--no-app] COMMAND…`: runs a command while a Pixel 8a that is none is attached.
 
 The command sees it through an adb server of its own, so that `--device pixel8a` means the stand-in, whatever else is
-attached to this machine. It gets an APK for it, or with --no-app a folder of LiteRT's own tools. Ends with the command's
-exit code.
+attached to this machine. It gets an APK for it, or with --no-app a folder of LiteRT's own tools. Ends with the
+command's exit code.
 """
 
 from __future__ import annotations
