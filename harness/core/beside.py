@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
+
+AGAIN_SECONDS = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,5 +51,7 @@ def one_ahead(
 def _end(futures: Sequence[Future[Result]], abandon: Callable[[], None]) -> None:
     for future in reversed(futures):  # what waits must not begin once the one before it has ended
         future.cancel()
-    if not all(future.done() for future in futures):
+    # Again and again: what is only about to start a process has none yet that could be ended.
+    while not all(future.done() for future in futures):
         abandon()
+        wait(futures, AGAIN_SECONDS)

@@ -47,6 +47,24 @@ def test_a_block_that_fails_abandons_the_work_and_waits_for_its_end(error: type[
     assert ended.is_set()
 
 
+def test_work_that_could_not_be_ended_at_once_is_abandoned_again() -> None:
+    begun, times, enough = threading.Event(), [], threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert enough.wait(SECONDS)
+
+    def abandon() -> None:
+        times.append(0)
+        if len(times) == 2:
+            enough.set()
+
+    with pytest.raises(ValueError), beside(work, abandon):
+        assert begun.wait(SECONDS)
+        raise ValueError
+    assert len(times) == 2
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 def test_items_come_in_their_order_each_with_its_result(count: int) -> None:
     assert list(one_ahead(lambda item: item * item, range(count), nothing)) == [(i, i * i) for i in range(count)]

@@ -163,6 +163,7 @@ class ToolDevice(Device):
         "Measure it with the app: unset HARNESS_TOOLS, or set HARNESS_APK.",
     )
     cpu_beside = True
+    elsewhere = True
 
     def __init__(
         self, name: str, adb: Adb, folder: Path, options: PhoneOptions | None = None, *, progress: Say | None = None
