@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,17 +13,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# Its threads stay until this process ends: Linux ends a child that is to die with its parent when the thread ends that
+# started it.
+_THREADS = ThreadPoolExecutor(thread_name_prefix="beside")
+
+
 @contextmanager
 def beside(work: Callable[[], Result], abandon: Callable[[], None]) -> Iterator[Future[Result]]:
     """`work` in a thread while the block goes on. A block that ends by an exception, Ctrl-C too, calls `abandon`, which
-    has to make `work` end soon, and waits for that."""
-    with ThreadPoolExecutor(1) as thread:
-        future = thread.submit(work)
-        try:
-            yield future
-        except BaseException:
-            _end([future], abandon)
-            raise
+    has to make `work` end soon, and waits for that; any other waits for its end."""
+    future = _THREADS.submit(work)
+    try:
+        yield future
+        wait([future])
+    except BaseException:
+        _end(future, abandon)
+        raise
 
 
 def one_ahead(
@@ -33,25 +37,24 @@ def one_ahead(
     """Each item with what `work` makes of it, in their order. A thread works on the next one while the caller has the
     present one, so that two results are held at a time. `abandon` as in :func:`beside`, where the caller stops early.
     """
-    with ThreadPoolExecutor(1) as thread:
-        asked: deque[tuple[Item, Future[Result]]] = deque()
-        try:
-            for item in items:
-                asked.append((item, thread.submit(work, item)))
-                if len(asked) > 1:
-                    yield asked[0][0], asked[0][1].result()
-                    asked.popleft()
-            if asked:
-                yield asked[0][0], asked[0][1].result()
-        except BaseException:
-            _end([future for _, future in asked], abandon)
-            raise
+    before: tuple[Item, Future[Result]] | None = None
+    try:
+        for item in items:
+            done = None if before is None else (before[0], before[1].result())
+            before = item, _THREADS.submit(work, item)
+            if done is not None:
+                yield done
+                del done
+        if before is not None:
+            yield before[0], before[1].result()
+    except BaseException:
+        if before is not None:
+            _end(before[1], abandon)
+        raise
 
 
-def _end(futures: Sequence[Future[Result]], abandon: Callable[[], None]) -> None:
-    for future in reversed(futures):  # what waits must not begin once the one before it has ended
-        future.cancel()
+def _end(future: Future[Result], abandon: Callable[[], None]) -> None:
     # Again and again: what is only about to start a process has none yet that could be ended.
-    while not all(future.done() for future in futures):
+    while not future.cancel() and not future.done():
         abandon()
-        wait(futures, AGAIN_SECONDS)
+        wait([future], AGAIN_SECONDS)

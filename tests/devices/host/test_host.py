@@ -15,6 +15,7 @@ import psutil
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from harness.core.beside import beside
 from harness.core.choices import Accelerator
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Rejected, TimedOut
@@ -287,6 +288,16 @@ class TestTrouble:
         psutil.wait_procs([psutil.Process(before)] if psutil.pid_exists(before or 0) else [], timeout=5)
         assert completed(fresh, quick).compiled
         assert fresh.launcher.pid not in (None, before)
+
+    def test_a_worker_outlives_the_work_that_started_it(self, fresh: HostDevice, quick: Job) -> None:
+        """It is to die with its parent, which to Linux is the thread that started it."""
+        with beside(lambda: completed(fresh, quick), fresh.stop) as future:
+            assert future.result().compiled
+        assert fresh.launcher.pid is not None
+        worker = psutil.Process(fresh.launcher.pid)
+        with pytest.raises(psutil.TimeoutExpired):
+            worker.wait(0.5)
+        assert not completed(fresh, quick).compiled
 
     def test_a_worker_that_leaves_the_conversation_but_lives_is_lost(
         self, fresh: HostDevice, endless: Job, quick: Job, monkeypatch: pytest.MonkeyPatch
