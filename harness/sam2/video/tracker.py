@@ -31,8 +31,9 @@ class Tracked:
     objects: dict[int, DecodedFrame]
 
     def logits(self, identity: int) -> FloatArray:
-        """The mask's logits at the frame's size, [H, W]: from the model's side, as upstream's processor has it."""
-        return upsample_mask(self.objects[identity].high_res_mask[0, 0], self.shape)
+        """The mask's logits at the frame's size, [H, W]: from low resolution in one step, as upstream scales them. By
+        way of the model's side, edges would lie elsewhere."""
+        return upsample_mask(self.objects[identity].low_res_mask[0, 0], self.shape)
 
     def mask(self, identity: int) -> NDArray[np.bool_]:
         """Where the object is, [H, W]; nowhere when it is not there."""

@@ -17,7 +17,7 @@ from harness.devices.scratch import scratch_folder
 from harness.numerics.metrics import mask_iou
 from harness.sam2.shared.card import source_request
 from harness.sam2.shared.files import read_arrays, write_arrays
-from harness.sam2.shared.image import Photo, upsample_mask
+from harness.sam2.shared.image import Photo
 from harness.sam2.shared.source import Source
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.contract import GRAPHS, Graph, ports
@@ -168,21 +168,20 @@ def validate_video(
         write_arrays(where / "inputs.npz", recorder.inputs)
         given = {"inputs": str(where / "inputs.npz"), "path": str(where / "stages.npz")}
         in_torch({**base, "stages": given}, tell)
-        rows = compare_frames(where / "reference.npz", seen, stages.constants.sizes.side)
+        rows = compare_frames(where / "reference.npz", seen)
         figures = compare_stages(where / "stages.npz", OnnxStages(place), recorder.inputs)
     constants = stages.constants
     return Validation(constants.provenance, constants.is_random, constants.sizes.side, padding, rows, figures)
 
 
-def compare_frames(path: Path, seen: Sequence[Tracked], side: int) -> tuple[FrameFigures, ...]:
+def compare_frames(path: Path, seen: Sequence[Tracked]) -> tuple[FrameFigures, ...]:
     """The loop's masks against the reference's in `path`, both at the clip's size."""
     names = [(f"mask.{t.frame}.{i}", f"score.{t.frame}.{i}") for t in seen for i in t.objects]
     reference = read_arrays(path, [name for pair in names for name in pair])
     rows = []
     for tracked in seen:
         for identity, decoded in tracked.objects.items():
-            low = reference[f"mask.{tracked.frame}.{identity}"]
-            upstream = upsample_mask(upsample_mask(low, (side, side)), tracked.shape)
+            upstream = reference[f"mask.{tracked.frame}.{identity}"]
             iou = mask_iou(tracked.logits(identity), upstream)
             area = float((upstream > 0).mean())
             score = float(reference[f"score.{tracked.frame}.{identity}"])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.image import Photo, preprocess
@@ -25,8 +26,9 @@ SETTLING_ROUNDS = 5
 def propagate(
     model: Any, frames: Sequence[Photo], events: Sequence[Event], *, backward: bool = False
 ) -> Iterator[tuple[int, dict[int, NDArray[np.float32]], dict[int, float]]]:
-    """Frame number, low-resolution mask logits [h, w] and object score of every object, frame after frame, from
-    `propagate_in_video_iterator`. A frame corrected by an event comes once, corrected.
+    """Frame number, mask logits at the frames' size [H, W] and object score of every object, frame after frame: from
+    `propagate_in_video_iterator`, scaled by torch as the processor does (which wants torchvision): nothing of ours is
+    on both sides of a comparison. A frame corrected by an event comes once, corrected.
 
     Needs memory for all frames: upstream keeps them, and every output, until the session ends.
     """
@@ -54,7 +56,8 @@ def propagate(
             if corrected is not None:
                 _ask(session, corrected, frames[0].shape, side)
                 output = model(session, frame_idx=output.frame_idx, reverse=backward)
-            masks = {i: output.pred_masks[row, 0].float().numpy() for row, i in enumerate(output.object_ids)}
+            scaled = interpolate(output.pred_masks.float(), (height, width), mode="bilinear", align_corners=False)
+            masks = {i: scaled[row, 0].numpy() for row, i in enumerate(output.object_ids)}
             logits = output.object_score_logits.reshape(-1)
             scores = {i: float(logits[row]) for row, i in enumerate(output.object_ids)}
             yield output.frame_idx, masks, scores
