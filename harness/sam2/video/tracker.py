@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,13 @@ from harness.sam2.video.contract import FloatArray
 from harness.sam2.video.stages import DecodedFrame, Features, Stages
 
 MAX_OBJECTS = 64
-NOTHING_TO_TRACK = "There is nothing to track."
 """The most objects that one tracker follows."""
+NOTHING_TO_TRACK = "There is nothing to track."
+
+Memories = Literal["each", "together"]
+"""What a prompt for one object does to the memories of the others on its frame. each: nothing, as in Meta's predictor
+since 1.1. together: they are encoded from binary masks too, and anew where a frame is corrected, as `transformers` has
+it."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,16 @@ class Tracker:
     """
 
     def __init__(
-        self, stages: Stages, *, total: int | None = None, backward: bool = False, padding: Padding = "marked"
+        self,
+        stages: Stages,
+        *,
+        total: int | None = None,
+        backward: bool = False,
+        padding: Padding = "marked",
+        memories: Memories = "each",
     ) -> None:
         self.stages = stages
-        self.total, self.backward, self.padding = total, backward, padding
+        self.total, self.backward, self.padding, self.memories = total, backward, padding, memories
         self._memories: dict[int, ObjectMemory] = {}
         self._positions: FloatArray | None = None
         self._present: _Present | None = None
@@ -103,11 +115,13 @@ class Tracker:
             decoded[identity] = self.stages.decode(present.features, conditioned[identity], *asked)
             self._memories.setdefault(identity, ObjectMemory())
         anchored = {i for i, at in conditioned.items() if at is present.features.feats2_no_mem}
-        # A conditioning frame that nobody asked about again stays as it was.
-        again = [identity for identity in decoded if identity in points or identity not in anchored]
+        again = set(points)
+        if points and self.memories == "together":
+            # A conditioning frame that nobody asked about again stays as it was.
+            again |= conditioned.keys() - anchored
         tracked = replace(present.tracked, objects=decoded)
         self._present = _Present(tracked, present.features, conditioned)
-        for identity in again if points else ():
+        for identity in [identity for identity in decoded if identity in again]:
             self._remember(present.features, decoded[identity], identity, frame, True, identity in anchored)
         return tracked
 
@@ -128,7 +142,9 @@ class Tracker:
             decoded[identity] = self.stages.decode(features, conditioned[identity], *asked)
         for identity, found in decoded.items():
             self._memories.setdefault(identity, ObjectMemory())
-            self._remember(features, found, identity, frame, bool(points), identity in points)
+            asked_here = identity in points
+            prompted = bool(points) if self.memories == "together" else asked_here
+            self._remember(features, found, identity, frame, prompted, asked_here)
         self._present = _Present(Tracked(frame, shape, decoded), features, conditioned)
         return self._present.tracked
 
@@ -148,7 +164,6 @@ class Tracker:
     def _remember(
         self, features: Features, found: DecodedFrame, identity: int, frame: int, prompted: bool, conditioning: bool
     ) -> None:
-        # Upstream encodes the memories of a frame's objects in one batch, all from binary masks when one was prompted.
         tokens, self._positions = self.stages.memorize(features, found, binarize=prompted)
         memory = Memory(to_bfloat16(tokens), found.pointer)
         self._memories[identity].remember(frame, memory, self.stages.constants, conditioning=conditioning)

@@ -164,7 +164,9 @@ def validate_video(
         stages = OnnxStages(place, record=recorder)
         clip = list(motion_clip(frames))
         progress.stage("the loop on ONNX Runtime", frames * 1.0)
-        seen = follow(Tracker(stages, total=frames, backward=backward, padding=padding), clip, asked)
+        seen = follow(
+            Tracker(stages, total=frames, backward=backward, padding=padding, memories="together"), clip, asked
+        )
         write_arrays(where / "inputs.npz", recorder.inputs)
         given = {"inputs": str(where / "inputs.npz"), "path": str(where / "stages.npz")}
         in_torch({**base, "stages": given}, tell)

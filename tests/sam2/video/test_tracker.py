@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from harness.sam2.video.contract import MARK
 from harness.sam2.video.conversion.reference import propagate
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip, motion_frame
-from harness.sam2.video.tracker import Tracker
+from harness.sam2.video.tracker import Memories, Tracked, Tracker
 from harness.sam2.video.validate import follow, validate_video
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_the_loop_follows_as_upstream_does(
     stages: OnnxStages, video_model: Sam2VideoModel, name: str, events: tuple[Event, ...], backward: bool
 ) -> None:
     clip = list(motion_clip(6))
-    seen = follow(Tracker(stages, total=len(clip), backward=backward), clip, events)
+    seen = follow(Tracker(stages, total=len(clip), backward=backward, memories="together"), clip, events)
     reference = list(propagate(video_model, clip, events, backward=backward))
     assert [tracked.frame for tracked in seen] == [number for number, _, _ in reference]
     for tracked, (number, masks, scores) in zip(seen, reference, strict=True):
@@ -104,6 +104,33 @@ def test_the_loop_follows_as_upstream_does(
             got = tracked.mask(identity)
             union = int((got | wanted).sum())
             assert union == 0 or int((got & wanted).sum()) / union >= 0.995, (name, number, identity)
+
+
+@pytest.mark.parametrize(
+    ("memories", "fresh", "again"),
+    [("each", [(1, False), (2, True)], [(1, True)]), ("together", [(1, True), (2, True)], [(1, True), (2, True)])],
+)
+def test_a_prompt_for_one_object_leaves_the_memories_of_others_alone_unless_upstreams_way_is_asked_for(
+    exported: Path, memories: Memories, fresh: list[tuple[int, bool]], again: list[tuple[int, bool]]
+) -> None:
+    encoded: list[tuple[float, bool]] = []
+
+    def record(graph: str, inputs: dict[str, Any]) -> None:
+        if graph == "memory_encoder":
+            encoded.append((float(np.sum(inputs["high_res_mask"])), bool(inputs["binarize"] > 0.5)))
+
+    tracker = Tracker(OnnxStages(exported, threads=1, record=record), memories=memories)
+    tracker.seed(motion_frame(0), {1: Tap.at(140, 90)})
+
+    def told(tracked: Tracked) -> list[tuple[int, bool]]:
+        of = {float(np.sum(one.high_res_mask)): identity for identity, one in tracked.objects.items()}
+        return [(of[mask], binary) for mask, binary in encoded]
+
+    encoded.clear()
+    assert told(tracker.step(motion_frame(1), {2: Tap.at(100, 140)})) == fresh
+    tracker.step(motion_frame(2))
+    encoded.clear()
+    assert sorted(told(tracker.refine({1: Tap.at(141, 90)}))) == again
 
 
 def test_one_command_validates_occlusion_recovery_two_objects_and_a_second_click(video_source: Source) -> None:
