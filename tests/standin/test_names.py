@@ -30,6 +30,7 @@ from harness.devices.android.ready import make_ready, readiness
 from harness.devices.execute import make_job
 from harness.devices.registry import attached_devices, check_device, find_phone, open_device, phones
 from harness.graph.build import GraphBuilder
+from tests import binary_xml
 from tests.standin.conftest import MakePhone
 from tests.standin.phone import AdbServer, Phone, make_apk
 
@@ -153,6 +154,10 @@ class TestTheApp:
         assert (
             caught.value.message == f"{other} is the app of harness {version}, this is harness {harness.__version__}."
         )
+        assert installed_version(adb) is None
+        there = "/data/local/tmp/other.apk"
+        adb.call("push", str(other), there)
+        adb.shell("pm", "install", "-t", there)
         assert installed_version(adb) == version
         ensure_app(adb, apk)
         assert installed_version(adb) == harness.__version__
@@ -190,7 +195,8 @@ class TestTheApp:
         with pytest.raises(UsageError, match="is no whole APK"):
             ensure_app(adb, broken)
         with zipfile.ZipFile(broken, "w") as archive:
-            archive.writestr("AndroidManifest.xml", apk_module.PACKAGE)
+            archive.writestr("AndroidManifest.xml", binary_xml.manifest(apk_module.PACKAGE, harness.__version__))
+            archive.writestr("META-INF/CERT.RSA", "of nobody")
         with pytest.raises(DeviceError, match=r"refuses broken\.apk: INSTALL_PARSE_FAILED_NOT_APK"):
             ensure_app(adb, broken)
 

@@ -42,9 +42,10 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Say | None = None) -> No
     and else Gradle is asked to build one.
 
     Raises:
-        UsageError: `chosen` is not this app. DeviceError: there is none to be had, or the phone does not take it.
+        UsageError: `chosen` is not this app. DeviceError: there is none to be had, it is of another harness, or the
+            phone does not take it.
     """
-    apk = _at_hand(chosen)
+    apk = _at_hand(chosen, progress)
     if apk is None and not (gradle.PROJECT / gradle.APK).is_file():
         released = pinned()
         if released is not None:
@@ -70,12 +71,10 @@ def ensure_app(adb: Adb, chosen: Path | None, progress: Say | None = None) -> No
         return
     if progress:
         progress(f"installing {apk.name} on {adb.serial}")
-    _install(adb, apk)
+    _install(adb, apk, progress)
     version = installed_version(adb)
     if version != harness.__version__:
-        raise DeviceError(
-            f"{apk} is the app of harness {version or 'unknown'}, this is harness {harness.__version__}.", HOW
-        )
+        raise _another(apk, version)
 
 
 def installed_version(adb: Adb) -> str | None:
@@ -95,12 +94,23 @@ def install_failure(said: str) -> str:
     return found[1] if found else ""
 
 
-def _at_hand(chosen: Path | None) -> Path | None:
+def _another(apk: Path, version: str | None) -> DeviceError:
+    return DeviceError(
+        f"{apk} is the app of harness {version or 'unknown'}, this is harness {harness.__version__}.", HOW
+    )
+
+
+def _at_hand(chosen: Path | None, progress: Say | None = None) -> Path | None:
+    """The APK that somebody names; the phone's is not touched for one of another harness."""
     if chosen is None and os.environ.get("HARNESS_APK"):
         chosen = Path(os.environ["HARNESS_APK"])
     if chosen is None:
         return None
-    check_apk(chosen, PACKAGE, HOW)
+    found = check_apk(chosen, PACKAGE, HOW).stated
+    if found.version != harness.__version__:
+        raise _another(chosen, found.version)
+    if found.debuggable and progress:
+        progress(f"{chosen.name} is debuggable: Android runs it slower than an app as people have it")
     return chosen
 
 
@@ -112,7 +122,7 @@ def _installed_digest(adb: Adb) -> str:
     return adb.shell("sha256sum", where[1], check=False).split(" ")[0].strip()
 
 
-def _install(adb: Adb, apk: Path) -> None:
+def _install(adb: Adb, apk: Path, progress: Say | None) -> None:
     # Pushed and installed in two steps, each with its deadline: a streamed install hides in which of them it hangs.
     there = f"/data/local/tmp/{PACKAGE}.apk"
     try:
@@ -121,10 +131,13 @@ def _install(adb: Adb, apk: Path) -> None:
             adb.shell("pm", "install", "-r", "-d", "-t", there, seconds=INSTALL_SECONDS)
         except AdbError as error:
             # Signed by another debug key, or newer and not to be downgraded: the app keeps nothing worth saving.
-            if not re.search("INSTALL_FAILED_(UPDATE_INCOMPATIBLE|VERSION_DOWNGRADE)", error.output):
+            found = re.search("INSTALL_FAILED_(UPDATE_INCOMPATIBLE|VERSION_DOWNGRADE)", error.output)
+            if not found:
                 raise
-            adb.shell("pm", "uninstall", PACKAGE, seconds=INSTALL_SECONDS)
-            adb.shell("pm", "install", "-t", there, seconds=INSTALL_SECONDS)
+            why = "signed by another key" if found[1] == "UPDATE_INCOMPATIBLE" else "newer"
+            if progress:
+                progress(f"the app on {adb.serial} is {why}, so it is removed first: it keeps a cache of models alone")
+            _replace(adb, there, why)
     except AdbError as error:
         if re.search("No space left|INSUFFICIENT_STORAGE", error.output):
             raise DeviceError(f"{adb.serial} has no room for the app.", "Free space on the phone.") from None
@@ -138,3 +151,17 @@ def _install(adb: Adb, apk: Path) -> None:
     finally:
         with suppress(AdbError):
             adb.shell("rm", "-f", there)
+
+
+def _replace(adb: Adb, there: str, why: str) -> None:
+    try:
+        adb.shell("pm", "uninstall", PACKAGE, seconds=INSTALL_SECONDS)
+    except AdbError as error:
+        kept = install_failure(error.output)
+        if not kept:
+            raise
+        raise DeviceError(
+            f"The app on {adb.serial} is {why}, and the phone does not let it be removed: {kept}.",
+            f"Remove {PACKAGE} in the phone's settings, for every user and work profile of it.",
+        ) from None
+    adb.shell("pm", "install", "-t", there, seconds=INSTALL_SECONDS)
