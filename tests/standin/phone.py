@@ -96,6 +96,7 @@ class Phone:
             },
         )
         self.write("condition", {"wakefulness": "Awake", "wakes": True, "level": 80, "usb": True, "thermal": 0})
+        self.write("users", {"current": 0, "all": [0], "denied": []})
         self.write("power", {"hal": True, "fixed": False, "asked": []})
         self._holder = self._hold(data_bytes)
 
@@ -196,6 +197,7 @@ class Phone:
         (self.state / "crash.log").unlink(missing_ok=True)
         self.change("properties", **{"sys.boot.reason": reason})
         self.change("power", fixed=False)
+        self.change("users", current=0)
         self.boot()
 
     def close(self) -> None:

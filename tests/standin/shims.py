@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.standin.system.packages import APK, installed, pm
-from tests.standin.system.state import PACKAGE, STATE, force_stop, process, read, say, unknown, write
+from tests.standin.system.packages import APK, dumped, installed_for, pm
+from tests.standin.system.state import PACKAGE, STATE, force_stop, named_user, process, read, say, unknown, write
 
 COMPONENT = f"{PACKAGE}/.WorkerInstrumentation"
 TOOLS = f"/data/local/tmp/{PACKAGE}"
@@ -199,13 +199,7 @@ def dumpsys(words: list[str]) -> int:
                 thermal = thermal[0]
             return say(f"IsStatusOverride: false\nThermal Status: {thermal}\nHAL Ready: true\n")
         case ["package", name] if name == PACKAGE:
-            found = installed()
-            if found is None:
-                return say(f"Unable to find package: {PACKAGE}\n")
-            return say(
-                f"Packages:\n  Package [{PACKAGE}] (1b2c3d):\n    versionCode={found['versionCode']} minSdk=24\n"
-                f"    versionName={found['versionName']}\n"
-            )
+            return say(dumped())
         case ["activity", "exit-info", name] if name == PACKAGE:
             return say(exit_info())
     unknown()
@@ -226,20 +220,23 @@ def exit_info() -> str:
 
 
 def am(words: list[str]) -> int:
+    """Each user by number, as in `pm`."""
     match words:
-        case ["force-stop", name] if name == PACKAGE:
-            force_stop()
+        case ["get-current-user"]:
+            return say(f"{read('users')['current']}\n")
+        case ["force-stop", "--user", user, name] if name == PACKAGE:
+            force_stop(named_user(user))
             return 0
-        case ["instrument", "-e", "socket", socket, component] if component == COMPONENT:
-            if installed() is None:
+        case ["instrument", "--user", user, "-e", "socket", socket, component] if component == COMPONENT:
+            if not installed_for(named_user(user)):
                 sys.stderr.write(f"android.util.AndroidException: INSTRUMENTATION_FAILED: {component}\n")
                 return 1
-            force_stop()
-            return start(socket)
+            force_stop(int(user))
+            return start(socket, int(user))
     unknown()
 
 
-def start(socket: str) -> int:
+def start(socket: str, user: int) -> int:
     """The app, and beside it what the system is for an app: someone who notices how it ends."""
     folder = Path("/data/data") / PACKAGE
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,7 +263,7 @@ def start(socket: str) -> int:
         app_process = subprocess.Popen(
             command, env=environment, stdin=nothing, stdout=said, stderr=said, cwd=folder, start_new_session=True
         )
-    write("process", {"pid": app_process.pid, "log": str(log)})
+    write("process", {"pid": app_process.pid, "log": str(log), "user": user})
     os.write(started, b".")
     os.close(started)
     os.close(begun)

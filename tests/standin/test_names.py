@@ -134,9 +134,9 @@ class TestTheApp:
     def test_one_that_is_missing_is_installed(self, adb: Adb, apk: Path) -> None:
         ensure_app(adb, apk)
         adb.shell("pm", "uninstall", apk_module.PACKAGE)
-        assert installed_version(adb) is None
+        assert installed_version(adb, 0) is None
         ensure_app(adb, apk)
-        assert installed_version(adb) == harness.__version__
+        assert installed_version(adb, 0) == harness.__version__
 
     @pytest.mark.parametrize(
         ("version", "code", "signer"),
@@ -154,13 +154,13 @@ class TestTheApp:
         assert (
             caught.value.message == f"{other} is the app of harness {version}, this is harness {harness.__version__}."
         )
-        assert installed_version(adb) is None
+        assert installed_version(adb, 0) is None
         there = "/data/local/tmp/other.apk"
         adb.call("push", str(other), there)
-        adb.shell("pm", "install", "-t", there)
-        assert installed_version(adb) == version
+        adb.shell("pm", "install", "--user", "0", "-t", there)
+        assert installed_version(adb, 0) == version
         ensure_app(adb, apk)
-        assert installed_version(adb) == harness.__version__
+        assert installed_version(adb, 0) == harness.__version__
 
     def test_the_same_is_left_alone(self, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ensure_app(adb, apk)

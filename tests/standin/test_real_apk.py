@@ -53,9 +53,12 @@ def adb(phone: Phone, real: Path) -> Adb:
     return adb
 
 
+def where_on(adb: Adb) -> str:
+    return adb.shell("pm", "path", "--user", "0", PACKAGE).strip().removeprefix("package:")
+
+
 def digest_on(adb: Adb) -> str:
-    where = adb.shell("pm", "path", PACKAGE).strip().removeprefix("package:")
-    return adb.shell("sha256sum", where).split()[0]
+    return adb.shell("sha256sum", where_on(adb)).split()[0]
 
 
 def digest_of(path: Path) -> str:
@@ -108,10 +111,14 @@ class TestOnThePhone:
         told: list[str] = []
         adb.shell("pm", "uninstall", PACKAGE)
         ensure_app(adb, real, told.append)
-        assert (installed_version(adb), digest_on(adb)) == (VERSION, digest_of(real))
+        assert (installed_version(adb, 0), digest_on(adb)) == (VERSION, digest_of(real))
         ensure_app(adb, real, told.append)
         assert told == [f"installing {real.name} on {adb.serial}"]
-        adb.call("pull", adb.shell("pm", "path", PACKAGE).strip().removeprefix("package:"), str(tmp_path / "back.apk"))
+        adb.call(
+            "pull",
+            adb.shell("pm", "path", "--user", "0", PACKAGE).strip().removeprefix("package:"),
+            str(tmp_path / "back.apk"),
+        )
         assert check_apk(tmp_path / "back.apk", PACKAGE, HOW) == check_apk(real, PACKAGE, HOW)
 
     def test_one_of_another_key_takes_its_place_and_that_is_said(self, adb: Adb, maker: Maker, real: Path) -> None:
@@ -151,7 +158,6 @@ class TestWhatIsRefused:
             ensure_app(adb, apk)
         assert digest_on(adb) == digest_of(real)
         assert "\n" not in caught.value.message and caught.value.next_step
-        assert adb.shell("pm", "path", PACKAGE)
         return caught.value.message.replace(str(apk), apk.name).replace(adb.serial, "S0")
 
     @pytest.mark.parametrize("kept", [0.01, 0.3, 0.7, 0.98, 0.999])

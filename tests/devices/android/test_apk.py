@@ -20,8 +20,8 @@ from harness.devices.android.released import ReleasedApk
 
 MINE = harness.__version__
 THERE = "/data/local/tmp/dev.litertharness.apk"
-INSTALL = ("shell", "pm", "install", "-r", "-d", "-t", THERE)
-FRESH = ("shell", "pm", "install", "-t", THERE)
+INSTALL = ("shell", "pm", "install", "--user", "0", "-r", "-d", "-t", THERE)
+FRESH = ("shell", "pm", "install", "--user", "0", "-t", THERE)
 UNINSTALL = ("shell", "pm", "uninstall", "dev.litertharness")
 FULL = ("S0 has no room for the app.", "Free space on the phone.")
 REMOVE = ("shell", "rm", "-f", THERE)
@@ -50,7 +50,9 @@ class Phone(Adb):
         if argv == ("dumpsys", "package", "dev.litertharness"):
             version = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
             return f"  versionName={version}\n" if version else "Unable to find package"
-        if argv == ("pm", "path", "dev.litertharness"):
+        if argv == ("am", "get-current-user"):
+            return "0\n"
+        if argv == ("pm", "path", "--user", "0", "dev.litertharness"):
             assert not check
             return "package:/data/app/base.apk\n" if self.digest else ""
         if argv == ("sha256sum", "/data/app/base.apk"):

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tests.standin.system.state import PACKAGE, force_stop, read, say, unknown
+from tests.standin.system.state import PACKAGE, force_stop, named_user, read, say, unknown
 
 APK = Path(f"/data/app/~~standin/{PACKAGE}-1/base.apk")
 KNOWN = Path("/data/system/packages.json")
@@ -27,19 +27,52 @@ class Refused(Exception):
 
 
 def installed() -> dict[str, Any] | None:
-    """What is known of the app that is installed."""
+    """What is known of the app that is installed; `users` are those who have it."""
     return json.loads(KNOWN.read_text("utf-8")) if KNOWN.exists() else None
 
 
+def installed_for(user: int) -> bool:
+    found = installed()
+    return found is not None and user in found["users"]
+
+
 def pm(words: list[str]) -> int:
+    """Each user by number, but for an uninstall: no user is named by its being left out."""
     match words:
-        case ["path", name] if name == PACKAGE:
-            return say(f"package:{APK}\n") if APK.exists() else 1
-        case ["install", *flags, path] if set(flags) <= {"-r", "-d", "-t"} and path.startswith("/data/local/tmp/"):
-            return install(Path(path), set(flags))
+        case ["path", "--user", user, name] if name == PACKAGE:
+            return say(f"package:{APK}\n") if installed_for(named_user(user)) else 1
+        case ["install", "--user", user, *flags, path] if set(flags) <= {"-r", "-d", "-t"}:
+            if not path.startswith("/data/local/tmp/"):
+                unknown()
+            return install(Path(path), named_user(user), set(flags))
+        case ["install-existing", "--user", user, name] if name == PACKAGE and installed() is not None:
+            add(named_user(user))
+            return say(f"Package {PACKAGE} installed for user: {user}\n")
         case ["uninstall", name] if name == PACKAGE:
             return uninstall()
     unknown()
+
+
+def add(user: int) -> None:
+    known = installed()
+    assert known is not None
+    KNOWN.write_text(json.dumps(known | {"users": sorted({*known["users"], user})}), "utf-8")
+
+
+def dumped() -> str:
+    """`dumpsys package`, with a line for each user of the phone."""
+    found = installed()
+    if found is None:
+        return f"Unable to find package: {PACKAGE}\n"
+    users = "".join(
+        f"    User {user}: ceDataInode=1{user} deDataInode=2{user} installed={str(user in found['users']).lower()} "
+        "hidden=false suspended=false distractionFlags=0 stopped=false notLaunched=false enabled=0 instant=false\n"
+        for user in read("users")["all"]
+    )
+    return (
+        f"Packages:\n  Package [{PACKAGE}] (1b2c3d):\n    versionCode={found['versionCode']} minSdk=24\n"
+        f"    versionName={found['versionName']}\n{users}"
+    )
 
 
 def uninstall() -> int:
@@ -52,9 +85,9 @@ def uninstall() -> int:
     return say("Success\n")
 
 
-def install(path: Path, flags: set[str]) -> int:
+def install(path: Path, user: int, flags: set[str]) -> int:
     try:
-        new = stated(path)
+        new = stated(path) | {"users": [user]}
         there = installed()
         if there is not None:
             if "-r" not in flags:
@@ -66,6 +99,7 @@ def install(path: Path, flags: set[str]) -> int:
                 )
             if new["versionCode"] < there["versionCode"] and "-d" not in flags:
                 raise Refused("INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected")
+            new["users"] = sorted({*there["users"], user})
         force_stop()
         try:
             for folder in (APK.parent, KNOWN.parent):

@@ -49,9 +49,21 @@ def process() -> int | None:
     return None if status.rsplit(")", 1)[1].split()[0] in "ZX" else int(known["pid"])
 
 
-def force_stop() -> None:
+def named_user(word: str) -> int:
+    """A user of the phone by number. Ends with Android's words where adb's shell may do nothing for that one."""
+    known = read("users")
+    if not word.isdecimal() or int(word) not in known["all"]:
+        unknown()
+    if int(word) in known["denied"]:
+        sys.stderr.write(f"Error: java.lang.SecurityException: Shell does not have permission to access user {word}\n")
+        sys.exit(255)
+    return int(word)
+
+
+def force_stop(user: int | None = None) -> None:
+    """End the app of one user, or of all."""
     running = process()
-    if running is not None:
+    if running is not None and user in (None, read("process")["user"]):
         write("stopping", {"pid": running})
         os.killpg(running, signal.SIGKILL)
         while process() is not None:
