@@ -13,17 +13,19 @@ from harness.devices.android.apk_file import check_apk
 from harness.devices.android.gradle import HOW
 from harness.devices.android.locks import SerialLock
 from harness.devices.android.recovery import bring_back
+from harness.devices.android.users import foreground_user
 from harness.devices.registry import find_phone, kind_of
 
 
 @dataclass(frozen=True)
 class InstalledApp:
-    """The app as it is on the phone now; `was` is the version that was there before, None for none."""
+    """The app as it is on the phone now, for the user in front; `was` is its version before, None where it was not."""
 
     device: str
     serial: str
     version: str
     was: str | None
+    user: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Its fields."""
@@ -31,6 +33,7 @@ class InstalledApp:
             "schema": 1,
             "device": self.device,
             "serial": self.serial,
+            "user": self.user,
             "version": self.version,
             "was": self.was,
         }
@@ -53,8 +56,8 @@ def install_app(name: str, apk: Path | None, progress: Progress) -> InstalledApp
     lock = SerialLock(adb.serialno())
     lock.take()
     try:
-        was = installed_version(adb)
-        ensure_app(adb, apk, progress.note)
-        return InstalledApp(name, adb.serial, installed_version(adb) or "", was)
+        was = installed_version(adb, foreground_user(adb))
+        user = ensure_app(adb, apk, progress.note)
+        return InstalledApp(name, adb.serial, installed_version(adb, user) or "", was, user)
     finally:
         lock.give_back()

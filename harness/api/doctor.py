@@ -19,9 +19,10 @@ from harness import __version__
 from harness.core.errors import DeviceError, in_a_clone, install_extra
 from harness.core.job import Completed, Options
 from harness.devices.android.adb import Adb, AdbError, Attached, Server, adb_binary
-from harness.devices.android.apk import installed_version
+from harness.devices.android.apk import installed_elsewhere, installed_version
 from harness.devices.android.ready import readiness
 from harness.devices.android.recovery import UNAUTHORIZED
+from harness.devices.android.users import foreground_user
 from harness.devices.android.ways import ways_in
 from harness.devices.cache import cache_folder
 from harness.devices.execute import failure, make_job
@@ -150,12 +151,17 @@ def _phone(phone: Attached) -> Check:
         return Check(name, "optional", phone.state, mend)
     adb = Adb(Server(), phone.serial)
     try:
-        found, version = readiness(adb), installed_version(adb)
+        found, user = readiness(adb), foreground_user(adb)
+        version, others = installed_version(adb, user), installed_elsewhere(adb, user)
     except AdbError as error:
         return Check(name, "optional", error.message, error.next_step)
     app = {None: "the app is not installed yet", __version__: f"app {version}"}.get(
         version, f"app {version}, to be replaced by {__version__}"
     )
+    if others:
+        app = f"the app is installed for user {others} alone"
+    if user or others:
+        app += f"; user {user} is in front"
     complaints = "; ".join(what for what, _ in found.complaints)
     detail = f"{found}; {app}" + (f"; not ready: {complaints}" if complaints else "")
     return Check(name, "optional" if complaints else "ok", detail, found.complaints[0][1] if complaints else "")

@@ -149,6 +149,11 @@ class Device:
         return ""
 
     @property
+    def user(self) -> int:
+        """The number of the user on a phone for whom its jobs run; 0, the first, for what has none."""
+        return 0
+
+    @property
     def fixed_performance(self) -> bool | None:
         """Whether the clocks are pinned by a mode of the device's own; None where nobody asked for that."""
         return None
@@ -160,7 +165,8 @@ class Device:
     def described(self, runtime: str = "", gpu: str = "") -> dict[str, str]:
         """The device as documents have it, with the runtime and the GPU where they are known."""
         said = {"name": self.name, "kind": self.kind, "runtime": runtime, "gpu": gpu}
-        return said | ({"serial": self.serial} if self.serial else {})
+        more = {"serial": self.serial, "user": str(self.user or "")}
+        return said | {name: value for name, value in more.items() if value}
 
     def facts(self) -> DeviceFacts:
         """Start the process if needed and tell what it is. Raises DeviceError when it does not start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shlex
 import subprocess
@@ -94,9 +95,10 @@ def test_a_capture_that_cannot_be_started_says_so() -> None:
 
 
 def test_gradle_without_an_end_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrapper = tmp_path / "gradlew"
-    wrapper.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
-    wrapper.chmod(0o755)
+    program = tmp_path / "gradle"
+    program.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gradle, "PROJECT", tmp_path)
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     monkeypatch.delenv("HARNESS_APK", raising=False)

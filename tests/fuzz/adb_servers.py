@@ -39,6 +39,7 @@ SAID: dict[str, bytes] = {
     "pm path": b"package:/data/app/x.apk\n",
     "sha256sum": b"0 x\n",
     "am instrument": b"",
+    "get-current-user": b"0\n",
     "pidof": b"4711\n",
     "logcat": b"11-20 14:05:17.107  4711  4711 E tflite  : text\n",
 }

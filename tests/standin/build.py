@@ -27,6 +27,10 @@ from harness.devices.cache import cache_folder
 
 HERE = Path(__file__).parent
 ANDROID_APP = HERE.parent.parent / "android_app"
+APK_PACKAGES = (
+    *("apksigner", "libapksig-java"),
+    *("libsmali-java", "libantlr3-runtime-java", "libguava-java", "libjcommander-java"),
+)
 PACKAGES = ("libjna-java", "libjna-jni", "libandroid-json-java", "junit4", "libhamcrest-java")
 COMPILER_JARS = ("kotlin-compiler", "kotlin-stdlib", "kotlin-script-runtime", "kotlin-reflect", "annotations-13.0")
 WARNINGS = ("-Werror",) if os.environ.get("HARNESS_STRICT") else ()
@@ -108,16 +112,31 @@ def build() -> Build:
 
 def framework() -> Path:
     """Android's own resources, which aapt2 links against; from Debian's package. Raises MissingPart."""
+    return (
+        _debian("framework", "android-framework-res") / "usr" / "share" / "android-framework-res" / "framework-res.apk"
+    )
+
+
+def apk_jars() -> Path:
+    """Where the jars are that assemble smali and sign an APK, from Debian's packages. Raises MissingPart."""
+    return _debian("apk-tools", *APK_PACKAGES) / "usr" / "share" / "java"
+
+
+def _debian(name: str, *packages: str) -> Path:
     home = cache_folder() / "standin"
     home.mkdir(parents=True, exist_ok=True)
     with _only_one(home / "lock"):
-        debian = _fetched(home / "framework", lambda folder: _fetch_packages(folder, "android-framework-res"))
-    return debian / "usr" / "share" / "android-framework-res" / "framework-res.apk"
+        return _fetched(home / name, lambda folder: _fetch_packages(folder, *packages))
 
 
 def java() -> str:
     """The Java launcher. Raises MissingPart."""
     return _tool("java", "apt-get install openjdk-17-jre-headless")
+
+
+def keytool() -> str:
+    """Java's own maker of keys, which every JRE has. Raises MissingPart."""
+    return _tool("keytool", "apt-get install openjdk-17-jre-headless")
 
 
 def _kotlin(folder: Path) -> list[Path]:

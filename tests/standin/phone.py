@@ -27,6 +27,7 @@ import harness
 from harness.devices.android.adb import Adb, Server
 from harness.devices.android.apk import PACKAGE
 from harness.devices.cache import cache_folder
+from tests import binary_xml
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import MissingPart
 
@@ -36,6 +37,8 @@ COMMANDS = (
     *("rm", "sha256sum", "timeout"),
 )
 START_SECONDS = 20.0
+# Without a site or this machine's variables, only the shims' own files beside the standard library.
+_ENTRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.standin.shims import main; sys.exit(main())"
 _ELF = struct.Struct("<4sB13xH")  # the head of a library for arm64
 
 
@@ -74,7 +77,7 @@ class Phone:
         (folder / "bin").mkdir()
         for name in COMMANDS:
             shim = folder / "bin" / name
-            shim.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {HERE}/shims.py {name} "$@"\n', "utf-8")
+            shim.write_text(f'#!/bin/sh\nexec {sys.executable} -IS -c "{_ENTRY}" {HERE.parent.parent} {name} "$@"\n')
             shim.chmod(0o755)
         (folder / "boot_id").write_text(f"{uuid.uuid4()}\n", "ascii")
         # Shaders outlive the phone: a software GPU compiles them for longer than anything else takes.
@@ -93,6 +96,7 @@ class Phone:
             },
         )
         self.write("condition", {"wakefulness": "Awake", "wakes": True, "level": 80, "usb": True, "thermal": 0})
+        self.write("users", {"current": 0, "all": [0], "denied": []})
         self.write("power", {"hal": True, "fixed": False, "asked": []})
         self._holder = self._hold(data_bytes)
 
@@ -193,6 +197,7 @@ class Phone:
         (self.state / "crash.log").unlink(missing_ok=True)
         self.change("properties", **{"sys.boot.reason": reason})
         self.change("power", fixed=False)
+        self.change("users", current=0)
         self.boot()
 
     def close(self) -> None:
@@ -211,12 +216,13 @@ class Phone:
 
 
 def make_apk(folder: Path, version: str = harness.__version__, code: int = 1, signer: str = "debug") -> Path:
-    """What stands for an APK: the stand-in's package manager reads its manifest as JSON."""
+    """What stands for an APK and needs no tools to be made: the stand-in's package manager reads JSON in it."""
     path = folder / f"app-{version}-{signer}.apk"
     manifest = {"versionName": version, "versionCode": code, "signer": signer}
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("AndroidManifest.json", json.dumps(manifest))
-        archive.writestr("AndroidManifest.xml", PACKAGE.encode("utf-16-le"))
+        archive.writestr("AndroidManifest.xml", binary_xml.manifest(PACKAGE, version, code))
+        archive.writestr("META-INF/CERT.RSA", signer)
     return path
 
 

@@ -1,15 +1,14 @@
-"""Android's commands on the stand-in: `shims.py COMMAND WORDS…`, exactly those that the harness uses.
+"""Android's commands on the stand-in, `COMMAND WORDS…` on the command line: exactly those that the harness uses.
 
 Anything else (another command, another argument, another property) fails with exit code 64 and says so in unknown.log,
-which the tests look at. The printed forms are those of Android 14; state is in the folder that $STANDIN names. Runs
-with `-IS`, on the standard library alone.
+which the tests look at. The printed forms are those of Android 14; what is known is in `system/state.py`, the package
+manager in `system/packages.py`. Runs with `-IS`, on the standard library and these files alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import select
@@ -18,15 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-STATE = Path(os.environ["STANDIN"])
-PACKAGE = "dev.litertharness"
+from tests.standin.system.packages import APK, dumped, installed_for, pm
+from tests.standin.system.state import PACKAGE, STATE, force_stop, named_user, process, read, say, unknown, write
+
 COMPONENT = f"{PACKAGE}/.WorkerInstrumentation"
-APK = Path(f"/data/app/~~standin/{PACKAGE}-1/base.apk")
 TOOLS = f"/data/local/tmp/{PACKAGE}"
 CRASH_SIGNALS = {signal.SIGSEGV: "SEGV_MAPERR", signal.SIGABRT: "SI_TKILL", signal.SIGBUS: "BUS_ADRERR"}
 
@@ -51,29 +49,6 @@ def main() -> int:
         "sha256sum": sha256sum,
         "timeout": timeout,
     }[command](words)
-
-
-def unknown() -> NoReturn:
-    with (STATE / "unknown.log").open("a") as log:
-        log.write(" ".join(sys.argv[1:]) + "\n")
-    sys.stderr.write(f"the stand-in does not know: {' '.join(sys.argv[1:])}\n")
-    sys.exit(64)
-
-
-def read(name: str) -> Any:
-    path = STATE / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
-
-
-def write(name: str, value: Any) -> None:
-    partial = STATE / f"{name}.{os.getpid()}"
-    partial.write_text(json.dumps(value), "utf-8")
-    partial.replace(STATE / f"{name}.json")
-
-
-def say(text: str) -> int:
-    sys.stdout.write(text)
-    return 0
 
 
 def getprop(words: list[str]) -> int:
@@ -204,18 +179,6 @@ def pidof(words: list[str]) -> int:
     return 1 if running is None else say(f"{running}\n")
 
 
-def process() -> int | None:
-    """The app's process id while it runs; a dead one that nobody waited for does not."""
-    known = read("process")
-    if known is None:
-        return None
-    try:
-        status = Path(f"/proc/{known['pid']}/stat").read_text("ascii")
-    except OSError:
-        return None
-    return None if status.rsplit(")", 1)[1].split()[0] in "ZX" else int(known["pid"])
-
-
 def dumpsys(words: list[str]) -> int:
     condition = read("condition")
     match words:
@@ -236,13 +199,7 @@ def dumpsys(words: list[str]) -> int:
                 thermal = thermal[0]
             return say(f"IsStatusOverride: false\nThermal Status: {thermal}\nHAL Ready: true\n")
         case ["package", name] if name == PACKAGE:
-            found = installed()
-            if found is None:
-                return say(f"Unable to find package: {PACKAGE}\n")
-            return say(
-                f"Packages:\n  Package [{PACKAGE}] (1b2c3d):\n    versionCode={found['versionCode']} minSdk=24\n"
-                f"    versionName={found['versionName']}\n"
-            )
+            return say(dumped())
         case ["activity", "exit-info", name] if name == PACKAGE:
             return say(exit_info())
     unknown()
@@ -262,81 +219,24 @@ def exit_info() -> str:
     return text
 
 
-def installed() -> dict[str, Any] | None:
-    """What the installed APK says of itself; the tests' APKs say it in JSON, which a real one has in its manifest."""
-    if not APK.exists():
-        return None
-    with zipfile.ZipFile(APK) as archive:
-        manifest: dict[str, Any] = json.loads(archive.read("AndroidManifest.json"))
-    return manifest
-
-
-def pm(words: list[str]) -> int:
-    match words:
-        case ["path", name] if name == PACKAGE:
-            return say(f"package:{APK}\n") if APK.exists() else 1
-        case ["install", *flags, path] if set(flags) <= {"-r", "-d", "-t"} and path.startswith("/data/local/tmp/"):
-            return install(Path(path), set(flags))
-        case ["uninstall", name] if name == PACKAGE:
-            force_stop()
-            APK.unlink()
-            return say("Success\n")
-    unknown()
-
-
-def install(path: Path, flags: set[str]) -> int:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read("AndroidManifest.json"))
-    except (OSError, KeyError, zipfile.BadZipFile):
-        return refuse("INSTALL_PARSE_FAILED_NOT_APK: Failed to parse the APK")
-    there = installed()
-    if there is not None:
-        if "-r" not in flags:
-            return refuse("INSTALL_FAILED_ALREADY_EXISTS: Attempt to re-install without first uninstalling.")
-        if manifest["signer"] != there["signer"]:
-            return refuse(f"INSTALL_FAILED_UPDATE_INCOMPATIBLE: Package {PACKAGE} signatures do not match")
-        if manifest["versionCode"] < there["versionCode"] and "-d" not in flags:
-            return refuse("INSTALL_FAILED_VERSION_DOWNGRADE: Downgrade detected")
-    force_stop()
-    try:
-        APK.parent.mkdir(parents=True, exist_ok=True)
-        APK.write_bytes(path.read_bytes())
-    except OSError:
-        APK.unlink(missing_ok=True)
-        return refuse("INSTALL_FAILED_INSUFFICIENT_STORAGE: not enough space")
-    return say("Success\n")
-
-
-def refuse(why: str) -> int:
-    sys.stderr.write(f"Failure [{why}]\n")
-    return 1
-
-
 def am(words: list[str]) -> int:
+    """Each user by number, as in `pm`."""
     match words:
-        case ["force-stop", name] if name == PACKAGE:
-            force_stop()
+        case ["get-current-user"]:
+            return say(f"{read('users')['current']}\n")
+        case ["force-stop", "--user", user, name] if name == PACKAGE:
+            force_stop(named_user(user))
             return 0
-        case ["instrument", "-e", "socket", socket, component] if component == COMPONENT:
-            if installed() is None:
+        case ["instrument", "--user", user, "-e", "socket", socket, component] if component == COMPONENT:
+            if not installed_for(named_user(user)):
                 sys.stderr.write(f"android.util.AndroidException: INSTRUMENTATION_FAILED: {component}\n")
                 return 1
-            force_stop()
-            return start(socket)
+            force_stop(int(user))
+            return start(socket, int(user))
     unknown()
 
 
-def force_stop() -> None:
-    running = process()
-    if running is not None:
-        write("stopping", {"pid": running})
-        os.killpg(running, signal.SIGKILL)
-        while process() is not None:
-            time.sleep(0.005)
-
-
-def start(socket: str) -> int:
+def start(socket: str, user: int) -> int:
     """The app, and beside it what the system is for an app: someone who notices how it ends."""
     folder = Path("/data/data") / PACKAGE
     folder.mkdir(parents=True, exist_ok=True)
@@ -363,7 +263,7 @@ def start(socket: str) -> int:
         app_process = subprocess.Popen(
             command, env=environment, stdin=nothing, stdout=said, stderr=said, cwd=folder, start_new_session=True
         )
-    write("process", {"pid": app_process.pid, "log": str(log)})
+    write("process", {"pid": app_process.pid, "log": str(log), "user": user})
     os.write(started, b".")
     os.close(started)
     os.close(begun)
@@ -464,7 +364,3 @@ def as_logged(line: str, pid: int, level: str) -> tuple[str, str]:
     elif re.match(r"[IWEF]\d{4} ", line):
         level = line[0]
     return level, f"{stamp()} {pid:5} {pid:5} {level} tflite  : {line[levelled.end() :] if levelled else line}\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,7 +26,7 @@ def test_it_is_there_afterwards_and_left_alone_the_second_time(phone: Phone, apk
         done = CliRunner().invoke(app, ["app", "install", "--device", phone.serial, "--apk", str(apk), "--json"])
         assert done.exit_code == 0, done.output
         documents.append(json.loads(done.stdout))
-        assert installed_version(adb) == VERSION
+        assert installed_version(adb, 0) == VERSION
     assert [document["was"] for document in documents] == [None, VERSION]
     assert {(d["version"], d["serial"], d["device"]) for d in documents} == {(VERSION, phone.serial, phone.serial)}
     done = CliRunner().invoke(app, ["app", "install", "--device", phone.serial, "--apk", str(apk)])

@@ -30,6 +30,7 @@ from harness.devices.android.ready import make_ready, readiness
 from harness.devices.execute import make_job
 from harness.devices.registry import attached_devices, check_device, find_phone, open_device, phones
 from harness.graph.build import GraphBuilder
+from tests import binary_xml
 from tests.standin.conftest import MakePhone
 from tests.standin.phone import AdbServer, Phone, make_apk
 
@@ -133,9 +134,9 @@ class TestTheApp:
     def test_one_that_is_missing_is_installed(self, adb: Adb, apk: Path) -> None:
         ensure_app(adb, apk)
         adb.shell("pm", "uninstall", apk_module.PACKAGE)
-        assert installed_version(adb) is None
+        assert installed_version(adb, 0) is None
         ensure_app(adb, apk)
-        assert installed_version(adb) == harness.__version__
+        assert installed_version(adb, 0) == harness.__version__
 
     @pytest.mark.parametrize(
         ("version", "code", "signer"),
@@ -153,9 +154,13 @@ class TestTheApp:
         assert (
             caught.value.message == f"{other} is the app of harness {version}, this is harness {harness.__version__}."
         )
-        assert installed_version(adb) == version
+        assert installed_version(adb, 0) is None
+        there = "/data/local/tmp/other.apk"
+        adb.call("push", str(other), there)
+        adb.shell("pm", "install", "--user", "0", "-t", there)
+        assert installed_version(adb, 0) == version
         ensure_app(adb, apk)
-        assert installed_version(adb) == harness.__version__
+        assert installed_version(adb, 0) == harness.__version__
 
     def test_the_same_is_left_alone(self, adb: Adb, apk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ensure_app(adb, apk)
@@ -190,7 +195,8 @@ class TestTheApp:
         with pytest.raises(UsageError, match="is no whole APK"):
             ensure_app(adb, broken)
         with zipfile.ZipFile(broken, "w") as archive:
-            archive.writestr("AndroidManifest.xml", apk_module.PACKAGE)
+            archive.writestr("AndroidManifest.xml", binary_xml.manifest(apk_module.PACKAGE, harness.__version__))
+            archive.writestr("META-INF/CERT.RSA", "of nobody")
         with pytest.raises(DeviceError, match=r"refuses broken\.apk: INSTALL_PARSE_FAILED_NOT_APK"):
             ensure_app(adb, broken)
 

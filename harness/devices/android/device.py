@@ -23,6 +23,7 @@ from harness.devices.android.locks import SerialLock
 from harness.devices.android.logcat import Exit, Logcat, exit_of
 from harness.devices.android.ready import battery_celsius, make_ready
 from harness.devices.android.recovery import bring_back
+from harness.devices.android.users import for_user, foreground_user, raise_if_denied
 from harness.devices.base import Device, Sink
 from harness.devices.link import Link
 
@@ -153,11 +154,17 @@ class AndroidLauncher(PhoneLauncher):
         self._logcat = Logcat()
         self._pid: int | None = None
         self._socket_name = ""
+        self._user = 0
 
     @property
     def socket_name(self) -> str:
         """The abstract name that the app listens on."""
         return self._socket_name
+
+    @property
+    def user(self) -> int:
+        """The Android user for whom the app runs."""
+        return self._user
 
     def start(self) -> Link:
         """Have the phone, make it ready, install the app where needed, start it and connect.
@@ -170,12 +177,14 @@ class AndroidLauncher(PhoneLauncher):
     def start_plain(self) -> socket.socket:
         """As :meth:`start`, the connection without the wire's frames. Raises DeviceError."""
         self._have_phone()
+        if foreground_user(self._adb) != self._user:  # somebody else has taken the phone since
+            self._install()
         self._socket_name = f"{PACKAGE}.{secrets.token_hex(8)}"
         deadline = time.monotonic() + APP_SECONDS
         before = self._pids()  # an older instance, which the system ends now, may be seen for a moment longer
-        said = self._adb.shell(
-            "am", "instrument", "-e", "socket", self._socket_name, INSTRUMENTATION, seconds=APP_SECONDS, check=False
-        )
+        words = (*for_user(self._user), "-e", "socket", self._socket_name, INSTRUMENTATION)
+        said = self._adb.shell("am", "instrument", *words, seconds=APP_SECONDS, check=False)
+        raise_if_denied(self._adb, self._user, said)
         if "INSTRUMENTATION_FAILED" in said or "Exception" in said or "Error" in said:
             last = said.strip().splitlines()[0]
             raise DeviceError(
@@ -205,7 +214,7 @@ class AndroidLauncher(PhoneLauncher):
         """Stop the app whatever it does; a phone that cannot be told has its app stopped at the next start."""
         if self._pid is not None:
             with suppress(AdbError):
-                self._adb.shell("am", "force-stop", PACKAGE, seconds=KILL_SECONDS)
+                self._adb.shell("am", "force-stop", *for_user(self._user), PACKAGE, seconds=KILL_SECONDS)
             self._pid = None
         self._logcat.stop()
 
@@ -225,7 +234,7 @@ class AndroidLauncher(PhoneLauncher):
         return self._logcat.since(mark)
 
     def _install(self) -> None:
-        ensure_app(self._adb, self._options.apk, self._progress)
+        self._user = ensure_app(self._adb, self._options.apk, self._progress)
 
     def _note(self, text: str) -> None:
         self._logcat.append(text)
@@ -285,6 +294,11 @@ class AndroidDevice(Device):
     def serial(self) -> str:
         """The phone's own serial number, the same by cable and over Wi-Fi; empty before it was reached."""
         return self.launcher.serial
+
+    @property
+    def user(self) -> int:
+        """The Android user for whom the app runs; 0 before it was started."""
+        return self.launcher.user
 
     @property
     def fixed_performance(self) -> bool | None:

@@ -1,4 +1,7 @@
-"""Building the app with Gradle, where a clone, an Android SDK and a network are at hand."""
+"""Building the app with Gradle, where a clone, a JDK, an Android SDK and a network are at hand.
+
+A `gradle` on PATH is taken where it is of the release that the app's wrapper names, or a newer one before the next
+major; else the wrapper, which brings that release itself."""
 
 from __future__ import annotations
 
@@ -13,14 +16,21 @@ import harness
 from harness.core.errors import DeviceError
 from harness.core.private import as_the_user
 from harness.core.progress import Say
+from harness.devices.android.fetched.wrapper import JAR, NO_JAVA, Release, java, wrapper_of
 from harness.devices.cache import cache_folder
 from harness.devices.captured import MOST, captured
 
 PROJECT = Path(harness.__file__).parent.parent / "android_app"
 APK = "app/build/outputs/apk/bench/app-bench.apk"
 GRADLE_SECONDS = 1800.0
+VERSION_SECONDS = 60.0
 HOW = "Build it as docs/phone.md says, or give a prebuilt one with --apk FILE."
+ONLINE = "The wrapper fetches Gradle once: try again with a network, or give a prebuilt app with --apk FILE."
 MOST_SAID = 600
+_IS = re.compile(r"^Gradle ([0-9]+(?:\.[0-9]+){1,2})", re.M)
+# What the wrapper says where Gradle itself cannot be had: Java's own words of an exception nobody caught.
+_THROWN = re.compile(r'^Exception in thread "main" (.*)', re.M)
+_NO_NETWORK = re.compile(r"java\.(net|io)\.\w*Exception|javax\.net\.")
 # Gradle's own heading of why a build failed, up to the next one (`* Try:`).
 _WENT_WRONG = re.compile(r"^\* What went wrong:\n(.*?)(?:\n\* |\n*\Z)", re.MULTILINE | re.DOTALL)
 
@@ -42,7 +52,7 @@ def built(serial: str, project: Path | None = None, progress: Say | None = None)
         return apk if apk.is_file() else None
     if progress:
         progress("building the app with Gradle (minutes, once)")
-    _build(folder, serial)
+    _build(folder, serial, progress)
     return apk
 
 
@@ -50,8 +60,8 @@ def lacking(folder: Path) -> str:
     """What is not here to build the app with; empty where all is."""
     if not folder.is_dir():
         return "the app's source (a clone has it, a wheel does not)"
-    if _gradle(folder) is None:
-        return "Gradle"
+    if shutil.which("gradle") is None and java() is None:
+        return NO_JAVA
     sdk = os.environ.get("ANDROID_HOME") or os.environ.get("ANDROID_SDK_ROOT")
     return "" if sdk or (folder / "local.properties").is_file() else "an Android SDK (ANDROID_HOME)"
 
@@ -61,7 +71,8 @@ def source_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if path.is_file() and not {"build", ".gradle", "test"} & set(inside.parts) and inside.suffix != ".md":
+        no_source = {"build", ".gradle", "test"} & set(inside.parts) or inside.suffix == ".md" or inside == JAR
+        if path.is_file() and not no_source:
             digest.update(f"{inside.as_posix()}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -69,15 +80,15 @@ def source_digest(folder: Path) -> str:
 
 def what_went_wrong(output: str) -> str:
     """Gradle's reason for a failed build in one line; its last line where it names none."""
-    found = _WENT_WRONG.search(output)
+    found = _WENT_WRONG.search(output) or _THROWN.search(output)
     said = found[1] if found else (output.strip() or "no output").splitlines()[-1]
     whole = " ".join(said.split())
     return whole if len(whole) <= MOST_SAID else f"{whole[:MOST_SAID]}…"
 
 
-def _build(folder: Path, serial: str) -> None:
+def _build(folder: Path, serial: str, progress: Say | None) -> None:
     apk, sources = folder / APK, source_digest(folder)
-    command = [str(_gradle(folder)), "-p", str(folder), "--quiet", ":app:assembleBench"]
+    command = [*_gradle(folder, progress), "-p", str(folder), "--quiet", ":app:assembleBench"]
     try:
         with as_the_user():  # what Gradle writes is no result
             done = captured(command, GRADLE_SECONDS)
@@ -88,7 +99,8 @@ def _build(folder: Path, serial: str) -> None:
         raise DeviceError(f"Gradle did not build the app for {serial} ({why}).", HOW)
     if done.code or not apk.is_file():
         reason = what_went_wrong(done.output).removesuffix(".")
-        raise DeviceError(f"Gradle did not build the app for {serial}: {reason}.", f"{_kept(done.output)}{HOW}")
+        step = ONLINE if _NO_NETWORK.match(reason) else HOW
+        raise DeviceError(f"Gradle did not build the app for {serial}: {reason}.", f"{_kept(done.output)}{step}")
     _beside(apk).write_text(sources, encoding="ascii")
 
 
@@ -101,9 +113,26 @@ def _kept(output: str) -> str:
     return ""
 
 
-def _gradle(folder: Path) -> str | None:
-    wrapper = folder / "gradlew"
-    return str(wrapper) if wrapper.is_file() else shutil.which("gradle")
+def _gradle(folder: Path, progress: Say | None) -> list[str]:
+    """What runs a Gradle that suits the project. Raises DeviceError: there is none, and none can be had."""
+    wrapper, on_path = wrapper_of(folder), shutil.which("gradle")
+    if wrapper is None:
+        if on_path is None:
+            raise DeviceError(f"{folder} says no release of Gradle, and none is on PATH.", HOW)
+        return [on_path]
+    if on_path is not None and _suits(on_path, wrapper.release):
+        return [on_path]
+    return wrapper.command(folder, progress)
+
+
+def _suits(gradle: str, least: Release) -> bool:
+    try:
+        said = captured([gradle, "--version"], VERSION_SECONDS)
+    except OSError:
+        return False
+    found = _IS.search(said.output)
+    release = tuple(int(part) for part in found[1].split(".")) if found and not said.code else ()
+    return release[:1] == least[:1] and (*release, 0) >= least
 
 
 def _beside(apk: Path) -> Path:

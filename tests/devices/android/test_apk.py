@@ -13,16 +13,22 @@ from harness.core.errors import DeviceError
 from harness.devices.android import apk, gradle
 from harness.devices.android.adb import Adb, AdbError, Server
 from harness.devices.android.apk import PLAY_PROTECT, ensure_app, install_failure, version_name
+from harness.devices.android.apk_file import ApkFile
+from harness.devices.android.apk_manifest import Stated
 from harness.devices.android.gradle import HOW
 from harness.devices.android.released import ReleasedApk
 
 MINE = harness.__version__
 THERE = "/data/local/tmp/dev.litertharness.apk"
-INSTALL = ("shell", "pm", "install", "-r", "-d", "-t", THERE)
-FRESH = ("shell", "pm", "install", "-t", THERE)
+INSTALL = ("shell", "pm", "install", "--user", "0", "-r", "-d", "-t", THERE)
+FRESH = ("shell", "pm", "install", "--user", "0", "-t", THERE)
 UNINSTALL = ("shell", "pm", "uninstall", "dev.litertharness")
 FULL = ("S0 has no room for the app.", "Free space on the phone.")
 REMOVE = ("shell", "rm", "-f", THERE)
+
+
+def stating(version: str = MINE, debuggable: bool = False) -> ApkFile:
+    return ApkFile(Stated("dev.litertharness", version, 1, debuggable, True), "")
 
 
 class Phone(Adb):
@@ -44,7 +50,9 @@ class Phone(Adb):
         if argv == ("dumpsys", "package", "dev.litertharness"):
             version = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
             return f"  versionName={version}\n" if version else "Unable to find package"
-        if argv == ("pm", "path", "dev.litertharness"):
+        if argv == ("am", "get-current-user"):
+            return "0\n"
+        if argv == ("pm", "path", "--user", "0", "dev.litertharness"):
             assert not check
             return "package:/data/app/base.apk\n" if self.digest else ""
         if argv == ("sha256sum", "/data/app/base.apk"):
@@ -56,7 +64,7 @@ class Phone(Adb):
 @pytest.fixture
 def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An APK of 1 MB; no other is built or named."""
-    monkeypatch.setattr(apk, "check_apk", lambda path, package, how: None)
+    monkeypatch.setattr(apk, "check_apk", lambda path, package, how: stating())
     monkeypatch.setattr(gradle, "PROJECT", tmp_path)
     monkeypatch.setattr(gradle, "APK", "built.apk")
     monkeypatch.delenv("HARNESS_APK", raising=False)
@@ -183,9 +191,25 @@ def test_an_app_is_named_by_the_caller_or_by_the_environment(chosen: Path, monke
 
 def test_an_app_that_is_named_is_looked_at(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Path, str, str]] = []
-    monkeypatch.setattr(apk, "check_apk", lambda *words: asked.append(words))
-    apk._at_hand(chosen)
+
+    def look(path: Path, package: str, how: str) -> ApkFile:
+        asked.append((path, package, how))
+        return stating(debuggable=True)
+
+    monkeypatch.setattr(apk, "check_apk", look)
+    said: list[str] = []
+    apk._at_hand(chosen, said.append)
     assert asked == [(chosen, "dev.litertharness", HOW)]
+    assert said == ["my.apk is debuggable: Android runs it slower than an app as people have it"]
+
+
+def test_one_of_another_harness_leaves_the_phone_as_it_is(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apk, "check_apk", lambda path, package, how: stating("0.0.1"))
+    phone = Phone(MINE)
+    with pytest.raises(DeviceError) as caught:
+        ensure_app(phone, chosen)
+    assert caught.value.message == f"{chosen} is the app of harness 0.0.1, this is harness {MINE}."
+    assert (caught.value.next_step, phone.told) == (HOW, [])
 
 
 def test_without_an_apk_an_installed_app_of_this_version_will_do(chosen: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import time
@@ -14,14 +15,20 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.devices.android.apk import PACKAGE
-from harness.devices.android.apk_file import _list_is_whole, check_apk
+from harness.devices.android.apk_file import _list_of, check_apk
+from harness.devices.android.apk_manifest import Stated, stated
 from harness.devices.android.gradle import HOW
+from tests.binary_xml import chunk, document, manifest
 
 
-def archive(path: Path, manifest: bytes | None = PACKAGE.encode("utf-16-le"), **entries: bytes) -> Path:
+def archive(
+    path: Path, xml: bytes | None = manifest(PACKAGE), signature: bytes | None = b"of somebody", **entries: bytes
+) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
-        if manifest is not None:
-            made.writestr("AndroidManifest.xml", manifest)
+        if xml is not None:
+            made.writestr("AndroidManifest.xml", xml)
+        if signature:
+            made.writestr("META-INF/CERT.RSA", signature)
         for name, content in entries.items():
             made.writestr(name, content)
     return path
@@ -86,7 +93,7 @@ def test_a_broken_archive_is_no_whole_apk(tmp_path: Path, broken: Callable[[Path
 
 
 def test_another_app_is_not_put_on_the_phone(tmp_path: Path) -> None:
-    path = archive(tmp_path / "app.apk", "com.example.game".encode("utf-16-le"))
+    path = archive(tmp_path / "app.apk", manifest("com.example.game", PACKAGE))
     with pytest.raises(UsageError, match=f"is another app: its manifest does not name {PACKAGE}"):
         check_apk(path, PACKAGE, HOW)
 
@@ -97,8 +104,8 @@ def test_an_archive_without_a_manifest_is_no_apk(tmp_path: Path) -> None:
 
 
 def test_what_an_entry_claims_to_hold_takes_no_memory(tmp_path: Path) -> None:
-    """64 MiB of zeros before and behind the name; the entry says 4 GiB."""
-    path = archive(tmp_path / "app.apk", PACKAGE.encode() + bytes(64 << 20))
+    """64 MiB of zeros behind the manifest; the entry says 4 GiB."""
+    path = archive(tmp_path / "app.apk", manifest(PACKAGE) + bytes(64 << 20))
     edited(path, b"PK\x01\x02", 24, 0xFFFFFFFE)
     tracemalloc.start()
     try:
@@ -116,10 +123,109 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
-def test_the_app_is_taken(tmp_path: Path, encoding: str) -> None:
-    path = archive(tmp_path / "app.apk", b"\x03\x00" + PACKAGE.encode(encoding) + b"\x00", **{"classes.dex": b"dex"})
-    check_apk(path, PACKAGE, HOW)
+@pytest.mark.parametrize("utf_8", [False, True], ids=["utf-16", "utf-8"])
+@pytest.mark.parametrize("debuggable", [False, True])
+def test_the_app_is_taken_and_says_what_it_is(tmp_path: Path, utf_8: bool, debuggable: bool) -> None:
+    version = (
+        "1.2" + "é" * 40_000 if debuggable and not utf_8 else "1.2é" + "x" * 300
+    )  # long ones have two units of length
+    xml = manifest(PACKAGE, version, 7, debuggable=debuggable, shell=not debuggable, utf_8=utf_8)
+    found = check_apk(archive(tmp_path / "app.apk", xml, **{"classes.dex": b"dex"}), PACKAGE, HOW)
+    assert found.stated == Stated(PACKAGE, version, 7, debuggable, not debuggable)
+
+
+def test_one_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "app.apk", signature=None, **{"META-INF/MANIFEST.MF": b"", "assets/META-INF/A.RSA": b""})
+    with pytest.raises(UsageError) as caught:
+        check_apk(path, PACKAGE, HOW)
+    assert caught.value.message == f"{path} is not signed: no phone takes it."
+
+
+def test_of_a_manifest_no_more_than_what_it_states_is_believed() -> None:
+    """Each byte of it changed, and each length it can be cut to, is a sentence or a reading, in no time."""
+    whole = manifest(PACKAGE, "1.2", 7)
+    read = 0
+    for at in range(len(whole)):
+        for value in (0, 1, 0x7F, 0xFF):
+            try:
+                read += bool(stated(whole[:at] + bytes([value]) + whole[at + 1 :]))
+            except (ValueError, struct.error):
+                continue
+        with pytest.raises((ValueError, struct.error)):
+            stated(whole[:at])
+    assert read > len(whole)
+
+
+@pytest.mark.parametrize(
+    ("xml", "why"),
+    [
+        (PACKAGE.encode("utf-16-le"), "its manifest is no binary XML"),
+        (b"<manifest package='dev.litertharness'/>", "its manifest is no binary XML"),
+        (document([("manifest", {"versionCode": 1})]), "its manifest names no package"),
+        (document([("manifest", {"package": 7})]), "its manifest names no package"),
+        (chunk(0x0003, b"", chunk(0x0102, bytes(8), struct.pack("<ii6H", -1, 0, 20, 20, 0, 0, 0, 0))), "does not have"),
+        (chunk(0x0003, b"", struct.pack("<HHI", 0x0102, 16, 1 << 30)), "its manifest contradicts itself"),
+        (chunk(0x0003, b"", struct.pack("<HHI", 0x0102, 0, 0)), "its manifest contradicts itself"),
+    ],
+)
+def test_a_manifest_that_is_none_says_why(tmp_path: Path, xml: bytes, why: str) -> None:
+    with pytest.raises(UsageError, match=rf"app\.apk is no whole APK \(.*{why}"):
+        check_apk(archive(tmp_path / "app.apk", xml), PACKAGE, HOW)
+
+
+def block(size: int, *pairs: tuple[int, bytes], claimed: int = 0) -> bytes:
+    raw = b"".join(struct.pack("<QI", 4 + len(value), scheme) + value for scheme, value in pairs)
+    size = size or len(raw) + 24
+    return struct.pack("<Q", size) + raw + struct.pack("<Q", claimed or size) + b"APK Sig Block 42"
+
+
+def with_block(path: Path, raw: bytes) -> Path:
+    """The archive with these bytes before its list of entries."""
+    whole = archive(path, signature=None).read_bytes()
+    end = whole.rindex(b"PK\x05\x06")
+    (at,) = struct.unpack_from("<I", whole, end + 16)
+    tail = bytearray(whole[end:])
+    struct.pack_into("<I", tail, 16, at + len(raw))
+    path.write_bytes(whole[:at] + raw + whole[at:end] + tail)
+    return path
+
+
+def prefixed(*parts: bytes) -> bytes:
+    return b"".join(struct.pack("<I", len(part)) + part for part in parts)
+
+
+def signature(certificate: bytes) -> bytes:
+    return prefixed(prefixed(prefixed(prefixed(b"digests", prefixed(certificate, b"its issuer")), b"signatures")))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "signer"),
+    [
+        (((0x7109871A, signature(b"mine")),), b"mine"),
+        (((0x42726577, bytes(50)), (0x7109871A, signature(b"old")), (0xF05368C0, signature(b"new"))), b"new"),
+    ],
+)
+def test_the_signer_is_read_by_the_newest_scheme(
+    tmp_path: Path, pairs: tuple[tuple[int, bytes], ...], signer: bytes
+) -> None:
+    found = check_apk(with_block(tmp_path / "app.apk", block(0, *pairs)), PACKAGE, HOW)
+    assert found.signer == hashlib.sha256(signer).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (block(0), "is not signed"),
+        (block(0, (0x42726577, bytes(50))), "is not signed"),
+        (block(0, claimed=1 << 40), "its block of signatures is out of bounds"),
+        (block(0, claimed=7), "its block of signatures is out of bounds"),
+        (block(0, (0x7109871A, struct.pack("<I", 1 << 31))), "its block of signatures contradicts itself"),
+        (block(0, (0x7109871A, b"")), "is no whole APK"),
+    ],
+)
+def test_a_block_of_signatures_that_lies_is_one_sentence(tmp_path: Path, raw: bytes, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        check_apk(with_block(tmp_path / "app.apk", raw), PACKAGE, HOW)
 
 
 def end(count: int = 1, length: int = 46, offset: int = 40) -> bytes:
@@ -146,7 +252,7 @@ def end(count: int = 1, length: int = 46, offset: int = 40) -> bytes:
     ],
 )
 def test_a_list_of_entries_lies_within_its_file(tail: bytes, size: int, whole: bool) -> None:
-    assert _list_is_whole(tail, size) is whole
+    assert (_list_of(tail, size) is not None) is whole
 
 
 @pytest.mark.parametrize(
@@ -180,11 +286,11 @@ def test_an_archive_may_have_a_comment_as_long_as_any(comment: int, tmp_path: Pa
     check_apk(path, PACKAGE, HOW)
 
 
-@pytest.mark.parametrize(("before", "named"), [((1 << 20) - len(PACKAGE), True), ((1 << 20) - len(PACKAGE) + 1, False)])
-def test_of_a_manifest_the_first_mib_is_read(before: int, named: bool, tmp_path: Path) -> None:
-    path = archive(tmp_path / "app.apk", bytes(before) + PACKAGE.encode())
-    if named:
-        check_apk(path, PACKAGE, HOW)
+@pytest.mark.parametrize(("text", "read"), [((1 << 19) - 500, True), (1 << 19, False)])
+def test_of_a_manifest_the_first_mib_is_read(text: int, read: bool, tmp_path: Path) -> None:
+    path = archive(tmp_path / "app.apk", manifest(PACKAGE, "1" * text))
+    if read:
+        assert len(check_apk(path, PACKAGE, HOW).stated.version) == text
     else:
-        with pytest.raises(UsageError, match="is another app"):
+        with pytest.raises(UsageError, match="its manifest is no binary XML"):
             check_apk(path, PACKAGE, HOW)

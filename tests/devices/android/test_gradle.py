@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ BUILD FAILED in 1s
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
+    for name in ("ANDROID_SDK_ROOT", "JAVA_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
 
 
@@ -39,10 +41,16 @@ def project(
     source.parent.mkdir(parents=True)
     source.write_text("fun main() {}")
     if script is not None:
-        wrapper = folder / "android_app" / "gradlew"
-        wrapper.write_text(f"#!/bin/sh\nAPK={gradle.APK}\n{script}\n")
-        wrapper.chmod(0o755)
+        program(folder / "bin" / "gradle", script)
+        os.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"  # as it was again, after the test
     return folder / "android_app"
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\nAPK={gradle.APK}\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_it_is_built_once_and_anew_when_a_source_changes(tmp_path: Path) -> None:
@@ -76,7 +84,11 @@ def test_what_is_lacking_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert gradle.lacking(tmp_path / "none") == "the app's source (a clone has it, a wheel does not)"
     bare = project(tmp_path / "bare", script=None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gradle.lacking(bare) == "Gradle"
+    assert gradle.lacking(bare) == "a JDK (JAVA_HOME)"
+    program(tmp_path / "jdk" / "bin" / "java", "exit 0")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "jdk"))
+    assert gradle.lacking(bare) == ""
+    monkeypatch.delenv("JAVA_HOME")
     assert gradle.built("1A2B", bare) is None
     folder = project(tmp_path / "whole")
     assert gradle.lacking(folder) == ""

@@ -20,8 +20,8 @@ from harness.devices.android.logcat import Exit
 
 NAME = "dev.litertharness.0123456789abcdef"
 Socket = socket.socket
-AM = ("am", "instrument", "-e", "socket", NAME, "dev.litertharness/.WorkerInstrumentation")
-STOP = ("am", "force-stop", "dev.litertharness")
+AM = ("am", "instrument", "--user", "0", "-e", "socket", NAME, "dev.litertharness/.WorkerInstrumentation")
+STOP = ("am", "force-stop", "--user", "0", "dev.litertharness")
 GONE = AdbError("adb", "S0", "", None, "gave no answer")
 
 
@@ -33,6 +33,7 @@ class Phone(Adb):
         self.pids, self.said, self.refuses = list(pids), said, streams
         self.told: list[tuple[tuple[str, ...], float | None, bool]] = []
         self.asked: list[tuple[str, float]] = []
+        self.user = 0
 
     @cached_property
     def socket(self) -> Socket:
@@ -46,6 +47,8 @@ class Phone(Adb):
             if isinstance(pids, AdbError):
                 raise pids
             return pids
+        if argv == ("am", "get-current-user"):
+            return f"{self.user}\n"
         self.told.append((argv, seconds, check))
         if self.said == "gone":
             raise GONE
@@ -127,7 +130,12 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was made ready, and which app was put there."""
     found: list[Any] = []
     monkeypatch.setattr(module, "make_ready", lambda adb, cool_down: found.append(cool_down))
-    monkeypatch.setattr(module, "ensure_app", lambda adb, apk, progress: found.append(apk))
+
+    def ensure(adb: Phone, apk: object, progress: object) -> int:
+        found.append(apk)
+        return adb.user
+
+    monkeypatch.setattr(module, "ensure_app", ensure)
     return found
 
 
@@ -164,6 +172,26 @@ def test_after_a_reboot_the_phone_is_made_ready_again(prepared: list[Any], boots
     assert log.notes == [7, "the phone rebooted: boot id b1, then b2", 8]
     assert prepared == [0.0, None] * 2
     phone.socket.close()
+
+
+def test_another_user_who_has_taken_the_phone_gets_the_app(prepared: list[Any]) -> None:
+    phone = Phone("", "7")
+    launcher, _ = launched(phone)
+    launcher.start_plain()
+    phone.user, phone.pids[:] = 10, ["", "8"]
+    launcher.start_plain()
+    launcher.kill()
+    assert (prepared, launcher.user) == ([0.0, None, None], 10)
+    named = [words[words.index("--user") + 1] for words, _, _ in phone.told]
+    assert named == ["0", "10", "10"]  # started, started, stopped
+    phone.socket.close()
+
+
+def test_a_user_whom_adb_may_not_touch_is_one_sentence(prepared: list[Any]) -> None:
+    denied = "\njava.lang.SecurityException: Shell does not have permission to access user 0\n"
+    launcher, _ = launched(Phone("", said=denied))
+    with pytest.raises(DeviceError, match=r"^S0 lets adb do nothing for user 0, who is in front"):
+        launcher.start_plain()
 
 
 @pytest.mark.parametrize("said", ["INSTRUMENTATION_FAILED: x", "java.lang.Exception", "Error: x"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,43 +14,21 @@ import pytest
 from harness.core.errors import DeviceError
 from harness.devices.android.released import ReleasedApk, pinned, released_apk
 from scripts.pin_apk import pin
+from tests.sites import Site
 
 DATA = b"PK" + bytes(range(256)) * 10_000
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
-class Site(http.server.ThreadingHTTPServer):
-    """Sends `sent`, announced as it is or as `length`, and counts."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.sent, self.length, self.code, self.asked = DATA, 0, 200, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def apk(self) -> ReleasedApk:
-        return ReleasedApk("9.9.9", f"http://127.0.0.1:{self.server_address[1]}/app.apk", DIGEST, len(DATA))
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.asked += 1
-        self.send_response(self.server.code)
-        self.send_header("Content-Length", str(self.server.length or len(self.server.sent)))
-        self.end_headers()
-        self.wfile.write(self.server.sent)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site() as running:
+    with Site(DATA) as running:
         yield running
         running.shutdown()
+
+
+def apk_at(site: Site) -> ReleasedApk:
+    return ReleasedApk("9.9.9", site.address("app.apk"), DIGEST, len(DATA))
 
 
 def files(folder: Path) -> list[str]:
@@ -61,28 +37,28 @@ def files(folder: Path) -> list[str]:
 
 def test_it_is_fetched_once_and_kept_by_its_digest(site: Site, tmp_path: Path) -> None:
     said: list[str] = []
-    found = released_apk(site.apk, said.append, tmp_path)
-    assert found == released_apk(site.apk, said.append, tmp_path)
+    found = released_apk(apk_at(site), said.append, tmp_path)
+    assert found == released_apk(apk_at(site), said.append, tmp_path)
     assert (found.read_bytes(), site.asked, files(tmp_path)) == (DATA, 1, [f"{DIGEST}.apk"])
     assert said == ["fetching the app 9.9.9 (3 MB, once)"]
 
 
 def test_one_that_was_damaged_in_the_cache_is_fetched_anew(site: Site, tmp_path: Path) -> None:
     (tmp_path / f"{DIGEST}.apk").write_bytes(DATA[:-1])
-    assert released_apk(site.apk, folder=tmp_path).read_bytes() == DATA
+    assert released_apk(apk_at(site), folder=tmp_path).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("sent", [DATA[:-1] + b"x", DATA + b"more", DATA[:5], b""])
 def test_another_file_is_refused_and_nothing_of_it_stays(site: Site, tmp_path: Path, sent: bytes) -> None:
     site.sent = sent
     with pytest.raises(DeviceError, match=f"is not the app of this release: its SHA-256 is .*, not {DIGEST[:16]}"):
-        released_apk(site.apk, folder=tmp_path)
+        released_apk(apk_at(site), folder=tmp_path)
     assert files(tmp_path) == []
 
 
 def test_no_more_is_taken_than_the_release_states(site: Site, tmp_path: Path) -> None:
     site.sent = bytes(50_000_000)
-    small = replace(site.apk, bytes=1000)
+    small = replace(apk_at(site), bytes=1000)
     with pytest.raises(DeviceError) as refused:
         released_apk(small, folder=tmp_path)
     assert hashlib.sha256(bytes(1001)).hexdigest()[:16] in refused.value.message
@@ -91,22 +67,22 @@ def test_no_more_is_taken_than_the_release_states(site: Site, tmp_path: Path) ->
 def test_a_line_that_breaks_is_one_sentence_with_what_to_do(site: Site, tmp_path: Path) -> None:
     site.sent, site.length = DATA[:1000], len(DATA)
     with pytest.raises(DeviceError):
-        released_apk(site.apk, folder=tmp_path)
+        released_apk(apk_at(site), folder=tmp_path)
     assert files(tmp_path) == []
     site.sent, site.length = DATA, 0
-    assert released_apk(site.apk, folder=tmp_path).read_bytes() == DATA
+    assert released_apk(apk_at(site), folder=tmp_path).read_bytes() == DATA
 
 
 def test_an_address_with_nothing_there_is_named_with_the_code(site: Site, tmp_path: Path) -> None:
     site.code = 404
     with pytest.raises(DeviceError) as refused:
-        released_apk(site.apk, folder=tmp_path)
-    assert refused.value.message == f"The app is not at {site.apk.address} (HTTP 404)."
-    assert refused.value.next_step == f"Fetch {site.apk.address} yourself and give it with --apk FILE."
+        released_apk(apk_at(site), folder=tmp_path)
+    assert refused.value.message == f"The app is not at {apk_at(site).address} (HTTP 404)."
+    assert refused.value.next_step == f"Fetch {apk_at(site).address} yourself and give it with --apk FILE."
 
 
 def test_no_network_is_one_sentence(site: Site, tmp_path: Path) -> None:
-    apk = replace(site.apk, address="http://127.0.0.1:1/app.apk")
+    apk = replace(apk_at(site), address="http://127.0.0.1:1/app.apk")
     with pytest.raises(DeviceError, match=r"cannot be fetched from http://127\.0\.0\.1:1/app\.apk"):
         released_apk(apk, folder=tmp_path)
 
@@ -114,7 +90,7 @@ def test_no_network_is_one_sentence(site: Site, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_sentence(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DeviceError, match="cannot be fetched to"):
-        released_apk(site.apk, folder=tmp_path / "file" / "apk")
+        released_apk(apk_at(site), folder=tmp_path / "file" / "apk")
 
 
 def test_what_a_release_pins_is_what_the_harness_reads(tmp_path: Path) -> None:
