@@ -59,11 +59,14 @@ def left(phone: Phone) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
 
 
-def tool_runs() -> bool:
+def tool_runs(phone: Phone) -> bool:
+    """Whether a job's tool runs on this phone, which all that its shells start has in its environment."""
+    own = f"STANDIN={phone.state}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                if f"--graph={JOBS}".encode() in (entry / "cmdline").read_bytes():
+                ours = own in (entry / "environ").read_bytes().split(b"\0")
+                if ours and f"--graph={JOBS}".encode() in (entry / "cmdline").read_bytes():
                     return True
             except OSError:
                 continue

@@ -80,7 +80,7 @@ class TestThePhone:
         fails(do="hang")
 
         def unplug() -> None:
-            while not tool_runs():
+            while not tool_runs(phone):
                 time.sleep(0.01)
             phone.stop_adbd()
 
@@ -95,7 +95,7 @@ class TestThePhone:
         monkeypatch.setattr(recovery, "RETURN_SECONDS", 30.0)
         phone.boot()
         works()
-        assert not tool_runs()  # what the pulled cable left
+        assert not tool_runs(phone)  # what the pulled cable left
 
     def test_that_reboots_during_a_run_is_told_by_the_boot_id(
         self, phone: Phone, device: ToolDevice, works: Works, quick: Job, fails: Fails
@@ -104,7 +104,7 @@ class TestThePhone:
         fails(do="hang")
 
         def reboot() -> None:
-            while not tool_runs():
+            while not tool_runs(phone):
                 time.sleep(0.01)
             fails()
             phone.reboot()

@@ -42,7 +42,7 @@ class TestTheTool:
         fails(do="hang")
         outcome = device.run(make_job(plus_one, {"x": ONES}, CPU, timeout=5))
         assert isinstance(outcome, TimedOut), outcome
-        assert not tool_runs() and left(phone) == []
+        assert not tool_runs(phone) and left(phone) == []
         fails()
         works()
 
@@ -53,7 +53,7 @@ class TestTheTool:
         fails(do="hang")
 
         def interrupt() -> None:
-            while not tool_runs():
+            while not tool_runs(phone):
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -64,7 +64,7 @@ class TestTheTool:
                 device.run(quick)
         finally:
             signal.signal(signal.SIGINT, before)
-        assert not tool_runs() and left(phone) == []
+        assert not tool_runs(phone) and left(phone) == []
         fails()
         works()
 
