@@ -17,7 +17,7 @@ from harness.core.job import Completed, Job, Lost, Options, Rejected
 from harness.devices.base import Device
 from harness.devices.execute import make_job
 from harness.devices.host.device import HostDevice
-from harness.devices.kept import BY_DIGEST
+from harness.devices.kept import BY_DIGEST, KeptInputs
 from harness.devices.link import PIECE, PROTOCOL, Link, Message
 from harness.graph.build import GraphBuilder
 from tests.arrays import normal
@@ -145,14 +145,19 @@ class TestADeviceThatKeepsThem:
             "sha256": hashlib.sha256(b.tobytes()).hexdigest(),
         }
 
-    def test_values_that_do_not_lie_in_order_are_sent_in_order(self, scripted: Scripted) -> None:
-        job = summing(LARGE)
-        backward = job.inputs["a"][::-1].copy()[::-1]
-        assert not backward.flags.c_contiguous
-        keeping = Keeping(BY_DIGEST)
-        device, peer = scripted(**keeping.answers())
-        value(device, replace(job, inputs={"a": backward}))
-        assert keeping.stored[peer.requests[-1].fields["inputs"][0]["sha256"]] == job.inputs["a"].tobytes()
+    def test_values_that_do_not_lie_in_order_are_sent_in_order(self) -> None:
+        values = normal((PIECE, 3), seed=8)
+        hello = Message("hello", 1, {"abilities": [BY_DIGEST]})
+        for other in (np.asfortranarray(values), values[::-1].copy()[::-1]):
+            offered: dict[str, bytes] = {}
+
+            def offer(digest: str, data: Array, into: dict[str, bytes] = offered) -> bool:
+                into[digest] = data.tobytes()
+                return True
+
+            kept = KeptInputs(hello).keep({"x": other}, offer)
+            assert offered[kept["x"]] == other.tobytes()
+            assert kept["x"] == hashlib.sha256(other.tobytes()).hexdigest()
 
     def test_an_input_that_was_dropped_is_sent_again(self, scripted: Scripted) -> None:
         keeping, job = Keeping(BY_DIGEST), summing(LARGE, LARGE)
