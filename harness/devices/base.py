@@ -31,6 +31,7 @@ from harness.core.job import (
     Sample,
     TimedOut,
 )
+from harness.devices.kept import KeptInputs, sent_with_run
 from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
 from harness.devices.refusal import explain_refusal, last_words
 from harness.devices.residency import adapter_of, phone_gpu, residency_of
@@ -106,6 +107,7 @@ class Device:
         self._ident = 0
         self._hello: dict[str, Any] = {}
         self._held: tuple[str, Options] | None = None
+        self._keeping = KeptInputs()
         self._adapter = ""
         self._residency = Residency(False)
 
@@ -191,8 +193,11 @@ class Device:
             # What completed the last job is still compiled there: it need not be offered again.
             held, self._held = self._held, None
             known = held == (job.sha256, job.options)
-            refused = None if known else self._send_model(link, job, deadline)
-            done = self._exchange(link, job, deadline, take) if refused is None else refused
+            # The inputs before the model: where the device has no room for both, it is the model that stays.
+            kept = self._keeping.keep(job.inputs, lambda *input: self._offer(link, deadline, "input", *input) is None)
+            model = np.frombuffer(job.model, np.uint8)
+            refused = None if known else self._offer(link, deadline, "model", job.sha256, model)
+            done = self._exchange(link, job, kept, deadline, take) if refused is None else refused
         except LinkTimeout:
             self._drop()
             return TimedOut(job.timeout, self._launcher.log(mark))
@@ -251,6 +256,7 @@ class Device:
                 )
             self._hello = facts
             self._held = None
+            self._keeping = KeptInputs(reply)
             self._link = link
         return self._link
 
@@ -270,17 +276,18 @@ class Device:
             raise LinkError(f"answer {reply.id} came to request {self._ident}")
         return reply
 
-    def _send_model(self, link: Link, job: Job, deadline: float) -> Message | None:
-        reply = self._ask(link, deadline, "has", sha256=job.sha256)
+    def _offer(self, link: Link, deadline: float, what: str, sha256: str, data: Array) -> Message | None:
+        """Have bytes on the device by their digest, sent where they are not there; or the device's refusal."""
+        reply = self._ask(link, deadline, "has", sha256=sha256)
         if reply.type == "has" and not reply.fields.get("present"):
-            data = np.frombuffer(job.model, np.uint8)
-            reply = self._ask(link, deadline, "put", sha256=job.sha256, payloads=[("model", data)])
+            reply = self._ask(link, deadline, "put", sha256=sha256, payloads=[(what, data)])
         if reply.type not in ("has", "put", "failed"):
-            raise LinkError(f"'{reply.type}' came where the model was offered")
+            raise LinkError(f"'{reply.type}' came where the {what} was offered")
         return reply if reply.type == "failed" else None
 
-    def _exchange(self, link: Link, job: Job, deadline: float, take: Sink) -> _Report | Message:
+    def _exchange(self, link: Link, job: Job, kept: dict[str, str], deadline: float, take: Sink) -> _Report | Message:
         wanted = job.outputs
+        fields, payloads = sent_with_run(job.inputs, kept)
         reply = self._ask(
             link,
             deadline,
@@ -293,9 +300,12 @@ class Device:
             iterations=job.iterations,
             final=job.final,
             **({"narrow": True} if self.narrow else {}),
-            payloads=list(job.inputs.items()),
+            **fields,
+            payloads=payloads,
             answers=wanted[:1],
         )
+        if kept and self._keeping.missed(reply):
+            return self._exchange(link, job, {}, deadline, take)
         expected = list(wanted)
         while reply.type == "output":
             if not expected:

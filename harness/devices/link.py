@@ -9,11 +9,13 @@ A frame is
 
 The host speaks first; every answer repeats the `id` of its request.
 
-    hello {protocol}                 -> hello {protocol, facts}, or failed and the connection closes on a mismatch
+    hello {protocol}                 -> hello {protocol, facts, abilities}, or failed and the connection closes on a
+                                        mismatch
     has {sha256}                     -> has {present}
-    put {sha256} + payload `model`   -> put {}; the receiver recomputes the digest
-    run {sha256, options, outputs, positions, warmup, iterations, final, narrow} + one payload for each input
-                                     -> output {} + one payload, once for each wanted output, then
+    put {sha256} + payload `model` or `input`
+                                     -> put {}; the receiver recomputes the digest
+    run {sha256, options, outputs, positions, warmup, iterations, final, narrow, inputs} + one payload for each input
+        that `inputs` does not name  -> output {} + one payload, once for each wanted output, then
                                         completed {samples, compile_ns, compiled, full, thermal}
     any of them                      -> failed {kind, reason}; the connection stays usable
     bye {}                           -> the worker ends
@@ -24,6 +26,11 @@ are runtime, system, cpu and boot_id, from a phone also app, model, product, soc
 memory_available (bytes), thermal, thermal_headroom (1.0: throttling), battery (percent), charging and screen_on;
 `hello` may be asked again for new ones. `thermal` is a phone's status after the run. With `narrow`, which a phone is
 asked and other devices are not, an output of float32 comes as float16 where each of its values is one, bit for bit.
+
+`abilities` is a list of words, absent where there are none. With `inputs-by-digest` an input may be `put` beforehand,
+and a run then names it: `inputs` has an entry for each, in order: null for the next payload, or what would announce the
+input as one, with its `sha256` besides. If the receiver has it no more, or damaged, the run is `failed` of the kind
+`missing`, before anything is compiled; each other failure is `rejected`.
 
 Each side treats the other as untrusted: sizes are bounded before memory is taken, shapes must multiply to the bytes
 announced, checksums must match, every read has a deadline.
@@ -57,7 +64,9 @@ _NUMBERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64", "bool", "complex64", *_NUMBERS)}
 
 _HEAD = struct.Struct(">4sI")
-_SMALL = 1 << 16
+PIECE = 1 << 16
+"""Bytes. What is smaller goes in one piece with what it belongs to: adb acknowledges each piece before it takes the
+next, so that a question costs as much as so many bytes."""
 _CHUNK = 1 << 18
 
 
@@ -127,17 +136,16 @@ class Link:
         # Not ascontiguousarray, which gives a scalar an axis.
         arrays = [(name, np.asarray(array, order="C")) for name, array in payloads]
         header = dict(fields, type=kind, id=ident)
-        header["payloads"] = [_announce(name, array) for name, array in arrays]
+        header["payloads"] = [announce(name, array) for name, array in arrays]
         raw = json.dumps(header, allow_nan=False).encode()
         if len(raw) > MAX_HEADER:
             raise LinkError(f"a header of {len(raw)} bytes is over the limit of {MAX_HEADER}")
-        # What is small goes in one piece: adb acknowledges each piece before it takes the next.
         piece = bytearray(_HEAD.pack(MAGIC, len(raw)) + raw)
         for _, array in arrays:
-            if len(piece) + array.nbytes > _SMALL:
+            if len(piece) + array.nbytes > PIECE:
                 self._write(memoryview(piece), deadline)
                 piece = bytearray()
-            if array.nbytes > _SMALL:
+            if array.nbytes > PIECE:
                 self._write(_bytes_of(array), deadline)
             else:
                 piece += _bytes_of(array)
@@ -212,7 +220,8 @@ class Link:
         return whole, crc
 
 
-def _announce(name: str, array: Array) -> dict[str, Any]:
+def announce(name: str, array: Array) -> dict[str, Any]:
+    """What a header says of a payload, an array in C order. Raises LinkError for a type that the wire lacks."""
     if DTYPES.get(array.dtype.name) != array.dtype:  # a type by name, or one of the other byte order
         raise LinkError(f"'{name}' has type {array.dtype}, which the wire does not carry")
     return {

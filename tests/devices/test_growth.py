@@ -9,10 +9,10 @@ import pytest
 
 from harness.devices.android import apk, ready
 from harness.devices.android.logcat import as_on_the_host, exit_record
-from harness.devices.excess import limit_exceeded
 from harness.devices.refusal import explain_refusal, lacking_custom_op, last_words, shader_fault
 from harness.devices.residency import adapter_of, refused_ops, residency_of
 from harness.latency.validity import ops_on_the_cpu
+from harness.localize.probe.excess import limit_exceeded
 
 SHORT, LONG = 6_000, 24_000
 # Four times the text costs four times as much where the cost is linear, sixteen times where it is quadratic.

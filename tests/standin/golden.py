@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.arrays import Array
-from harness.devices.link import DTYPES, MAGIC, Link, Message
+from harness.devices.kept import BY_DIGEST
+from harness.devices.link import DTYPES, MAGIC, Link, Message, announce
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -109,12 +110,15 @@ def _scenes() -> list[Frame]:
     options = {"accelerator": "gpu", "precision": "fp16-fp32acc", "threads": 0, "backend": "opencl"}
     run = {"sha256": "0" * 64, "options": options, "outputs": ["y"], "positions": [0]}
     facts = {"runtime": "2.3.0", "system": "Androïd \U0001f4f1", "thermal_headroom": None, "charging": True}
+    stored = announce("floats", values["floats"]) | {"sha256": "e" * 64}
     end = {"samples": [[1, 2, 3], [2**40, 0, 7]], "compile_ns": 2**40, "compiled": True, "full": False}
     return [
         Frame("hello", "hello", 1, {"protocol": 1}, {}),
         Frame("facts", "hello", 1, {"protocol": 1, "facts": facts}, {}),
+        Frame("able", "hello", 1, {"protocol": 1, "facts": facts, "abilities": [BY_DIGEST]}, {}),
         Frame("put", "put", 2, {"sha256": "f" * 64}, {"model": np.arange(256, dtype=np.uint8)}),
         Frame("run", "run", 3, run | {"warmup": 0, "iterations": 1, "final": False}, values),
+        Frame("kept", "run", 3, run | {"inputs": [None, stored]}, {"scalar": values["scalar"]}),
         Frame("others", "run", 4, {}, others),
         Frame("output", "output", 3, {}, values),
         Frame("completed", "completed", 3, end | {"thermal": "none"}, {}),

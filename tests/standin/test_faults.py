@@ -230,20 +230,60 @@ class TestTheConnection:
         works()
 
 
+def heavy(kind: str) -> Job:
+    """A job of 4 MB of weights and twice as many of inputs, all ones."""
+    graph = GraphBuilder()
+    ones = np.ones((2, 1 << 20), np.float32)
+    graph.output(graph.binary(kind, graph.input("x", ones.shape), graph.constant(ones[0])), "y")
+    return make_job(graph.build(), {"x": ones}, CPU, timeout=30)
+
+
+@pytest.fixture
+def filler(phone: Phone) -> Iterator[Path]:
+    """Where a file may take all that is free, until the test ends."""
+    path = phone.data / "filler"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def models(phone: Phone) -> Iterator[Path]:
+    """What the app has stored."""
+    return phone.data.rglob("*.tflite")
+
+
 class TestTheDisk:
-    def test_a_full_one_rejects_the_model(self, phone: Phone, device: AndroidDevice, works: Works) -> None:
+    def test_a_full_one_rejects_the_model(
+        self, phone: Phone, device: AndroidDevice, works: Works, filler: Path
+    ) -> None:
+        device.stop()
+        for path in models(phone):  # what earlier tests left would make room
+            path.unlink()
         works()
-        graph = GraphBuilder()
-        weights = np.ones(1 << 20, np.float32)
-        graph.output(graph.binary("ADD", graph.input("x", (1 << 20,)), graph.constant(weights)), "y")
-        job = make_job(graph.build(), {"x": weights}, CPU, timeout=30)
-        filler = phone.data / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
-            while True:
-                file.write(bytes(1 << 20))
+        job = heavy("ADD")
+        fill(filler)
         outcome = device.run(job)
         assert isinstance(outcome, Rejected)
         assert outcome.reason == "the model cannot be stored (No space left on device)"
         works()
         filler.unlink()
         assert isinstance(device.run(job), Completed)
+
+    def test_on_a_full_one_what_is_stored_makes_room_and_inputs_come_with_the_run(
+        self, phone: Phone, device: AndroidDevice, works: Works, filler: Path
+    ) -> None:
+        device.stop()  # a full disk before had it take no more inputs
+        works()
+        assert isinstance(device.run(heavy("ADD")), Completed)
+        fill(filler)
+        other = heavy("SUB")
+        for _ in range(2):
+            outcome = device.run(other)
+            assert isinstance(outcome, Completed), outcome
+            assert not outcome.outputs["y"].any()
+        assert not any(path.stat().st_size == 8 << 20 for path in models(phone))

@@ -9,7 +9,7 @@ import pytest
 from harness.devices.link import LinkError
 from tests.standin.golden import FOLDER, Frame, broken, frames, read, written
 
-DEVICE_WRITES = {"facts", "output", "completed", "failed"}
+DEVICE_WRITES = {"facts", "able", "output", "completed", "failed"}
 
 
 @pytest.mark.parametrize("frame", frames(), ids=lambda frame: frame.name)

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.core.errors import HarnessError
-from harness.devices.excess import Excess
 from harness.graph.build import GraphBuilder
 from harness.graph.fold import in_two_dimensions, too_large
 from harness.graph.rebuild import Rebuild
 from harness.graph.short_ports import with_short_ports
 from harness.localize.base.causes import SMALLEST_LIMIT
 from harness.localize.explain.shrink import resized
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Experiments, Observation, OutputComparison, Specimen
 from harness.numerics import fp16
 from harness.numerics.tolerance import LOCAL_FACTOR

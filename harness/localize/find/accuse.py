@@ -8,7 +8,6 @@ from functools import cached_property
 
 from harness.core.arrays import TensorIndex
 from harness.core.visible import counted
-from harness.devices.excess import limit_exceeded
 from harness.localize.base.causes import SMALLEST_LIMIT, cause_of, largest_given, reduction_length
 from harness.localize.base.comparison import ModelComparison, Workbench
 from harness.localize.base.op_record import OpRecord
@@ -16,6 +15,7 @@ from harness.localize.base.result import Culprit, Impact
 from harness.localize.find.findings import Findings
 from harness.localize.find.impact import ImpactProbe
 from harness.localize.find.recheck import Recheck
+from harness.localize.probe.excess import limit_exceeded
 from harness.localize.probe.isolation import Isolation, contaminated
 from harness.localize.probe.local_error import LocalError, Reading, by_key, plan
 from harness.numerics.tolerance import FACTOR

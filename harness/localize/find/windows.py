@@ -13,7 +13,6 @@ from harness.core.errors import UsageError
 from harness.core.job import Completed
 from harness.core.run_folder import TensorStore
 from harness.devices.base import Device
-from harness.devices.excess import limit_exceeded
 from harness.devices.execute import make_job
 from harness.graph import surgery
 from harness.graph.model import Graph
@@ -21,6 +20,7 @@ from harness.graph.short_ports import as_declared, with_short_ports
 from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_open
 from harness.localize.base.op_record import OpRecord
+from harness.localize.probe.excess import limit_exceeded
 from harness.localize.probe.isolation import own_ports, reference_values
 from harness.localize.probe.search import Answer, Window
 from harness.numerics.tolerance import LOCAL_FACTOR, Judgement

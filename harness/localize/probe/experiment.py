@@ -16,7 +16,6 @@ from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Completed, Crashed, Options, Rejected, Sample, TimedOut
 from harness.devices.base import Device
-from harness.devices.excess import Excess, limit_exceeded
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
 from harness.graph.grid import Grid
@@ -27,6 +26,7 @@ from harness.localize.base.causes import kind_of_error
 from harness.localize.base.host_runs import run_open
 from harness.localize.base.ideals import Ideals
 from harness.localize.probe.error_pattern import Signature, signature_of
+from harness.localize.probe.excess import Excess, limit_exceeded
 from harness.numerics import fp16, fp32
 from harness.numerics.tolerance import LOCAL_FACTOR, Judgement
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.devices.excess import Excess
 from harness.localize.explain.classify import Symptoms, classify
 from harness.localize.explain.limits import Limit
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Ending, Observation, OutputComparison, Specimen
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import judge

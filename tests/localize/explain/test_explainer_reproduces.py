@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from harness.core.job import Options
-from harness.devices.excess import Excess
 from harness.localize.base.result import Culprit, Trial
 from harness.localize.explain import explainer
 from harness.localize.explain.classify import Symptoms
@@ -20,6 +19,7 @@ from harness.localize.explain.investigate import Group
 from harness.localize.explain.limits import Limit
 from harness.localize.explain.reproducer import Circumstances
 from harness.localize.explain.shrink import Shrunk
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import (
     UNSTEADY_RUNS,
     Ending,

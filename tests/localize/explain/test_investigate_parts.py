@@ -12,7 +12,6 @@ import pytest
 
 from harness.core.job import Options
 from harness.core.run_folder import TensorStore
-from harness.devices.excess import Excess
 from harness.graph.build import GraphBuilder
 from harness.localize.base.case import Case
 from harness.localize.base.op_record import OpRecord
@@ -22,6 +21,7 @@ from harness.localize.explain import investigate
 from harness.localize.explain.classify import Symptoms
 from harness.localize.explain.investigate import Group, Investigator, _beyond, named_near_its_limit
 from harness.localize.explain.limits import Limit
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Ending, Experiments, Observation, OutputComparison, Specimen
 from harness.localize.probe.tensor_values import TensorValues
 from harness.numerics.fp16 import UNIT_ROUNDOFF

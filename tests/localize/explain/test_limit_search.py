@@ -9,12 +9,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.errors import UsageError
-from harness.devices.excess import Excess
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.localize.base.causes import SMALLEST_LIMIT
 from harness.localize.explain import limits
 from harness.localize.explain.limits import Limit, find_limit, unwritten
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Experiments, Observation, OutputComparison, Specimen
 from harness.numerics.fp16 import UNIT_ROUNDOFF
 from harness.numerics.metrics import compare

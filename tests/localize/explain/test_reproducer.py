@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from harness.core.job import Options
-from harness.devices.excess import Excess
 from harness.graph.grid import Grid
 from harness.localize.explain.reproducer import UNSTEADY_FACTOR, Circumstances, _limits, write_reproducer
 from harness.localize.explain.shrink import Recipe, Shrunk
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Observation, OutputComparison, Specimen
 from harness.numerics.fp16 import UNIT_ROUNDOFF
 from harness.numerics.metrics import compare

@@ -10,10 +10,10 @@ import pytest
 from harness.core.arrays import Array
 from harness.core.job import Completed, Job, Options, Outcome
 from harness.devices.base import Sink
-from harness.devices.excess import Excess
 from harness.graph.build import GraphBuilder
 from harness.graph.grid import Grid
 from harness.graph.model import Model
+from harness.localize.probe.excess import Excess
 from harness.localize.probe.experiment import Experiments, Observation, OutputComparison, Specimen
 from harness.numerics import fp32
 from harness.numerics.fp16 import LARGEST, UNIT_ROUNDOFF

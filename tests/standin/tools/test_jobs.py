@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from harness.core.arrays import Array
 from harness.core.errors import UsageError
 from harness.core.job import Completed, Options, Rejected
 from harness.devices.android.no_app.device import ToolDevice
@@ -22,6 +24,16 @@ from tests.standin.tools.conftest import ONES, left
 CPU, GPU = Options("cpu"), Options("gpu")
 
 
+def place(phone: Phone, name: str) -> Path:
+    return phone.data.parent / JOBS.removeprefix("/") / name
+
+
+def written(phone: Phone, names: list[str]) -> list[tuple[int, int]]:
+    """What tells a file that was written anew: when, and which."""
+    found = [place(phone, name).stat() for name in names]
+    return [(about.st_mtime_ns, about.st_ino) for about in found]
+
+
 class TestAJob:
     def test_is_timed_by_the_tool_itself(self, device: ToolDevice, plus_one: Model) -> None:
         for warmup in (0, 1, 3):
@@ -36,17 +48,53 @@ class TestAJob:
         assert (outcome.outputs, outcome.samples) == ({}, ())
         assert "buffer 0:" not in outcome.log
 
-    def test_leaves_its_model_for_the_next_one_and_nothing_in_the_end(
+    def test_leaves_its_model_and_inputs_for_the_next_one_and_nothing_in_the_end(
         self, phone: Phone, device: ToolDevice, works: Works
     ) -> None:
         works()
-        (folder, model) = left(phone)
-        assert model == f"{folder}/model.tflite"
-        before = (phone.data.parent / JOBS.removeprefix("/") / model).stat().st_mtime_ns
+        (folder, inputs, *files) = left(phone)
+        assert (inputs, files) == (f"{folder}/in", [f"{folder}/in/in_0000.raw", f"{folder}/model.tflite"])
+        before = written(phone, files)
         works()
-        assert (phone.data.parent / JOBS.removeprefix("/") / model).stat().st_mtime_ns == before
+        assert written(phone, files) == before
         device.stop()
         assert left(phone) == []
+
+    def test_pushes_what_another_value_model_or_hand_changed_and_nothing_else(
+        self, phone: Phone, device: ToolDevice, works: Works, plus_one: Model
+    ) -> None:
+        def run(model: Model, x: Array) -> float:
+            outcome = device.run(make_job(model, {"x": x}, CPU, timeout=60))
+            assert isinstance(outcome, Completed), outcome
+            return float(outcome.outputs["y"][0, 0])
+
+        graph = GraphBuilder()
+        graph.output(graph.binary("SUB", graph.input("x", (1, 4)), graph.constant([1.0])), "y")
+        minus_one = graph.build()
+        works()
+        files = left(phone)[2:]
+        first = written(phone, files)
+        assert run(plus_one, 5 * ONES) == 6
+        second = written(phone, files)
+        assert (second[0] == first[0], second[1] == first[1]) == (False, True)
+        assert run(minus_one, 5 * ONES) == 4
+        third = written(phone, files)
+        assert (third[0] == second[0], third[1] == second[1]) == (True, False)
+        place(phone, files[0]).write_bytes(ONES.tobytes()[:-1])
+        assert run(minus_one, 5 * ONES) == 4
+        place(phone, files[0]).unlink()
+        assert run(minus_one, 5 * ONES) == 4
+        shutil.rmtree(place(phone, left(phone)[0]))
+        assert run(minus_one, 5 * ONES) == 4
+
+    def test_leaves_no_input_to_a_model_that_has_fewer(self, phone: Phone, device: ToolDevice, works: Works) -> None:
+        graph = GraphBuilder()
+        graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.input("z", (1, 4))), "y")
+        inputs = {"x": ONES, "z": 2 * ONES}
+        assert isinstance(device.run(make_job(graph.build(), inputs, CPU, timeout=60)), Completed)
+        assert len([name for name in left(phone) if name.endswith(".raw")]) == 2
+        works()
+        assert len([name for name in left(phone) if name.endswith(".raw")]) == 1
 
     @pytest.mark.parametrize(
         ("options", "reason"),

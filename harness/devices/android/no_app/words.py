@@ -88,13 +88,12 @@ def model_own(refused: Sequence[str], constants: int) -> tuple[str, ...]:
     return tuple(line for line in lines if not (constants and line.strip() == "DEQUANTIZE:"))
 
 
-def script(tools: str, words: Sequence[str], token: str, inputs: str) -> str:
-    """For the phone's shell: runs the tool, both its streams as one, removes the folder of inputs, and says the tool's
-    process id and exit code on lines that begin with `token`."""
+def script(tools: str, words: Sequence[str], token: str) -> str:
+    """For the phone's shell: runs the tool, both its streams as one, and says the tool's process id and exit code on
+    lines that begin with `token`."""
     command = shlex.join([f"{tools}/{TOOL}", *words])
     start = f"LD_LIBRARY_PATH={shlex.quote(tools)} {command} 2>&1 &"
-    end = f"wait $!; code=$?; rm -rf {shlex.quote(inputs)}; echo; echo {token} exit $code"
-    return f"{start} echo {token} pid $!; {end}"
+    return f"{start} echo {token} pid $!; wait $!; code=$?; echo; echo {token} exit $code"
 
 
 def unable(options: dict[str, Any], inputs: dict[str, str]) -> str:

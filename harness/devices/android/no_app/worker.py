@@ -41,6 +41,8 @@ from harness.graph.model import Model
 RUN_SECONDS = 86_400.0
 """Longest run of the tool; a job's own time is kept by who asked for it, and is shorter."""
 _CHUNK = 1 << 18
+# Files whose sums one command of the phone's shell is asked for.
+_ASKED = 256
 _SIGNALLED = 128
 # Exit codes of a shell that cannot start a program.
 _NOT_STARTED = (126, 127)
@@ -80,7 +82,7 @@ class ToolWorker(Worker):
         super().__init__(link, store)
         self._where = where
         self._adb = where.adb
-        self._pushed = ""
+        self._pushed: dict[str, str] = {}
         self._held: tuple[str, ToolModel] | None = None
 
     def _hello(self, message: Message) -> None:
@@ -93,12 +95,12 @@ class ToolWorker(Worker):
         digest = str(message.fields["sha256"])
         try:
             model = self._model(message, digest)
-            self._push(digest, model, _files(model, message.payloads))
+            self._push(model, _files(model, message.payloads))
             self._answer(message, request, model)
         except AdbError as error:
             if NO_SPACE not in error.output:
                 self._end(Ended(error.message.removesuffix(".")))
-            self._pushed = ""
+            self._pushed = {}
             with suppress(AdbError):
                 self._adb.shell("rm", "-rf", self._where.job, seconds=CLEAR_SECONDS)
             raise Refusal("the model cannot be stored (No space left on device)") from None
@@ -114,34 +116,45 @@ class ToolWorker(Worker):
                 raise Refusal(str(error)) from None
         return self._held[1]
 
-    def _push(self, digest: str, model: ToolModel, inputs: dict[str, Array]) -> None:
-        """The model, unless it is there from the job before, and the inputs."""
+    def _push(self, model: ToolModel, inputs: dict[str, Array]) -> None:
+        """The model and the inputs, without what is there from the job before."""
+        job = self._where.job
+        wanted: dict[str, bytes | memoryview] = {"model.tflite": model.data}
+        wanted |= {f"in/{name}.raw": array.reshape(-1).view(np.uint8).data for name, array in inputs.items()}
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in wanted.items()}
+        there = self._there(digests)
+        before, self._pushed = self._pushed, {}
+        if not there or set(before) != set(digests):  # the tool reads the whole folder of inputs
+            self._adb.shell("rm", "-rf", job, seconds=CLEAR_SECONDS)
+            self._adb.shell("mkdir", "-p", job)
+            there = set()
         local = self._store / "push"
         shutil.rmtree(local, ignore_errors=True)
+        lacking = {name: data for name, data in wanted.items() if name not in there}
         try:
-            (local / "in").mkdir(parents=True)
-            for name, array in inputs.items():
-                (local / "in" / f"{name}.raw").write_bytes(array.tobytes())
-            size = sum(array.nbytes for array in inputs.values())
-            if self._pushed != digest or not self._is_there(model):
-                self._pushed = ""
-                self._adb.shell("rm", "-rf", self._where.job, seconds=CLEAR_SECONDS)
-                self._adb.shell("mkdir", "-p", self._where.job)
-                (local / "model.tflite").write_bytes(model.data)
-                size += len(model.data)
+            for name, data in lacking.items():
+                path = local / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
         except OSError as error:
             raise Refusal(f"the model cannot be stored ({error.strerror})") from None
-        what = sorted(str(path) for path in local.iterdir())
-        self._adb.call("push", *what, self._where.job, seconds=PUSH_SECONDS + size / SLOWEST_LINE)
-        self._pushed = digest
+        if lacking:
+            what = sorted(str(path) for path in local.iterdir())
+            size = sum(memoryview(data).nbytes for data in lacking.values())
+            self._adb.call("push", *what, job, seconds=PUSH_SECONDS + size / SLOWEST_LINE)
+        self._pushed = digests
         shutil.rmtree(local, ignore_errors=True)
 
-    def _is_there(self, model: ToolModel) -> bool:
-        """Whether the model of the job before is still on the phone: another device of this process may have cleared
-        it away."""
-        path = f"{self._where.job}/model.tflite"
-        said = self._adb.shell("sha256sum", path, seconds=PUSH_SECONDS, check=False)
-        return said.split() == [hashlib.sha256(model.data).hexdigest(), path]
+    def _there(self, digests: dict[str, str]) -> set[str]:
+        """Which files of the job before are what this one wants, by the phone's own sum of them: another device of this
+        process may have cleared them away."""
+        same = [name for name, digest in digests.items() if self._pushed.get(name) == digest][:_ASKED]
+        if not same:
+            return set()
+        paths = {f"{self._where.job}/{name}": name for name in same}
+        said = self._adb.shell("sha256sum", *paths, seconds=PUSH_SECONDS, check=False)
+        found = dict(line.split("  ", 1)[::-1] for line in said.splitlines() if "  " in line)
+        return {name for path, name in paths.items() if found.get(path) == digests[name]}
 
     def _answer(self, message: Message, request: Request, model: ToolModel) -> None:
         runs = max(1, request.warmup + request.iterations)
@@ -185,7 +198,7 @@ class ToolWorker(Worker):
         taken = sum(min(tensor.elements, 3 * max(counts, default=0)) for _, tensor, _ in model.inputs)
         printed = Printed(counts, taken, token)
         log = bytearray()
-        process = self._adb.started(script(self._where.tools, words, token, f"{self._where.job}/in"))
+        process = self._adb.started(script(self._where.tools, words, token))
         try:
             assert process.stdout is not None
             for chunk in _chunks(process.stdout.fileno(), time.monotonic() + RUN_SECONDS):

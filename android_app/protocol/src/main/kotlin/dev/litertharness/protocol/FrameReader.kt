@@ -132,7 +132,8 @@ class FrameReader(
             return Header(type, id, json, List(payloads.length()) { announcement(payloads.opt(it)) })
         }
 
-        private fun announcement(entry: Any?): Announcement {
+        /** What one entry of `payloads` says, checked. Throws [WireException]. */
+        internal fun announcement(entry: Any?): Announcement {
             if (entry !is JSONObject) throw WireException("a payload's announcement is not an object")
             val name = entry.opt("name") as? String
             val dtype = (entry.opt("dtype") as? String)?.let(DType::of)

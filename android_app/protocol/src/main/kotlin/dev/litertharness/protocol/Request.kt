@@ -126,6 +126,8 @@ data class RunRequest(
     val final: Boolean,
     /** Whether float32 outputs may come as float16 where that has every value of them. */
     val narrow: Boolean = false,
+    /** For each input the stored one, or null for the next payload; null where all are payloads. */
+    val inputs: List<Kept?>? = null,
 ) {
     companion object {
         /** Checks a header's fields. Throws [Refusal]. */
@@ -155,7 +157,26 @@ data class RunRequest(
                 throw Refusal("each output is wanted once, of a model that runs at least once")
             }
             val (final, narrow) = listOf("final", "narrow").map { fields.opt(it) == true }
-            return RunRequest(options, outputs, warmup, iterations, final, narrow)
+            return RunRequest(options, outputs, warmup, iterations, final, narrow, inputs(fields.opt("inputs")))
+        }
+
+        private fun inputs(value: Any?): List<Kept?>? {
+            if (value == null) return null
+            val entries = value as? JSONArray
+            if (entries == null || entries.length() > MAX_PAYLOADS) {
+                throw Refusal("inputs is a list of at most $MAX_PAYLOADS entries")
+            }
+            return List(entries.length()) { i -> if (entries.isNull(i)) null else kept(entries.opt(i)) }
+        }
+
+        private fun kept(entry: Any?): Kept {
+            val announced =
+                try {
+                    FrameReader.announcement(entry)
+                } catch (error: WireException) {
+                    throw Refusal(error.message.orEmpty())
+                }
+            return Kept(announced, ModelStore.digest((entry as JSONObject).opt("sha256")))
         }
 
         private fun count(value: Any?, limit: Int): Int? = integer(value)?.takeIf { it in 0..limit }?.toInt()

@@ -67,7 +67,7 @@ class Session(
                 else -> throw Refusal("unknown request '${header.type}'")
             }
         } catch (refusal: Refusal) {
-            refuse(header, refusal.message.orEmpty())
+            refuse(header, refusal.message.orEmpty(), refusal.kind)
         } catch (error: OutOfMemoryError) {
             forget()
             refuse(header, "the app has no memory for this (${error.message})")
@@ -80,9 +80,9 @@ class Session(
         }
     }
 
-    private fun refuse(header: Header, reason: String) {
+    private fun refuse(header: Header, reason: String, kind: String = REJECTED) {
         around.answering(header.id)
-        writer.send("failed", header.id, mapOf("kind" to "rejected", "reason" to reason))
+        writer.send("failed", header.id, mapOf("kind" to kind, "reason" to reason))
     }
 
     private fun hello(header: Header) {
@@ -90,35 +90,44 @@ class Session(
         if (integer(asked) != PROTOCOL.toLong()) {
             throw Refusal("protocol ${quoted(asked)} is asked for, this worker speaks $PROTOCOL")
         }
-        writer.send("hello", header.id, mapOf("protocol" to PROTOCOL, "facts" to around.facts()))
+        val fields = mapOf("protocol" to PROTOCOL, "facts" to around.facts(), "abilities" to listOf(INPUTS_BY_DIGEST))
+        writer.send("hello", header.id, fields)
     }
 
     private fun path(header: Header): File = around.store.path(header.fields.opt("sha256"))
 
     private fun put(header: Header) {
-        val model = path(header)
-        val announced = header.payloads.singleOrNull { it.name == "model" }
-        around.doing("receiving a model")
-        // A frame with anything else than the model has no model: its digest is that of nothing.
-        val size = if (header.payloads.size == 1 && announced != null) announced.bytes else 0
-        around.store.put(model, size) { if (announced != null && header.payloads.size == 1) reader.payload(it) }
+        val place = path(header)
+        // A frame with anything else than a model, or an input, has none: its digest is that of nothing.
+        val announced = header.payloads.singleOrNull()?.takeIf { it.name == "model" || it.name == "input" }
+        val what = announced?.name ?: "model"
+        around.doing(if (what == "input") "receiving an input" else "receiving a model")
+        around.store.put(place, announced?.bytes ?: 0, what) { if (announced != null) reader.payload(it) }
         writer.send("put", header.id)
     }
 
     private fun run(header: Header) {
         val request = RunRequest.of(header.fields)
         val model = path(header)
-        val total = header.payloads.sumOf { it.bytes }
+        val places = request.inputs ?: header.payloads.map { null }
+        val coming = places.count { it == null }
+        if (coming != header.payloads.size) {
+            throw Refusal("${header.payloads.size} payloads came for $coming inputs that are not named")
+        }
+        val total = (header.payloads + places.mapNotNull { it?.announced }).sumOf { it.bytes }
         if (total > around.memory) {
             throw Refusal("the inputs have $total bytes, the app takes at most ${around.memory}")
         }
-        val inputs = header.payloads.map { reader.payload() }
+        val inputs = places.map { if (it == null) reader.payload() else stored(it) }
         try {
             iterate(header, request, model, inputs)
         } finally {
             if (request.final) forget() // whatever became of it: its outputs may be gone
         }
     }
+
+    private fun stored(input: Kept): Payload =
+        around.store.read(input) ?: throw Refusal("input '${input.announced.name}' is not here any more", MISSING)
 
     private fun iterate(header: Header, request: RunRequest, model: File, inputs: List<Payload>) {
         val what = "${model.name.take(12)} on the ${request.options.accelerator.wireName}"

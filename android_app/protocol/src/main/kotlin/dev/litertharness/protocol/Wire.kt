@@ -21,8 +21,17 @@ internal val MAGIC = "LDH1".toByteArray(Charsets.US_ASCII)
 /** The other side broke a rule of the wire, or went away in the middle of a frame: the connection is of no more use. */
 class WireException(message: String) : IOException(message)
 
+/** In an answer to `hello`: a run may name its inputs by their SHA-256 in place of bringing them. */
+const val INPUTS_BY_DIGEST = "inputs-by-digest"
+
+/** The kind of most failures: the request is at fault, or the device cannot do it. */
+const val REJECTED = "rejected"
+
+/** The kind of failure of a run that names an input which is not here: with its inputs as payloads it may work. */
+const val MISSING = "missing"
+
 /** The request cannot be carried out; its sentence goes back to the host, and the connection stays usable. */
-class Refusal(message: String) : Exception(message)
+class Refusal(message: String, val kind: String = REJECTED) : Exception(message)
 
 /** The element types that the wire carries, under numpy's names. */
 enum class DType(val bytes: Int) {
@@ -56,6 +65,9 @@ data class Announcement(val name: String, val dtype: DType, val shape: List<Long
 
 /** The checked header of one frame. [fields] are all of the header's own fields. */
 class Header(val type: String, val id: Long, val fields: JSONObject, val payloads: List<Announcement>)
+
+/** An input that the store has: what would announce it as a payload, and the digest under which it is stored. */
+class Kept(val announced: Announcement, val digest: String)
 
 /** A payload in memory: [data] is little-endian, C order. */
 class Payload(val name: String, val dtype: DType, val shape: List<Long>, val data: ByteArray)

@@ -47,7 +47,8 @@ class FuzzTest {
         }
 
     private fun valid(): ByteArray =
-        when (random.nextInt(5)) {
+        when (random.nextInt(6)) {
+            5 -> frame("run", run() + ("inputs" to JSONArray(listOf(kept(floats("x", 1f, 2f))))))
             0 -> frame("hello", mapOf("protocol" to 1))
             1 -> frame("has", mapOf("sha256" to sha256(data)))
             2 -> frame("put", mapOf("sha256" to sha256(data)), listOf(model(*data)))

@@ -18,7 +18,7 @@ class GoldenTest {
     private val folder = File(System.getProperty("golden") ?: error("-Dgolden=FOLDER is not set"))
     private val frames = JSONArray(File(folder, "frames.json").readText()).objects()
     private val broken = JSONObject(File(folder, "broken.json").readText())
-    private val writes = setOf("facts", "output", "completed", "failed")
+    private val writes = setOf("facts", "able", "output", "completed", "failed")
 
     @Test
     fun `the app reads what either side wrote`() {

@@ -3,6 +3,7 @@ package dev.litertharness.protocol
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
+import org.json.JSONArray
 import org.json.JSONObject
 
 class RequestTest {
@@ -29,6 +30,46 @@ class RequestTest {
             val json = """{"accelerator": "cpu", "precision": "fp32", "threads": $wrong}"""
             assertFailsWith<Refusal>(wrong) { options(json) }
         }
+    }
+
+    private fun inputs(json: String): List<Kept?>? {
+        val options = """{"accelerator": "cpu", "precision": "fp32", "threads": 0}"""
+        val rest = """"outputs": [], "positions": [], "warmup": 0, "iterations": 1, "inputs": $json"""
+        return RunRequest.of(JSONObject("""{"options": $options, $rest}""")).inputs
+    }
+
+    @Test
+    fun `inputs are named or null, in order`() {
+        val named = inputs("[null, ${kept(floats("x", 1f))}, null]").orEmpty()
+        assertEquals(listOf(null, sha256(floats("x", 1f).data), null), named.map { it?.digest })
+        val announced = named[1]?.announced ?: error("it is null")
+        assertEquals(listOf("x", DType.FLOAT32, listOf(1L), 4L), announced.run { listOf(name, dtype, shape, bytes) })
+    }
+
+    @Test
+    fun `inputs that are no list, or named by something else, are refused`() {
+        val x = floats("x", 1f)
+        val many = JSONArray(List(MAX_PAYLOADS + 1) { JSONObject.NULL })
+        for (wrong in listOf("null", "7", "\"x\"", "{}", "$many")) {
+            val refusal = assertFailsWith<Refusal>(wrong) { inputs(wrong) }
+            assertEquals("inputs is a list of at most 4096 entries", refusal.message)
+        }
+        for (digest in listOf("../../databases/x", "", "A".repeat(64), "0".repeat(63), "${"0".repeat(64)}/..", 7)) {
+            val refusal = assertFailsWith<Refusal> { inputs("[${kept(x) { put("sha256", digest) }}]") }
+            assertEquals("${quoted(digest)} is not a sha256", refusal.message)
+        }
+        val lies =
+            listOf<JSONObject.() -> Unit>(
+                { put("bytes", 8) },
+                { put("bytes", 1L shl 40).put("shape", JSONArray(listOf(1L shl 38))) },
+                { put("shape", JSONArray(listOf(-1))) },
+                { put("dtype", "str") },
+                { put("crc32", "7") },
+            )
+        for (lie in lies) assertFailsWith<Refusal> { inputs("[${kept(x, lie)}]") }
+        for (entry in listOf("7", "[]", "{}", "true")) assertFailsWith<Refusal>(entry) { inputs("[$entry]") }
+        val without = assertFailsWith<Refusal> { inputs("[${kept(x) { remove("sha256") }}]") }
+        assertEquals("None is not a sha256", without.message)
     }
 
     @Test

@@ -45,6 +45,17 @@ fun floats(name: String, vararg values: Float): Payload {
 
 fun model(vararg bytes: Byte) = Payload("model", DType.UINT8, listOf(bytes.size.toLong()), bytes)
 
+/** An entry of a run's `inputs`: the payload's own announcement with its digest, or a lie about it. */
+fun kept(input: Payload, change: JSONObject.() -> Unit = {}): JSONObject =
+    JSONObject()
+        .put("name", input.name)
+        .put("dtype", input.dtype.wireName)
+        .put("shape", JSONArray(input.shape))
+        .put("bytes", input.data.size)
+        .put("crc32", CRC32().apply { update(input.data) }.value)
+        .put("sha256", sha256(input.data))
+        .apply(change)
+
 fun sha256(data: ByteArray): String =
     MessageDigest.getInstance("SHA-256").digest(data).joinToString("") { "%02x".format(it) }
 

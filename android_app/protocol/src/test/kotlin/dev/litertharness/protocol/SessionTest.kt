@@ -1,6 +1,10 @@
 package dev.litertharness.protocol
 
+import java.io.ByteArrayInputStream
+import java.io.ByteArrayOutputStream
 import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import java.nio.file.Files
 import java.nio.file.Path
 import kotlin.test.Test
@@ -55,6 +59,100 @@ class SessionTest {
             val (answers, _) = Conversation().hold(put, asked)
             assertEquals(dtype, answers[1].second.single().dtype)
         }
+    }
+
+    private val x = floats("x", 1f, 2f)
+    private val putInput =
+        frame("put", mapOf("sha256" to sha256(x.data)), listOf(Payload("input", DType.UINT8, listOf(8), x.data)))
+
+    private fun named(vararg entries: Any): (JSONObject) -> Unit = { it.put("inputs", JSONArray(entries.toList())) }
+
+    @Test
+    fun `it says that runs may name their inputs`() {
+        val (answers, _) = Conversation().hold(frame("hello", mapOf("protocol" to 1)))
+        assertEquals(INPUTS_BY_DIGEST, answers.single().first.fields.getJSONArray("abilities").getString(0))
+    }
+
+    @Test
+    fun `an input that was put once is as one that comes, in every run that names it`() {
+        val sent = Conversation().hold(put, run(x)).first
+        val again = run(change = named(kept(x)), id = 2)
+        val (answers, _) = Conversation().hold(put, putInput, again, again)
+        assertEquals(listOf("put", "put", "output", "completed", "output", "completed"), answers.map { it.first.type })
+        for (at in listOf(2, 4)) assertContentEquals(sent[1].second.single().data, answers[at].second.single().data)
+    }
+
+    @Test
+    fun `an input outlives the session`() {
+        val folder = temporaryFolder()
+        Conversation(folder).hold(put, putInput)
+        val has = frame("has", mapOf("sha256" to sha256(x.data)))
+        val (answers, _) = Conversation(folder).hold(has, run(change = named(kept(x))))
+        assertEquals(true, answers[0].first.fields.get("present"))
+        assertEquals(listOf("has", "output", "completed"), answers.map { it.first.type })
+    }
+
+    @Test
+    fun `named inputs and payloads keep their order`() {
+        val seen = mutableListOf<Pair<String, Float>>()
+        val engine = Engine { _, _ ->
+            object : Compiled by PlusOne(mutableListOf()) {
+                override fun prepare(inputs: List<Payload>): Feed {
+                    for (input in inputs) {
+                        val values = ByteBuffer.wrap(input.data).order(ByteOrder.LITTLE_ENDIAN)
+                        seen += input.name to values.getFloat(0)
+                    }
+                    return Feed {}
+                }
+            }
+        }
+        val around = SessionContext(engine, ModelStore(temporaryFolder(), 1 shl 20), { emptyMap() })
+        val asked = run(floats("a", 7f), floats("b", 8f), change = named(JSONObject.NULL, kept(x), JSONObject.NULL))
+        Session(ByteArrayInputStream(put + putInput + asked), ByteArrayOutputStream(), around).serve()
+        assertEquals(listOf("a" to 7f, "x" to 1f, "b" to 8f), seen)
+    }
+
+    @Test
+    fun `an input that is not here is missing before anything is compiled, and the same run with it works`() {
+        val talk = Conversation()
+        val (answers, _) = talk.hold(put, run(change = named(kept(x))), run(x))
+        assertEquals(listOf("put", "failed", "output", "completed"), answers.map { it.first.type })
+        assertEquals("missing", answers[1].first.fields.getString("kind"))
+        assertEquals("input 'x' is not here any more", answers[1].first.fields.getString("reason"))
+        assertEquals("compile cpu", talk.calls.first())
+    }
+
+    @Test
+    fun `runs whose named inputs are wrong are rejected, and the next one works`() {
+        val path = kept(x) { put("sha256", "../../../etc/passwd") }
+        val many = "1 payloads came for 0 inputs that are not named"
+        for ((wrong, why) in
+            listOf(
+                run(change = named(path)) to "'../../../etc/passwd' is not a sha256",
+                run(x, change = named(kept(x))) to many,
+                run(change = named(JSONObject.NULL)) to "0 payloads came for 1 inputs that are not named",
+                run(change = named(kept(x) { put("bytes", 4).put("shape", JSONArray(listOf(1))) })) to
+                    "input 'x' is announced with 4 bytes",
+            )) {
+            val (answers, _) = Conversation().hold(put, putInput, wrong, run(change = named(kept(x))))
+            assertEquals(listOf("put", "put", "failed", "output", "completed"), answers.map { it.first.type })
+            assertEquals("rejected", answers[2].first.fields.getString("kind"))
+            val reason = answers[2].first.fields.getString("reason")
+            assertTrue(reason.startsWith(why), reason)
+        }
+    }
+
+    @Test
+    fun `named inputs count for what the app takes into memory`() {
+        val both = run(x, change = named(kept(x), JSONObject.NULL))
+        val (answers, _) = Conversation(memory = 15).hold(put, putInput, both)
+        assertEquals("the inputs have 16 bytes, the app takes at most 15", answers[2].first.fields.getString("reason"))
+    }
+
+    @Test
+    fun `an input that has no room is told as one`() {
+        val (answers, _) = Conversation(storeBytes = 7).hold(put, putInput)
+        assertEquals("the input has 8 bytes, the device keeps at most 7", answers[1].first.fields.getString("reason"))
     }
 
     @Test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices.excess import Excess, limit_exceeded
+from harness.localize.probe.excess import Excess, limit_exceeded
 
 # ai-edge-litert 2.1.3, 2.1.4, 2.1.5, 2.1.6, 2.2.0 and 2.3.0 say these in the same words.
 DISPATCH = """\
