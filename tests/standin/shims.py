@@ -446,7 +446,7 @@ def logcat(words: list[str]) -> int:
             *lines, rest = rest.split("\n")
             for line in lines:
                 level, kept, shown = as_logged(line, pid, level, kept)
-                sys.stdout.write(shown)
+                sys.stdout.write(shown + divided(line, pid))
             sys.stdout.flush()
             # Prompt for as long as there is something to tell, as a phone's log is; lazy when nothing comes.
             idle = 0 if new else idle + 1
@@ -471,6 +471,17 @@ def as_logged(line: str, pid: int, level: str, kept: int) -> tuple[str, int, str
         return level, kept, ""
     shown = text[:left].decode("utf-8", "ignore")
     return level, kept, f"{stamp()} {pid:5} {pid:5} {level} tflite  : {shown}\n"
+
+
+def divided(line: str, pid: int) -> str:
+    """What Android's builds log besides of a model that the delegate takes in part; others find that too verbose."""
+    counted = re.match(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations? will run on", line)
+    if counted is None:
+        return ""
+    taken, left = int(counted[1]), int(counted[2])
+    delegate = read("app").get("settings", {}).get("STANDIN_DELEGATE", "LITERT_WEBGPU")
+    told = f"Replacing {taken} out of {taken + left} node(s) with delegate ({delegate}) node, yielding 1 partitions"
+    return f"{stamp()} {pid:5} {pid:5} I tflite  : {told} for subgraph 0.\n"
 
 
 if __name__ == "__main__":
