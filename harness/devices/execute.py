@@ -18,6 +18,8 @@ from harness.graph.ops.hybrid import with_real_weights
 
 # How a refusal begins that says nothing of the model: the device's disk is full.
 NO_ROOM = "the model cannot be stored"
+# And that the way to the device passes on no values of that type, where another way does.
+NO_TYPE = "the app cannot pass on "
 
 
 def output_ports(model: Model) -> tuple[OutputPort, ...]:
@@ -126,6 +128,8 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             said = f"rejected {what}: {outcome.reason}"
             if outcome.reason.startswith(NO_ROOM):
                 step = "Free space there; on the host, that is where TMPDIR points."
+            elif outcome.reason.startswith(NO_TYPE):
+                step = "Run it without the app, by LiteRT's own run_model: --tools DIR (docs/phone.md)."
             elif any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:

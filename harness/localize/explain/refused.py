@@ -17,7 +17,7 @@ from harness.core.errors import DeviceRefused, HarnessError, UsageError
 from harness.core.job import Completed, Crashed, Options, Rejected
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
-from harness.devices.execute import make_job
+from harness.devices.execute import NO_TYPE, make_job
 from harness.devices.loadable import check_loadable
 from harness.devices.refusal import dynamic_tensor, grouped, may_follow, refusals
 from harness.devices.residency import MESSAGE_BYTES, refused_and_cut
@@ -74,7 +74,7 @@ class Refusing:
             DeviceError: the device is lost on the way, or refuses everything.
         """
         cut = refused_and_cut(error.log)[1]
-        if error.ops and not cut:
+        if (error.ops and not cut) or error.reason.startswith(NO_TYPE):
             return error
         try:
             blamed = self.ops(Rejected(error.reason, error.ops, error.log))
