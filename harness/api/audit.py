@@ -19,7 +19,7 @@ from harness.devices.residency import other_backend
 from harness.graph.concrete import stored_shape
 from harness.graph.ops.audit import Audit, audit
 from harness.localize.base.comparison import COMPILE_SECONDS
-from harness.localize.explain.refused import Refusing
+from harness.localize.explain.refused import Refused, Refusing
 from harness.localize.journal.device import is_passing
 
 
@@ -64,14 +64,21 @@ def audit_command(
         outcome = device.run(job(Options()))
         if told := other_backend(outcome.log, Options().backend):
             progress.note(told)
-        refused: tuple[str, ...] = ()
+        refused = Refused(())
         if isinstance(outcome, Rejected):
             refused = Refusing(device, model, Options(), timeout, progress).ops(outcome)
         if isinstance(outcome, Crashed):
             refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
-        if refused:
+        if refused.lines:
             progress.stage("asking whether the CPU may run the rest", 2 + found.total * COMPILE_SECONDS)
-            return replace(found, unsupported=refused, asked=f"{device_name}'s GPU", fallback=_falls_back(device, job))
+            return replace(
+                found,
+                unsupported=refused.lines,
+                asked=f"{device_name}'s GPU",
+                fallback=_falls_back(device, job),
+                asked_alone=refused.asked,
+                cut=refused.sentence,
+            )
     if not isinstance(outcome, Completed):
         error = failure(device_name, outcome, "asking what its GPU refuses")
         error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."

@@ -283,6 +283,8 @@ def show_audit(found: Audit, path: Path) -> None:
     out.print(f"[red]{escape(asked)}[/]:")
     for line in grouped(found.unsupported):
         say(f"  {escape(line)}")
+    if found.cut:
+        say(escape(found.cut))
     if found.fallback is False:
         say("It does not run with --fallback cpu either: the delegate refuses the model as a whole.")
     else:

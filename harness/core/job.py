@@ -75,8 +75,8 @@ class Job:
 @dataclass(frozen=True)
 class Residency:
     """Where the nodes ran, from the runtime: counts are None where its log gives none. `refused` are the delegate's
-    lines on ops that it does not take, `on_cpu` the ops that ran on the CPU beside it, None where that was not asked or
-    cannot be told."""
+    lines on ops that it does not take, `cut` where the log leaves some out; `on_cpu` the ops that ran on the CPU
+    beside it, None where that was not asked or cannot be told."""
 
     full: bool
     delegated: int | None = None
@@ -84,6 +84,7 @@ class Residency:
     partitions: int | None = None
     refused: tuple[str, ...] = ()
     on_cpu: tuple[OpIndex, ...] | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)

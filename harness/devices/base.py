@@ -6,7 +6,6 @@ Both kinds of device share everything here. What differs (how to start, where th
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,16 +83,12 @@ class Device:
     """Whether each of a job's iterations is timed by itself; else a job has one at most."""
     no_latency: tuple[str, str] | None = None
     """Why its times say nothing of latency, as a clause, and what to do instead; None where they do."""
-
     asks_again = False
     """Whether it asks by itself again where the runtime gave up waiting for an output."""
-
     cpu_beside = False
     """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""
-
     elsewhere = False
     """Whether it computes on another machine: this one has cores and memory for the host's part meanwhile."""
-
     narrow = False
     """Whether float32 outputs may travel as float16 where nothing is lost by that: over a cable bytes count."""
 
@@ -390,16 +385,3 @@ def _options(options: Options) -> dict[str, Any]:
 
 def _seen(values: Array | None) -> str:
     return "nothing" if values is None else f"{values.dtype} {list(values.shape)}"
-
-
-# Signals that come from outside, that of a system without memory too; code that fails gets SIGSEGV, SIGABRT, SIGBUS,
-# SIGILL or SIGFPE.
-OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
-
-
-def signal_name(number: int) -> str:
-    """`SIGSEGV`; a signal without a name by its number."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

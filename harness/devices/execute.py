@@ -20,6 +20,8 @@ from harness.graph.ops.hybrid import with_real_weights
 NO_ROOM = "the model cannot be stored"
 # Runs that a runtime's patience with its own shader compiler is given.
 ATTEMPTS = 3
+# And that the way to the device passes on no values of that type, where another way does.
+NO_TYPE = "the app cannot pass on "
 
 
 def output_ports(model: Model) -> tuple[OutputPort, ...]:
@@ -137,6 +139,8 @@ def failure(device: str, outcome: Failure, doing: str) -> DeviceError:
             said = f"rejected {what}: {outcome.reason}"
             if outcome.reason.startswith(NO_ROOM):
                 step = "Free space there; on the host, that is where TMPDIR points."
+            elif outcome.reason.startswith(NO_TYPE):
+                step = "Run it without the app, by LiteRT's own run_model: --tools DIR (docs/phone.md)."
             elif any(op.startswith("CUSTOM: ") for op in outcome.ops):
                 step = "Replace that op by builtin ones when exporting the model."
             elif outcome.ops:

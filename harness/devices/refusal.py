@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.devices.log_lines import first_match, last_match, lines_of, matches
 from harness.devices.residency import MESSAGE_BYTES, refused_and_cut
+from harness.graph.model import Op
 
 # A line of an absl logger with a status, `E0000 … file.cc:478] Failed to …: INVALID_ARGUMENT: why`.
 _ABSL = re.compile(r"^[EF]\d{4} .*?\] (.*)")
@@ -34,8 +35,7 @@ def explain_refusal(reason: str, log: str) -> tuple[str, tuple[str, ...]]:
     """The runtime's reason, sharpened by its log: (sentence without its full stop, refused ops as `OP: why`)."""
     ops, cut = refused_and_cut(log)
     if ops:
-        more = f" and more ops, which the log leaves out after {MESSAGE_BYTES:,} bytes" if cut else ""
-        return f"the GPU delegate refuses {', '.join(grouped(ops))}{more}", ops
+        return f"the GPU delegate refuses {refusals(ops, cut)}", ops
     custom = lacking_custom_op(log + "\n" + reason)
     if custom:
         reason = f"the runtime has no custom op '{custom}'"
@@ -63,6 +63,20 @@ def lacking_custom_op(said: str) -> str:
     """The custom op that a runtime says to lack; empty where it says of none."""
     found = first_match(_CUSTOM, said)
     return found[1].partition(" See instructions")[0].strip().removesuffix(".") if found else ""
+
+
+def refusals(lines: Sequence[str], cut: bool) -> str:
+    """Refused ops in a clause, as :func:`grouped` has them, and that there are more where a log's list was `cut`."""
+    more = f" and more ops, which the log leaves out after {MESSAGE_BYTES:,} bytes" if cut else ""
+    return f"{', '.join(grouped(lines))}{more}"
+
+
+def may_follow(op: Op, lines: Sequence[str]) -> bool:
+    """Whether a delegate's list that was cut off behind these lines can go on with an op of that kind: it is sorted."""
+    kind = f"{op.name if op.custom is None else f'{op.name} {op.custom}'}:"
+    if list(lines) != sorted(lines) or not lines:
+        return True
+    return lines[-1].startswith(kind) or lines[-1] < kind
 
 
 def grouped(lines: Sequence[str]) -> list[str]:

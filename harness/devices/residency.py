@@ -38,12 +38,12 @@ def residency_of(log: str, full: bool, *, shared: bool = False) -> Residency:
     `full` is the runtime's own word that one accelerator took everything. Where the CPU may take the rest (`shared`) it
     says that of both together, so the log alone counts: without a sign there that the GPU was used, it was not `full`.
     """
-    refused = refused_ops(log)
+    refused, cut = refused_and_cut(log)
     found = [m for m in matches(_REPLACED, log) if not shared or "XNN" not in m[3].upper()]
     if found:
         last = found[-1]
         delegated, total, partitions = int(last[1]), int(last[2]), int(last[4])
-        return Residency(delegated == total if shared else full, delegated, total, partitions, refused)
+        return Residency(delegated == total if shared else full, delegated, total, partitions, refused, cut=cut)
     if not shared:
         return Residency(full)
     counted = last_match(_SHARED, log)

@@ -21,7 +21,7 @@ import numpy as np
 import harness
 from harness.core import safe_json
 from harness.core.errors import UsageError
-from harness.devices.base import signal_name
+from harness.core.signals import signal_name
 from harness.devices.captured import captured
 from harness.devices.scratch import Scratch
 from harness.graph.model import Model

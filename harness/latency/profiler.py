@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.core import safe_json
 from harness.core.errors import StorageError
-from harness.devices.base import signal_name
+from harness.core.signals import signal_name
 from harness.devices.captured import captured
 from harness.devices.host.log_file import LogFile
 from harness.devices.registry import kind_of

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from harness.core.errors import UsageError
-from harness.core.typed_json import read_as
+from harness.core.typed_json import Facts, read_as
 from harness.latency.profile_record import Profile, Unprofiled, profile_to_json
 
 TimedPart = Literal["write", "run", "readback", "total"]
@@ -226,6 +226,18 @@ class Judged:
         return None if self.accuracy is None else all(output.ok for output in self.accuracy)
 
 
+def read_result(kind: type[Facts], document: Any, what: str, command: str) -> Facts:
+    """`result` of a run.json that a command wrote. Raises UsageError: a field is missing, or is not what it should
+    be."""
+    try:
+        return read_as(kind, document)
+    except ValueError as error:
+        raise UsageError(
+            f"The result of that run is no {what}'s ({error}).",
+            f"Give a run whose command is `{command}`; `harness runs` lists them.",
+        ) from None
+
+
 @dataclass(frozen=True)
 class BenchResult(Judged):
     """`result` of a run whose `command` is `bench`."""
@@ -281,10 +293,4 @@ class BenchResult(Judged):
         Raises:
             UsageError: a field is missing, or is not what it should be.
         """
-        try:
-            return read_as(cls, document)
-        except ValueError as error:
-            raise UsageError(
-                f"The result of that run is no benchmark's ({error}).",
-                "Give a run whose command is `bench`; `harness runs` lists them.",
-            ) from None
+        return read_result(cls, document, "benchmark", "bench")

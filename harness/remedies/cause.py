@@ -72,11 +72,11 @@ class Cause(StrEnum):
     )
     OVERFLOW = (
         "overflow",
-        "A value beyond 65504, the largest float16, became infinity; what is computed from it is infinite, "
-        "NaN or zero.",
+        "A value beyond 65504, the largest float16, became infinity, or stayed at 65504 as some GPUs have it; what is "
+        "computed from it is infinite, NaN, zero or too small.",
         ("its values leave float16's range", "their values leave float16's range"),
         (RESCALE, SPLIT_SUM, ONE_AXIS, SIMPLER),
-        "gives NaN or infinity",
+        "leaves float16's range",
     )
     UNDERFLOW = (
         "underflow",

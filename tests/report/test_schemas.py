@@ -49,7 +49,7 @@ GPU = {"bench", "compare", "doctor", "dump", "export", "journal-line", "localize
 OPTIONAL = {
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
-    "journal-line": set(),
+    "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
     "schema": {"content"},

@@ -2,7 +2,9 @@
 
 Written after litert/tools/run_model.cc and tensor_utils.h of google-ai-edge/LiteRT v2.2.0: what it says, in what order,
 to which stream, and its exit codes. An unknown flag ends it as absl does, and is noted in unknown.log. `tool.json` of
-the phone's state may tell it to fail: {"do": "crash", "signal": 11}, "hang", "short", "wild", "late", "flood".
+the phone's state may tell it to fail: {"do": "crash", "signal": 11}, "hang", "short", "wild", "late", "flood"; and
+"unwritten" or "unread", what v2.1.6 goes on after without a word: an input's buffer cannot be written, or its file not
+be read to the end.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def main() -> int:
     takes = model.get_input_tensor_details(signature["key"])
     inputs = model.create_input_buffers(0)
     for name, buffer in zip(signature["inputs"], inputs, strict=True):
-        fill(name, takes[name], buffer, flags["input_dir"])
+        fill(name, takes[name], buffer, flags["input_dir"], fault)
     printing = flags["print_tensors"] == "true"
     if printing:
         for i, (name, buffer) in enumerate(zip(signature["inputs"], inputs, strict=True)):
@@ -142,7 +144,7 @@ def compiled(flags: dict[str, str], has_gpu: bool) -> Any:
         failed(str(error).splitlines()[0])
 
 
-def fill(name: str, about: dict[str, Any], buffer: Any, folder: str) -> None:
+def fill(name: str, about: dict[str, Any], buffer: Any, folder: str, fault: dict[str, Any]) -> None:
     import numpy as np
 
     size = int(np.prod(about["shape"], dtype=np.int64)) * np.dtype(about["dtype"]).itemsize
@@ -153,6 +155,8 @@ def fill(name: str, about: dict[str, Any], buffer: Any, folder: str) -> None:
         data = path.read_bytes()
         if len(data) != size:
             failed(f"Mismatched input size, input data size: {len(data)} bytes != model buffer size: {size} bytes.")
+        kept = {"unwritten": 0, "unread": size // 2}.get(str(fault.get("do")), size)
+        data = data[:kept] + bytes(size - kept)
     else:
         data = bytes(size)
     buffer.write(np.frombuffer(data, np.int8))

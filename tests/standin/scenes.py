@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.arrays import Values, normal
+from tests.quantized import QuantizedBuilder
 
 
 def small_network() -> Model:
@@ -49,3 +50,31 @@ def mixed_types() -> tuple[Model, Values, Values]:
         options = schema.ReshapeOptionsT()
         graph.output(graph.op("RESHAPE", [handle, flat], (4,), options, dtype=values.dtype.type), f"flat_{name}")
     return graph.build(), inputs, {f"flat_{name}": values.reshape(4) for name, values in inputs.items()}
+
+
+def other_types() -> tuple[Model, Values, Values]:
+    """A model that takes and gives what LiteRT's Kotlin API has no buffers of: uint8 and int16 on a grid, float16."""
+    graph = QuantizedBuilder()
+    x = graph.input("x", (1, 4))
+    inputs: Values = {"x": np.asarray([[0.0, 1.5, -1.0, 3.25]], np.float32)}
+    expected: Values = {"half": inputs["x"].astype(np.float16)}
+    cast = schema.CastOptionsT()
+    cast.inDataType, cast.outDataType = schema.TensorType.FLOAT32, schema.TensorType.FLOAT16
+    graph.output(graph.op("CAST", [x], (1, 4), cast, dtype=np.float16), "half")
+    for dtype, step, zero in ((np.uint8, 0.25, 4), (np.int16, 0.25, 0)):
+        name = np.dtype(dtype).name
+        made = graph.op("QUANTIZE", [x], (1, 4), schema.QuantizeOptionsT(), dtype=dtype, version=2)
+        graph.output(graph.on_grid(made, step, zero), f"on grid {name}")
+        expected[f"on grid {name}"] = (inputs["x"] / step + zero).astype(dtype)
+    flat = graph.constant(np.asarray([4], np.int32))
+    for given in (
+        np.asarray([[0, 1, 128, 255]], np.uint8),
+        np.asarray([[1, -2, 32767, -32768]], np.int16),
+        np.asarray([[1, -0.0, 6e-8, np.inf]], np.float16),
+    ):
+        name, kind = given.dtype.name, given.dtype.type
+        handle = graph.input(f"in {name}", given.shape, kind)
+        inputs[f"in {name}"] = given
+        graph.output(graph.op("RESHAPE", [handle, flat], (4,), schema.ReshapeOptionsT(), dtype=kind), f"flat {name}")
+        expected[f"flat {name}"] = given.reshape(4)
+    return graph.build(), inputs, expected

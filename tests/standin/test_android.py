@@ -12,14 +12,16 @@ import pytest
 
 from device_tests.corpus import CORPUS, Bug
 from harness.core.choices import Accelerator
+from harness.core.errors import DeviceRefused
 from harness.core.job import Completed, Options, Rejected
 from harness.devices.android.device import AndroidDevice, PhoneOptions
-from harness.devices.execute import completed, make_job
+from harness.devices.execute import UNTOUCHED, completed, make_job
 from harness.devices.host.device import HostDevice
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from tests.standin.phone import Phone
+from tests.standin.scenes import other_types
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,30 @@ class TestWhatARunTells:
         outcome = device.run(job)
         assert isinstance(outcome, Rejected)
         assert any(op.startswith("RELU: ") for op in outcome.ops), outcome
+
+    @pytest.mark.parametrize("wanted", ["half", "on grid uint8", "on grid int16"])
+    def test_an_output_that_the_app_cannot_pass_on_is_refused_before_the_phone_is_asked(
+        self, device: AndroidDevice, wanted: str
+    ) -> None:
+        model, inputs, expected = other_types()
+        given = {"x": inputs["x"]}
+        sent = device.sent_bytes
+        job = make_job(model, given, Options("cpu"), timeout=60, wanted=[wanted])
+        with pytest.raises(DeviceRefused) as refused:
+            completed(device, job, UNTOUCHED)
+        assert str(refused.value) == (
+            f"pixel8a rejected the model: the app cannot pass on output '{wanted}' of type {expected[wanted].dtype}: "
+            "LiteRT's Kotlin API has buffers of float32, int32, int64, int8 and bool only. "
+            "Run it without the app, by LiteRT's own run_model: --tools DIR (docs/phone.md)."
+        )
+        assert device.sent_bytes == sent
+
+    @pytest.mark.parametrize("name", ["in uint8", "in int16", "in float16"])
+    def test_so_is_an_input(self, device: AndroidDevice, name: str) -> None:
+        model, inputs, _ = other_types()
+        outcome = device.run(make_job(model, {name: inputs[name]}, Options("cpu"), timeout=60, wanted=()))
+        assert isinstance(outcome, Rejected)
+        assert outcome.reason.startswith(f"the app cannot pass on input '{name}' of type {inputs[name].dtype}: ")
 
     def test_the_log_of_a_run_is_of_that_run(self, device: AndroidDevice) -> None:
         graph = GraphBuilder()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import DeviceError
-from harness.core.job import Job, Outcome
+from harness.core.job import Job, Outcome, Rejected
 from harness.core.progress import Say
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk import INSTRUMENTATION, PACKAGE, ensure_app
@@ -25,6 +25,7 @@ from harness.devices.android.ready import battery_celsius, make_ready
 from harness.devices.android.recovery import bring_back
 from harness.devices.android.users import for_user, foreground_user, raise_if_denied
 from harness.devices.base import Device, Sink
+from harness.devices.execute import NO_TYPE
 from harness.devices.link import Link
 
 APP_SECONDS = 30.0
@@ -312,7 +313,10 @@ class AndroidDevice(Device):
         return None
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
-        """As :meth:`Device.run`, in the mode that was asked for."""
+        """As :meth:`Device.run`, in the mode that was asked for; what the app cannot pass on is rejected first."""
+        reason = untransferable(job)
+        if reason:
+            return Rejected(reason)
         self.launcher.keep_fixed(job.timeout)
         return super().run(job, sink)
 
@@ -320,3 +324,19 @@ class AndroidDevice(Device):
         """Stop the app and give the phone back."""
         super().close()
         self.launcher.close()
+
+
+KOTLIN_TYPES = ("float32", "int32", "int64", "int8", "bool")
+"""What LiteRT's Kotlin API has buffers of (`TensorBuffer.kt`, v2.1.4 to the main branch of August 2026): it gives no
+other way to a buffer's bytes."""
+
+
+def untransferable(job: Job) -> str:
+    """Why the app cannot do a job: an input, or an output that is wanted, of another type; empty where it can."""
+    ports = [(f"input '{name}'", array.dtype) for name, array in job.inputs.items()]
+    ports += [(f"output '{port.name}'", port.dtype) for port in job.outputs]
+    for port, dtype in ports:
+        if dtype.name not in KOTLIN_TYPES:
+            has = f"{', '.join(KOTLIN_TYPES[:-1])} and {KOTLIN_TYPES[-1]}"
+            return f"{NO_TYPE}{port} of type {dtype}: LiteRT's Kotlin API has buffers of {has} only"
+    return ""

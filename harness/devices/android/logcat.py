@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
+from harness.core.signals import signal_name
 from harness.devices.android.adb import Adb, AdbError
-from harness.devices.base import LOG_LIMIT, signal_name
+from harness.devices.base import LOG_LIMIT
 from harness.devices.log_lines import NUMBER, first_match, lines_of
 
 # 11-20 14:05:17.107  6937  6956 E tflite  : text

@@ -15,7 +15,8 @@ from pathlib import Path
 import harness
 from harness.core.errors import DeviceError
 from harness.core.progress import Say
-from harness.devices.base import Device, signal_name
+from harness.core.signals import signal_name
+from harness.devices.base import Device
 from harness.devices.host.environments import release_environment
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link

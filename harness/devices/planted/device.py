@@ -126,7 +126,9 @@ def _said(refused: dict[int, str], taken: int, every: int) -> str:
     if not refused:
         return ""
     head = "ERROR: Following operations are not supported by GPU delegate:"
-    lines = dict.fromkeys(refused.values())  # one for all ops that are refused in the same words
+    lines = sorted(
+        set(refused.values())
+    )  # one for all ops that are refused in the same words, as the delegate sorts them
     rest = f"{taken or 'No'} operations will run on the GPU, and "
     rest += f"the remaining {every - taken}" if taken else f"all {every}"
     return "\n".join([head, *lines, f"{rest} operations will run on the CPU.\n"])

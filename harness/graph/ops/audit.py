@@ -37,7 +37,8 @@ class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
     from a delegate itself. `folded` is a sentence on ops that were computed before it was asked. `fallback`: whether it
     takes the model where the CPU may run what it refuses; None where it was not asked, or gave no answer. `varying`:
-    the op for which two runs need not agree, and why, in a clause."""
+    the op for which two runs need not agree, and why, in a clause. `asked_alone` are the lines of `unsupported` that a
+    phone's log left out, and that came of single ops; `cut` is a sentence on that."""
 
     ops: dict[str, int]
     total: int
@@ -52,6 +53,8 @@ class Audit:
     varying: str = ""
     inputs: tuple[Interface, ...] = ()
     outputs: tuple[Interface, ...] = ()
+    asked_alone: tuple[str, ...] = ()
+    cut: str = ""
 
     def __repr__(self) -> str:
         refused = f"{len(self.unsupported)} refusals" if self.unsupported else "nothing refused"
@@ -78,6 +81,8 @@ class Audit:
             "varying": self.varying,
             "inputs": [port.to_json() for port in self.inputs],
             "outputs": [port.to_json() for port in self.outputs],
+            "asked_alone": list(self.asked_alone),
+            "cut": self.cut,
         }
 
 

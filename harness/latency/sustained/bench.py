@@ -187,7 +187,7 @@ def _stint(one: Stretched) -> Stint:
         from_s=one.from_s,
         until_s=one.until_s,
         compile_ms=first.compile_ns / 1e6,
-        first_ms=sum(map(total, opening.samples[:1])) / 1e6,
+        first_ms=next(map(total, opening.samples), 0) / 1e6,
         warmup=one.warmup,
         samples=one.steady,
         boot_id=opening.boot_id,

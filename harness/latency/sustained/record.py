@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from harness.core.errors import UsageError
-from harness.core.typed_json import read_as
-from harness.latency.record import Cell, Flaw, Interval, Judged, OutputError
+from harness.latency.record import Cell, Flaw, Interval, Judged, OutputError, read_result
 
 Word = Literal["steady", "slower", "unsteady", "undecided"]
 """`steady`: no later half is over 5 % slower, with 95 % confidence; `slower`: a later level is, with p < 0.01;
@@ -179,10 +177,4 @@ class SustainedResult(Judged):
         Raises:
             UsageError: a field is missing, or is not what it should be.
         """
-        try:
-            return read_as(cls, document)
-        except ValueError as error:
-            raise UsageError(
-                f"The result of that run is no sustained benchmark's ({error}).",
-                "Give a run whose command is `bench --sustained`; `harness runs` lists them.",
-            ) from None
+        return read_result(cls, document, "sustained benchmark", "bench --sustained")

@@ -18,8 +18,19 @@ from harness.core.progress import SILENT, Progress
 from harness.core.visible import counted
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job
-from harness.latency.conditions import between, peak_bytes, read_moment
-from harness.latency.measure import SETTLING, Measured, Open, Process, Round, check_times, total
+from harness.latency.conditions import peak_bytes
+from harness.latency.measure import (
+    SETTLING,
+    Clocked,
+    Measured,
+    Open,
+    Packed,
+    Process,
+    Round,
+    check_times,
+    clocked,
+    total,
+)
 from harness.latency.record import Phase, TimedSample
 from harness.latency.sustained.judge import MOST_WINDOWS, Batch
 from harness.latency.sustained.record import Gap, Interruption
@@ -29,6 +40,9 @@ JOB_SECONDS = 2.0
 """A job lasts so long, or the share of a window in a short measurement: what an interruption costs at most."""
 MOST_TIMED = 128
 """Timed iterations of a job; those before them run untimed. They bound the samples of an hour at 230,400."""
+SETTLING_JOBS = 5
+"""Which samples are warm-up is told once a process has `SETTLING` of them or has run for so many jobs' seconds: the
+first few do not tell by themselves."""
 GROWTH = 4
 """A job has at most so many times the iterations of the one before it: the first ones are slow."""
 CELSIUS_SECONDS = 10.0
@@ -78,7 +92,8 @@ class Stretched:
     until_s: float = 0.0
     warmup: int = 1
     steady: int = 0
-    timed: int = 0
+    settled: bool = False
+    sorted: int = 0
 
 
 Keep = Callable[[list[TimedSample]], None]
@@ -110,8 +125,15 @@ class _Loading:
         self._gone_at = 0.0
         self._temperature_at = -CELSIUS_SECONDS
         self._celsius: float | None = None
+        self._unsorted: list[tuple[Round, float | None]] = []
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:  # also where it is interrupted: what was measured is told
+            self._settle()
+
+    def _run(self) -> None:
         plan = self._plan
         for number in range(plan.processes):
             what = f"sustained load, process {number + 1} of {plan.processes}"
@@ -140,24 +162,21 @@ class _Loading:
         job: Job = replace(self._job, iterations=iterations, warmup=untimed)
         self._gone_at = time.monotonic()
         try:
-            self._device.facts()  # starting the process is no part of the round
-            before, elapsed, started = read_moment(self._device.pid), self._now(), time.perf_counter_ns()
-            done = self._device.run(job)
+            outcome = clocked(self._device, job, self._began)
             self._gone_at = time.monotonic()
         except DeviceError as error:
             if not self._load.processes:
                 raise
             return Lost(error.message.removesuffix("."))
-        if not isinstance(done, Completed):
-            return done
-        wall, after = time.perf_counter_ns() - started, read_moment(self._device.pid)
-        fixed = self._device.fixed_performance
-        seen = replace(between(before, after, done.thermal), fixed_performance=fixed)
-        self._round = Round(0, 0, elapsed, done.samples, untimed, wall, seen, done.boot_id, done.runtime)
-        return done
+        if not isinstance(outcome, Clocked):
+            return outcome
+        self._now()
+        self._round = replace(outcome.turn, samples=Packed(outcome.turn.samples))
+        return replace(outcome.done, samples=())
 
     def _start(self, first: Completed) -> None:
         """The first inference of a process was made."""
+        self._settle()  # the process before it
         load, measured = self._load, self._load.measured
         number = len(load.processes)
         turn = replace(self._round, replication=number)
@@ -167,7 +186,7 @@ class _Loading:
         measured.log += first.log
         measured.processes.append(process)
         measured.outputs = first.outputs
-        load.processes.append(Stretched(process, self._stretch, turn.elapsed_s, self._now(), timed=len(turn.samples)))
+        load.processes.append(Stretched(process, self._stretch, turn.elapsed_s, self._now(), sorted=len(turn.samples)))
         self._iterations = len(turn.samples) + turn.untimed
         self._keep(self._timed(turn, "first"))
 
@@ -191,14 +210,31 @@ class _Loading:
         current.until_s = self._now()
         self._load.measured.outputs = done.outputs
         self._fruitful = True
-        self._sort(current, turn)
+        self._unsorted.append((turn, self._temperature()))
+        if self._has_settled(current):
+            self._settle()
 
-    def _sort(self, current: Stretched, turn: Round) -> None:
-        """Tell warm-up from steady samples as they come: the first `SETTLING` of a process may be warm-up."""
-        before, current.timed = current.timed, current.timed + len(turn.samples)
-        if before < SETTLING:
+    def _settle(self) -> None:
+        """Tell warm-up from steady samples of the last process, which has all that it will be judged by."""
+        if not self._unsorted:
+            return
+        current = self._load.processes[-1]
+        if not current.settled:
             settling = [total(s) for r in current.process.rounds for s in r.samples][:SETTLING]
-            current.warmup = warmup_length(settling)
+            current.warmup, current.settled = warmup_length(settling), True
+        while self._unsorted:
+            self._sort(current, *self._unsorted.pop(0))
+
+    def _has_settled(self, current: Stretched) -> bool:
+        if current.settled:
+            return True
+        rounds = current.process.rounds
+        long = sum(turn.wall_ns for turn in rounds[1:]) / 1e9 >= SETTLING_JOBS * self._job_seconds
+        return long or sum(len(turn.samples) for turn in rounds) >= SETTLING
+
+    def _sort(self, current: Stretched, turn: Round, celsius: float | None) -> None:
+        """The samples of a round, each with its phase."""
+        before, current.sorted = current.sorted, current.sorted + len(turn.samples)
         cold = min(max(current.warmup - before, 0), len(turn.samples))
         rows = self._timed(turn, "steady")
         rows = [replace(row, phase="warmup") if i < cold else row for i, row in enumerate(rows)]
@@ -206,12 +242,12 @@ class _Loading:
         self._keep(rows)
         steady = rows[cold:]
         batch = Batch(
-            self._stretch,
+            current.stretch,
             turn.replication,
             np.asarray([row.elapsed_s for row in steady], np.float64),
             np.asarray([row.total_ns / 1e6 for row in steady], np.float64),
             turn.conditions.thermal,
-            self._temperature(),
+            celsius,
         )
         self._load.batches.append(batch)
 

@@ -12,6 +12,7 @@ from harness.core.visible import counted
 from harness.graph.model import Graph
 from harness.localize.base.op_record import OpRecord
 from harness.numerics.fp16 import LARGEST, peak
+from harness.numerics.metrics import Comparison
 from harness.numerics.tolerance import Judgement
 from harness.remedies.cause import Cause
 
@@ -38,6 +39,8 @@ _CHOOSES = (
 _COMPUTES_ONCE = ("ADD", "SUB", "MUL", "SQUARE", "LEAKY_RELU", "PRELU")
 ONE_ROUNDING = frozenset((*_CHOOSES, *_COMPUTES_ONCE))
 
+# Float16's roundings of 65504 / n: that of the quotient, and that of 1 / n where it is multiplied by instead.
+_TWO_ROUNDINGS = 2.0**-10
 # Below this the result is not an imprecise version of the right one, but another one.
 _UNRELATED = 0.9
 
@@ -63,10 +66,10 @@ def cause_of(
 
     `underflow`: within bounds but for values that float16 cannot hold, whose loss an output does not bear.
     `overflow`: NaN or infinity where the exact result is finite, under float16 storage; or anything that is made of an
-    input which float16 does not hold, such as 0 where a RELU meets NaN. `kernel`: the result has little
-    to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise beyond storage under
-    float16. `rounding`: any other imprecision. An op that rounds once at most and is over its limit has lost more than
-    digits: `kernel`. `limits`: all zeros, and `beyond`.
+    input which float16 does not hold, such as 0 where a RELU meets NaN; or a mean whose sum stays at 65504. `kernel`:
+    the result has little to do with the exact one. `accumulation`: an op that sums `reduction` products is imprecise
+    beyond storage under float16. `rounding`: any other imprecision. An op that rounds once at most and is over its
+    limit has lost more than digits: `kernel`. `limits`: all zeros, and `beyond`.
     """
     assert record.local is not None
     actual = record.local.actual
@@ -74,6 +77,9 @@ def cause_of(
     kind = kind_of_error(record.local, half=half)
     if half and fed > LARGEST and kind != "flushed":
         return Cause.OVERFLOW, f"an input reaches {fed:.3g}, beyond float16's {LARGEST:.0f}"
+    if half and reduction is not None and stops_at_largest(record.op, reduction, actual):
+        most = f"{LARGEST / reduction:.4g}"
+        return Cause.OVERFLOW, f"no result is over {most}: the sum of {reduction} stays at float16's {LARGEST:.0f}"
     match kind:
         case "flushed":
             return Cause.UNDERFLOW, f"{counted(actual.flushed, 'value')} below float16's range came out nearer to zero"
@@ -93,11 +99,25 @@ def cause_of(
     return Cause.ROUNDING, None
 
 
+def stops_at_largest(op: str, terms: int, seen: Comparison) -> bool:
+    """Whether the largest result is what a mean over so many `terms` can be at most where their sum is kept in float16
+    and stays at its largest value, 65504, instead of becoming infinite; and the exact one is larger."""
+    most = LARGEST / terms
+    actual, exact = (max(map(abs, ends)) for ends in (seen.range, seen.reference_range))
+    return op == "MEAN" and exact > most * (1 + _TWO_ROUNDINGS) and abs(actual - most) <= most * _TWO_ROUNDINGS
+
+
 def largest_given(graph: Graph, inputs: Mapping[str, Array], record: OpRecord) -> float:
     """The largest finite magnitude among the model's float inputs that the ops of a record read; 0 without any."""
     read = {t for o in range(record.first, record.index + 1) for t in graph.ops[o].inputs}
     given = [inputs[port.name] for port in graph.inputs if port.tensor in read]
     return max((peak(values) for values in given if values.dtype.kind == "f"), default=0.0)
+
+
+def terms_of(graph: Graph, record: OpRecord) -> int | None:
+    """How many products (or terms) make one element of an op's result; None if unknown."""
+    shapes = [graph.tensors[t].shape or () for t in graph.ops[record.index].inputs if t >= 0]
+    return reduction_length(record.op, shapes, record.shape)
 
 
 def reduction_length(op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> int | None:

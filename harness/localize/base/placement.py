@@ -3,20 +3,23 @@
 The runtime logs what the delegate refuses, and how many ops go where. Of the kinds that it names each op is compiled by
 itself, so that it is known which of them are meant; how the graph is then divided is a rule of the runtime's
 (`graph.partition`). Only where that gives the number of ops that the log has is the division known.
+
+A phone's log may cut the delegate's list off. The list is sorted, so it is known which kinds of op could still follow;
+each op of these is compiled by itself as well, and what the delegate says of it completes the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.core.arrays import OpIndex
-from harness.core.job import Completed, Options, Rejected, Residency
+from harness.core.job import Completed, Crashed, Options, Outcome, Rejected, Residency
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
-from harness.devices.refusal import grouped
+from harness.devices.refusal import may_follow, refusals
 from harness.graph import surgery
 from harness.graph.model import Graph, Model, Op
 from harness.graph.ops.partition import delegated
@@ -61,7 +64,7 @@ class Placement:
     def sentence(self, graph: Graph) -> str:
         """What ran where, and why not on the GPU."""
         held = self.residency
-        why = f" The GPU delegate refuses {', '.join(grouped(held.refused))}." if held.refused else ""
+        why = f" The GPU delegate refuses {refusals(held.refused, held.cut)}." if held.refused else ""
         if held.full:
             return "The GPU took every op, and the CPU none."
         if held.delegated is None:
@@ -131,69 +134,116 @@ def find_placement(
     if residency.delegated == 0:
         every = frozenset(op.index for op in graph.ops)
         return Placement(residency, every, every)
-    unsupported = _unsupported(
-        device, model, graph, residency.refused, replace(options, fallback="none"), timeout, progress
-    )
-    if unsupported is None:
-        return Placement(residency, None, None)
-    taken = delegated(graph, unsupported)
+    ops, unasked = _meant(graph, residency)
+    asked = ask_alone(device, model, ops, replace(options, fallback="none"), timeout, progress)
+    unsupported = asked.refused | unasked
+    if residency.cut:
+        residency = replace(residency, refused=merged(residency.refused, asked.lines), cut=not asked.whole)
+    taken = delegated(graph, unsupported) if asked.whole else None
     if taken is None or (len(taken), len(graph.ops)) != (residency.delegated, residency.total):
         return Placement(residency, None, None)
     return Placement(residency, unsupported, frozenset(op.index for op in graph.ops) - set(taken))
 
 
-def _unsupported(
-    device: Device,
-    model: Model,
-    graph: Graph,
-    refused: tuple[str, ...],
-    options: Options,
-    timeout: float,
-    progress: Progress,
-) -> frozenset[OpIndex] | None:
-    """The ops that the delegate does not take by themselves; None where one of them gives no answer."""
-    named = {line.partition(":")[0].strip() for line in refused}
-    answers: dict[Any, bool] = {}
-    found = set()
+def _meant(graph: Graph, residency: Residency) -> tuple[list[Op], frozenset[OpIndex]]:
+    """The ops that a delegate's list means or may mean and that can be compiled by themselves; and the refused ones
+    that cannot. Of ops of constants the delegate takes none but DEQUANTIZE."""
+    named = {line.partition(":")[0].strip() for line in residency.refused}
+    asked, unasked = list[Op](), set[OpIndex]()
     for op in graph.ops:
-        if not _is_named(op, named):
-            continue
-        if op.custom is not None or op.index in graph.constant_ops:
-            found.add(op.index)  # no op of its own to compile
-            continue
-        form = _form(model, graph, op)
-        if form not in answers:
-            if len(answers) == MOST_COMPILES:
-                return None
-            progress.stage(f"does the GPU take {op.name} #{op.index} by itself?", 0.3)
-            taken = _takes(device, model, graph, op, options, timeout)
-            if taken is None:
-                return None
-            answers[form] = taken
-        if not answers[form]:
-            found.add(op.index)
-    return frozenset(found)
+        is_named = _is_named(op, named)
+        may_be = residency.cut and may_follow(op, residency.refused)
+        if op.index in graph.constant_ops:
+            if is_named or (may_be and op.name != "DEQUANTIZE"):
+                unasked.add(op.index)
+        elif is_named and op.custom is not None:
+            unasked.add(op.index)
+        elif is_named or may_be:
+            asked.append(op)
+    return asked, frozenset(unasked)
 
 
 def _is_named(op: Op, named: set[str]) -> bool:
     return op.name in named if op.custom is None else any(name.endswith(op.custom) for name in named)
 
 
-def _takes(device: Device, model: Model, graph: Graph, op: Op, options: Options, timeout: float) -> bool | None:
+@dataclass(frozen=True)
+class Alone:
+    """What a delegate says of ops that it is given one by one: which it does not take, and its lines on them. `whole`:
+    it gave an answer on each."""
+
+    refused: frozenset[OpIndex]
+    lines: tuple[str, ...]
+    whole: bool
+
+
+def ask_alone(
+    device: Device, model: Model, ops: Iterable[Op], options: Options, timeout: float, progress: Progress = SILENT
+) -> Alone:
+    """Compile each form of some ops by itself, `MOST_COMPILES` at most. A device that hangs, or is lost, is asked no
+    further; what it refuses without naming an op, or dies of, is no answer."""
+    graph = model.graph()
+    answers: dict[Any, tuple[tuple[str, ...], tuple[str, ...] | None]] = {}
+    refused, lines, whole = set[OpIndex](), list[str](), True
+    for op in ops:
+        form = _form(model, graph, op)
+        if form not in answers:
+            if len(answers) == MOST_COMPILES:
+                whole = False
+                break
+            progress.stage(f"does the GPU take {op.custom or op.name} #{op.index} by itself?", 0.3)
+            part = _alone(model, graph, op)
+            outcome = device.run(make_job(part, {}, options, timeout=timeout, wanted=(), iterations=0))
+            answers[form] = _operands(part.graph(), part.graph().ops[-1]), _lines_on(outcome)
+            if not isinstance(outcome, Completed | Rejected | Crashed):
+                whole = False
+                break
+        names, said = answers[form]
+        if said is None:
+            whole = False
+        elif said:
+            refused.add(op.index)
+            lines += (_of(names, _operands(graph, op), line) for line in said)
+    return Alone(frozenset(refused), merged(sorted(lines)), whole)
+
+
+def merged(*lists: Sequence[str]) -> tuple[str, ...]:
+    """The lines of several lists, each once, in the order of the first that has it."""
+    return tuple(dict.fromkeys(line for lines in lists for line in lines))
+
+
+def _lines_on(outcome: Outcome) -> tuple[str, ...] | None:
+    """The delegate's lines on an op by itself, none where it takes it; None for no answer."""
+    if isinstance(outcome, Completed):
+        return ()
+    return outcome.ops or None if isinstance(outcome, Rejected) else None
+
+
+def _operands(graph: Graph, op: Op) -> tuple[str, ...]:
+    """The names of what an op reads and gives."""
+    return tuple(graph.tensors[t].name if t >= 0 else "" for t in (*op.inputs, *op.outputs))
+
+
+def _of(asked: tuple[str, ...], names: tuple[str, ...], line: str) -> str:
+    """A line on an op that was asked, with its operand's name, as it is said of another op of that form."""
+    cause, mark, named = line.rpartition(". ")
+    return f"{cause}{mark}{names[asked.index(named)]}" if mark and named in asked else line
+
+
+def _alone(model: Model, graph: Graph, op: Op) -> Model:
+    """An op with what is made of constants for it alone."""
     folded = {t for o in graph.constant_ops for t in graph.ops[o].outputs}
     feeds = [t for t in dict.fromkeys(op.inputs) if t >= 0 and t not in folded and not graph.tensors[t].constant]
-    part = surgery.extract(model, op.outputs, feeds).model
-    outcome = device.run(make_job(part, {}, options, timeout=timeout, wanted=(), iterations=0))
-    if isinstance(outcome, Completed):
-        return True
-    return False if isinstance(outcome, Rejected) and outcome.ops else None
+    return surgery.extract(model, op.outputs, feeds).model
 
 
 def _form(model: Model, graph: Graph, op: Op) -> tuple[Any, ...]:
     """What decides whether an op is taken: its kind and options, and the types and shapes of its operands, and whether
     they are constants; small ones with their values, for some of these are options too."""
-    chosen = model.root.subgraphs[0].operators[op.index].builtinOptions
+    stored = model.root.subgraphs[0].operators[op.index]
+    chosen = stored.builtinOptions
     options = () if chosen is None else tuple(sorted((name, str(value)) for name, value in vars(chosen).items()))
+    custom = None if op.custom is None else (op.custom, bytes(stored.customOptions or b""))
     operands: list[Any] = []
     for t in (*op.inputs, *op.outputs):
         tensor = graph.tensors[t] if t >= 0 else None
@@ -201,4 +251,4 @@ def _form(model: Model, graph: Graph, op: Op) -> tuple[Any, ...]:
         folded = graph.producer.get(t) in graph.constant_ops
         facts = None if tensor is None else (tensor.type, tensor.shape, tensor.constant, folded)
         operands.append((facts, None if values is None else values.tobytes()))
-    return op.name, options, len(op.inputs), tuple(operands)
+    return op.name, custom, options, len(op.inputs), tuple(operands)

@@ -13,7 +13,8 @@ from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import NoReference, UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Rejected
 from harness.core.run_folder import TensorStore
-from harness.devices.base import OUTSIDE, Device, Sink
+from harness.core.signals import OUTSIDE
+from harness.devices.base import Device, Sink
 from harness.devices.execute import UNTOUCHED, completed, failure, make_job
 from harness.devices.loadable import check_loadable
 from harness.graph import surgery

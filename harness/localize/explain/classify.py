@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.localize.base.causes import REDUCTIONS, kind_of_error
+from harness.localize.base.causes import REDUCTIONS, kind_of_error, stops_at_largest
 from harness.localize.explain.limits import Limit
 from harness.localize.probe.experiment import Observation
 from harness.remedies.cause import Cause
@@ -23,7 +23,8 @@ class Symptoms:
     """What the experiments on one culprit showed. None: not asked. `first` is the cause that its values alone suggest,
     `failing` the observation that fails, `alone` whether it does so by itself, `right_alone` whether it is right so,
     `once` whether it is a single op that rounds at most once: it cannot lose digits, only be wrong. `smaller` is the
-    same op on values that are smaller by a power of two. `limit` is where it turns right, if it does so at a size.
+    same op on values that are smaller by a power of two. `limit` is where it turns right, if it does so at a size;
+    `terms` is how many a result sums.
     """
 
     op: str
@@ -38,6 +39,7 @@ class Symptoms:
     split: Observation | None = None
     smaller: Observation | None = None
     limit: Limit | None = None
+    terms: int | None = None
 
 
 def classify(found: Symptoms) -> Cause:
@@ -83,6 +85,9 @@ def _of_half(found: Symptoms, failing: Observation) -> Cause:
         return Cause.UNDERFLOW
     if kind in ("nonfinite", "beyond") or (found.first == "overflow" and kind == "unrelated"):
         return Cause.OVERFLOW  # NaN need not stay NaN: RELU and MAXIMUM make a number of it
+    seen = None if failing.worst is None else failing.worst.judgement.actual
+    if seen is not None and found.terms is not None and stops_at_largest(found.op, found.terms, seen):
+        return Cause.OVERFLOW
     # A power of two rounds nothing: a sum in float16 loses as many digits of smaller terms, and is not right of them.
     if _right(found.split) and not (kind == "unrelated" and _right(found.smaller)):
         return Cause.ACCUMULATION  # the same terms, summed another way, are right

@@ -13,7 +13,7 @@ from harness.core.job import Options
 from harness.graph.ops.real import real
 from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
-from harness.localize.base.causes import ONE_ROUNDING, kind_of_error
+from harness.localize.base.causes import ONE_ROUNDING, kind_of_error, terms_of
 from harness.localize.base.result import Culprit, Trial
 from harness.localize.explain.classify import Symptoms, classify
 from harness.localize.explain.context import neighbourhoods
@@ -91,7 +91,8 @@ class Investigator:
         runs = RATE_RUNS if self.unsteady or culprit.cause == "nondeterministic" else 2
         record = culprit.record
         once = record.first == record.index and record.op in ONE_ROUNDING
-        findings = Symptoms(record.op, options.half, culprit.cause, right_alone=False, once=once)
+        terms = terms_of(self.known.case.graph, record)
+        findings = Symptoms(record.op, options.half, culprit.cause, right_alone=False, once=once, terms=terms)
         own, near = self._alone(culprit), False
         if own is not None:
             seen = group.note("alone, on the exact inputs", self.experiments.observe(own.specimen, options, runs=runs))

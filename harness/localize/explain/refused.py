@@ -3,25 +3,28 @@
 A file that the host's plain CPU runtime does not prepare either is the file's fault. Otherwise parts of the model are
 compiled, nothing of them run, until the smallest that are refused for the same reason are found, by the search of
 `search` and in a bounded number of compiles.
+
+A list of refused ops that a phone's log cuts off is completed by what the delegate says of single ops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.arrays import OpIndex
 from harness.core.errors import DeviceRefused, HarnessError, UsageError
 from harness.core.job import Completed, Crashed, Options, Rejected
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
-from harness.devices.execute import make_job
+from harness.devices.execute import NO_TYPE, make_job
 from harness.devices.loadable import check_loadable
-from harness.devices.refusal import dynamic_tensor
-from harness.devices.residency import refused_ops
+from harness.devices.refusal import dynamic_tensor, grouped, may_follow, refusals
+from harness.devices.residency import MESSAGE_BYTES, refused_and_cut
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
+from harness.localize.base.placement import ask_alone, merged
 from harness.localize.probe import control
 from harness.localize.probe.search import Answer, Window, find_windows
 from harness.localize.probe.subgraph import feeds_of, leaves
@@ -29,6 +32,28 @@ from harness.localize.probe.subgraph import feeds_of, leaves
 MOST_COMPILES = 32
 # An op that is refused for reasons of its own is, as a rule, the only one of its kind; more are not listed.
 MOST_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Refused:
+    """`OP: why` for each op that is refused. Where the log cut the delegate's list off, `asked` are the lines that came
+    of single ops instead, and `whole` is whether each of those gave an answer."""
+
+    lines: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+    cut: bool = False
+    whole: bool = True
+
+    @property
+    def sentence(self) -> str:
+        """What is from the log and what is not; empty where the log has it all."""
+        if not self.cut:
+            return ""
+        found = "No op that could follow is refused by itself."
+        if self.asked:
+            found = f"Not in it, and refused when compiled by themselves: {', '.join(grouped(self.asked))}."
+        more = "" if self.whole else " Not every op that could follow gave an answer, so there may be more."
+        return f"The phone's log cuts that list off after {MESSAGE_BYTES:,} bytes. {found}{more}"
 
 
 @dataclass(frozen=True)
@@ -42,19 +67,23 @@ class Refusing:
     progress: Progress = SILENT
 
     def explained(self, error: DeviceRefused) -> HarnessError:
-        """The refusal of the whole model with the op to blame, or as the file's fault. One that names ops has said all.
+        """The refusal of the whole model with the op to blame, or as the file's fault. One that names ops has said all,
+        unless its list was cut off.
 
         Raises:
             DeviceError: the device is lost on the way, or refuses everything.
         """
-        if error.ops:
+        cut = refused_and_cut(error.log)[1]
+        if (error.ops and not cut) or error.reason.startswith(NO_TYPE):
             return error
         try:
             blamed = self.ops(Rejected(error.reason, error.ops, error.log))
         except UsageError as fault:
             return fault
+        if blamed.cut:
+            return _in_full(error, blamed)
         said = error.message.rstrip(".")
-        places = [line.removesuffix(f": {error.reason}") for line in blamed]
+        places = [line.removesuffix(f": {error.reason}") for line in blamed.lines]
         told = f"{said}; the op is {', '.join(places)}." if places != [error.reason] else f"{said}."
         other = "" if self.options.accelerator == "cpu" else ", or run the model with --accelerator cpu"
         step = f"Re-author it{other}; the runtime's own words are in log.txt."
@@ -62,15 +91,16 @@ class Refusing:
             step = "Export the model with fixed input shapes, so that sizes it computes of them become constants."
         return DeviceRefused(told, step, error.log, reason=error.reason, ops=error.ops)
 
-    def ops(self, outcome: Rejected) -> tuple[str, ...]:
-        """`OP: why` for each op that is refused: the runtime's own lines, or what it makes of parts of the model; the
-        reason alone where these do not tell.
+    def ops(self, outcome: Rejected) -> Refused:
+        """What is refused: the runtime's own lines, or what it makes of parts of the model; the reason alone where
+        these do not tell.
 
         Raises:
             UsageError: the file is at fault. DeviceError: the device is lost on the way, or refuses everything.
         """
-        if outcome.ops:
-            return outcome.ops
+        listed = self._completed(outcome.ops, outcome.log)
+        if listed.lines:
+            return listed
         check_loadable(self.model)
         graph = self.model.graph()
         tensor = dynamic_tensor(outcome.log)
@@ -79,12 +109,22 @@ class Refusing:
             maker = graph.producer[tensor] if tensor in graph.producer else _sized_late(self.model, graph)
         places = [[maker]] if maker is not None else self.smallest(outcome.reason)
         if not places:
-            return (outcome.reason,)
-        return tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
+            return Refused((outcome.reason,))
+        return Refused(tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED]))
 
-    def ops_of_crash(self, outcome: Crashed) -> tuple[str, ...]:
-        """`OP: why` for each op that the delegate refused before it took its process down, and for those that take it
-        down by themselves; none where neither can be told.
+    def _completed(self, lines: tuple[str, ...], log: str) -> Refused:
+        """The delegate's lines, with those that a phone's log leaves out, from single ops."""
+        if not refused_and_cut(log)[1]:
+            return Refused(lines)
+        graph = self.model.graph()
+        left = [op for op in graph.ops if op.index not in graph.constant_ops and may_follow(op, lines)]
+        found = ask_alone(self.device, self.model, left, self.options, self.timeout, self.progress)
+        every = merged(lines, found.lines)
+        return Refused(every, every[len(lines) :], cut=True, whole=found.whole)
+
+    def ops_of_crash(self, outcome: Crashed) -> Refused:
+        """What the delegate refused before it took its process down, and the ops that take it down by themselves; no
+        line where neither can be told.
 
         Raises:
             UsageError: the file ends the plain CPU runtime too. DeviceError: the device is lost on the way, or
@@ -94,7 +134,8 @@ class Refusing:
         graph = self.model.graph()
         places = self.smallest(outcome.reason, crashes=True)
         ends = tuple(f"{_named(graph, ops)}: {outcome.reason}" for ops in places[:MOST_NAMED])
-        return (*refused_ops(outcome.log), *ends)
+        listed = self._completed(refused_and_cut(outcome.log)[0], outcome.log)
+        return replace(listed, lines=(*listed.lines, *ends))
 
     def smallest(self, reason: str, *, crashes: bool = False) -> list[list[OpIndex]]:
         """The smallest stretches of ops that are refused for the same reason, or that end the process; none where the
@@ -126,6 +167,18 @@ class Refusing:
         found = find_windows(len(items), ask, limit=MOST_COMPILES)
         smaller = [window for window in found.failing if window != Window(0, len(items)) or len(items) == 1]
         return [items[window.start : window.stop] for window in smaller]
+
+
+def _in_full(error: DeviceRefused, blamed: Refused) -> DeviceRefused:
+    """A refusal whose list was cut off, with the whole of it."""
+    before, every = refusals(error.ops, cut=True), refusals(blamed.lines, cut=False)
+    if error.ops:
+        reason, message = (text.replace(before, every, 1) for text in (error.reason, error.message))
+    else:  # the log has not even the first line in full
+        reason = f"{error.reason}: the GPU delegate refuses {every}"
+        message = error.message.replace(error.reason, reason, 1)
+    told = f"{message} {blamed.sentence}"
+    return DeviceRefused(told, error.next_step, error.log, reason=reason, ops=blamed.lines, doing=error.doing)
 
 
 def _sized_late(model: Model, graph: Graph) -> OpIndex | None:

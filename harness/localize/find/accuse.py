@@ -8,7 +8,7 @@ from functools import cached_property
 
 from harness.core.arrays import TensorIndex
 from harness.core.visible import counted
-from harness.localize.base.causes import SMALLEST_LIMIT, cause_of, largest_given, reduction_length
+from harness.localize.base.causes import SMALLEST_LIMIT, cause_of, largest_given, terms_of
 from harness.localize.base.comparison import ModelComparison, Workbench
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.result import Culprit, Impact
@@ -139,7 +139,7 @@ def culprit_of(
     cause, signature = cause_of(
         suspect,
         half=case.options.half,
-        reduction=reduction_length(suspect.op, shapes, suspect.shape),
+        reduction=terms_of(case.graph, suspect),
         beyond=beyond,
         fed=largest_given(case.graph, case.inputs, suspect) if case.options.half else 0.0,
     )

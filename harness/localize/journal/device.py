@@ -31,7 +31,8 @@ from harness.core.arrays import Array
 from harness.core.errors import UsageError
 from harness.core.job import Completed, Crashed, Job, Lost, Outcome, Rejected, TimedOut
 from harness.core.safe_files import size_of
-from harness.devices.base import OUTSIDE, Device, DeviceFacts, Sink
+from harness.core.signals import OUTSIDE
+from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.execute import NO_ROOM
 from harness.devices.worker import NO_READING
 from harness.localize.base.result import Probes, Quarantined

@@ -163,6 +163,7 @@ def completed_from(facts: Any, iterations: int, outputs: dict[str, Array]) -> Co
             place.count("partitions"),
             place.texts("refused"),
             None if on_cpu is None else _counts(on_cpu),
+            place.flag("cut") or False,
         ),
         samples=samples,
         compile_ns=compile_ns,

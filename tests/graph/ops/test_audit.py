@@ -73,6 +73,8 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
             {"name": "y", "dtype": "float32", "shape": [1, 4, 8]},
             {"name": "counts", "dtype": "int32", "shape": [1, 4, 8]},
         ],
+        "asked_alone": [],
+        "cut": "",
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Job, Lost, Outcome, Residency, Sample
 from harness.devices.base import Device, DeviceFacts, Sink
+from harness.latency import measure
 from harness.latency.measure import Subject
 from harness.latency.sustained import run as module
 from harness.latency.sustained.run import SustainedPlan
@@ -131,6 +132,7 @@ class _Phone(Device):
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(module, "time", found)
+    monkeypatch.setattr(measure, "time", found)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from harness.core.errors import EXIT_DEVICE, DeviceError, UsageError
 from harness.core.job import Crashed, Lost, Outcome, Rejected, TimedOut
 from harness.core.progress import Silent
 from harness.core.run_folder import list_runs, read_run
-from harness.latency.measure import Subject
-from harness.latency.record import SAMPLES_COLUMNS
+from harness.latency.measure import Measured, Subject
+from harness.latency.record import SAMPLES_COLUMNS, TimedSample
 from harness.latency.sustained import bench as module
 from harness.latency.sustained.bench import StoppedShort, Sustained, SustainedRequest, bench_sustained
 from harness.latency.sustained.record import SustainedResult
-from harness.latency.sustained.run import CELSIUS_SECONDS, SustainedPlan
+from harness.latency.sustained.run import CELSIUS_SECONDS, Load, SustainedPlan, sustain
 from harness.report.export import export
 from harness.report.page import render
 from tests.latency.sustained.conftest import Pixel
@@ -112,6 +113,35 @@ class TestTheLoad:
         found = run(replace(asked, plan=SustainedPlan(3)), pixel)
         assert found.status == "steady"
         assert found.samples <= 64 * 3 * 60 * 2
+
+    def test_the_first_samples_of_a_process_are_judged_with_those_after_them(
+        self, asked: SustainedRequest, pixel: Pixel
+    ) -> None:
+        """Fifteen take twice as long. Of the first jobs, of 1 and 4 iterations, none tells that by itself."""
+        pixel.ms, pixel.compiling = lambda t: 200.0 if t < 4.0 else 100.0, 1.0
+        pixel.noise = 0.001
+        kept = rows(bench_sustained(replace(asked, plan=SustainedPlan(5, processes=1)), pixel.open).folder)
+        phases = [row["phase"] for row in kept]
+        assert phases[:15] == ["first"] + ["warmup"] * 14
+        assert set(phases[15:]) == {"steady"}
+
+    def test_takes_less_than_64_bytes_for_a_sample(self, subject: Subjects, pixel: Pixel) -> None:
+        """Three times and two figures of 8 bytes each are 40; the rest is the jobs' own."""
+        pixel.ms, kept = lambda t: 15.0, 0
+
+        def keep(rows: list[TimedSample]) -> None:
+            nonlocal kept
+            kept += len(rows)
+
+        load = Load(Measured(subject()))
+        tracemalloc.start()
+        try:
+            sustain(load, SustainedPlan(10), pixel.open, keep)
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept > 30_000
+        assert taken < 64 * kept
 
     def test_several_cells_are_misuse(self, asked: SustainedRequest, pixel: Pixel, subject: Subjects) -> None:
         with pytest.raises(UsageError, match="--sustained loads one cell, and these are 2"):
@@ -270,6 +300,22 @@ class TestAnInterruption:
         assert (record["status"], result.status, result.complete) == ("interrupted", "steady", False)
         assert heard.notes[-1].startswith("After 15 of 30 minutes: steady. The second half is ")
         assert (folder / "staircase.svg").exists()
+
+    def test_in_the_first_seconds_keeps_what_was_measured(self, asked: SustainedRequest, pixel: Pixel) -> None:
+        """Before it is told which samples are warm-up."""
+
+        def press(t: float) -> Any:
+            if t > 6:
+                raise KeyboardInterrupt
+            return None
+
+        pixel.outcome = press
+        with pytest.raises(KeyboardInterrupt):
+            bench_sustained(asked, pixel.open)
+        (folder,) = list_runs(asked.out)
+        kept = rows(folder)
+        assert len(kept) >= 1 + 4 + 16 and float(kept[-1]["elapsed_s"]) > 4
+        assert SustainedResult.from_json(read_run(folder)["result"]).samples == len(kept) - 1
 
     def test_a_kill_finds_the_word_on_the_processes_that_ended(
         self, asked: SustainedRequest, pixel: Pixel, monkeypatch: pytest.MonkeyPatch

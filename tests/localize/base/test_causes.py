@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,32 @@ def test_a_sum_is_as_long_as_the_shapes_say(
     op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...], terms: int | None
 ) -> None:
     assert reduction_length(op, shapes, output) == terms
+
+
+MEANS = np.linspace(100, 1000, 64, dtype=np.float32)
+MOST = np.float32(65504 / 256)
+
+
+@pytest.mark.parametrize(
+    ("op", "actual", "exact", "half", "cause"),
+    [
+        ("MEAN", np.minimum(MEANS, MOST), MEANS, True, "overflow"),
+        ("MEAN", np.maximum(-MEANS, -MOST), -MEANS, True, "overflow"),
+        ("MEAN", np.minimum(MEANS, np.float16(MOST)), MEANS, True, "overflow"),  # as float16 stores that
+        ("MEAN", np.minimum(MEANS, 0.99 * MOST), MEANS, True, "accumulation"),  # it ends at another value
+        ("MEAN", np.minimum(MEANS / 4, 0.9 * MOST), MEANS / 4, True, "accumulation"),  # no sum is beyond
+        ("MEAN", np.minimum(MEANS, MOST), MEANS, False, "rounding"),  # float32 holds the sum
+        ("SOFTMAX", np.minimum(MEANS, MOST), MEANS, True, "accumulation"),  # is no mean
+    ],
+)
+def test_a_mean_whose_sum_stays_at_65504_leaves_float16s_range(
+    op: str, actual: Any, exact: Any, half: bool, cause: str
+) -> None:
+    """Where the cosine is over 0.9: results that have little to do with the exact ones are `kernel` otherwise."""
+    wrong, right = np.asarray(actual, np.float32), np.asarray(exact, np.float32)
+    local = judge(compare(wrong, right), compare(right, right), roundoff=2.0**-11, factor=LOCAL_FACTOR)
+    assert local.actual.cosine > 0.9
+    found = cause_of(OpRecord(4, op, 4, "y", 9, (64,), "float32", "culprit", local), half=half, reduction=256)
+    assert found[0] == cause
+    if cause == "overflow":
+        assert found[1] == "no result is over 255.9: the sum of 256 stays at float16's 65504"

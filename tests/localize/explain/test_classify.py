@@ -164,3 +164,25 @@ def test_failing_alike_means_the_same_ending_and_the_same_kind_of_error() -> Non
     assert not RIGHT.alike(RIGHT)
     assert Observation("crash", "a").alike(Observation("crash", "b"))
     assert not Observation("crash", "a").alike(Observation("hang", "a"))
+
+
+# Means over 256 of up to 1,000, whose sums stay at 65504, and one that ends somewhat below.
+MEANS = np.linspace(1, 1000, 64, dtype=np.float32)
+STAYED, ELSEWHERE = (ended("wrong", np.minimum(MEANS, most), MEANS) for most in (65504 / 256, 250.0))
+MEAN = Symptoms("MEAN", True, Cause.ACCUMULATION, alone=True, single=RIGHT, split=RIGHT, terms=256)
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (replace(MEAN, failing=STAYED), "overflow"),
+        (replace(MEAN, failing=STAYED, split=None), "overflow"),
+        (replace(MEAN, failing=STAYED, terms=None), "accumulation"),
+        (replace(MEAN, failing=STAYED, terms=128), "accumulation"),
+        (replace(MEAN, failing=ELSEWHERE), "accumulation"),
+        (replace(MEAN, failing=STAYED, single=STAYED), "kernel"),
+        (replace(MEAN, failing=STAYED, alone=False), "context"),
+    ],
+)
+def test_a_sum_that_stays_at_float16s_largest_value_left_its_range(found: Symptoms, cause: str) -> None:
+    assert classify(found) == cause

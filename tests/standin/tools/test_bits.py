@@ -17,7 +17,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from tests.arrays import normal
 from tests.standin.phone import Phone
-from tests.standin.scenes import crossed_signature, mixed_types, small_network
+from tests.standin.scenes import crossed_signature, mixed_types, other_types, small_network
 
 CPU, GPU = Options("cpu"), Options("gpu")
 
@@ -46,6 +46,15 @@ class TestTheSameBits:
         assert set(outcome.outputs) == set(expected)
         for name, values in expected.items():
             assert outcome.outputs[name].dtype == values.dtype
+            assert outcome.outputs[name].tobytes() == values.tobytes(), name
+
+    def test_of_types_that_the_app_cannot_pass_on(self, device: ToolDevice) -> None:
+        model, inputs, expected = other_types()
+        outcome = device.run(make_job(model, inputs, CPU, timeout=60))
+        assert isinstance(outcome, Completed), outcome
+        assert set(outcome.outputs) == set(expected)
+        for name, values in expected.items():
+            assert outcome.outputs[name].dtype == values.dtype, name
             assert outcome.outputs[name].tobytes() == values.tobytes(), name
 
     def test_of_values_that_no_text_of_six_digits_holds(self, device: ToolDevice) -> None:

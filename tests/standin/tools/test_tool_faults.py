@@ -87,6 +87,20 @@ class TestTheTool:
         fails()
         works()
 
+    @pytest.mark.parametrize(("how", "place"), [("unwritten", 0), ("unread", 2)])
+    def test_that_goes_on_without_an_input_is_noticed(
+        self, phone: Phone, device: ToolDevice, works: Works, quick: Job, fails: Fails, how: str, place: int
+    ) -> None:
+        fails(do=how)
+        outcome = device.run(quick)
+        assert isinstance(outcome, Lost), outcome
+        assert outcome.reason == (
+            f"run_model did not run on the inputs that it was given: value {place} of input 0 was 0, not 1; "
+            f"{phone.serial} is attached and did not reboot"
+        )
+        fails()
+        works()
+
     def test_that_refuses_a_model_says_why(self, device: ToolDevice, works: Works) -> None:
         graph = GraphBuilder()
         graph.output(graph.binary("ADD", graph.input("x", (1, 4)), graph.constant([1.0])), "y")

@@ -29,6 +29,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from harness.core.arrays import Array
 from harness.devices.log_lines import LONGEST, NUMBER, first_match
 
 TOOL = "run_model"
@@ -44,6 +47,11 @@ INPUT_TYPES = frozenset(("float32", "float16", "int64", "int32", "int16", "int8"
 
 _ABSL = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:(\d{1,12})\.(\d{6}) +\d+ [^\]]{1,200}\] (.*)", re.S)
 _VALUE = re.compile(rb" {4}(\d{1,10}): (-?\d{1,10})")
+_GIVEN = re.compile(rb" {4}(\d{1,10}): (\S{1,32})")
+LEAST_SAMPLE = 64
+"""Values from the beginning, the middle and the end of an input that are looked at, at least."""
+# Of a float32 that is printed with six digits.
+_SIX_DIGITS = 1e-5
 _BUFFER = re.compile(rb"(Input|Output) buffer (\d{1,4}):")
 _NOTE = re.compile(rf"^INFO: \[harness\] ({NUMBER}) ops are added to pass on bits .*; ({NUMBER}) compute constants$")
 _TOOK = re.compile(rf"(First run|Slowest run|Fastest run|All runs) took (?:average )?({NUMBER}) microseconds")
@@ -117,9 +125,14 @@ def unable(options: dict[str, Any], inputs: dict[str, str]) -> str:
 
 
 class Printed:
-    """The tool's output as it comes: the values of its outputs, and everything else as log."""
+    """The tool's output as it comes: the values of its outputs, and everything else as log.
 
-    def __init__(self, counts: Sequence[int], inputs: int, token: str) -> None:
+    Up to v2.2.0 the tool does not look whether an input could be written to its buffer, nor, up to v2.1.6, whether its
+    file could be read to the end (litert/tools/tensor_utils.h), and runs on what is there. It prints inputs as
+    it prints outputs, read back from their buffers: these must be the values that were `given`.
+    """
+
+    def __init__(self, counts: Sequence[int], inputs: int, token: str, given: Sequence[Array] = ()) -> None:
         self.values: list[list[int]] = [[] for _ in counts]
         """Of each output, one more than expected at most."""
         self.pid: int | None = None
@@ -127,6 +140,11 @@ class Printed:
         """The tool's exit code, once it ended."""
         self.damaged = ""
         """What is wrong with the values, if they came out of order."""
+        self.unwritten = ""
+        """Which value of an input was another one than was given, if one was."""
+        self._given = [_as_printed(array) for array in given]
+        self._unseen = {place for place, values in enumerate(self._given) if values.size}
+        self._from: int | None = None
         self._counts = counts
         self._token = token.encode()
         self._rest = b""
@@ -175,6 +193,10 @@ class Printed:
         if found is None:
             return bool(line)
         words = found[3]
+        taken = _GIVEN.fullmatch(words) if self._from is not None else None
+        if taken is not None:
+            self._check(self._from, int(taken[1]), taken[2])
+            return False
         value = _VALUE.fullmatch(words) if words.startswith(b"    ") else None
         if value is not None:
             self._take(int(value[1]), int(value[2]))
@@ -184,6 +206,7 @@ class Printed:
         buffer = _BUFFER.fullmatch(words)
         if buffer is not None:
             self._into = int(buffer[2]) if buffer[1] == b"Output" else None
+            self._from = int(buffer[2]) if buffer[1] == b"Input" else None
         for begins in (b"Model: ", b"Signature index: "):
             if words.startswith(begins):
                 self._stamps.setdefault(begins, int(found[1]) * 1_000_000 + int(found[2]))
@@ -199,6 +222,20 @@ class Printed:
             case [b"exit", number] if number.isdigit() and len(number) < 4:
                 self.code = int(number)
 
+    @property
+    def unprinted(self) -> int | None:
+        """The first input that has values of which none was printed; None where there is no such one."""
+        return min(self._unseen, default=None)
+
+    def _check(self, port: int | None, place: int, printed: bytes) -> None:
+        if port is None or port >= len(self._given) or place >= self._given[port].size:
+            return
+        self._unseen.discard(port)
+        given, found = self._given[port][place], printed.decode("ascii", "replace")
+        if not self.unwritten and not _reads_as(given, found):
+            told = f"{given:g}" if isinstance(given, np.floating) else str(given)
+            self.unwritten = f"value {place} of input {port} was {found}, not {told}"
+
     def _take(self, place: int, value: int) -> None:
         if self._into is None:
             return
@@ -212,3 +249,22 @@ class Printed:
             self.damaged = self.damaged or f"value {place} of output {self._into} came after {len(values)}"
             return
         values.append(value)
+
+
+def _as_printed(array: Array) -> Array:
+    """The numbers that the tool prints of an input: its values, or as many of its bytes where they are of a type other
+    than float32 and int32."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat if flat.dtype in (np.float32, np.int32) else flat.view(np.uint8)[: flat.size]
+
+
+def _reads_as(given: Any, printed: str) -> bool:
+    """Whether a printed number is that value, of a float32 as far as six digits tell."""
+    try:
+        found = float(printed)
+    except ValueError:
+        return False
+    if not isinstance(given, np.floating):
+        return found == int(given)
+    value = float(given)
+    return found == value or (found != found and value != value) or abs(found - value) <= _SIX_DIGITS * abs(value)

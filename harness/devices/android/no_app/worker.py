@@ -26,13 +26,23 @@ import numpy as np
 
 from harness.core.arrays import Array
 from harness.core.errors import DeviceError, UsageError
+from harness.core.signals import signal_name
 from harness.devices.android.adb import Adb, AdbError, Server
 from harness.devices.android.apk import PUSH_SECONDS, SLOWEST_LINE
 from harness.devices.android.logcat import tombstone_of
 from harness.devices.android.no_app.folder import CLEAR_SECONDS, NO_SPACE
 from harness.devices.android.no_app.model import PrintedOutput, ToolModel, Unprintable, tool_model
-from harness.devices.android.no_app.words import INPUT_TYPES, MARK, TOOL, Printed, flags, model_own, note, script
-from harness.devices.base import signal_name
+from harness.devices.android.no_app.words import (
+    INPUT_TYPES,
+    LEAST_SAMPLE,
+    MARK,
+    TOOL,
+    Printed,
+    flags,
+    model_own,
+    note,
+    script,
+)
 from harness.devices.link import PROTOCOL, Link, LinkError, Message
 from harness.devices.residency import refused_ops, residency_of
 from harness.devices.worker import Refusal, Request, Worker, die_with_parent
@@ -95,8 +105,9 @@ class ToolWorker(Worker):
         digest = str(message.fields["sha256"])
         try:
             model = self._model(message, digest)
-            self._push(model, _files(model, message.payloads))
-            self._answer(message, request, model)
+            files = _files(model, message.payloads)
+            self._push(model, files)
+            self._answer(message, request, model, list(files.values()))
         except AdbError as error:
             if NO_SPACE not in error.output:
                 self._end(Ended(error.message.removesuffix(".")))
@@ -156,10 +167,10 @@ class ToolWorker(Worker):
         found = dict(line.split("  ", 1)[::-1] for line in said.splitlines() if "  " in line)
         return {name for path, name in paths.items() if found.get(path) == digests[name]}
 
-    def _answer(self, message: Message, request: Request, model: ToolModel) -> None:
+    def _answer(self, message: Message, request: Request, model: ToolModel, given: list[Array]) -> None:
         runs = max(1, request.warmup + request.iterations)
         wanted = bool(request.outputs)
-        printed = max((output.count for output in model.outputs), default=0) if wanted else 0
+        printed = max([LEAST_SAMPLE, *(output.count for output in model.outputs)]) if wanted else 0
         options = {"precision": "default"} | request.options
         job = self._where.job
         words = flags(
@@ -171,7 +182,7 @@ class ToolWorker(Worker):
         )
         _log(f"{note(model.added, model.constants)}\n")
         _log(f"INFO: [harness] {TOOL} {' '.join(words)}\n")
-        said = self._call(words, model, wanted)
+        said = self._call(words, model, printed, given if wanted else [])
         _check_place(said.log, options, model)
         for name, position in request.outputs:
             if position >= len(model.outputs):
@@ -191,12 +202,12 @@ class ToolWorker(Worker):
             full=options["accelerator"] == "gpu" and not model_own(refused_ops(said.log), model.constants),
         )
 
-    def _call(self, words: list[str], model: ToolModel, wanted: bool) -> _Said:
+    def _call(self, words: list[str], model: ToolModel, sample: int, given: list[Array]) -> _Said:
         """Run the tool to its end. Raises Refusal for what it refuses itself; does not return for what is worse."""
         token = f"harness-{secrets.token_hex(8)}"
-        counts = [output.count for output in model.outputs] if wanted else []
-        taken = sum(min(tensor.elements, 3 * max(counts, default=0)) for _, tensor, _ in model.inputs)
-        printed = Printed(counts, taken, token)
+        counts = [output.count for output in model.outputs] if sample else []
+        taken = sum(min(tensor.elements, 3 * sample) for _, tensor, _ in model.inputs)
+        printed = Printed(counts, taken, token, given)
         log = bytearray()
         process = self._adb.started(script(self._where.tools, words, token))
         try:
@@ -228,6 +239,9 @@ class ToolWorker(Worker):
             raise Refusal(_own_words(text))
         if printed.code:
             self._end(Ended(f"{TOOL} ended with exit code {printed.code}", True))
+        if printed.unwritten or printed.unprinted is not None:
+            what = printed.unwritten or f"no value of input {printed.unprinted} was printed"
+            self._end(Ended(f"{TOOL} did not run on the inputs that it was given: {what}"))
         return _Said(printed, text)
 
     def _end(self, how: Ended) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.devices.android.no_app.words import MOST_LOG, VALUE_BYTES, Printed, flags, script, unable
@@ -103,6 +104,31 @@ class TestTheAnswer:
         printed.feed(said)
         assert printed.damaged == damaged
         assert len(printed.values[0]) <= 3
+
+    @pytest.mark.parametrize(
+        ("given", "said", "unwritten"),
+        [
+            ([0.1, np.nan, -np.inf, 1e-45, -0.0], "0.1 -nan -inf 1.4013e-45 -0", ""),
+            ([1.0, 2.0, 3.0], "1 2 0", "value 2 of input 0 was 0, not 3"),
+            ([1.00001], "1.00001", ""),
+            ([1.0001], "1", "value 0 of input 0 was 1, not 1.0001"),
+            ([np.nan], "0", "value 0 of input 0 was 0, not nan"),
+            ([1.0], "word", "value 0 of input 0 was word, not 1"),
+            (np.asarray([2**31 - 1], np.int32), "2147483647", ""),
+            (np.asarray([2**31 - 1], np.int32), "2147483646", "value 0 of input 0 was 2147483646, not 2147483647"),
+            (np.asarray([-1], np.int8), "255", ""),
+            (np.asarray([258, 5], np.int16), "2 1", ""),
+            (np.asarray([258, 5], np.int16), "0 0", "value 0 of input 0 was 0, not 2"),
+            ([1.0], "1 7", ""),  # of no such place
+        ],
+    )
+    def test_tells_an_input_that_is_not_what_was_given(self, given: Any, said: str, unwritten: str) -> None:
+        values = given if isinstance(given, np.ndarray) else np.asarray(given, np.float32)
+        printed = Printed([], 9, TOKEN, [values, np.ones(1, np.float32)])
+        printed.feed(line("Input buffer 0:") + b"".join(line(f"    {i}: {v}") for i, v in enumerate(said.split())))
+        assert (printed.unwritten, printed.unprinted) == (unwritten, 1)
+        printed.feed(line("Input buffer 1:") + line("    0: 1"))
+        assert printed.unprinted is None
 
     def test_without_an_end_is_bounded(self) -> None:
         printed = Printed([10], 5, TOKEN)
