@@ -168,6 +168,8 @@ class TestAudit:
             "asked": "host's GPU",
             "folded": "",
             "fallback": None,
+            "asked_alone": [],
+            "cut": "",
             "varying": "",
             "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 32, 64]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": [1, 32, 64]}],

@@ -144,6 +144,7 @@ def stored(outcome: Completed | Rejected) -> Any:
         DONE,
         replace(DONE, residency=Residency(False), compiled=False),
         replace(DONE, residency=Residency(True, on_cpu=()), compile_ns=0),
+        replace(DONE, residency=Residency(False, 1, 2, 1, ("ABS: no",), cut=True)),
         replace(DONE, compile_ns=(1 << 63) - 1),
     ],
 )
@@ -213,3 +214,9 @@ def test_nothing_else_is_an_outcome() -> None:
             completed_from(facts, 2, VALUES)
         with pytest.raises(UsageError):
             rejected_from(facts)
+
+
+def test_a_journal_from_before_lists_were_known_to_be_cut_is_read() -> None:
+    facts = stored(DONE)
+    del facts["residency"]["cut"]
+    assert completed_from(facts, 2, VALUES).residency == DONE.residency
