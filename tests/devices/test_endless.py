@@ -32,7 +32,7 @@ class Talking(Adb):
         self.program = program
 
     def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-S", "-c", f"import sys\n{self.program}"]
+        return [sys.executable, "-S", "-c", f"import sys\n{self.program}", *words]
 
 
 def test_output_without_an_end_is_cut_and_said() -> None:
@@ -96,14 +96,14 @@ def test_a_capture_that_cannot_be_started_says_so() -> None:
 
 def test_gradle_without_an_end_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "gradle"
-    program.write_text("#!/bin/sh\nexec yes '> Task :app'\n")
+    program.write_text("#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Gradle 9.5.0'\nexec yes '> Task :app'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gradle, "PROJECT", tmp_path)
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     monkeypatch.delenv("HARNESS_APK", raising=False)
     with pytest.raises(DeviceError) as caught:
-        apk.ensure_app(Talking("print('Unable to find package')"), None)
+        apk.ensure_app(Talking("print('0' if 'get-current-user' in sys.argv[-1] else 'Unable to find package')"), None)
     assert caught.value.message == "Gradle did not build the app for phone (it said more than 4 MiB)."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -29,6 +30,7 @@ from tests.standin.phone import Phone
 
 COUNT = 1 << 18  # values each way: a megabyte, so that the middle of a payload is easy to hit
 MIDDLE = 1 << 19
+_NUMBERS = itertools.count()
 
 Tamper = Callable[[bytes], bytes]
 
@@ -79,11 +81,14 @@ def cut(data: bytes) -> bytes:
     return b""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def job() -> Job:
+    """A job with inputs that no other test has sent: the app keeps them."""
     graph = GraphBuilder()
     graph.output(graph.binary("ADD", graph.input("x", (COUNT,)), graph.constant([1.0])), "y")
-    return make_job(graph.build(), {"x": np.arange(COUNT, dtype=np.float32)}, Options("cpu"), timeout=30)
+    return make_job(
+        graph.build(), {"x": np.arange(COUNT, dtype=np.float32) + next(_NUMBERS)}, Options("cpu"), timeout=30
+    )
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ private const val STORE_BYTES = 4L shl 30 // two models of the largest size that
  *
  *     am instrument -e socket litert-harness dev.litertharness/.WorkerInstrumentation
  *
- * Arguments, all optional: `socket`, the abstract name to listen on; `store_bytes`, the most that models and inputs take.
+ * Arguments, all optional: `socket`, the abstract name to listen on; `store_bytes`, the most that models and inputs
+ * take.
  */
 class WorkerInstrumentation : Instrumentation() {
     private var socket = SOCKET
