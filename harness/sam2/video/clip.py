@@ -1,7 +1,7 @@
 """Clips in and out: video files by PyAV, folders of images by Pillow. Frames are uint8 [H, W, 3], RGB.
 
-What a file says of itself is not believed: a frame's size is bounded before its pixels are kept. A recording's rotation
-mark is not applied.
+What a file says of itself is not believed: a frame's size is bounded before its pixels are kept. Frames are turned and
+mirrored as the recording says they are to be shown, so that a phone's clip stands upright, as in a player.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Clip:
                             f"{MAX_PIXELS // 10**6} million.",
                             "Scale it down first.",
                         )
-                    yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+                    yield np.ascontiguousarray(_as_shown(frame.to_ndarray(format="rgb24"), _display_matrix(frame)))
                     number += 1
             except av.error.FFmpegError as error:
                 raise UsageError(
@@ -160,6 +160,26 @@ def _av() -> Any:
             "Reading and writing video needs PyAV, which this Python lacks.", f"Run {install_extra('sam2')}."
         ) from error
     return av
+
+
+def _display_matrix(frame: Any) -> bytes:
+    return next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+
+
+def _as_shown(picture: Photo, matrix: bytes) -> Photo:
+    """A picture as its recording's display matrix has it shown, where that is by quarter turns and mirrors; else as it
+    is. The matrix is nine 32-bit numbers, rows (a, b, u), (c, d, v) and (x, y, w), which take a place (p, q), in pixels
+    to the right and down, to (ap + cq + x, bp + dq + y) (ISO/IEC 14496-12, track header)."""
+    if len(matrix) != 36:
+        return picture
+    a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32))[:5]
+    if a and d and not (b or c):
+        across, down, shown = a, d, picture
+    elif b and c and not (a or d):
+        across, down, shown = c, b, picture.transpose(1, 0, 2)
+    else:
+        return picture
+    return shown[:: int(down), :: int(across)]
 
 
 def _reason(error: Exception) -> str:

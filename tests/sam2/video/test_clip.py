@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import wave
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 
 from harness.core.errors import UsageError
 from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.image import Photo
 from harness.sam2.video.clip import VideoWriter, open_clip
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_frame
@@ -39,6 +42,40 @@ def test_a_video_is_read_back_frame_by_frame(video: Path) -> None:
     for number, frame in enumerate(frames):
         assert frame.shape == (240, 320, 3)
         assert np.abs(frame.astype(int) - motion_frame(number)).mean() < 12  # H.264 loses some
+
+
+def marked(video: Path, path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """The same file with another display matrix, its (a, b, c, d), in the track's header."""
+    content = bytearray(video.read_bytes())
+    assert content.count(b"tkhd") == 1
+    at = content.index(b"tkhd") + 4 + 40  # version 0: after flags, times, number, duration, layer and volume
+    one = 1 << 16
+    assert struct.unpack_from(">9i", content, at) == (one, 0, 0, 0, one, 0, 0, 0, one << 14)
+    a, b, c, d = (one * number for number in matrix)
+    struct.pack_into(">6i", content, at, a, b, 0, c, d, 0)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),  # a phone held upright
+        ((0, -1, 1, 0), lambda frame: np.rot90(frame, 1)),
+        ((-1, 0, 0, -1), lambda frame: np.rot90(frame, 2)),
+        ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),  # a mirror
+        ((0, 1, 1, 0), lambda frame: frame.transpose(1, 0, 2)),
+        ((1, 1, -1, 1), lambda frame: frame),  # no quarter turn
+    ],
+)
+def test_a_recording_is_turned_as_its_player_turns_it(
+    video: Path, tmp_path: Path, matrix: tuple[int, int, int, int], shown: Callable[[Photo], Photo]
+) -> None:
+    plain = list(open_clip(video).frames())
+    turned = list(open_clip(marked(video, tmp_path / "turned.mp4", matrix)).frames())
+    assert len(turned) == len(plain)
+    for frame, before in zip(turned, plain, strict=True):
+        np.testing.assert_array_equal(frame, shown(before))
 
 
 def test_a_folder_is_taken_in_the_order_of_its_numbers(tmp_path: Path) -> None:
