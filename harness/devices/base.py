@@ -118,11 +118,11 @@ class Device:
 
     def stop(self) -> None:
         """End the process so that its memory is free; the next job starts it again."""
-        if self._link is not None:
+        link, self._link = self._link, None  # another thread may have it, and let it go meanwhile
+        if link is not None:
             with suppress(LinkError):
-                self._link.send("bye", 0, time.monotonic() + 1)
-            self._link.close()
-        self._link = None
+                link.send("bye", 0, time.monotonic() + 1)
+            link.close()
         self._launcher.kill()
 
     @property
@@ -333,9 +333,9 @@ class Device:
 
     def _drop(self) -> None:
         self._launcher.kill()
-        if self._link is not None:
-            self._link.close()
-        self._link = None
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
 
 
 class _Unlike(LinkError):

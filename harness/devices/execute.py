@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from typing import TypeVar, assert_never
 
 from harness.core.arrays import Array
 from harness.core.errors import DeviceDied, DeviceError, DeviceRefused, DeviceSilent, UsageError
@@ -15,6 +15,8 @@ from harness.graph.model import Graph, Model, Port, indices
 from harness.graph.ops.aliasing import with_memory_of_their_own
 from harness.graph.ops.custom import with_builtin_ops
 from harness.graph.ops.hybrid import with_real_weights
+
+Answer = TypeVar("Answer")
 
 # How a refusal begins that says nothing of the model: the device's disk is full.
 NO_ROOM = "the model cannot be stored"
@@ -101,23 +103,29 @@ def make_job(
 
 
 def completed(device: Device, job: Job, doing: str, sink: Sink | None = None) -> Completed:
-    """Run a job that must complete. Where the runtime gave up waiting for an output it is asked again: shaders that it
-    has compiled by then are kept, and on busy cores the first run may take longer than it waits.
+    """Run a job that must complete, asked :func:`patiently`.
 
     Raises:
         DeviceError: any other outcome; the sentence says what was being done and the runtime's own reason.
     """
-    outcome = device.run(job, sink)
-    for _ in range(0 if device.asks_again else ATTEMPTS - 1):
-        if isinstance(outcome, Completed) or not _impatient(outcome):
-            break
-        outcome = device.run(job, sink)
+    outcome = patiently(device, lambda: device.run(job, sink))
     if isinstance(outcome, Completed):
         return outcome
     raise failure(device.name, outcome, doing)
 
 
-def _impatient(outcome: Failure) -> bool:
+def patiently(device: Device, ask: Callable[[], Answer]) -> Answer:
+    """What a device answers, asked again where its runtime gave up waiting for an output: shaders that it has compiled
+    by then are kept, and on busy cores the first run may take longer than it waits."""
+    answer = ask()
+    for _ in range(0 if device.asks_again else ATTEMPTS - 1):
+        if not _impatient(answer):
+            break
+        answer = ask()
+    return answer
+
+
+def _impatient(outcome: object) -> bool:
     return isinstance(outcome, Rejected) and outcome.reason.startswith(NO_READING)
 
 

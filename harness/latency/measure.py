@@ -19,7 +19,7 @@ from harness.core.job import Completed, Failure, Job, Options, Sample
 from harness.core.progress import SILENT, Progress
 from harness.core.visible import counted
 from harness.devices.base import Device
-from harness.devices.execute import failure, make_job
+from harness.devices.execute import failure, make_job, patiently
 from harness.graph.model import Model
 from harness.latency.conditions import between, peak_bytes, read_moment
 from harness.latency.record import Cell, Conditions, Phase, TimedSample
@@ -276,7 +276,7 @@ class _Turns:
 
     def _run(self, number: int, iterations: int, untimed: int) -> tuple[Completed, Round]:
         job: Job = replace(self._job, warmup=untimed, iterations=iterations)
-        outcome = clocked(self._device, job, self._began)
+        outcome = patiently(self._device, lambda: clocked(self._device, job, self._began))
         if not isinstance(outcome, Clocked):
             raise failure(self._device.name, outcome, f"timing {self.measured.subject.cell.label}")
         return outcome.done, replace(outcome.turn, replication=self._replication, number=number)

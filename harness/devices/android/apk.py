@@ -14,6 +14,7 @@ from harness.core.progress import Say
 from harness.devices.android import gradle
 from harness.devices.android.adb import Adb, AdbError
 from harness.devices.android.apk_file import check_apk
+from harness.devices.android.apk_manifest import Stated
 from harness.devices.android.gradle import HOW
 from harness.devices.android.released import pinned, released_apk
 from harness.devices.android.users import for_user, foreground_user, has_it, raise_if_denied
@@ -126,12 +127,18 @@ def _at_hand(chosen: Path | None, progress: Say | None = None) -> Path | None:
         chosen = Path(os.environ["HARNESS_APK"])
     if chosen is None:
         return None
-    found = check_apk(chosen, PACKAGE, HOW).stated
-    if found.version != harness.__version__:
-        raise _another(chosen, found.version)
-    if found.debuggable and progress:
+    if fitting_apk(chosen).debuggable and progress:
         progress(f"{chosen.name} is debuggable: Android runs it slower than an app as people have it")
     return chosen
+
+
+def fitting_apk(apk: Path) -> Stated:
+    """What an APK states of itself that can be installed for this harness. Raises UsageError: it is no whole APK, or of
+    another app. DeviceError: it is of another harness."""
+    found = check_apk(apk, PACKAGE, HOW).stated
+    if found.version != harness.__version__:
+        raise _another(apk, found.version)
+    return found
 
 
 def _raise_if_elsewhere(adb: Adb, user: int) -> None:

@@ -21,6 +21,9 @@ _TEXT, _FIRST_NUMBER, _LAST_NUMBER, _BOOL = 0x03, 0x10, 0x1F, 0x12
 # android.R.attr: an attribute's number holds, whatever its name is called in the file.
 _VERSION_CODE, _VERSION_NAME, _DEBUGGABLE, _SHELL = 0x0101021B, 0x0101021C, 0x0101000F, 0x01010594
 
+_WANTED = frozenset({_VERSION_CODE, _VERSION_NAME, _DEBUGGABLE, _SHELL, "package"})
+_MOST_TEXT = 4 << 20  # bytes of all the strings that are read: many attributes may name the same long one
+
 Value = str | int | bool
 
 
@@ -81,6 +84,8 @@ def _element(body: bytes, pool: _Pool, numbers: tuple[int, ...]) -> tuple[str, d
     for at in range(start, start + size * count, size):
         _, key, _, _, _, kind, data = _ATTRIBUTE.unpack_from(body, at)
         known = numbers[key] if 0 <= key < len(numbers) else pool.text(key)
+        if known not in _WANTED:
+            continue
         if kind == _TEXT:
             found[known] = pool.text(data)
         elif kind == _BOOL:
@@ -94,7 +99,7 @@ class _Pool:
     """The strings of a file, each read when it is asked for."""
 
     def __init__(self, chunk: bytes) -> None:
-        self._chunk, self._count, self._utf_8, self._start = chunk, 0, False, 0
+        self._chunk, self._count, self._utf_8, self._start, self._read = chunk, 0, False, 0, 0
         if chunk:
             self._count, _, flags, self._start, _ = _POOL_HEAD.unpack_from(chunk, _CHUNK.size)
             self._utf_8 = bool(flags & _UTF_8)
@@ -111,6 +116,9 @@ class _Pool:
         else:
             length, at = self._length(at, "H")
             length *= 2
+        self._read += length
+        if self._read > _MOST_TEXT:
+            raise ValueError("its manifest names its strings too often")
         if at + length > len(self._chunk):
             raise ValueError("its manifest contradicts itself")
         return self._chunk[at : at + length].decode("utf-8" if self._utf_8 else "utf-16-le", "replace")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import DeviceError, UsageError
 from harness.devices.android import gradle
-from harness.devices.android.apk import PACKAGE
-from harness.devices.android.apk_file import check_apk
+from harness.devices.android.apk import fitting_apk
 from harness.devices.android.no_app.folder import tools_in
 from harness.devices.android.released import pinned
 
@@ -30,7 +29,7 @@ def ways_in() -> Iterator[Way]:
     them, the app of the clone or of the release, Gradle. Nothing is asked of a phone or a network."""
     apk, tools = os.environ.get("HARNESS_APK"), os.environ.get("HARNESS_TOOLS")
     if apk:
-        yield Way("HARNESS_APK", _trouble(apk, lambda path: check_apk(path, PACKAGE, "")), named=True)
+        yield Way("HARNESS_APK", _trouble(apk, fitting_apk), named=True)
     elif tools:
         yield Way("HARNESS_TOOLS", _trouble(tools, tools_in), named=True)
     if (gradle.PROJECT / gradle.APK).is_file():
@@ -55,6 +54,6 @@ def ways_in() -> Iterator[Way]:
 def _trouble(named: str, check: Callable[[Path], object]) -> str:
     try:
         check(Path(named))
-    except UsageError as error:
+    except (UsageError, DeviceError) as error:
         return error.message.removesuffix(".")
     return ""

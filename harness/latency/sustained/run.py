@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harness.core.errors import DeviceError
+from harness.core.errors import DeviceError, StorageError
 from harness.core.job import Completed, Crashed, Failure, Job, Lost, Rejected, TimedOut
 from harness.core.progress import SILENT, Progress
 from harness.core.visible import counted
@@ -130,8 +131,11 @@ class _Loading:
     def run(self) -> None:
         try:
             self._run()
-        finally:  # also where it is interrupted: what was measured is told
-            self._settle()
+        except BaseException:  # what was measured is told, also where it is interrupted; a full disk has been told of
+            with suppress(StorageError):
+                self._settle()
+            raise
+        self._settle()
 
     def _run(self) -> None:
         plan = self._plan

@@ -161,6 +161,8 @@ def _first_run(bench: Workbench, case: Case) -> Iterator[Callable[[], Completed]
     if not bench.device.elsewhere:
         yield run
         return
+    # What may take minutes and cannot be ended from here comes first: waiting for the phone, building, installing.
+    bench.device.facts()
     with beside(run, bench.device.stop) as future:
         yield future.result
 

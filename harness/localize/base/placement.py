@@ -135,7 +135,8 @@ def find_placement(
         every = frozenset(op.index for op in graph.ops)
         return Placement(residency, every, every)
     ops, unasked = _meant(graph, residency)
-    asked = ask_alone(device, model, ops, replace(options, fallback="none"), timeout, progress)
+    gpu = replace(options, fallback="none")
+    asked = ask_alone(device, model, ops, gpu, timeout, progress, partly=residency.cut)
     unsupported = asked.refused | unasked
     if residency.cut:
         residency = replace(residency, refused=merged(residency.refused, asked.lines), cut=not asked.whole)
@@ -178,10 +179,18 @@ class Alone:
 
 
 def ask_alone(
-    device: Device, model: Model, ops: Iterable[Op], options: Options, timeout: float, progress: Progress = SILENT
+    device: Device,
+    model: Model,
+    ops: Iterable[Op],
+    options: Options,
+    timeout: float,
+    progress: Progress = SILENT,
+    *,
+    partly: bool = True,
 ) -> Alone:
     """Compile each form of some ops by itself, `MOST_COMPILES` at most. A device that hangs, or is lost, is asked no
-    further; what it refuses without naming an op, or dies of, is no answer."""
+    further; what it refuses without naming an op, or dies of, is no answer, and where answers on some are of no use
+    (not `partly`) the last question."""
     graph = model.graph()
     answers: dict[Any, tuple[tuple[str, ...], tuple[str, ...] | None]] = {}
     refused, lines, whole = set[OpIndex](), list[str](), True
@@ -201,6 +210,8 @@ def ask_alone(
         names, said = answers[form]
         if said is None:
             whole = False
+            if not partly:
+                break
         elif said:
             refused.add(op.index)
             lines += (_of(names, _operands(graph, op), line) for line in said)

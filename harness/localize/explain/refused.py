@@ -118,7 +118,8 @@ class Refusing:
             return Refused(lines)
         graph = self.model.graph()
         left = [op for op in graph.ops if op.index not in graph.constant_ops and may_follow(op, lines)]
-        found = ask_alone(self.device, self.model, left, self.options, self.timeout, self.progress)
+        alone = replace(self.options, fallback="none")  # else the CPU takes each
+        found = ask_alone(self.device, self.model, left, alone, self.timeout, self.progress)
         every = merged(lines, found.lines)
         return Refused(every, every[len(lines) :], cut=True, whole=found.whole)
 

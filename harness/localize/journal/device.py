@@ -90,6 +90,11 @@ class Journaled(Device):
         """The device's own."""
         return self._inner.serial
 
+    @property
+    def user(self) -> int:
+        """The device's own."""
+        return self._inner.user
+
     def facts(self) -> DeviceFacts:
         """What the device says of itself."""
         return self._inner.facts()
@@ -115,12 +120,12 @@ class Journaled(Device):
         history = self._journal.of(probe)
         outputs: dict[str, Array] = {}
         take = sink or outputs.__setitem__
-        known = self._recorded(probe, history, job, take, outputs)
+        known, stops = self._recorded(probe, history, job, take, outputs), self._stops
         outcome = known or self._live(probe, history, job, take, outputs)
         if isinstance(outcome, Completed):
             self.compiles += outcome.compiled
             self.runs += job.warmup + job.iterations
-        self.failed = isinstance(outcome, Rejected | Crashed | TimedOut)
+        self.failed = isinstance(outcome, Rejected | Crashed | TimedOut) and self._stops == stops
         self._state = self._state.after(job, outcome, live=known is None)
         return outcome
 
@@ -179,12 +184,14 @@ class Journaled(Device):
     def _attempt(self, probe: str, job: Job, take: Sink, outputs: dict[str, Array]) -> Outcome:
         size = sum(port.nbytes for port in job.outputs)
         self._journal.begin(probe, outputs=len(job.outputs), bytes=size, options=vars(job.options))
-        keeper = None
+        keeper, stops = None, self._stops
         if job.outputs and size <= self._left and keepable(job):
             keeper = OutputWriter(self._journal.folder / f"{probe}.safetensors", job.outputs)
         try:
             warm = self._state.runs_to_make_up(job)
             outcome = self._inner.run(replace(job, warmup=job.warmup + warm), _both(keeper, take))
+            if self._stops != stops and not isinstance(outcome, Completed):
+                return outcome  # what was ended from here is no word of the device's: begun, and asked again
             checksums = keeper.checksums if keeper else []
             if keeper is not None and isinstance(outcome, Completed):
                 keeper.finish()

@@ -115,6 +115,22 @@ def test_what_an_entry_claims_to_hold_takes_no_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_a_long_string_that_many_attributes_name_takes_no_memory() -> None:
+    named: dict[str, str | int | bool] = {f"a{number}": "x" * 100_000 for number in range(2000)}
+    tracemalloc.start()
+    try:
+        assert stated(document([("manifest", {"package": PACKAGE, **named})])).package == PACKAGE
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_manifest_whose_elements_share_a_long_name_is_refused_before_it_is_read_to_its_end() -> None:
+    elements: list[tuple[str, dict[str, str | int | bool]]] = [("x" * 100_000, {})] * 50
+    with pytest.raises(ValueError, match="names its strings too often"):
+        stated(document([*elements, ("manifest", {"package": PACKAGE})]))
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "app.apk")
     began = time.monotonic()

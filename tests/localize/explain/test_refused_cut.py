@@ -31,6 +31,7 @@ class Phone:
     by the kind of their op."""
 
     name = "phone"
+    asks_again = False
 
     def __init__(self, *, cuts: bool = True, instead: dict[str, Outcome] | None = None) -> None:
         self.cuts, self.instead = cuts, instead or {}

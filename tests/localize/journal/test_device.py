@@ -11,12 +11,20 @@ import pytest
 
 from harness.core.arrays import Array
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, Residency, TimedOut
-from harness.devices.execute import NO_ROOM
+from harness.devices.execute import NO_ROOM, make_job
 from harness.devices.worker import NO_READING
-from harness.localize.journal.device import _Compiled, _ending, _quarantined, inputs_digest, is_passing, key_of
+from harness.localize.journal.device import (
+    Journaled,
+    _Compiled,
+    _ending,
+    _quarantined,
+    inputs_digest,
+    is_passing,
+    key_of,
+)
 from harness.localize.journal.log import RecordedFailure
 from tests.arrays import f32
-from tests.localize.frail import Frail, opened
+from tests.localize.frail import CASE, CHAIN, Frail, opened
 
 PORT = OutputPort("y", 0, np.dtype(np.float32), (2,))
 JOB = Job(b"m", "m", {"x": f32([1, 2])}, (PORT,), Options("gpu"), warmup=1, iterations=2)
@@ -153,14 +161,26 @@ class TestCompiled:
         assert _Compiled().after(JOB, DONE, live=False).after(job, outcome, live=False) == _Compiled()
 
 
-def test_who_stops_a_device_during_a_run_wants_no_further_attempt(tmp_path: Path) -> None:
-    device = Frail()
+CUT = [Lost("the other side closed the connection"), Crashed("the worker ended with exit code -9"), TimedOut(2)]
+
+
+@pytest.mark.parametrize("ending", CUT, ids=lambda ending: type(ending).__name__)
+def test_who_stops_a_device_during_a_run_wants_no_further_attempt_and_blames_nobody(
+    tmp_path: Path, ending: Outcome
+) -> None:
+    device, job = Frail(), make_job(CHAIN, CASE.inputs, CASE.options, timeout=60)
+    for _ in range(3):
+        with opened(tmp_path, device) as bench:
+
+            def cut(job: Job) -> Outcome:
+                bench.device.stop()
+                return ending
+
+            device.does = cut
+            assert bench.device.run(job) == ending
+            assert isinstance(bench.device, Journaled) and not bench.device.failed
+    assert len(device.jobs) == 3
+    device.does = lambda job: None
     with opened(tmp_path, device) as bench:
-
-        def cut(job: Job) -> Outcome:
-            bench.device.stop()
-            return Lost("the other side closed the connection")
-
-        device.does = cut
-        assert isinstance(bench.device.run(JOB), Lost)
-    assert len(device.jobs) == 1
+        assert isinstance(bench.device.run(job), Completed)
+        assert isinstance(bench.device, Journaled) and bench.device.probes().quarantined == ()

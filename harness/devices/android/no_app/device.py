@@ -87,10 +87,11 @@ class ToolLauncher(PhoneLauncher):
 
     def death(self) -> tuple[str, str] | None:
         """How the tool ended, if it crashed; or the worker, if that did."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return None
         try:
-            code = self._process.wait(DEATH_SECONDS)
+            code = process.wait(DEATH_SECONDS)
         except subprocess.TimeoutExpired:
             return None
         how = self._how()
@@ -106,11 +107,11 @@ class ToolLauncher(PhoneLauncher):
     def kill(self) -> None:
         """End the worker with its adb, and the tool on the phone; what the job left there is removed. On a phone that
         cannot be told, the next start does that."""
-        if self._process is not None:
+        process, self._process = self._process, None
+        if process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             with suppress(AdbError):
                 clear(self._adb, self._job)
 
@@ -163,7 +164,6 @@ class ToolDevice(Device):
         "Measure it with the app: unset HARNESS_TOOLS, or set HARNESS_APK.",
     )
     cpu_beside = True
-    elsewhere = True
 
     def __init__(
         self, name: str, adb: Adb, folder: Path, options: PhoneOptions | None = None, *, progress: Say | None = None

@@ -259,12 +259,13 @@ def _as_printed(array: Array) -> Array:
 
 
 def _reads_as(given: Any, printed: str) -> bool:
-    """Whether a printed number is that value, of a float32 as far as six digits tell."""
+    """Whether a printed number is that value, as far as six digits tell, or what a buffer of float16 has of it."""
     try:
         found = float(printed)
     except ValueError:
         return False
     if not isinstance(given, np.floating):
         return found == int(given)
-    value = float(given)
-    return found == value or (found != found and value != value) or abs(found - value) <= _SIX_DIGITS * abs(value)
+    with np.errstate(over="ignore"):
+        held = (float(given), float(np.float16(given)))
+    return any(found == v or (found != found and v != v) or abs(found - v) <= _SIX_DIGITS * abs(v) for v in held)
