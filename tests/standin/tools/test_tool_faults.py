@@ -21,6 +21,9 @@ from tests.standin.tools.conftest import ONES, Fails, left, tool_runs
 CPU = Options("cpu")
 
 
+OTHER_INPUTS = "run_model did not run on the inputs that it was given"
+
+
 class TestTheTool:
     @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL], ids=lambda n: n.name)
     def test_ended_by_a_signal_is_a_crash_with_its_name(
@@ -75,6 +78,9 @@ class TestTheTool:
             ("wild", "run_model printed output 'y' damaged: no such values"),
             ("late", "run_model printed output 'y' damaged: value 1 of output 0 came after 0"),
             ("flood", "run_model said more than the values of its outputs can take"),
+            # Where the tool goes on without an input.
+            ("unwritten", f"{OTHER_INPUTS}: value 0 of input 0 was 0, not 1"),
+            ("unread", f"{OTHER_INPUTS}: value 2 of input 0 was 0, not 1"),
         ],
     )
     def test_that_prints_something_else_is_lost(
@@ -84,20 +90,6 @@ class TestTheTool:
         outcome = device.run(quick)
         assert isinstance(outcome, Lost), outcome
         assert outcome.reason == f"{reason}; {phone.serial} is attached and did not reboot"
-        fails()
-        works()
-
-    @pytest.mark.parametrize(("how", "place"), [("unwritten", 0), ("unread", 2)])
-    def test_that_goes_on_without_an_input_is_noticed(
-        self, phone: Phone, device: ToolDevice, works: Works, quick: Job, fails: Fails, how: str, place: int
-    ) -> None:
-        fails(do=how)
-        outcome = device.run(quick)
-        assert isinstance(outcome, Lost), outcome
-        assert outcome.reason == (
-            f"run_model did not run on the inputs that it was given: value {place} of input 0 was 0, not 1; "
-            f"{phone.serial} is attached and did not reboot"
-        )
         fails()
         works()
 
