@@ -13,7 +13,8 @@ import sys
 from scripts.stages import Stage, run
 
 # What measures time: by itself.
-ALONE = ("tests/latency", "device_tests/test_latency.py")
+MEASURING = ("bench", "measure", "per_op", "profiler", "validity")
+ALONE = (*(f"tests/latency/test_{name}.py" for name in MEASURING), "device_tests/test_latency.py")
 # What takes longest is begun first: the last file of all is one that a second process would wait for (conftest.py).
 LONGEST_FIRST = (
     "device_tests/test_corpus.py",

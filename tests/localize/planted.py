@@ -28,7 +28,7 @@ from harness.numerics.fp16 import oracle
 Array = NDArray[Any]
 
 
-class _NoProcess:
+class NoProcess:
     """There is none to start, and whoever tries is told so."""
 
     def start(self) -> Link:
@@ -54,7 +54,7 @@ class InProcess(Device):
     """The host's plain kernels. The last model stays compiled, as in a worker."""
 
     def __init__(self, name: str = "host") -> None:
-        super().__init__(name, "host", _NoProcess())
+        super().__init__(name, "host", NoProcess())
         self.jobs: list[Job] = []
         self._compiled = ""
 

@@ -223,15 +223,33 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Examples:
 EACH = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.gpu) if n in GPU else n for n in NAMES])
 
 
-def objects(value: Any, name: str, key: str = "") -> Iterator[tuple[dict[str, Any], bool]]:
-    """Every object of a document, and whether its keys are names that others give."""
+Place = tuple[str, ...]
+
+
+def objects(value: Any, name: str, place: Place = ()) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Every object of a document, by the keys that lead to it. One whose keys are names that others give counts as a
+    list."""
     if isinstance(value, list):
         for item in value:
-            yield from objects(item, name, key)
+            yield from objects(item, name, place)
+    key = place[-1] if place else ""
     if isinstance(value, dict) and (name, key) not in FREE:
-        yield value, (name, key) in MAPS
+        yield place, value
+        is_map = (name, key) in MAPS
         for inner, item in list(value.items()):
-            yield from objects(item, name, inner)
+            yield from objects(item, name, (*place, "*" if is_map else inner))
+
+
+def each_form(document: Any, name: str, *, maps: bool = False) -> list[dict[str, Any]]:
+    """One object of each form at each place: of a thousand samples alike, the first. With `maps` those too whose keys
+    are names that others give."""
+    found: dict[Any, dict[str, Any]] = {}
+    for place, held in objects(document, name):
+        is_map = bool(place) and (name, place[-1]) in MAPS
+        if maps or not is_map:
+            form = None if is_map else tuple((key, type(value)) for key, value in held.items())
+            found.setdefault((place, form), held)
+    return list(found.values())
 
 
 @EACH
@@ -245,7 +263,7 @@ def test_a_document_of_the_package_is_as_its_schema_says(examples: Examples, nam
 @EACH
 def test_a_key_that_nobody_described_is_refused(examples: Examples, name: str) -> None:
     for document in examples.of(name):
-        for held, _ in objects(document, name):
+        for held in each_form(document, name, maps=True):
             held["unknown"] = {"unknown": None}
             assert not validator(name).is_valid(document), list(held)
             del held["unknown"]
@@ -255,8 +273,8 @@ def test_a_key_that_nobody_described_is_refused(examples: Examples, name: str) -
 def test_a_key_that_is_missing_is_refused_unless_it_may_be(examples: Examples, name: str) -> None:
     missed: set[str] = set()
     for document in examples.of(name):
-        for held, is_map in objects(document, name):
-            for key in [] if is_map else list(held):
+        for held in each_form(document, name):
+            for key in list(held):
                 value = held.pop(key)
                 if validator(name).is_valid(document):
                     missed.add(key)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
@@ -40,10 +46,36 @@ def full_decoder_model(small_config: Sam2Config) -> Sam2Model:
 
 
 @pytest.fixture(scope="session")
-def small_folder(small_model: Sam2Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of pytest share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+class Once(Protocol):
+    def __call__(self, name: str, make: Callable[[], Any]) -> Any: ...
+
+
+@pytest.fixture(scope="session")
+def once(of_this_run: Path) -> Once:
+    """What the first process of this run of pytest that wants `name` gets by `make`, as JSON."""
+
+    def found(name: str, make: Callable[[], Any]) -> Any:
+        said = of_this_run / f"{name}.json"
+        with said.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not said.exists():
+                said.write_text(json.dumps(make()), encoding="utf-8")
+        return json.loads(said.read_text(encoding="utf-8"))
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def small_folder(small_model: Sam2Model, of_this_run: Path, once: Once) -> Path:
     """The small model as `save_pretrained` writes it."""
-    folder = tmp_path_factory.mktemp("weights") / "small-sam2"
-    small_model.save_pretrained(folder)
+    folder = of_this_run / "small-sam2"
+    once("small-sam2-saved", lambda: small_model.save_pretrained(folder))
     return folder
 
 
@@ -60,19 +92,23 @@ def told() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def converted(small_folder: Path, told: list[str], tmp_path_factory: pytest.TempPathFactory) -> ConvertedDecoder:
-    """The small decoder with the safe LayerNorm and float32 weights, alone in its cache folder."""
-    return convert_decoder(tmp_path_factory.mktemp("cache") / "new", source=str(small_folder), progress=told.append)
+def converted(small_folder: Path, told: list[str], of_this_run: Path, once: Once) -> ConvertedDecoder:
+    """The small decoder with the safe LayerNorm and float32 weights, alone in its cache folder: for reading."""
+
+    def convert() -> Any:
+        made = convert_decoder(of_this_run / "small-decoder" / "new", source=str(small_folder), progress=told.append)
+        return [asdict(made) | {"path": str(made.path), "prompt_constants": str(made.prompt_constants)}, told]
+
+    found, told[:] = once("small-decoder", convert)
+    paths = {name: Path(found[name]) for name in ("path", "prompt_constants")}
+    return ConvertedDecoder(**{**found, **paths})
 
 
 @pytest.fixture(scope="session")
-def prepared(small_folder: Path, photo: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Workload:
-    """The small decoder with the plain LayerNorm and float16 weights, and its inputs for a tap."""
-    return prepare(
-        tmp_path_factory.mktemp("cache"),
-        photo=photo,
-        at=(40, 50),
-        source=str(small_folder),
-        layernorm="plain",
-        weights="float16",
-    )
+def prepared(
+    small_folder: Path, converted: ConvertedDecoder, photo: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> Workload:
+    """The same decoder in another cache folder, and its inputs for a tap."""
+    cache = tmp_path_factory.mktemp("cache") / "prepared"
+    shutil.copytree(converted.path.parent, cache)
+    return prepare(cache, photo=photo, at=(40, 50), source=str(small_folder))

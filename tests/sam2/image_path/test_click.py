@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from PIL import Image
 from harness.core.errors import UsageError
 from harness.sam2.image_path import pipeline
 from harness.sam2.image_path.click import Clicked, click
+from harness.sam2.image_path.convert import ConvertedDecoder
 from harness.sam2.image_path.pipeline import Decoded, Models, best_mask, default_parts
 from harness.sam2.image_path.reference import upstream_prompt
 from harness.sam2.shared import image
@@ -40,8 +42,11 @@ cpu_click = partial(click, encoder="cpu", decoder="cpu", variant=CARD)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(converted: ConvertedDecoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the card's decoder for a prompt of one point; the rest is still to be made."""
+    folder = tmp_path_factory.mktemp("cache") / "click"
+    shutil.copytree(converted.path.parent, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from harness.core.errors import UsageError
 from harness.sam2.image_path import convert
 from harness.sam2.image_path.convert import ConvertedDecoder, DecoderPlan, EncoderPlan, convert_decoder
-from harness.sam2.image_path.workload import Workload
 from harness.sam2.shared import card
 from harness.sam2.shared.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, PUBLISHED_V1, DecoderVariant
 from harness.sam2.shared.modules import tflite
@@ -128,13 +128,20 @@ def test_float32_on_the_cpu_is_the_eager_decoder(converted: ConvertedDecoder, sm
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
 
 
+@pytest.fixture(scope="module")
+def halved(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ConvertedDecoder:
+    """The decoder with the plain LayerNorm and float16 weights."""
+    variant, cache = DecoderVariant(layernorm="plain"), tmp_path_factory.mktemp("cache")
+    return convert_decoder(cache, source=str(small_folder), variant=variant, weights="float16")
+
+
 @pytest.mark.slow
 def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
-    prepared: Workload, small_model: Sam2Model
+    halved: ConvertedDecoder, small_model: Sam2Model
 ) -> None:
     wanted = eager(small_model, "plain", halved=True)
     unrounded = eager(small_model, "plain", halved=False)
-    got = on_the_cpu(prepared.model_path, wanted)
+    got = on_the_cpu(halved.path, wanted)
     for name in OUTPUT_NAMES:
         scale = np.abs(wanted[name]).max()
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * scale)
@@ -142,15 +149,15 @@ def test_float16_on_the_cpu_is_the_eager_decoder_with_rounded_weights(
 
 
 @pytest.mark.slow
-def test_float16_halves_the_file_and_keeps_the_graph(converted: ConvertedDecoder, prepared: Workload) -> None:
+def test_float16_halves_the_file_and_keeps_the_graph(converted: ConvertedDecoder, halved: ConvertedDecoder) -> None:
     weights = sum(
         len(buffer.data) for buffer in tflite.read(converted.path.read_bytes()).buffers if buffer.data is not None
     )
     halves = sum(
-        len(buffer.data) for buffer in tflite.read(prepared.model_path.read_bytes()).buffers if buffer.data is not None
+        len(buffer.data) for buffer in tflite.read(halved.path.read_bytes()).buffers if buffer.data is not None
     )
     assert halves == pytest.approx(weights / 2, rel=0.01)
-    counts = op_counts(prepared.model_path)
+    counts = op_counts(halved.path)
     assert counts["DEQUANTIZE"] > 50
     assert counts["BATCH_MATMUL"] == 15
     assert counts["MAXIMUM"] == 0, "the plain LayerNorm has none"
@@ -189,8 +196,12 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pyt
     assert len(set(names)) == 11
 
 
-def test_a_damaged_or_incomplete_cache_does_not_count(converted: ConvertedDecoder, small_folder: Path) -> None:
-    plan = DecoderPlan(converted.path.parent, resolve(str(small_folder)), CARD, "float32")
+def test_a_damaged_or_incomplete_cache_does_not_count(
+    converted: ConvertedDecoder, small_folder: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "copy"
+    shutil.copytree(converted.path.parent, cache)
+    plan = DecoderPlan(cache, resolve(str(small_folder)), CARD, "float32")
     assert plan.is_there()
     for path in (plan.model, plan.card, plan.constants):
         content = path.read_bytes()

@@ -37,8 +37,7 @@ def cache(prepared: Workload) -> Path:
 @pytest.fixture
 def prepare_again(cache: Path, small_folder: Path, photo: NDArray[np.uint8]) -> Prepare:
     def call(**options: Any) -> Workload:
-        fixed = {"photo": photo, "source": str(small_folder), "layernorm": "plain", "weights": "float16"}
-        return prepare(cache, **{**fixed, **options})
+        return prepare(cache, **{"photo": photo, "source": str(small_folder), **options})
 
     return call
 
@@ -111,11 +110,11 @@ def test_another_photo_asks_for_features_but_not_for_another_model(
 
 def test_another_model_asks_for_no_new_features(prepare_again: Prepare, requests: list[dict[str, Any]]) -> None:
     with pytest.raises(InterruptedError):
-        prepare_again(weights="float32")
+        prepare_again(weights="float16")
     (request,) = requests
     assert set(request) == {"source", "models"}
     (model,) = request["models"]
-    assert (model["kind"], model["weights"]) == ("decoder", "float32")
+    assert (model["kind"], model["weights"]) == ("decoder", "float16")
 
 
 def test_damaged_features_are_made_again(cache: Path, prepare_again: Prepare, requests: list[dict[str, Any]]) -> None:
@@ -139,8 +138,7 @@ def test_a_second_run_imports_no_torch(
         "import sys, numpy, pathlib\n"
         "from harness.sam2.image_path.workload import prepare\n"
         "folder, photo, source = sys.argv[1:]\n"
-        "prepare(pathlib.Path(folder), photo=numpy.load(photo), source=source, progress=sys.exit,\n"
-        "        layernorm='plain', weights='float16')\n"
+        "prepare(pathlib.Path(folder), photo=numpy.load(photo), source=source, progress=sys.exit)\n"
         "sys.exit('torch imported' if {'torch', 'transformers', 'litert_torch'} & set(sys.modules) else 0)"
     )
     done = subprocess.run(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +10,7 @@ import pytest
 
 from harness.sam2.shared.source import Source, resolve
 from harness.sam2.video.conversion.convert import VideoModels
+from tests.sam2.conftest import Once
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2VideoModel
@@ -71,21 +69,14 @@ def litert_told() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this run of pytest share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-@pytest.fixture(scope="session")
-def litert_models(video_source: Source, litert_told: list[str], of_this_run: Path) -> VideoModels:
+def litert_models(video_source: Source, litert_told: list[str], of_this_run: Path, once: Once) -> VideoModels:
     """The small model's graphs for LiteRT, for prompts of one point or two, converted by the first process that wants
     them."""
-    found, said = VideoModels(of_this_run / "litert" / "new", video_source), of_this_run / "litert-told.json"
-    with (of_this_run / "litert.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not said.exists():
-            found.prepare({2, 3}, litert_told.append)
-            said.write_text(json.dumps(litert_told), encoding="utf-8")
-    litert_told[:] = json.loads(said.read_text(encoding="utf-8"))
+    found = VideoModels(of_this_run / "litert" / "new", video_source)
+
+    def convert() -> list[str]:
+        found.prepare({2, 3}, litert_told.append)
+        return litert_told
+
+    litert_told[:] = once("litert", convert)
     return found

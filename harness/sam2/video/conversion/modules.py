@@ -86,7 +86,9 @@ def attend_whole(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(Q Kᵀ) V of [1, N, d], [1, M, d] and [1, M, c], to [1, N, c], queries in blocks of `SCORES_BYTES`."""
     rows = max(SCORES_BYTES // (4 * keys.shape[1]), 1)
     turned = keys.transpose(1, 2)
-    parts = [torch.bmm(torch.softmax(torch.bmm(part, turned), -1), values) for part in torch.split(query, rows, 1)]
+    # litert-torch cannot convert a split into one.
+    blocks = torch.split(query, rows, 1) if rows < query.shape[1] else (query,)
+    parts = [torch.bmm(torch.softmax(torch.bmm(block, turned), -1), values) for block in blocks]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
