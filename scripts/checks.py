@@ -86,23 +86,28 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
     standin = (python, "-m", "tests.standin")
     not_slow = ("-m", "not slow")
     return [
-        Stage("ruff", (python, "-m", "ruff", "check", ".")),
-        Stage("format", (python, "-m", "ruff", "format", "--check", ".")),
-        Stage("types", (python, "-m", "mypy", "--strict")),
-        Stage("docs", (python, "-m", "mkdocs", "build", "--strict", "--quiet"), SITE),
+        Stage("ruff", (python, "-m", "ruff", "check", "."), beside=True),
+        Stage("format", (python, "-m", "ruff", "format", "--check", "."), beside=True),
+        Stage("types", (python, "-m", "mypy", "--strict"), beside=True),
+        Stage("docs", (python, "-m", "mkdocs", "build", "--strict", "--quiet"), SITE, beside=True),
         Stage(
             "tests",
             pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, *IN_THAT_ORDER, *rest),
             {FIRST: " ".join(LONGEST_FIRST)},
         ),
         Stage("alone", pytest(*ALONE, "--device", "host", *not_slow)),
-        Stage("old-release", pytest("device_tests/test_corpus.py", "-k", REPORTED, "--device", OLD_RELEASE)),
-        Stage("adb", pytest(*THROUGH_ADB, *QUICKER, "--device", "pixel8a", *not_slow, before=standin)),
+        Stage("adb", pytest(*THROUGH_ADB, *QUICKER, "--device", "pixel8a", *not_slow, before=standin), beside=True),
+        Stage(
+            "old-release",
+            pytest("device_tests/test_corpus.py", "-k", REPORTED, "--device", OLD_RELEASE),
+            beside=True,
+        ),
         Stage(
             "old-explained",
             pytest("device_tests/test_explained.py", "--device", OLD_RELEASE, "-k", "8599", *not_slow),
+            beside=True,
         ),
-        Stage("portable", (python, "-m", "scripts.portable", "--short")),
+        Stage("portable", (python, "-m", "scripts.portable", "--short"), beside=True),
     ]
 
 

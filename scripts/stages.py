@@ -1,16 +1,23 @@
-"""Runs commands one after the other, the next one also after a failure, and ends with a table of how each went."""
+"""Runs commands one after the other, some of them two at a time, the next one also after a failure, and ends with a
+table of how each went."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import groupby
+from typing import IO, Literal
 
 INTERRUPTED = 130
+AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Stage:
     env: Mapping[str, str | None] = field(default_factory=dict)
     skip: str | None = None
     """Why it cannot run here."""
+    beside: bool = False
+    """Whether it keeps one core busy and measures no time: of stages in a row that do, two run at once."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +44,51 @@ class Result:
 def run(stages: Sequence[Stage], timeout: float) -> int:
     """Run all stages, each for `timeout` seconds at most, and print the table. Returns the exit status: 0 when none
     failed and one passed, 1 otherwise, 130 when the user stopped it."""
+    numbers = {stage.name: f"{number}/{len(stages)}" for number, stage in enumerate(stages, 1)}
     results: list[Result] = []
-    for number, stage in enumerate(stages, 1):
-        print(f"\n--- {number}/{len(stages)} {stage.name}: {stage.skip or _words(stage)}", flush=True)
-        results.append(_run(stage, timeout))
-        if results[-1].outcome == "interrupted":
+    for beside, group in groupby(stages, lambda stage: stage.beside):
+        for stage in [] if beside else group:
+            _announce(numbers[stage.name], stage)
+            results.append(_run(stage, timeout))
+            if results[-1].outcome == "interrupted":
+                break
+        if beside:
+            results += _two_at_once(list(group), numbers, timeout)
+        if any(result.outcome == "interrupted" for result in results):
             break
     print(f"\n{table(results)}", flush=True)
     outcomes = {result.outcome for result in results}
     if "interrupted" in outcomes:
         return INTERRUPTED
     return 0 if "passed" in outcomes and "failed" not in outcomes else 1
+
+
+def _announce(number: str, stage: Stage) -> None:
+    print(f"\n--- {number} {stage.name}: {stage.skip or _words(stage)}", flush=True)
+
+
+def _two_at_once(stages: Sequence[Stage], numbers: Mapping[str, str], timeout: float) -> list[Result]:
+    """The results, in order; what each says is printed as a whole, once all have ended."""
+    print(f"\n--- two at a time: {', '.join(stage.name for stage in stages)}", flush=True)
+    with ExitStack() as files:
+        outs = [files.enter_context(tempfile.TemporaryFile()) for _ in stages]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            running = [pool.submit(_run, stage, timeout, out) for stage, out in zip(stages, outs, strict=True)]
+            try:
+                wait(running)
+            except KeyboardInterrupt:
+                # The terminal has told the children too; they tidy up after themselves.
+                ended = [each.done() for each in running]
+                pool.shutdown(cancel_futures=True)
+            else:
+                ended = [True] * len(running)
+        results = []
+        for stage, out, each, whole in zip(stages, outs, running, ended, strict=True):
+            results.append(each.result() if whole else Result(stage, "interrupted", 0.0))
+            _announce(numbers[stage.name], stage)
+            out.seek(0)
+            sys.stdout.write(out.read().decode(errors="replace"))
+    return results
 
 
 def table(results: Sequence[Result]) -> str:
@@ -59,13 +102,14 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, "", f"failed: {', '.join(failed)}" if failed else "nothing failed"])
 
 
-def _run(stage: Stage, timeout: float) -> Result:
+def _run(stage: Stage, timeout: float, out: IO[bytes] | None = None) -> Result:
+    """`out` gets what it says; without, the terminal does."""
     if stage.skip is not None:
         return Result(stage, "skipped", 0.0, stage.skip)
     env = {name: value for name, value in (os.environ | dict(stage.env)).items() if value is not None}
     start = time.monotonic()
     try:
-        with subprocess.Popen(stage.command, env=env) as process:
+        with subprocess.Popen(stage.command, env=env, stdout=out, stderr=out) as process:
             try:
                 status = process.wait(timeout)
             except KeyboardInterrupt:

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from scripts.stages import Result, Stage, run, table
+
+ROOT = Path(__file__).parents[2]
 
 
 def python(name: str, code: str, **env: str | None) -> Stage:
@@ -60,6 +67,62 @@ def test_an_interrupt_ends_it_with_the_table_so_far(
     said = capfd.readouterr().out
     assert "first  interrupted    1:01" in said
     assert "second" not in said
+
+
+MEETING = """
+import pathlib, sys, time
+mine, other = map(pathlib.Path, sys.argv[1:])
+mine.touch()
+end = time.monotonic() + 50
+while not other.exists() and time.monotonic() < end:
+    time.sleep(0.01)
+print('met', mine.name)
+raise SystemExit(not other.exists())
+"""
+
+
+def test_stages_that_keep_one_core_busy_run_two_at_once_and_are_told_of_in_order(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    meeting = [Stage(mine.name, [sys.executable, "-c", MEETING, str(mine), str(yours)], beside=True)
+               for mine, yours in ((one, other), (other, one))]  # fmt: skip
+    last = Stage("last", [sys.executable, "-c", "raise SystemExit(4)"], beside=True)
+    assert run([*meeting, last, python("after", "print('after them')")], 60.0) == 1
+    said = capfd.readouterr().out
+    places = [said.index(words) for words in ("two at a time: one, other, last", "met one", "met other", "after them")]
+    assert places == sorted(places)
+    assert [line.split()[:2] for line in said.splitlines()[-6:-2]] == [
+        ["one", "passed"], ["other", "passed"], ["last", "failed"], ["after", "passed"],
+    ]  # fmt: skip
+
+
+TWO_THAT_WAIT = """
+import sys
+from scripts.stages import Stage, run
+
+wait = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+waiting = [Stage(n, [sys.executable, "-c", wait, f"{sys.argv[1]}/{n}"], beside=True) for n in "123"]
+sys.exit(run([Stage("quick", [sys.executable, "-c", ""], beside=True), *waiting], 600))
+"""
+
+
+def test_an_interrupt_ends_those_beside_each_other_too(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TWO_THAT_WAIT, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=ROOT,
+    ) as running:
+        end = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    rows = [line.split()[:2] for line in said.splitlines()[-6:-2]]
+    assert rows == [["quick", "passed"], *([n, "interrupted"] for n in "123")]
 
 
 def test_the_table_is_exact() -> None:
