@@ -21,6 +21,15 @@ def small_network() -> Model:
     return graph.build()
 
 
+def halves_behind_an_op() -> tuple[Model, Values]:
+    """-2 x + 1 with float16 constants, expanded where they are read, behind an op that reads none; and an x."""
+    graph = GraphBuilder()
+    negated = graph.unary("NEG", graph.input("x", (1, 2)), schema.NegOptionsT())
+    doubled = graph.binary("MUL", negated, graph.dequantize(np.asarray([[2, 2]])))
+    graph.output(graph.binary("ADD", doubled, graph.dequantize(np.asarray([[1, 1]]))), "y")
+    return graph.build(), {"x": np.asarray([[0.75, 2.25]], np.float32)}
+
+
 def crossed_signature() -> Model:
     """difference = a - b and sum = a + b, in a signature that names inputs and outputs in another order."""
     graph = GraphBuilder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from harness.devices.execute import make_job
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
+from harness.graph.model import Model
 from tests.arrays import normal
 from tests.standin.phone import Phone
-from tests.standin.scenes import crossed_signature, mixed_types, other_types, small_network
+from tests.standin.scenes import crossed_signature, halves_behind_an_op, mixed_types, other_types, small_network
 
 CPU, GPU = Options("cpu"), Options("gpu")
 
@@ -83,8 +85,9 @@ class TestTheSameBits:
         for name, values in inputs.items():
             assert np.array_equal(outcome.outputs[f"-{name}"], -values)
 
-    def test_of_float16_weights(self, phone: Phone, device: ToolDevice, apk: Path) -> None:
-        model = CORPUS[-1].build()
+    @pytest.mark.parametrize("build", [CORPUS[-1].build, lambda: halves_behind_an_op()[0]], ids=["mlp", "behind"])
+    def test_of_float16_weights(self, phone: Phone, device: ToolDevice, apk: Path, build: Callable[[], Model]) -> None:
+        model = build()
         assert model.graph().constant_ops
         job = make_job(model, random_inputs(model.graph(), 3), GPU, timeout=120)
         with AndroidDevice("app", find_phone(phone.serial), PhoneOptions(apk)) as app:

@@ -5,7 +5,8 @@ float32 with six digits (`PrintTensorBuffer` in litert/tools/run_model.cc, the s
 of another type than int32 or bytes goes through two ops more that change no bit: a RESHAPE to six dimensions and a
 BITCAST to int32, or to bytes for a type of two. A GPU has no six dimensions, so both run on the CPU, beside whatever
 took the model; a BITCAST alone would be taken by the GPU, which keeps values as float16. What computes the model is not
-touched.
+touched, but for its order: beside ops on the CPU a delegate leaves the DEQUANTIZE of float16 weights there too, and
+takes one stretch of ops between such. They come first, so that none divides the model.
 
 Inputs and outputs get plain names, in the subgraph's order, since `run_model` makes file names of them.
 """
@@ -21,7 +22,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array
 from harness.devices.android.no_app.words import MARK
-from harness.graph.model import Model, Port, Tensor, indices
+from harness.graph.model import Graph, Model, Op, Port, Tensor, indices
 
 _RANK = 6
 _BUILTIN_IN_A_BYTE = 127
@@ -83,7 +84,7 @@ def tool_model(model: Model) -> ToolModel:
     codes: dict[int, int] = {}
     printed, now = [], []
     before = len(sub.operators or ())
-    sub.operators = list(sub.operators or ())
+    sub.operators = _weights_first(graph, list(sub.operators or ()))
     for place, tensor in enumerate(outs):
         about = graph.tensors[tensor]
         if about.dtype is None or about.shape is None:
@@ -99,6 +100,18 @@ def tool_model(model: Model) -> ToolModel:
     root.signatureDefs = [_signature(graph.subgraph, ins, now)]
     model.edited()
     return ToolModel(model.to_bytes(), inputs, tuple(printed), len(sub.operators) - before, len(graph.constant_ops))
+
+
+def _weights_first(graph: Graph, ops: list[Any]) -> list[Any]:
+    """The ops with those first that expand a constant, then the others that need no input."""
+
+    def place(op: Op) -> int:
+        if op.index not in graph.constant_ops:
+            return 2
+        expands = op.name == "DEQUANTIZE" and all(graph.tensors[tensor].constant for tensor in op.inputs)
+        return 0 if expands else 1
+
+    return [ops[op.index] for op in sorted(graph.ops, key=place)]
 
 
 def _port(ports: Sequence[Port], tensor: int, place: int) -> str:

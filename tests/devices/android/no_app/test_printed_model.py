@@ -12,7 +12,7 @@ from harness.devices.android.no_app.model import PrintedOutput, Unprintable, too
 from harness.devices.android.no_app.words import MARK
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from tests.standin.scenes import crossed_signature, mixed_types, small_network
+from tests.standin.scenes import crossed_signature, halves_behind_an_op, mixed_types, small_network
 
 
 def printed(data: bytes, inputs: dict[str, Any]) -> list[list[int]]:
@@ -52,6 +52,16 @@ def test_what_computes_the_model_is_not_touched() -> None:
     before = [(op.name, op.inputs, op.outputs) for op in model.graph().ops]
     after = Model.from_bytes(tool_model(model).data).graph()
     assert [(op.name, op.inputs, op.outputs) for op in after.ops][: len(before)] == before
+
+
+def test_float16_weights_are_expanded_before_anything_else_and_values_stay_the_same() -> None:
+    model, inputs = halves_behind_an_op()
+    assert [op.name for op in model.graph().ops] == ["NEG", "DEQUANTIZE", "MUL", "DEQUANTIZE", "ADD"]
+    made = tool_model(model)
+    after = Model.from_bytes(made.data).graph()
+    assert [op.name for op in after.ops][:5] == ["DEQUANTIZE", "DEQUANTIZE", "NEG", "MUL", "ADD"]
+    (values,) = printed(made.data, {"in_0000": inputs["x"]})
+    assert made.outputs[0].decoded(values).tolist() == [[-0.5, -3.5]]
 
 
 def test_inputs_and_outputs_are_in_the_runtimes_order_by_plain_names() -> None:
