@@ -47,8 +47,11 @@ _UNRELATED = 0.9
 
 def kind_of_error(judgement: Judgement, *, half: bool) -> ErrorKind:
     """What sort of wrong a result is: `nonfinite` where the exact one is finite; exact values `beyond` float16's range;
-    right but for values `flushed` towards zero; `unrelated` to the exact one (cosine below 0.9); `imprecise`."""
+    right but for values `flushed` towards zero; `unrelated` to the exact one (cosine below 0.9, or a number that
+    float16 cannot hold, which no overflow makes: it leaves infinity); `imprecise`."""
     actual = judgement.actual
+    if half and not_computed(actual):
+        return "unrelated"
     if actual.nonfinite:
         return "nonfinite"
     if half and actual.flushed and judgement.ok:
@@ -56,6 +59,13 @@ def kind_of_error(judgement: Judgement, *, half: bool) -> ErrorKind:
     if half and max(map(abs, actual.reference_range)) > LARGEST:
         return "beyond"
     return "unrelated" if actual.cosine < _UNRELATED else "imprecise"
+
+
+def not_computed(seen: Comparison) -> bool:
+    """Whether float16 arithmetic cannot have made some of the values: finite ones beyond twice 65504 where no exact one
+    is over that. They are what the memory held, or were read as another type."""
+    actual, exact = (max(map(abs, ends)) for ends in (seen.range, seen.reference_range))
+    return bool(exact <= LARGEST and 2 * LARGEST < actual < np.inf)
 
 
 def cause_of(
@@ -90,6 +100,9 @@ def cause_of(
         case "nonfinite" | "beyond":
             return Cause.OVERFLOW, f"results reach {largest:.3g}, beyond float16's {LARGEST:.0f}"
         case "unrelated":
+            if half and not_computed(actual):
+                held = max(map(abs, actual.range))
+                return Cause.KERNEL, f"values up to {held:.3g}, which float16 cannot hold: the op did not write them"
             unwritten = actual.range == (0.0, 0.0)
             return Cause.LIMITS if unwritten and beyond else Cause.KERNEL, "all zeros" if unwritten else None
     if not record.local.ok and record.first == record.index and record.op in ONE_ROUNDING:

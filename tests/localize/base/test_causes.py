@@ -41,6 +41,7 @@ CASES = {
     "one product behind others": (record("MUL", first=2), True, "rounding"),
     "another result altogether": (record("TANH", -EXACT), True, "kernel"),
     "infinity": (record("MUL", np.full(64, np.inf)), True, "overflow"),
+    "what the memory held": (record("CONV_2D", np.where(EXACT < 1.5, np.nan, 6.6e35)), True, "kernel"),
 }
 
 
