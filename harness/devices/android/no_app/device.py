@@ -217,4 +217,5 @@ def without_added(residency: Residency, log: str) -> Residency:
         return replace(residency, refused=refused)
     total = max(residency.delegated, residency.total - added)
     full = residency.full or (not refused and total - residency.delegated <= constants)
-    return replace(residency, total=total, full=full, refused=refused)
+    # Float16 weights that it takes as they are count as its own, as where it takes the whole model.
+    return replace(residency, delegated=total if full else residency.delegated, total=total, full=full, refused=refused)

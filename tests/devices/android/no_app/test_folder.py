@@ -147,7 +147,7 @@ ADDED, HALF = f"{note(2, 0)}\n", f"{note(2, 1)}\n"
             ADDED,
             Residency(False, 4, 5, 2, ("SPLIT: no",)),
         ),
-        (Residency(False, 4, 7, 1, ("DEQUANTIZE: ",)), HALF, Residency(True, 4, 5, 1)),
+        (Residency(False, 4, 7, 1, ("DEQUANTIZE: ",)), HALF, Residency(True, 5, 5, 1)),
         (Residency(False, 3, 7, 1, ("DEQUANTIZE: ",)), HALF, Residency(False, 3, 5, 1)),
         (Residency(False, 4, 7, 1, ("DEQUANTIZE: ",)), ADDED, Residency(False, 4, 5, 1, ("DEQUANTIZE: ",))),
         (Residency(False, 4, 5, 2), "", Residency(False, 4, 5, 2)),
