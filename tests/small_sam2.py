@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import Sam2Config
+    from transformers import Sam2Config, Sam2VideoConfig
 
 
 def config() -> Sam2Config:
@@ -40,4 +40,28 @@ def config() -> Sam2Config:
         mask_decoder_config=Sam2MaskDecoderConfig(
             hidden_size=64, num_attention_heads=2, mlp_dim=128, iou_head_hidden_dim=64
         ),
+    )
+
+
+def video_config() -> Sam2VideoConfig:
+    """128-pixel images, 8 x 8 features of 128 channels, two memory tokens for a pointer."""
+    from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
+
+    vision: Any = config().vision_config
+    vision.fpn_hidden_size = 128
+    return Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=128, image_size=128),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=128, num_attention_heads=4, mlp_dim=128, iou_head_hidden_dim=64
+        ),
+        image_size=128,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=2,
+        memory_attention_feed_forward_hidden_size=128,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=128,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=128,
     )

@@ -24,7 +24,7 @@ from harness.sam2.shared.contract import (
 
 WeightsOption = Annotated[
     str | None,
-    typer.Option("--weights", help="A folder, a Hugging Face name, or `random`; default what can be had."),
+    typer.Option("--weights", help="A folder, Meta's .pt, a Hugging Face name, or `random`; default what can be had."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For random weights.")]
 LayerNormOption = Annotated[

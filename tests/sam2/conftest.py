@@ -20,7 +20,7 @@ from harness.sam2.image_path.workload import Workload, prepare
 from tests import small_sam2
 
 if TYPE_CHECKING:
-    from transformers import Sam2Config, Sam2Model
+    from transformers import Sam2Config, Sam2Model, Sam2VideoModel
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,13 @@ def small_model(small_config: Sam2Config) -> Sam2Model:
     from harness.sam2.shared.weights import random_model
 
     return random_model(small_config, seed=7)
+
+
+@pytest.fixture(scope="session")
+def video_model() -> Sam2VideoModel:
+    from harness.sam2.shared.weights import random_video_model
+
+    return random_video_model(small_sam2.video_config(), seed=7)
 
 
 @pytest.fixture(scope="session")

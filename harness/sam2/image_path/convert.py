@@ -33,6 +33,7 @@ from harness.sam2.shared.source import Source, resolve
 _DECODER_CODE = (
     "shared/modules/attention.py",
     "shared/contract.py",
+    "shared/meta_checkpoint.py",
     "shared/modules/decoder.py",
     "shared/modules/norm.py",
     "shared/modules/sums.py",
@@ -43,13 +44,14 @@ _DECODER_CODE = (
 _ENCODER_CODE = (
     "shared/modules/attention.py",
     "shared/contract.py",
+    "shared/meta_checkpoint.py",
     "shared/modules/encoder.py",
     "shared/modules/norm.py",
     "shared/modules/sums.py",
     "shared/modules/tflite.py",
     "shared/weights.py",
 )
-_CONSTANTS_CODE = ("shared/prompt.py", "shared/weights.py")
+_CONSTANTS_CODE = ("shared/meta_checkpoint.py", "shared/prompt.py", "shared/weights.py")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from harness.sam2.shared.files import make_folder, read_arrays
 from harness.sam2.shared.prompt import PromptConstants
 from harness.sam2.shared.source import resolve
 
-_FEATURES_CODE = ("shared/image.py", "shared/weights.py")
+_FEATURES_CODE = ("shared/image.py", "shared/meta_checkpoint.py", "shared/weights.py")
 _FEATURES = ("image_embeddings", "feat_s1", "feat_s0")
 
 

@@ -17,6 +17,7 @@ from harness.sam2.shared.source import Source
 
 _PACKAGES = ("torch", "litert-torch", "transformers", "ai-edge-litert")
 _FOLDER = Path(__file__).parents[1]
+_PLACES = ("folder", "checkpoint")
 
 MAX_TOKENS = 64
 """The longest prompt that a decoder is made for, in tokens."""
@@ -42,15 +43,15 @@ class ModelPlan:
 
 def source_request(source: Source) -> dict[str, Any]:
     """The weights as the worker is told of them."""
-    folder = None if source.folder is None else str(source.folder)
-    return {"folder": folder, "seed": source.seed, "provenance": source.provenance, "key": source.key}
+    places = {kind: None if (place := getattr(source, kind)) is None else str(place) for kind in _PLACES}
+    return {**places, "seed": source.seed, "provenance": source.provenance, "key": source.key}
 
 
 def requested_source(request: dict[str, Any]) -> Source:
     """The weights that a request names, as `convert.source_request` wrote them."""
     entry = request["source"]
-    folder = None if entry["folder"] is None else Path(entry["folder"])
-    return Source(folder, entry["seed"], entry["provenance"], entry["key"])
+    folder, checkpoint = (None if (place := entry.get(kind)) is None else Path(place) for kind in _PLACES)
+    return Source(folder, entry["seed"], entry["provenance"], entry["key"], checkpoint)
 
 
 def is_whole(model: Path, card: Path) -> bool:

@@ -1,4 +1,5 @@
-"""Loading SAM 2.1 into `transformers`: trained weights from a folder, or random ones of a realistic scale.
+"""Loading SAM 2.1 into `transformers`: trained weights from a folder or from Meta's own checkpoint, or random ones of a
+realistic scale.
 
 This module imports torch. Import it lazily; `source` settles beforehand, and without torch, what is to be
 loaded.
@@ -20,8 +21,10 @@ from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
 
 from harness.core.errors import UsageError
+from harness.sam2.shared import meta_checkpoint
+from harness.sam2.shared.configuration import Configuration
 from harness.sam2.shared.prompt import PromptConstants
-from harness.sam2.shared.source import PUBLISHED, Source, resolve
+from harness.sam2.shared.source import PUBLISHED, Source, read_configuration, resolve
 
 Architecture = TypeVar("Architecture", Sam2Model, Sam2VideoModel)
 
@@ -59,7 +62,12 @@ def load_model(source: str | None = None, seed: int = 0) -> LoadedModel:
 
 def load(source: Source) -> LoadedModel:
     """Load weights already settled. Raises `UsageError` when the files cannot be read or lack weights."""
-    model = random_model(seed=source.seed) if source.folder is None else _from_folder(source.folder, Sam2Model)
+    if source.checkpoint is not None:
+        model: Sam2Model = _from_checkpoint(source.checkpoint, Sam2Model, None)
+    elif source.folder is not None:
+        model = _from_folder(source.folder, Sam2Model)
+    else:
+        model = random_model(seed=source.seed)
     model.requires_grad_(False)
     return LoadedModel(model, source.provenance, source.is_random)
 
@@ -68,14 +76,16 @@ def load_video(source: Source, side: int | None = None) -> Sam2VideoModel:
     """The video model, with the memory modules, from weights already settled. `side` makes it take square images of
     that many pixels instead of its own: the weights stay, the grids shrink.
 
-    Raises `UsageError` when the files cannot be read or lack weights (an image model's do), or for a side that is no
-    multiple of 32.
+    Raises `UsageError` when the files cannot be read or lack weights (an image model's do), where the tracker here does
+    not do what their configuration says, or for a side that is no multiple of 32.
     """
-    if source.folder is None:
-        model = random_video_model(resized(Sam2VideoConfig(), side), source.seed)
-    else:
+    if source.checkpoint is not None:
+        model: Sam2VideoModel = _from_checkpoint(source.checkpoint, Sam2VideoModel, side)
+    elif source.folder is not None:
         config = resized(_video_config(source.folder), side)
         model = _from_folder(source.folder, Sam2VideoModel, config)
+    else:
+        model = random_video_model(resized(Sam2VideoConfig(), side), source.seed)
     model.requires_grad_(False)
     return model
 
@@ -153,7 +163,27 @@ def _stream(name: str, seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
+def _from_checkpoint(file: Path, architecture: type[Architecture], side: int | None) -> Architecture:
+    tensors = meta_checkpoint.read(file)
+    name, content = meta_checkpoint.configuration(tensors, file)
+    is_video = architecture is Sam2VideoModel
+    Configuration.of(content).check(f"{str(file)!r}, of {name},", video=is_video)
+    config: Any = resized(Sam2VideoConfig(**content), side) if is_video else Sam2Config(**content)
+    with torch.random.fork_rng(devices=[]):
+        model = architecture(config)
+    meta_checkpoint.fit(model, tensors, file)
+    model.train(False)
+    return model
+
+
 def _video_config(folder: Path) -> Sam2VideoConfig:
+    content = read_configuration(folder / "config.json")
+    if content.get("model_type") != "sam2_video":
+        raise UsageError(
+            f"{str(folder)!r} has the image model alone, and a tracker needs the video model's memory.",
+            f"Give a folder of the video model, as {PUBLISHED} is.",
+        )
+    Configuration.of(content).check(repr(str(folder / "config.json")), video=True)
     try:
         config: Sam2VideoConfig = Sam2VideoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library lets its readers' errors through, of many kinds

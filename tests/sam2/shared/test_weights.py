@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.core.errors import UsageError
-from harness.sam2.shared.weights import load_model, prompt_constants, random_model
+from harness.sam2.shared.source import resolve
+from harness.sam2.shared.weights import load, load_model, load_video, prompt_constants, random_model
 
 if TYPE_CHECKING:
-    from transformers import Sam2Config, Sam2Model
+    from transformers import Sam2Config, Sam2Model, Sam2VideoModel
 
 PROMPT_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 IMAGE_POSITIONS = "shared_image_embedding.positional_embedding"
@@ -119,6 +120,32 @@ def test_a_checkpoint_of_the_video_model_serves_the_image_model(
     assert found.keys() == small_model.state_dict().keys()
     for name, value in small_model.state_dict().items():
         assert torch.equal(found[name], value), name
+
+
+def test_the_published_folder_as_it_is_serves_images_and_the_tracker(
+    video_model: Sam2VideoModel, tmp_path: Path
+) -> None:
+    """Its config.json is of a release before rope_parameters, and Meta's checkpoint and yaml lie beside."""
+    video_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["rope_parameters"]
+    config |= {"memory_attention_rope_theta": 10000, "transformers_version": "4.56.0.dev0"}
+    for part in ("mask_decoder_config", "prompt_encoder_config"):
+        config[part]["model_type"] = ""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    pixels = {"point_pad_value": -10, "processor_class": "Sam2VideoProcessor", "target_size": 1024}
+    (tmp_path / "processor_config.json").write_text(json.dumps(pixels))
+    (tmp_path / "sam2.1_hiera_tiny.pt").write_bytes(b"not looked at")
+    (tmp_path / "sam2.1_hiera_t.yaml").write_text("# @package _global_\n")
+    source = resolve(str(tmp_path))
+    assert source.provenance == f"folder {tmp_path}"
+    wanted = video_model.state_dict()
+    video = load_video(source)
+    assert video.config.to_dict()["rope_parameters"]["rope_theta"] == 10000
+    for model in (video, load(source).model):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, wanted[name]), name
+    assert video.state_dict().keys() == wanted.keys()
 
 
 def test_a_checkpoint_that_keeps_the_positional_matrix_once_is_completed(

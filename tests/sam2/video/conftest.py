@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,35 +12,7 @@ from harness.sam2.video.conversion.convert import VideoModels
 from tests.sam2.conftest import Once
 
 if TYPE_CHECKING:
-    from transformers import Sam2Config, Sam2VideoModel
-
-
-@pytest.fixture(scope="session")
-def video_model(small_config: Sam2Config) -> Sam2VideoModel:
-    """128-pixel images, 8 x 8 features of 128 channels, two memory tokens for a pointer."""
-    from transformers import Sam2VideoConfig, Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
-
-    from harness.sam2.shared.weights import random_video_model
-
-    vision: Any = copy.deepcopy(small_config.vision_config)
-    vision.fpn_hidden_size = 128
-    config = Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=128, image_size=128),
-        mask_decoder_config=Sam2VideoMaskDecoderConfig(
-            hidden_size=128, num_attention_heads=4, mlp_dim=128, iou_head_hidden_dim=64
-        ),
-        image_size=128,
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=2,
-        memory_attention_feed_forward_hidden_size=128,
-        memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=128,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=128,
-    )
-    return random_video_model(config, seed=7)
+    from transformers import Sam2VideoModel
 
 
 @pytest.fixture(scope="session")

@@ -232,5 +232,5 @@ def test_an_image_models_weights_are_refused(small_folder: Path) -> None:
     from harness.sam2.shared.weights import load_video
 
     source: Source = resolve(str(small_folder))
-    with pytest.raises(UsageError, match=r"lack \d+ of SAM 2's parameters"):
+    with pytest.raises(UsageError, match=r"has the image model alone, and a tracker needs the video model's memory"):
         load_video(source)

@@ -26,6 +26,7 @@ TIMEOUT_SECONDS = 4 * 3600.0
 CODE = (
     "shared/modules/attention.py",
     "shared/contract.py",
+    "shared/meta_checkpoint.py",
     "shared/modules/decoder.py",
     "shared/modules/encoder.py",
     "shared/modules/norm.py",
@@ -122,7 +123,9 @@ class VideoModels:
         key = digest(
             self.source.key,
             str(self.side),
-            code(("shared/prompt.py", "shared/weights.py", "video/conversion/rewritten.py")),
+            code(
+                ("shared/meta_checkpoint.py", "shared/prompt.py", "shared/weights.py", "video/conversion/rewritten.py")
+            ),
         )
         stem = f"sam2-video-host-{self.side or 'own'}-{key}"
         return self.cache_dir / f"{stem}-prompt.npz", self.cache_dir / f"{stem}.npz"

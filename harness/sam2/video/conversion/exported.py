@@ -19,6 +19,7 @@ CODE = (
     "shared/modules/decoder.py",
     "shared/modules/encoder.py",
     "shared/modules/norm.py",
+    "shared/meta_checkpoint.py",
     "shared/weights.py",
     "video/contract.py",
     "video/conversion/export.py",
