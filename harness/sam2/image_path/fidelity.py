@@ -16,11 +16,12 @@ from harness.graph.model import Model
 from harness.graph.ops.audit import Audit, audit
 from harness.numerics.metrics import compare, mask_iou
 from harness.sam2.image_path.convert import in_torch
-from harness.sam2.image_path.pipeline import Models, decode, encode, prepare_models, preprocessed
+from harness.sam2.image_path.pipeline import Models, decode, encode
 from harness.sam2.image_path.scenes import Scene, portrait
 from harness.sam2.shared.card import source_request
 from harness.sam2.shared.contract import CARD, ENCODER_OUTPUTS, DecoderVariant, WeightKind
 from harness.sam2.shared.files import read_arrays
+from harness.sam2.shared.image import preprocess
 
 PUBLISHED_OPS = {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
 """What the card counts in its decoder."""
@@ -140,11 +141,11 @@ def fidelity(
         progress.stage(what, 40.0)
 
     for models in of.values():
-        prepare_models(models, [chosen.tap], 1, tell)
+        models.prepare([chosen.tap], 1, tell)
     wanted = _references(of["float32"], chosen, tell)
     figures = _eager(wanted)
     scores, files = [], []
-    pixels = preprocessed(chosen.photo, of["float32"].constants().image_size, tell)
+    pixels = preprocess(chosen.photo, of["float32"].constants().image_size)
     for kind, models in of.items():
         tell(f"running the {kind} models on the CPU")
         with HostDevice() as host:
