@@ -63,7 +63,7 @@ class PublishedModels:
     def provenance(self) -> str:
         """A sentence fragment for people."""
         known = "by SHA-256 as published" if self._known else "by SHA-256 not those known as published"
-        return f"{self.files.decoder.name} and {self.files.encoder.name}, {known}"
+        return f"the files {self.files.decoder.name} and {self.files.encoder.name}, {known}"
 
     @property
     def is_random(self) -> bool:

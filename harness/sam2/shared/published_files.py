@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import UsageError
+from harness.core.progress import SILENT, Progress
+from harness.devices.fetched.download import digest_of
+from harness.devices.fetched.resumed import ResumedDownload
 
 CONSTANTS = "prompt_encode_const.bin"
 _NAME = re.compile(r"sam2_(?:tiny_)?(mask_decoder|image_encoder)((?:_[A-Za-z0-9]+)*)\.tflite")
@@ -113,6 +116,13 @@ def choose_files(folder: Path, wanted: str | None = None) -> ChosenFiles:
     return ChosenFiles(decoder.path, encoder.path, constants, chosen)
 
 
+def first_version(folder: Path) -> str | None:
+    """The oldest decoder's version in a folder, as `choose_files` takes it; None where there is no decoder."""
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    versions = [f.version for path in names if path.is_file() and (f := FoundFile.of(path)) and f.kind == "decoder"]
+    return f"v{min(versions)}" if versions else None
+
+
 def _decoder(folder: Path, decoders: Sequence[FoundFile], wanted: str | None) -> FoundFile:
     if not decoders:
         raise UsageError(f"The folder {str(folder)!r} has no decoder (sam2_tiny_mask_decoder*.tflite).", _step())
@@ -141,22 +151,14 @@ def _newest(files: Sequence[FoundFile]) -> list[FoundFile]:
 
 def _only(folder: Path, files: Sequence[FoundFile], what: str, step: str) -> FoundFile:
     """The one that fits; of several with the same content, the first."""
-    if len(files) > 1 and len({_digest(file.path) for file in files}) > 1:
+    if len(files) > 1 and len({digest_of(file.path) for file in files}) > 1:
         raise UsageError(f"Several {what} of {str(folder)!r} fit: {_and([f.path.name for f in files])}.", step)
     return files[0]
 
 
 def is_published(paths: Iterable[Path]) -> bool:
     """Whether all files are known by their SHA-256."""
-    return all(_digest(path) in _DIGESTS for path in paths)
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", "Check its permissions.") from error
+    return all(digest_of(path) in _DIGESTS for path in paths)
 
 
 def _and(names: Sequence[str]) -> str:
@@ -166,3 +168,31 @@ def _and(names: Sequence[str]) -> str:
 def _step() -> str:
     repositories = " and ".join(dict.fromkeys(file.repository for file in PUBLISHED_FILES))
     return f"Put the files of {repositories} there, or give `published` or `own`."
+
+
+def fetch_published(folder: Path, progress: Progress = SILENT) -> Path:
+    """The published files in `folder`, fetched where they are not there or damaged, and only by their SHA-256.
+
+    `HF_ENDPOINT` names another server than huggingface.co, and `HF_HUB_OFFLINE` keeps from asking any.
+    Raises `UsageError` when a file cannot be had, `StorageError` when it cannot be written.
+    """
+    otherwise = "Give a folder with the files (`--models FOLDER`), or `--models own` to convert models here."
+    for file in PUBLISHED_FILES:
+        kept = folder / file.name
+        if digest_of(kept) == file.sha256:
+            continue
+        address = f"{_endpoint()}/{file.repository}/resolve/{file.revision}/{file.name}"
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise UsageError(f"{file.name} is not in {str(folder)!r} while HF_HUB_OFFLINE is set.", otherwise)
+        progress.stage(f"fetching {file.name} ({file.bytes / 1e6:.0f} MB, once)", max(file.bytes / 5e6, 0.5))
+        ResumedDownload(file.name, address, file.sha256, file.bytes, otherwise).into(kept, progress.fraction)
+    return folder
+
+
+def fetched_published(folder: Path) -> bool:
+    """Whether all published files are in `folder`, whole."""
+    return all(digest_of(folder / file.name) == file.sha256 for file in PUBLISHED_FILES)
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")

@@ -21,6 +21,7 @@ from harness.sam2.image_path.published import PublishedModels
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import INPUT_NAMES
 from tests.published_layout import Flat
+from tests.sam2.image_path import test_ports
 from tests.sam2.image_path.test_click import upstream
 
 if TYPE_CHECKING:
@@ -97,8 +98,18 @@ def test_files_that_do_not_belong_together_are_refused(published_folder: Path, t
     with pytest.raises(UsageError, match="have more than 768 bytes, not the 768 of a decoder with 64 channels"):
         PublishedModels.of(folder)
     (folder / V2).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(UsageError, match=r"decoder_v2_fp16\.tflite is not a readable \.tflite"):
+    with pytest.raises(UsageError, match=r"decoder_v2_fp16\.tflite is a pointer of Git LFS"):
         PublishedModels.of(folder)
+
+
+def test_an_encoder_of_another_size_is_refused_with_both_shapes(tmp_path: Path) -> None:
+    encoder = test_ports.model([(1, 3, 32, 32)], [(1, 16, 2, 2), (1, 4, 4, 4), (1, 2, 8, 8)])
+    decoder = test_ports.model(test_ports.DECODER, [test_ports.MASKS, test_ports.SCORES])
+    (tmp_path / "sam2_image_encoder.tflite").write_bytes(encoder.to_bytes())
+    (tmp_path / "sam2_mask_decoder.tflite").write_bytes(decoder.to_bytes())
+    (tmp_path / "prompt_encode_const.bin").write_bytes(bytes(192))
+    with pytest.raises(UsageError, match=r"of shape \[1, 16, 2, 2\], and the decoder .* takes \[1, 16, 4, 4\]"):
+        PublishedModels.of(tmp_path)
 
 
 def test_the_encoder_is_run_whole(published_folder: Path) -> None:

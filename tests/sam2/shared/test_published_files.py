@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,15 @@ import pytest
 from harness.core.errors import UsageError
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.prompt import POSITIVE, PromptConstants, encode_points
-from harness.sam2.shared.published_files import CONSTANTS, PUBLISHED_FILES, choose_files, is_published
+from harness.sam2.shared.published_files import (
+    CONSTANTS,
+    PUBLISHED_FILES,
+    choose_files,
+    fetch_published,
+    fetched_published,
+    is_published,
+)
+from tests.sites import Site
 
 V1, V2 = "sam2_tiny_mask_decoder_fp16.tflite", "sam2_tiny_mask_decoder_v2_fp16.tflite"
 ENCODER = "sam2_tiny_image_encoder_v2_fp16.tflite"
@@ -149,3 +159,50 @@ def test_a_point_beside_the_object_or_a_box_has_no_embedding(tmp_path: Path) -> 
     for tap, what in ((Tap(((3, 4),), ((5, 6),)), "a point beside the object"), (Tap(box=(1, 2, 3, 4)), "a box")):
         with pytest.raises(UsageError, match=f"no embedding of {what}.*--models own"):
             tap.encode((10, 10), found)
+
+
+class Stages:
+    """The stages that were told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stage(self, what: str, expected_seconds: float) -> None:
+        self.told.append(what)
+
+    def fraction(self, done: float) -> None:
+        pass
+
+    def note(self, sentence: str) -> None:
+        pass
+
+
+def test_the_published_files_are_fetched_by_revision_and_digest_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(range(200)) * 1000
+    digest = hashlib.sha256(data).hexdigest()
+    pinned = [replace(file, bytes=len(data), sha256=digest) for file in PUBLISHED_FILES]
+    monkeypatch.setattr("harness.sam2.shared.published_files.PUBLISHED_FILES", pinned)
+    stages = Stages()
+    with Site(data) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.address(""))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        assert not fetched_published(tmp_path)
+        assert fetch_published(tmp_path, stages) == fetch_published(tmp_path, stages) == tmp_path
+        site.shutdown()
+    assert site.paths == [f"/{file.repository}/resolve/{file.revision}/{file.name}" for file in PUBLISHED_FILES]
+    assert stages.told[0] == "fetching sam2_tiny_image_encoder_v2_fp16.tflite (0 MB, once)"
+    assert len(stages.told) == 3 and fetched_published(tmp_path)
+    (tmp_path / CONSTANTS).write_bytes(data[:-1])
+    assert not fetched_published(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match=f"{CONSTANTS} is not in .* while HF_HUB_OFFLINE is set.*--models FOLDER"):
+        fetch_published(tmp_path)
+
+
+def test_without_an_answer_the_published_files_are_not_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(UsageError, match=r"v2_fp16\.tflite cannot be reached .*--models FOLDER"):
+        fetch_published(tmp_path)
