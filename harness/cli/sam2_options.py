@@ -45,7 +45,10 @@ LayerNormOption = Annotated[
     LayerNormKind | None, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")
 ]
 VARIANT_HELP = f"How the decoder is written: {', '.join(PRESETS)}, or words as in `plain-rank4-split`."
-VariantOption = Annotated[str | None, typer.Option("--variant", metavar="NAME", help=VARIANT_HELP)]
+VariantOption = Annotated[
+    str | None,
+    typer.Option("--variant", metavar="NAME", help=f"{VARIANT_HELP} With --models: v1, v2 or a file's name."),
+]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
 
 
