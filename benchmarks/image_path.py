@@ -30,10 +30,11 @@ from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
 from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.sam2.image_path.pipeline import Models, encode, millis, prepare_models, preprocessed
+from harness.sam2.image_path.pipeline import Models, encode, millis
 from harness.sam2.image_path.scenes import portrait
 from harness.sam2.shared.card import source_request
 from harness.sam2.shared.contract import CARD, ENCODER_OUTPUTS, INPUT_NAMES, OUTPUT_NAMES
+from harness.sam2.shared.image import preprocess
 
 ENGINES = ("litert", "torch", "onnx")
 NAMES = {"litert": "LiteRT (XNNPACK)", "torch": "PyTorch eager (transformers)", "onnx": "ONNX Runtime"}
@@ -54,13 +55,13 @@ def main() -> int:
     say: Callable[[str], None] = lambda what: console.print(f"[dim]{what}[/]")  # noqa: E731
     scene = portrait()
     models = Models.of(given.cache, given.weights, variant=CARD)
-    prepare_models(models, [scene.tap], 1, say)
+    models.prepare([scene.tap], 1, say)
     engines = [name for name in ENGINES if name != "onnx" or importlib.util.find_spec("onnxruntime")]
     if "onnx" not in engines:
         console.print("[yellow]onnxruntime is not installed and is left out.[/]")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        pixels = preprocessed(scene.photo, models.constants().image_size, say)
+        pixels = preprocess(scene.photo, models.constants().image_size)
         with HostDevice() as host:
             features = encode(host, models, pixels, "cpu", 1, 600.0).features
         sparse = scene.tap.encode(scene.photo.shape, models.constants())

@@ -36,10 +36,11 @@ from harness.latency.measure import Measured, Plan, Subject, measure
 from harness.latency.record import Cell
 from harness.latency.table import interval
 from harness.latency.validity import steady_rounds
-from harness.sam2.image_path.pipeline import Models, encode, prepare_models, preprocessed
+from harness.sam2.image_path.pipeline import Models, encode
 from harness.sam2.image_path.scenes import portrait
 from harness.sam2.shared.card import source_request
 from harness.sam2.shared.contract import CARD, INPUT_NAMES
+from harness.sam2.shared.image import preprocess
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.contract import REWRITTEN
 from harness.sam2.video.conversion.convert import VideoModels
@@ -103,8 +104,8 @@ class Part:
 def image_parts(folder: Path, threads: int, say: Say) -> Iterator[Part]:
     """The mask decoder and the image encoder on the portrait, the decoder as on the card."""
     models, scene = Models.of(cache_folder() / "sam2", None, variant=CARD), portrait()
-    prepare_models(models, [scene.tap], 1, say)
-    pixels = preprocessed(scene.photo, models.constants().image_size, lambda _: None)
+    models.prepare([scene.tap], 1, say)
+    pixels = preprocess(scene.photo, models.constants().image_size)
     with HostDevice() as host:
         features = encode(host, models, pixels, "cpu", 1, 600.0).features
     sparse = scene.tap.encode(scene.photo.shape, models.constants())

@@ -30,8 +30,6 @@ from harness.sam2.image_path.pipeline import (
     decode,
     default_parts,
     encode,
-    prepare_models,
-    preprocessed,
 )
 from harness.sam2.image_path.scenes import all_scenes, portrait
 from harness.sam2.image_path.workload import Workload, prepare
@@ -72,7 +70,7 @@ def _reduced_config() -> Sam2Config:
 @pytest.fixture(scope="session")
 def reduced(reduced_folder: Path) -> Models:
     models = Models.of(cache_folder() / "sam2", str(reduced_folder))
-    prepare_models(models, [portrait().tap], 1, lambda _: None)
+    models.prepare([portrait().tap], 1, lambda _: None)
     return models
 
 
@@ -152,15 +150,15 @@ def test_the_recommended_decoder_is_right_on_every_scene(accuracy: Accuracy, num
 @pytest.fixture(scope="session")
 def published(device_name: str) -> Models:
     models = Models.of(cache_folder() / "sam2")
-    prepare_models(models, [portrait().tap], default_parts(device_name, "gpu"), lambda _: None)
-    prepare_models(models, [portrait().tap], 1, lambda _: None)
+    models.prepare([portrait().tap], default_parts(device_name, "gpu"), lambda _: None)
+    models.prepare([portrait().tap], 1, lambda _: None)
     return models
 
 
 @pytest.fixture(scope="session")
 def both(device: Device, device_name: str, published: Models) -> tuple[Encoded, Encoded]:
     """The published encoder on the device's GPU and on the host's CPU, for the portrait."""
-    pixels = preprocessed(portrait().photo, published.constants().image_size, lambda _: None)
+    pixels = image.preprocess(portrait().photo, published.constants().image_size)
     with HostDevice() as host:
         wanted = encode(host, published, pixels, "cpu", 1, TIMEOUT)
     return encode(device, published, pixels, "gpu", default_parts(device_name, "gpu"), TIMEOUT), wanted

@@ -7,7 +7,7 @@ besides, and shows the mask of each step beside the CPU's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,17 @@ from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
 from harness.cli import render, screen
 from harness.cli.options import DeviceOption, JsonOption, OutOption, TimeoutOption
-from harness.cli.sam2_options import LayerNormOption, WeightsOption, models_folder
+from harness.cli.sam2_options import (
+    OWN,
+    PUBLISHED,
+    DecoderWords,
+    LayerNormOption,
+    ModelsOption,
+    WeightsOption,
+    models_folder,
+    published_folder,
+    published_models,
+)
 from harness.cli.screen import answer as run
 from harness.core.arrays import Array
 from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
@@ -34,9 +44,10 @@ from harness.numerics.metrics import mask_iou
 from harness.remedies.catalogue import KEEP_BATCH, SPLIT_SUM
 from harness.remedies.options import FLOAT32
 from harness.report.wording import RULES
-from harness.sam2.image_path.workload import Workload, prepare
+from harness.sam2.image_path.workload import Workload, prepare, workload_of
 from harness.sam2.shared import image
 from harness.sam2.shared.contract import CARD, DecoderVariant, LayerNormKind, WeightKind
+from harness.sam2.shared.published_files import fetched_published, first_version
 
 # Seconds that the slowest stage of making the workload takes on two cores; those that are cached take none.
 PREPARE_SECONDS = 20.0
@@ -85,9 +96,10 @@ class TapScene:
         from PIL import Image
 
         folder, tensors, photo = run.path / "scene", run.tensors, self._workload.photo
-        masks = output_label("pred_masks")
+        names = self._workload.ports.outputs
+        masks = output_label(names["pred_masks"])
         exact, actual = tensors.get(masks, "reference"), tensors.get(masks, "device")
-        candidate, why = self._candidate(tensors.get(output_label("iou_scores"), "reference")[0], exact)
+        candidate, why = self._candidate(tensors.get(output_label(names["iou_scores"]), "reference")[0], exact)
         reference, device = self._mask(exact, candidate), self._mask(actual, candidate)
         iou = mask_iou(device, reference)
         with writing(folder):
@@ -100,7 +112,7 @@ class TapScene:
         ]
         tried = []
         for place, (title, remedy) in enumerate(told(answer)):
-            logits = tensors.get(remedy_label(remedy.name, "pred_masks"), "device")
+            logits = tensors.get(remedy_label(remedy.name, names["pred_masks"]), "device")
             mask, name = self._mask(logits, candidate), f"scene/mask-{place}.png"
             step = StoryStep(title, mask_iou(mask, reference), _least_iou(logits, exact), remedy.ok)
             self.steps.append(step)
@@ -192,12 +204,35 @@ def convert(
     return Made(workload.model_path, path, workload.provenance)
 
 
+def demo_workload(
+    models: str | None, weights: str | None, layernorm: LayerNormKind | None, timeout: float, progress: Progress
+) -> Workload:
+    """What the demo runs: the files of `models`; without it and without words on weights and decoder, the published
+    ones where they were fetched before; else what the cache has of a conversion, and only then one by torch. Of a
+    folder the decoder of the oldest version is taken: it is the one that breaks. Raises HarnessError."""
+    if models is None and weights is None and layernorm is None and fetched_published(published_folder()):
+        models = PUBLISHED
+    words = DecoderWords(weights=weights, layernorm=layernorm)
+    if models not in (None, OWN, PUBLISHED):
+        words = replace(words, variant=first_version(Path(models).expanduser()))
+    files = published_models(models, words, progress)
+    if files is None:
+        variant = DecoderVariant(layernorm or CARD.layernorm, batch="dropped")
+        return make_workload(weights, variant, "float32", 0, models_folder(), progress)
+    return workload_of(files, timeout=timeout, progress=lambda what: progress.stage(what, PREPARE_SECONDS))
+
+
 def tell(
-    device: str, weights: str | None, layernorm: LayerNormKind, out: Path, timeout: float, progress: Progress
+    device: str,
+    models: str | None,
+    weights: str | None,
+    layernorm: LayerNormKind | None,
+    out: Path,
+    timeout: float,
+    progress: Progress,
 ) -> Story:
     """Run the demo. Raises HarnessError."""
-    variant = DecoderVariant(layernorm, batch="dropped")
-    workload = make_workload(weights, variant, "float32", 0, models_folder(), progress)
+    workload = demo_workload(models, weights, layernorm, timeout, progress)
     request = ModelRequest(
         workload.model_path,
         device,
@@ -216,7 +251,8 @@ def show(story: Story) -> None:
     """Tell the story on stdout."""
     answer, say = story.answer, screen.say
     x, y = story.workload.at
-    say("\n[bold]SAM 2.1 Hiera-Tiny mask decoder as first published: no batch dimension[/]")
+    file = story.workload.file
+    say(f"\n[bold]SAM 2.1 mask decoder {escape(file) or 'as first published: no batch dimension'}[/]")
     provenance = story.workload.provenance[:1].upper() + story.workload.provenance[1:]
     if story.workload.is_random:
         say(f"[yellow]{escape(provenance)}: the masks mean nothing; how far CPU and GPU differ does.[/]")
@@ -239,9 +275,10 @@ def show(story: Story) -> None:
         )
     render.show_localization(answer, story.folder)
     say("\n[bold]On a phone[/] (docs/phone.md), the same in minutes:")
-    for line in PHONE:
+    for line in PHONE_FILES if file else PHONE:
         screen.out.print(f"  {line}")
-    say(f"[dim]RUN is the folder that localize prints; here it is {escape(str(story.folder))}.[/]")
+    if not file:
+        say(f"[dim]RUN is the folder that localize prints; here it is {escape(str(story.folder))}.[/]")
 
 
 PHONE = (
@@ -251,9 +288,13 @@ PHONE = (
 )
 """Three commands that confirm the finding on a phone."""
 
+PHONE_FILES = ("harness demo --models SOURCE --device pixel8a",)
+"""The same for files: nothing is to be converted."""
+
 
 def demo_command(
     device: DeviceOption = "host",
+    models: ModelsOption = None,
     weights: WeightsOption = None,
     layernorm: LayerNormOption = None,
     out: OutOption = Path("results"),
@@ -262,11 +303,13 @@ def demo_command(
 ) -> None:
     """The SAM 2.1 mask decoder as first published: ops that break it, the rule, the cures, the mask of each step.
 
+    Without --models: the published files where they were fetched before, else what is converted here.
+
     Exit 0 when it is right on this device, or something that was tried makes it right; 1 when nothing does, 4 when no
     op could be named.
     """
     run(
-        lambda progress: tell(device, weights, layernorm or CARD.layernorm, out, timeout, progress),
+        lambda progress: tell(device, models, weights, layernorm, out, timeout, progress),
         as_json=as_json,
         document=lambda story: story.answer.to_json() | {"run": str(story.folder)},
         show=show,

@@ -11,17 +11,20 @@ import typer
 from harness.cli import demo, sam2_video, screen
 from harness.cli.options import DeviceOption, JsonOption, OutOption, TimeoutOption
 from harness.cli.sam2_options import (
+    OWN,
     VARIANT_HELP,
     DecoderWords,
+    ModelsOption,
     SeedOption,
     StorageOption,
     WeightsOption,
     models_folder,
     numbers,
+    published_models,
     with_decoder,
 )
 from harness.cli.screen import answer
-from harness.core.errors import EXIT_OK, EXIT_WRONG
+from harness.core.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.markup import escape
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import CARD, RECOMMENDED, VARIANTS, DecoderVariant
@@ -66,6 +69,7 @@ def click(
     encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
     decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
     device: DeviceOption = "host",
+    models: ModelsOption = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and click.json go.")] = Path("clicked"),
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
@@ -82,7 +86,7 @@ def click(
         taps = [Tap(tuple((x, y) for x, y in points), negative, None if edges is None else _box(edges))]
     else:
         taps = [Tap.at(x, y) for x, y in points]
-    chosen = words.over(RECOMMENDED)
+    chosen = _variant(words, models, RECOMMENDED)
     answer(
         lambda progress: run(
             photo,
@@ -95,6 +99,7 @@ def click(
             source=words.weights,
             seed=words.seed,
             variant=chosen,
+            models=published_models(models, words, progress),
             timeout=timeout,
             progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
         ),
@@ -110,6 +115,7 @@ def ablate(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", metavar="NAME", help=f"{VARIANT_HELP} May be repeated.")
     ] = None,
+    models: ModelsOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     out: OutOption = Path("results"),
@@ -123,6 +129,11 @@ def ablate(
     from harness.sam2.image_path.ablate import ablate as run
     from harness.sam2.image_path.show import show_ablation
 
+    if models not in (None, OWN):
+        raise UsageError(
+            f"`ablate` writes the decoder anew in each way, so --models {models} has nothing to give it.",
+            "Leave --models out, or ask `accuracy` or `fidelity`.",
+        )
     chosen = [DecoderVariant.named(name) for name in variant] if variant else VARIANTS
     answer(
         lambda progress: run(
@@ -145,6 +156,7 @@ def ablate(
 def accuracy(
     words: DecoderWords,
     device: DeviceOption = "host",
+    models: ModelsOption = None,
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
@@ -152,7 +164,7 @@ def accuracy(
     from harness.sam2.image_path.accuracy import decoder_accuracy
     from harness.sam2.image_path.show import show_accuracy
 
-    chosen = words.over(RECOMMENDED)
+    chosen = _variant(words, models, RECOMMENDED)
     answer(
         lambda progress: decoder_accuracy(
             device,
@@ -160,6 +172,7 @@ def accuracy(
             source=words.weights,
             seed=words.seed,
             variant=chosen,
+            models=published_models(models, words, progress),
             timeout=timeout,
             progress=progress,
         ),
@@ -173,21 +186,23 @@ def accuracy(
 @with_decoder
 def fidelity(
     words: DecoderWords,
+    models: ModelsOption = None,
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
     """The model card's fidelity table for any weights, on the host's CPU against `transformers`; exit 1 when a goal is
-    missed."""
+    missed. Files of --models are held to themselves, run by plain kernels: only torch has the network besides."""
     from harness.sam2.image_path.fidelity import fidelity as run
     from harness.sam2.image_path.show import show_fidelity
 
-    chosen = words.over(CARD)
+    chosen = _variant(words, models, CARD)
     answer(
         lambda progress: run(
             cache_dir=models_folder(),
             source=words.weights,
             seed=words.seed,
             variant=chosen,
+            models=published_models(models, words, progress),
             timeout=timeout,
             progress=progress,
         ),
@@ -195,6 +210,11 @@ def fidelity(
         show=lambda found: show_fidelity(found, screen.out),
         code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
     )
+
+
+def _variant(words: DecoderWords, models: str | None, default: DecoderVariant) -> DecoderVariant:
+    """How the decoder is to be written; with files, `--variant` names one of them instead."""
+    return words.over(default) if models in (None, OWN) else default
 
 
 def _box(edges: tuple[float, ...]) -> tuple[float, float, float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,20 @@ from harness.sam2.shared.contract import (
     WeightKind,
 )
 
+if TYPE_CHECKING:
+    from harness.core.progress import Progress
+    from harness.sam2.image_path.published import PublishedModels
+
+OWN, PUBLISHED = "own", "published"
+
+ModelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        metavar="SOURCE",
+        help="`published` (fetched once), a folder with such files, or `own`, converted here with torch.",
+    ),
+]
 WeightsOption = Annotated[
     str | None,
     typer.Option("--weights", help="A folder, Meta's .pt, a Hugging Face name, or `random`; default what can be had."),
@@ -31,7 +45,10 @@ LayerNormOption = Annotated[
     LayerNormKind | None, typer.Option("--layernorm", help="`plain` is the A/B of the safe one.")
 ]
 VARIANT_HELP = f"How the decoder is written: {', '.join(PRESETS)}, or words as in `plain-rank4-split`."
-VariantOption = Annotated[str | None, typer.Option("--variant", metavar="NAME", help=VARIANT_HELP)]
+VariantOption = Annotated[
+    str | None,
+    typer.Option("--variant", metavar="NAME", help=f"{VARIANT_HELP} With --models: v1, v2 or a file's name."),
+]
 StorageOption = Annotated[WeightKind, typer.Option("--storage", help="How weights are stored.")]
 
 
@@ -64,6 +81,33 @@ class DecoderWords:
             reductions=self.reductions or chosen.reductions,
             batch=self.batch or chosen.batch,
         )
+
+
+def published_models(source: str | None, words: DecoderWords, progress: Progress) -> PublishedModels | None:
+    """The files that `--models` names; None where models are converted here. Of the words only `variant` says which
+    decoder, as a version or a file's name. Raises `UsageError` for other words, and for files that cannot be had or do
+    not fit."""
+    if source is None or source == OWN:
+        return None
+    given = [name for name, value in vars(words).items() if value and name != "variant"]
+    if given:
+        raise UsageError(
+            f"--{given[0]} does not go with --models {source}: those models are as their files have them.",
+            f"Leave --{given[0]} out, or give --models own.",
+        )
+    from harness.sam2.image_path.published import PublishedModels
+    from harness.sam2.shared.published_files import fetch_published
+
+    folder = fetch_published(published_folder(), progress) if source == PUBLISHED else Path(source).expanduser()
+    found = PublishedModels.of(folder, words.variant)
+    if found.files.chosen:
+        progress.note(found.files.chosen)
+    return found
+
+
+def published_folder() -> Path:
+    """Where the published files are kept."""
+    return models_folder() / "published"
 
 
 def with_decoder(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from PIL import Image
 
 from harness.cli import demo
 from harness.cli.demo import Story, TapScene, told
+from harness.cli.sam2_options import DecoderWords
 from harness.core.arrays import Array
 from harness.core.job import Residency
+from harness.core.progress import SILENT
 from harness.core.run_folder import RunFolder
 from harness.localize.base.misreadings import ROW_0
 from harness.localize.base.op_record import OpRecord
@@ -125,3 +128,34 @@ def test_the_story_says_what_the_weights_are_and_states_the_rule(
     assert "Random weights, seed 0: the masks mean nothing" in said
     assert "The rule. LiteRT's parser lays a computed tensor [a, b] out with a as the batch" in said
     assert "harness localize decoder/*.tflite --inputs decoder/inputs.npz --device pixel8a" in said
+
+
+@pytest.mark.parametrize(
+    ("fetched", "words", "wanted"),
+    [
+        (True, {}, ("published", None)),
+        (False, {}, "converted"),
+        (True, {"weights": "random"}, "converted"),
+        (True, {"layernorm": "plain"}, "converted"),
+        (True, {"models": "own"}, "converted"),
+        (False, {"models": "published"}, ("published", None)),
+        (True, {"models": "FOLDER"}, ("FOLDER", "v1")),
+    ],
+)
+def test_files_that_are_there_come_before_a_conversion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: bool, words: dict[str, str], wanted: object
+) -> None:
+    (tmp_path / "sam2_tiny_mask_decoder_v2_fp16.tflite").write_text("")
+    (tmp_path / "sam2_tiny_mask_decoder_fp16.tflite").write_text("")
+    given: dict[str, Any] = {"models": None, "weights": None, "layernorm": None} | words
+    if given["models"] == "FOLDER":
+        given["models"] = str(tmp_path)
+
+    def files(source: str | None, words: DecoderWords, _: object) -> tuple[str, str | None] | None:
+        return None if source in (None, "own") else (source.replace(str(tmp_path), "FOLDER"), words.variant)
+
+    monkeypatch.setattr(demo, "fetched_published", lambda _: fetched)
+    monkeypatch.setattr(demo, "published_models", files)
+    monkeypatch.setattr(demo, "workload_of", lambda models, **_: models)
+    monkeypatch.setattr(demo, "make_workload", lambda *_: "converted")
+    assert demo.demo_workload(**given, timeout=1.0, progress=SILENT) == wanted

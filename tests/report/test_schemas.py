@@ -52,6 +52,7 @@ OPTIONAL = {
     "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
+    "sam2-fidelity": {"against"},
     "schema": {"content"},
 }
 # Objects whose keys are names that others give.

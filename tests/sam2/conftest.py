@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder
+from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder, make_missing
+from harness.sam2.image_path.pipeline import Models
 from harness.sam2.image_path.workload import Workload, prepare
+from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant
 from tests import small_sam2
+from tests.published_layout import foreign, published_constants
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2Model, Sam2VideoModel
@@ -119,3 +122,29 @@ def prepared(
     cache = tmp_path_factory.mktemp("cache") / "prepared"
     shutil.copytree(converted.path.parent, cache)
     return prepare(cache, photo=photo, at=(40, 50), source=str(small_folder))
+
+
+@pytest.fixture(scope="session")
+def published_folder(small_folder: Path, of_this_run: Path, once: Once) -> Path:
+    """The small model's encoder and both decoders under the published names, with float16 weights, other people's
+    names of inputs and outputs, and the constants' published layout: for reading."""
+    folder = of_this_run / "published" / "files"
+
+    def make() -> None:
+        first, second = (
+            Models.of(folder.parent / "made", str(small_folder), 0, variant, "float16")
+            for variant in (PUBLISHED_V1, DecoderVariant(attention="rank4"))
+        )
+        (encoder,) = first.encoder(1)
+        make_missing([first.decoder(2), second.decoder(2), encoder])
+        folder.mkdir()
+        for name, plan in (
+            ("sam2_tiny_mask_decoder_fp16.tflite", first.decoder(2)),
+            ("sam2_tiny_mask_decoder_v2_fp16.tflite", second.decoder(2)),
+            ("sam2_tiny_image_encoder_v2_fp16.tflite", encoder),
+        ):
+            (folder / name).write_bytes(foreign(plan.model.read_bytes()))
+        (folder / "prompt_encode_const.bin").write_bytes(published_constants(first.constants()))
+
+    once("published-files", make)
+    return folder

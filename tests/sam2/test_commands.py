@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from harness.sam2.image_path.pipeline import Decoded, Encoded
 from harness.sam2.image_path.workload import Workload
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import CARD, PUBLISHED_V1, RECOMMENDED, VARIANTS, DecoderVariant
+from harness.sam2.shared.published_files import ChosenFiles
 
 RANDOM = "random weights, seed 0 (realistic scale)"
 
@@ -193,3 +195,55 @@ def test_the_published_decoder_is_converted_unless_told_otherwise(
     assert RANDOM in " ".join(shown.output.split())
     with np.load(tmp_path / "inputs.npz") as kept:
         assert kept.files == ["image_embeddings"]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str | None]]:
+    """Which folder and which decoder of it `--models` came to; the files themselves are no one's business here."""
+    given: list[tuple[Path, str | None]] = []
+
+    def of(folder: Path, wanted: str | None = None) -> Any:
+        given.append((folder, wanted))
+        return SimpleNamespace(files=ChosenFiles(Path("d"), Path("e"), Path("c"), "Taken: d."))
+
+    monkeypatch.setattr("harness.sam2.image_path.published.PublishedModels.of", of)
+    return given
+
+
+def test_a_folder_of_models_stands_in_for_a_conversion(
+    asked: dict[str, Any], opened: list[tuple[Path, str | None]]
+) -> None:
+    shown = said("click", "photo.jpg", "--at", "1,2", "--models", "there", "--variant", "v1")
+    assert (shown.exit_code, opened) == (EXIT_OK, [(Path("there"), "v1")])
+    assert asked["models"].files.decoder == Path("d") and "Taken: d." in shown.stderr
+    said("click", "photo.jpg", "--at", "1,2", "--models", "own", "--reductions", "split")
+    assert asked["models"] is None and len(opened) == 1
+
+
+@pytest.mark.parametrize("command", [["click", "photo.jpg", "--at", "1,2"], ["accuracy"], ["fidelity"]])
+@pytest.mark.parametrize(
+    "words", [("--reductions", "split"), ("--weights", "random"), ("--seed", "3"), ("--batch", "kept")]
+)
+def test_how_a_file_is_written_cannot_be_chosen(
+    asked: dict[str, Any], opened: list[tuple[Path, str | None]], command: list[str], words: tuple[str, str]
+) -> None:
+    with pytest.raises(UsageError, match=f"{words[0]} does not go with --models there"):
+        said(*command, "--models", "there", *words)
+    assert opened == [] and asked == {}
+
+
+def test_an_ablation_takes_no_files() -> None:
+    with pytest.raises(UsageError, match="`ablate` writes the decoder anew in each way, so --models published has"):
+        said("ablate", "--models", "published")
+
+
+def test_published_models_are_those_that_were_fetched(
+    asked: dict[str, Any],
+    opened: list[tuple[Path, str | None]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setattr("harness.sam2.shared.published_files.fetch_published", lambda folder, _: folder)
+    said("click", "photo.jpg", "--at", "1,2", "--models", "published")
+    assert opened == [(tmp_path / "sam2" / "published", None)]

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from harness.core import safe_json
 from harness.core.errors import DeviceError
 from harness.core.progress import Say
-from harness.devices.android.fetched.download import Download, digest_of
 from harness.devices.cache import cache_folder
+from harness.devices.fetched.download import Download, digest_of
 
 PINNED = Path(__file__).with_name("released.json")
 # LiteRT's libraries for two kinds of processor are most of an APK's 30 MB.

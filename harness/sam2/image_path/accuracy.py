@@ -25,9 +25,11 @@ from harness.localize.base.comparison import Workbench, compare_model
 from harness.localize.base.reference import output_label
 from harness.localize.base.result import OutputVerdict
 from harness.numerics.metrics import mask_iou
-from harness.sam2.image_path.pipeline import Features, Models, encode, prepare_models, preprocessed
+from harness.sam2.image_path.pipeline import Features, ImageModels, Models, encode
+from harness.sam2.image_path.ports import DECODER_PORTS, Ports
 from harness.sam2.image_path.scenes import Scene, all_scenes
-from harness.sam2.shared.contract import INPUT_NAMES, OUTPUT_NAMES, RECOMMENDED, DecoderVariant
+from harness.sam2.shared.contract import OUTPUT_NAMES, RECOMMENDED, DecoderVariant
+from harness.sam2.shared.image import preprocess
 
 PREPARE_SECONDS = 40.0
 MIN_IOU = 0.995
@@ -87,7 +89,8 @@ class SceneAccuracy:
 class Accuracy:
     """One decoder on several photos."""
 
-    variant: DecoderVariant
+    variant: DecoderVariant | str
+    """How the decoder is written; the name of its file where nobody says."""
     device: str
     gpu: str
     runtime: str
@@ -121,16 +124,19 @@ def decoder_accuracy(
     seed: int = 0,
     variant: DecoderVariant = RECOMMENDED,
     scenes: Sequence[Scene] | None = None,
+    models: ImageModels | None = None,
     timeout: float = 600.0,
     progress: Progress = SILENT,
 ) -> Accuracy:
     """The decoder on the GPU of `device` against the host's CPU, by default on `scenes.all_scenes()`. Both sides get
-    the image features of the CPU's encoder.
+    the image features of the CPU's encoder. `models` stands in for `cache_dir`, `source`, `seed` and `variant`.
 
     Raises `UsageError` for unusable weights, `DeviceError` when the device does not complete.
     """
-    models = Models.of(cache_dir, source, seed, variant)
+    if models is None:
+        models = Models.of(cache_dir, source, seed, variant)
     chosen = all_scenes() if scenes is None else tuple(scenes)
+    models.check([scene.tap for scene in chosen])
     prepared = [(scene, scene_features(models, scene, timeout, progress)) for scene in chosen]
     rows, gpu, runtime = [], "", ""
     with bench(device, "sam2 accuracy", progress) as at:
@@ -138,26 +144,32 @@ def decoder_accuracy(
             case = decoder_case(models, scene, features, timeout)
             progress.stage(f"{scene.name} on {device}", 10.0)
             found = compare_model(at, case)
-            masks = found.ideal[OUTPUT_NAMES[0]]
-            rows.append(scene_accuracy(scene.name, found.outputs, found.done.residency, at.run, masks))
+            names = models.decoder(scene.tap.tokens).ports
+            masks = found.ideal[names.outputs[OUTPUT_NAMES[0]]]
+            rows.append(scene_accuracy(scene.name, found.outputs, found.done.residency, at.run, masks, names))
             gpu, runtime = found.done.adapter, found.done.runtime
-    return Accuracy(variant, device, gpu, runtime, models.source.provenance, models.source.is_random, tuple(rows))
+    return Accuracy(models.written, device, gpu, runtime, models.provenance, models.is_random, tuple(rows))
 
 
 def scene_accuracy(
-    name: str, outputs: Sequence[OutputVerdict], residency: Residency, run: RunFolder, ideal: Sequence[Array] = ()
+    name: str,
+    outputs: Sequence[OutputVerdict],
+    residency: Residency,
+    run: RunFolder,
+    ideal: Sequence[Array] = (),
+    ports: Ports = DECODER_PORTS,
 ) -> SceneAccuracy:
     """The figures of a comparison just made; the outputs of both sides are in `run`, mask logits [1, 3, H, W] of ideal
-    devices in `ideal`."""
-    masks, scores = (run.tensors.get(output_label(which), "reference") for which in OUTPUT_NAMES)
-    got = run.tensors.get(output_label(OUTPUT_NAMES[0]), "device")
+    devices in `ideal`. `ports` has the names of the decoder's outputs."""
+    masks, scores = (run.tensors.get(output_label(ports.outputs[which]), "reference") for which in OUTPUT_NAMES)
+    got = run.tensors.get(output_label(ports.outputs[OUTPUT_NAMES[0]]), "device")
     best = int(np.argmax(scores[0]))
 
     def ious_of(logits: Array) -> list[float]:
         return [mask_iou(logits[0, i], masks[0, i]) for i in range(logits.shape[1])]
 
     ious = ious_of(got)
-    (verdict,) = [output for output in outputs if output.name == OUTPUT_NAMES[0]]
+    (verdict,) = [output for output in outputs if output.name == ports.outputs[OUTPUT_NAMES[0]]]
     actual = verdict.judgement.actual
     return SceneAccuracy(
         name,
@@ -172,23 +184,23 @@ def scene_accuracy(
     )
 
 
-def scene_features(models: Models, scene: Scene, timeout: float, progress: Progress) -> Features:
+def scene_features(models: ImageModels, scene: Scene, timeout: float, progress: Progress) -> Features:
     """The decoder's image inputs for a scene, from the encoder on the host's CPU; converts what is missing."""
 
     def tell(what: str) -> None:
         progress.stage(what, PREPARE_SECONDS)
 
-    prepare_models(models, [scene.tap], 1, tell)
-    pixels = preprocessed(scene.photo, models.constants().image_size, tell)
+    models.prepare([scene.tap], 1, tell)
+    pixels = preprocess(scene.photo, models.constants().image_size)
     with HostDevice() as host:
         return encode(host, models, pixels, "cpu", 1, timeout).features
 
 
-def decoder_case(models: Models, scene: Scene, features: Features, timeout: float) -> Case:
+def decoder_case(models: ImageModels, scene: Scene, features: Features, timeout: float) -> Case:
     """The decoder with its inputs for a scene, as `compare` and `localize` want it, on the GPU."""
     arrays: dict[str, Array] = {**features, "sparse_prompt": scene.tap.encode(scene.photo.shape, models.constants())}
-    model = Model.load(models.decoder(scene.tap.tokens).model)
-    return Case(model, {name: arrays[name] for name in INPUT_NAMES}, Options(accelerator="gpu"), timeout)
+    decoder = models.decoder(scene.tap.tokens)
+    return Case(Model.load(decoder.model), decoder.ports.feed(arrays), Options(accelerator="gpu"), timeout)
 
 
 @contextmanager

@@ -23,13 +23,11 @@ from harness.localize.base.result import residency_json
 from harness.sam2.image_path.pipeline import (
     Decoded,
     Encoded,
+    ImageModels,
     Models,
     best_mask,
     decode,
-    default_parts,
     encode,
-    prepare_models,
-    preprocessed,
 )
 from harness.sam2.shared import image
 from harness.sam2.shared.clicks import Tap
@@ -79,7 +77,8 @@ class Clicked:
     device: str
     encoded: Encoded
     masks: tuple[Mask, ...]
-    variant: DecoderVariant
+    variant: DecoderVariant | str
+    """How the decoder is written; the name of its file where nobody says."""
     provenance: str
     """A sentence fragment for people; says so when the weights are random."""
     is_random: bool
@@ -126,14 +125,16 @@ def click(
     variant: DecoderVariant = RECOMMENDED,
     weights: WeightKind = "float32",
     encoder_parts: int | None = None,
+    models: ImageModels | None = None,
     timeout: float = 600.0,
     progress: Say | None = None,
 ) -> Clicked:
     """Segment what each of `taps` means in `photo`, a file or uint8 [H, W, 3]; the encoder runs once for all of them.
 
     `encoder` and `decoder` say which unit of `device` runs which model. Models are kept under `cache_dir`; `source`,
-    `seed`, `variant` and `weights` choose them as in `convert.convert_decoder`. `encoder_parts` is 1, or 2 for a GPU
-    too slow for the whole encoder at once; None: 2 on the host's GPU. A job is killed after `timeout` seconds.
+    `seed`, `variant` and `weights` choose them as in `convert.convert_decoder`; `models` stands in for all of these.
+    `encoder_parts` is 1, or 2 for a GPU too slow for the whole encoder at once; None: 2 on the host's GPU where they
+    are converted here. A job is killed after `timeout` seconds.
     `out` receives mask-N.png and overlay-N.png for tap number N from 1, and click.json; log.txt when the device fails.
     Raises `UsageError` for an unusable photo, tap or source, `StorageError` when `out` cannot be written, `DeviceError`
     when the device does not complete.
@@ -147,12 +148,14 @@ def click(
         tap.check(pixels.shape)
     for unit in (encoder, decoder):
         options(unit)
-    parts = default_parts(device, encoder) if encoder_parts is None else encoder_parts
-    models = Models.of(cache_dir, source, seed, variant, weights)
+    if models is None:
+        models = Models.of(cache_dir, source, seed, variant, weights)
+    models.check(taps)
+    parts = models.parts(device, encoder) if encoder_parts is None else encoder_parts
     models.encoder(parts)  # complains of a number of parts that cannot be
     make_folder(out)
-    prepare_models(models, taps, parts, tell)
-    ready = preprocessed(pixels, models.constants().image_size, tell)
+    models.prepare(taps, parts, tell)
+    ready = image.preprocess(pixels, models.constants().image_size)
     with _logged(out), open_device(device, tell) as opened:
         tell(f"running the image encoder on the {encoder.upper()} of {device}")
         encoded = encode(opened, models, ready, encoder, parts, timeout)
@@ -161,15 +164,13 @@ def click(
         for tap in sorted(taps, key=lambda tap: tap.tokens):
             tell(f"running the mask decoder on the {decoder.upper()} of {device}")
             answers.append(decode(opened, models, encoded.features, tap, pixels.shape, decoder, timeout))
-    note = f"{models.source.model}, {models.source.provenance}"
+    note = f"{models.name}, {models.provenance}"
     masks = []
     for number, tap in enumerate(taps, start=1):
         answer = answers.pop(next(i for i, found in enumerate(answers) if found.tap == tap))
-        masks.append(_draw(answer, pixels, out, number, note, models.source.is_random))
+        masks.append(_draw(answer, pixels, out, number, note, models.is_random))
     size = (pixels.shape[1], pixels.shape[0])
-    clicked = Clicked(
-        out, size, device, encoded, tuple(masks), variant, models.source.provenance, models.source.is_random
-    )
+    clicked = Clicked(out, size, device, encoded, tuple(masks), models.written, models.provenance, models.is_random)
     write_bytes(out / "click.json", (json.dumps(to_json(clicked.to_json()), indent=2) + "\n").encode())
     return clicked
 

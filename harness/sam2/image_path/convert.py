@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.core.errors import UsageError
 from harness.core.progress import Say
+from harness.sam2.image_path.ports import DECODER_PORTS, Ports
 from harness.sam2.shared.card import MAX_TOKENS, ModelPlan, card, code, digest, source_request, versions
 from harness.sam2.shared.contract import (
     CARD,
@@ -132,6 +133,11 @@ class DecoderPlan(ModelPlan):
         return self.cache_dir / f"sam2-decoder-{self.variant}{tokens}-{self.weights}-{key}.tflite"
 
     @property
+    def ports(self) -> Ports:
+        """The names of its inputs and outputs."""
+        return DECODER_PORTS
+
+    @property
     def constants(self) -> Path:
         """Where the prompt constants are or will be."""
         return self.cache_dir / f"sam2-prompt-{digest(self.source.key, code(_CONSTANTS_CODE))}.npz"
@@ -186,6 +192,11 @@ class EncoderPlan(ModelPlan):
         how = f"{self.part}-{self.layernorm}-{self.reductions}-{self.weights}"
         key = digest(self.source.key, how, *versions(), code(_ENCODER_CODE))
         return self.cache_dir / f"sam2-encoder-{how}-{key}.tflite"
+
+    @property
+    def ports(self) -> Ports:
+        """The names of its inputs and outputs."""
+        return Ports.ours(*ENCODER_PORTS[self.part])
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""

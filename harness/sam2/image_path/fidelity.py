@@ -9,18 +9,23 @@ from typing import Any, Literal
 
 import numpy as np
 
+from harness.core.arrays import Array
+from harness.core.choices import Accelerator
+from harness.core.job import Options
 from harness.core.progress import SILENT, Progress
+from harness.devices.execute import completed, make_job
 from harness.devices.host.device import HostDevice
 from harness.devices.scratch import scratch_folder
 from harness.graph.model import Model
 from harness.graph.ops.audit import Audit, audit
 from harness.numerics.metrics import compare, mask_iou
 from harness.sam2.image_path.convert import in_torch
-from harness.sam2.image_path.pipeline import Models, decode, encode, prepare_models, preprocessed
+from harness.sam2.image_path.pipeline import ImageModels, Models, decode, encode
 from harness.sam2.image_path.scenes import Scene, portrait
 from harness.sam2.shared.card import source_request
-from harness.sam2.shared.contract import CARD, ENCODER_OUTPUTS, DecoderVariant, WeightKind
+from harness.sam2.shared.contract import CARD, ENCODER_OUTPUTS, OUTPUT_NAMES, DecoderVariant, WeightKind
 from harness.sam2.shared.files import read_arrays
+from harness.sam2.shared.image import preprocess
 
 PUBLISHED_OPS = {"BATCH_MATMUL": 15, "SOFTMAX": 7, "GELU": 2, "CONV_2D": 2}
 """What the card counts in its decoder."""
@@ -74,13 +79,16 @@ class FileFacts:
 class Fidelity:
     """The whole table."""
 
-    variant: DecoderVariant
+    variant: DecoderVariant | str
+    """How the decoder is written; the name of its file where nobody says."""
     provenance: str
     is_random: bool
     scene: str
     figures: tuple[Figure, ...]
     scores: tuple[Scores, ...]
     files: tuple[FileFacts, ...]
+    against: str = "transformers"
+    """What the reference is."""
 
     @property
     def histogram_ok(self) -> bool | None:
@@ -104,6 +112,7 @@ class Fidelity:
             "weights": self.provenance,
             "random_weights": self.is_random,
             "scene": self.scene,
+            "against": self.against,
             "ok": self.ok,
             "figures": [
                 {"name": f.name, "value": f.value, "unit": f.unit, "goal": f.goal, "better": f.better, "ok": f.ok}
@@ -122,15 +131,19 @@ def fidelity(
     seed: int = 0,
     variant: DecoderVariant = CARD,
     scene: Scene | None = None,
+    models: ImageModels | None = None,
     timeout: float = 600.0,
     progress: Progress = SILENT,
 ) -> Fidelity:
     """Measure the table for the weights that `source` and `seed` mean, on `scene` (default: the sample portrait).
 
+    With `models`, files that are there, the reference is no other network but these very files, run by plain kernels.
     Everything runs on the host's CPU; nothing here needs a GPU. Converts what is missing, in float32 and float16.
     Raises `UsageError` for unusable weights or missing packages, `DeviceError` when a model does not run.
     """
     chosen = portrait() if scene is None else scene
+    if models is not None:
+        return _of_files(models, chosen, timeout, progress)
     of: dict[WeightKind, Models] = {
         "float32": Models.of(cache_dir, source, seed, variant, "float32"),
         "float16": Models.of(cache_dir, source, seed, variant, "float16"),
@@ -140,11 +153,11 @@ def fidelity(
         progress.stage(what, 40.0)
 
     for models in of.values():
-        prepare_models(models, [chosen.tap], 1, tell)
+        models.prepare([chosen.tap], 1, tell)
     wanted = _references(of["float32"], chosen, tell)
     figures = _eager(wanted)
     scores, files = [], []
-    pixels = preprocessed(chosen.photo, of["float32"].constants().image_size, tell)
+    pixels = preprocess(chosen.photo, of["float32"].constants().image_size)
     for kind, models in of.items():
         tell(f"running the {kind} models on the CPU")
         with HostDevice() as host:
@@ -169,6 +182,57 @@ def fidelity(
     return Fidelity(
         variant, first.provenance, first.is_random, chosen.name, tuple(figures), tuple(scores), tuple(files)
     )
+
+
+def _of_files(models: ImageModels, scene: Scene, timeout: float, progress: Progress) -> Fidelity:
+    """Files end to end in the CPU's optimized kernels, held to the same in its plain ones."""
+    models.check([scene.tap])
+    (encoder,), decoder = models.encoder(1), models.decoder(scene.tap.tokens)
+    constants = models.constants()
+    sparse = scene.tap.encode(scene.photo.shape, constants)
+    given: dict[str, Array] = {"image": preprocess(scene.photo, constants.image_size), "sparse_prompt": sparse}
+
+    def both(accelerator: Accelerator) -> dict[str, Array]:
+        values = dict(given)
+        for which, file in (("image encoder", encoder), ("mask decoder", decoder)):
+            progress.stage(f"running the {which} on the CPU ({accelerator})", 40.0)
+            options = Options(accelerator=accelerator)
+            job = make_job(Model.load(file.model), file.ports.feed(values), options, timeout=timeout)
+            with HostDevice() as host:
+                values |= file.ports.named(completed(host, job, f"running the {which}").outputs)
+        return values
+
+    wanted, got = both("reference"), both("cpu")
+    masks, scores = OUTPUT_NAMES
+    best = int(np.argmax(wanted[scores][0]))
+    size = decoder.model.stat().st_size / 1e6
+    figures = [Figure(f"{name} cosine", compare(got[name], wanted[name]).cosine) for name in ENCODER_OUTPUTS]
+    figures += [
+        Figure("mask-logit cosine", compare(got[masks], wanted[masks]).cosine, goal=LOGIT_COSINE),
+        Figure("mask IoU", mask_iou(got[masks][0, best], wanted[masks][0, best]), goal=MASK_IOU),
+        Figure("decoder size", size, "MB"),
+    ]
+    loaded = {which: Model.load(file.model) for which, file in (("decoder", decoder), ("encoder", encoder))}
+    files = [
+        FileFacts(which, file.model.stat().st_size, audit(loaded[which]))
+        for which, file in (("decoder", decoder), ("encoder", encoder))
+    ]
+    return Fidelity(
+        models.written,
+        models.provenance,
+        models.is_random,
+        scene.name,
+        tuple(figures),
+        (Scores(_stored(loaded["decoder"]), _floats(wanted[scores]), _floats(got[scores])),),
+        tuple(files),
+        "the same files in the CPU's plain kernels: whether the weights are the checkpoint's, only torch can tell",
+    )
+
+
+def _stored(model: Model) -> WeightKind:
+    """How a model stores its weights."""
+    halves = any(tensor.constant and tensor.type == "FLOAT16" for tensor in model.graph().tensors)
+    return "float16" if halves else "float32"
 
 
 def _references(models: Models, scene: Scene, tell: Any) -> dict[str, np.ndarray[Any, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,13 @@ from harness.core.progress import Say
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
 from harness.devices.registry import kind_of
-from harness.devices.scratch import scratch_folder
 from harness.graph.model import Model
 from harness.numerics.fp16 import LARGEST
-from harness.sam2.image_path.convert import DecoderPlan, EncoderPlan, in_torch, make_missing
+from harness.sam2.image_path.convert import DecoderPlan, EncoderPlan, make_missing
+from harness.sam2.image_path.ports import Ports
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import (
     ENCODER_OUTPUTS,
-    INPUT_NAMES,
     RECOMMENDED,
     DecoderVariant,
     EncoderPart,
@@ -34,13 +34,64 @@ from harness.sam2.shared.contract import (
     LongSums,
     WeightKind,
 )
-from harness.sam2.shared.files import make_folder, read_arrays
-from harness.sam2.shared.image import Photo, check_photo
+from harness.sam2.shared.files import make_folder
 from harness.sam2.shared.prompt import PromptConstants
 from harness.sam2.shared.source import Source, resolve
 from harness.sam2.shared.unit import Unit, options
 
 Features = dict[str, NDArray[np.float32]]
+
+
+class ModelOnDisk(Protocol):
+    """A .tflite, and what its inputs and outputs are called."""
+
+    @property
+    def model(self) -> Path:
+        """The file."""
+
+    @property
+    def ports(self) -> Ports:
+        """The names of its inputs and outputs by ours."""
+
+
+class ImageModels(Protocol):
+    """An encoder, decoders and prompt constants of one set of weights: converted here (`Models`), or files that are
+    there already (`published.PublishedModels`)."""
+
+    @property
+    def provenance(self) -> str:
+        """A sentence fragment for people; says so when the weights are random."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are known to be random."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def written(self) -> DecoderVariant | str:
+        """How the decoder is written; the name of its file where nobody says."""
+
+    def parts(self, device: str, unit: Unit) -> int:
+        """In how many parts the encoder is best run there."""
+
+    def check(self, taps: Sequence[Tap]) -> None:
+        """Raise `UsageError` for a tap that the models cannot be asked."""
+
+    def prepare(self, taps: Sequence[Tap], parts: int | None, progress: Say) -> None:
+        """Have what these taps need on disk: decoders by number of tokens, and the encoder in `parts` unless that is
+        None."""
+
+    def decoder(self, tokens: int) -> ModelOnDisk:
+        """The decoder for prompts of that many tokens."""
+
+    def encoder(self, parts: int) -> Sequence[ModelOnDisk]:
+        """The encoder in one part or two, in the order they run."""
+
+    def constants(self) -> PromptConstants:
+        """The prompt encoder's constants, once what they come from is on disk."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +118,40 @@ class Models:
     ) -> Models:
         """The models of the weights that `source` and `seed` mean. Raises `UsageError` for unusable ones."""
         return cls(make_folder(cache_dir), resolve(source, seed), variant, weights=weights)
+
+    @property
+    def provenance(self) -> str:
+        """A sentence fragment for people; says so when the weights are random."""
+        return self.source.provenance
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights stand in for trained ones."""
+        return self.source.is_random
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.source.model
+
+    @property
+    def written(self) -> DecoderVariant | str:
+        """How the decoder is written."""
+        return self.variant
+
+    def parts(self, device: str, unit: Unit) -> int:
+        """Two where the GPU may be a software one, else one."""
+        return default_parts(device, unit)
+
+    def check(self, taps: Sequence[Tap]) -> None:
+        """Nothing: every tap has a decoder of its own."""
+
+    def prepare(self, taps: Sequence[Tap], parts: int | None, progress: Say) -> None:
+        """Convert what is missing for these taps, in one go."""
+        decoders = [self.decoder(tokens) for tokens in sorted({tap.tokens for tap in taps} or {2})]
+        if self.decoder(2).constants != decoders[0].constants:
+            raise RuntimeError("the prompt constants depend on the decoder")
+        make_missing([*decoders, *(self.encoder(parts) if parts else ())], progress)
 
     def decoder(self, tokens: int) -> DecoderPlan:
         """The decoder for prompts of that many tokens."""
@@ -124,38 +209,16 @@ class Decoded:
         return sum(int(values.size - np.isfinite(values).sum()) for values in (self.masks, self.scores))
 
 
-def preprocessed(photo: Photo, size: int, progress: Say) -> NDArray[np.float32]:
-    """`image.preprocess` in the worker process, so that no torch is imported here: float32 [1, 3, size, size]."""
-    check_photo(photo)
-    with scratch_folder("harness-sam2-") as folder:
-        given, made = folder / "photo.npy", folder / "pixels.npz"
-        np.save(given, photo, allow_pickle=False)
-        in_torch({"pixels": {"photo": str(given), "path": str(made), "size": size}}, progress)
-        pixels: NDArray[np.float32] = read_arrays(made, ("image",))["image"]
-    return pixels
-
-
-def prepare_models(models: Models, taps: Sequence[Tap], parts: int | None, progress: Say) -> None:
-    """Convert what is missing for these taps, in one go: decoders by number of tokens, and the encoder in `parts`
-    unless that is None."""
-    decoders = [models.decoder(tokens) for tokens in sorted({tap.tokens for tap in taps} or {2})]
-    if models.decoder(2).constants != decoders[0].constants:
-        raise RuntimeError("the prompt constants depend on the decoder")
-    make_missing([*decoders, *(models.encoder(parts) if parts else ())], progress)
-
-
 def encode(
-    device: Device, models: Models, pixels: NDArray[np.float32], unit: Unit, parts: int, timeout: float
+    device: Device, models: ImageModels, pixels: NDArray[np.float32], unit: Unit, parts: int, timeout: float
 ) -> Encoded:
     """Run the encoder on `pixels` [1, 3, S, S]. Raises `DeviceError` when the device does not complete."""
     values: Features = {"image": pixels}
     done: list[Completed] = []
     for plan in models.encoder(parts):
-        model = Model.load(plan.model)
-        wanted = {port.name for port in model.graph().inputs}
-        job = make_job(model, {n: v for n, v in values.items() if n in wanted}, options(unit), timeout=timeout)
+        job = make_job(Model.load(plan.model), plan.ports.feed(values), options(unit), timeout=timeout)
         done.append(completed(device, job, "running the image encoder"))
-        values |= done[-1].outputs
+        values |= plan.ports.named(done[-1].outputs)
     return Encoded(
         {name: values[name] for name in ENCODER_OUTPUTS},
         unit,
@@ -168,7 +231,7 @@ def encode(
 
 def decode(
     device: Device,
-    models: Models,
+    models: ImageModels,
     features: Features,
     tap: Tap,
     photo_shape: tuple[int, ...],
@@ -180,10 +243,12 @@ def decode(
     """Run the decoder for one tap. Raises `UsageError` for a tap outside the photo, `DeviceError` when the device does
     not complete."""
     arrays = {**features, "sparse_prompt": tap.encode(photo_shape, models.constants())}
-    inputs = {name: arrays[name] for name in INPUT_NAMES}
-    job = make_job(Model.load(models.decoder(tap.tokens).model), inputs, options(unit), timeout=timeout, warmup=warmup)
+    plan = models.decoder(tap.tokens)
+    inputs = plan.ports.feed(arrays)
+    job = make_job(Model.load(plan.model), inputs, options(unit), timeout=timeout, warmup=warmup)
     done = completed(device, job, "running the mask decoder")
-    masks, scores = done.outputs["pred_masks"][0], done.outputs["iou_scores"][0]
+    outputs = plan.ports.named(done.outputs)
+    masks, scores = outputs["pred_masks"][0], outputs["iou_scores"][0]
     gpu = done.adapter if unit == "gpu" else ""
     return Decoded(tap, masks, scores, unit, done.residency, millis(done), done.runtime, gpu)
 

@@ -126,6 +126,7 @@ def show_fidelity(found: Fidelity, out: Console) -> None:
         table.add_row("op counts as published", counts, "", words[found.histogram_ok])
     out.print(table)
     out.print(f"\n{found.variant}, {escape(found.scene)}, {escape(found.provenance)}.")
+    out.print(f"Held to {escape(found.against)}.")
     if found.is_random:
         out.print(RANDOM_NOTE)
 

@@ -1,6 +1,6 @@
 """What the process that makes the image path's models does: `python -m harness.sam2.image_path.worker REQUEST.json`.
 
-It loads the weights once, makes what the request names (pixels, image features, references, converted models) and
+It loads the weights once, makes what the request names (image features, references, converted models) and
 ends, giving back its memory. How it is spoken with is in `harness.sam2.shared.process`.
 """
 
@@ -22,19 +22,11 @@ from harness.sam2.shared.source import Source
 
 
 def perform(request: dict[str, Any], progress: Say) -> None:
-    """Do what `request` names, in this process: any of `pixels`, `features`, `references` and `models`, with the
-    weights that `source` says (`pixels` needs none)."""
-    from harness.sam2.shared import image
-
-    if wanted := request.get("pixels"):
-        progress("resizing the photo")
-        pixels = image.preprocess(np.load(wanted["photo"], allow_pickle=False), wanted["size"])
-        write_arrays(Path(wanted["path"]), {"image": pixels})
-    if "source" not in request:
-        return
+    """Do what `request` names, in this process: any of `features`, `references` and `models`, with the weights that
+    `source` says."""
     progress("loading the weights")
     from harness.sam2.image_path import reference
-    from harness.sam2.shared import weights
+    from harness.sam2.shared import image, weights
 
     source = requested_source(request)
     model = weights.load(source).model

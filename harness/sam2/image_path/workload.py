@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.progress import Say
+from harness.devices.host.device import HostDevice
 from harness.devices.scratch import scratch_folder
 from harness.sam2.image_path.convert import DecoderPlan, in_torch
+from harness.sam2.image_path.pipeline import ImageModels, encode
+from harness.sam2.image_path.ports import DECODER_PORTS, Ports
 from harness.sam2.shared import image
 from harness.sam2.shared.card import code, digest, source_request, versions
 from harness.sam2.shared.clicks import Tap
@@ -35,13 +38,45 @@ class Workload:
 
     model_path: Path
     inputs: dict[str, NDArray[np.float32]]
-    """By name, in the model's order: image_embeddings, sparse_prompt, feat_s1, feat_s0."""
+    """By the model's own names, those of `ports`."""
     photo: image.Photo
     at: tuple[float, float]
     """The tap, (x, y) in photo pixels."""
     provenance: str
     """A sentence fragment for people; says so when the weights are random."""
     is_random: bool
+    ports: Ports = DECODER_PORTS
+    """What the model's inputs and outputs are called."""
+    file: str = ""
+    """The name of the published file that the decoder is; empty for one that was converted here."""
+
+
+def workload_of(
+    models: ImageModels,
+    *,
+    photo: image.Photo | None = None,
+    at: tuple[float, float] | None = None,
+    timeout: float = 600.0,
+    progress: Say | None = None,
+) -> Workload:
+    """Files' decoder and its inputs for a tap, as `prepare` has it; the image features come from the files' encoder on
+    the host's CPU. Needs no torch.
+
+    Raises `UsageError` for a photo of another kind or a tap outside it, `DeviceError` when the encoder does not run.
+    """
+    tell = progress or (lambda _: None)
+    photo, at = _photo_and_tap(photo, at)
+    tap = Tap.at(*at)
+    models.check([tap])
+    constants = models.constants()
+    sparse = tap.encode(photo.shape, constants)
+    tell("running the image encoder on the CPU")
+    with HostDevice() as host:
+        features = encode(host, models, image.preprocess(photo, constants.image_size), "cpu", 1, timeout).features
+    decoder = models.decoder(tap.tokens)
+    inputs = decoder.ports.feed({**features, "sparse_prompt": sparse})
+    where = models.provenance, models.is_random
+    return Workload(decoder.model, inputs, photo, at, *where, decoder.ports, str(models.written))
 
 
 def prepare(

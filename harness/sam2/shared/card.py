@@ -72,7 +72,9 @@ def require_packages() -> None:
     if missing:
         raise UsageError(
             f"Making the SAM 2.1 models needs {', '.join(missing)}, which this Python lacks.",
-            f"Run {install_extra('sam2')}.",
+            f"Take the published files instead (`--models published`, or a folder with them), or run "
+            f"{install_extra('sam2')}: 6.9 GB with torch's build for GPUs, which nothing here uses, so install torch's "
+            "CPU build first.",
         )
 
 

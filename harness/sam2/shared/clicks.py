@@ -77,12 +77,16 @@ class Tap:
         """Points in a model space of `side` pixels and their labels, in the order of `encode`. Raises as `check`."""
         self.check(photo_shape)
         places = [*self.positive, *self.negative]
-        labels = [POSITIVE] * len(self.positive) + [NEGATIVE] * len(self.negative)
         if self.box is not None:
             left, top, right, bottom = self.box
             places += [(left, top), (right, bottom)]
-            labels += [BOX_TOP_LEFT, BOX_BOTTOM_RIGHT]
-        return [to_model_space(x, y, photo_shape, side) for x, y in places], labels
+        return [to_model_space(x, y, photo_shape, side) for x, y in places], list(self.labels)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The label of each point, in the order of `encode`; a box is two."""
+        corners = () if self.box is None else (BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+        return (POSITIVE,) * len(self.positive) + (NEGATIVE,) * len(self.negative) + corners
 
     def to_json(self) -> dict[str, Any]:
         """The tap as `click.json` has it, in photo pixels."""

@@ -14,12 +14,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from harness.core import safe_files
 from harness.core.errors import UsageError
 from harness.sam2.shared.files import read_arrays, write_arrays
 
 NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = 0, 1, 2, 3
 PADDING = -1
-LABELS = (PADDING, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+EMBEDDED = (NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT)
+LABELS = (PADDING, *EMBEDDED)
+_MEANING = {NEGATIVE: "a point beside the object", POSITIVE: "a point on the object"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class PromptConstants:
     """[C], what stands for the padding point."""
     image_size: int
     """Side of the square model space in which points are given; 1024 in the published model."""
+    labels: tuple[int, ...] = EMBEDDED
+    """The labels that `point_embed` has an embedding for; the rows of others hold NaN."""
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Raise `UsageError` for a label that these constants have no embedding for."""
+        for label in labels:
+            if label != PADDING and label not in self.labels:
+                raise UsageError(
+                    f"These prompt constants have no embedding of {_MEANING.get(label, 'a box')}.",
+                    "Give points on the object alone, or convert models of your own (`--models own`).",
+                )
 
     def save(self, path: Path) -> None:
         """Write the constants to an .npz file, in one piece: a reader sees the old file or the whole new
@@ -54,6 +68,34 @@ class PromptConstants:
         arrays = read_arrays(path, ("posmat", "point_embed", "not_a_point", "image_size"))
         return cls(arrays["posmat"], arrays["point_embed"], arrays["not_a_point"], int(arrays["image_size"]))
 
+    @classmethod
+    def published(cls, path: Path, channels: int, image_size: int) -> Self:
+        """Read `prompt_encode_const.bin`, as it lies beside the published decoder: little-endian float32, posmat
+        [2, C/2], the embedding of a point on the object [C], and not_a_point [C], for a decoder of `channels` C.
+
+        Raises `UsageError` when the file has another size, or values that are not finite.
+        """
+        step = "Take the constants that belong to the decoder."
+        wanted = 4 * 3 * channels
+        try:
+            content = safe_files.head(path.resolve(), wanted + 1)
+        except OSError as error:
+            raise UsageError(f"The prompt constants {str(path)!r} cannot be read ({error.strerror}).", step) from error
+        if len(content) != wanted:
+            size = f"{len(content):,}" if len(content) < wanted else f"more than {wanted:,}"
+            raise UsageError(
+                f"The prompt constants {str(path)!r} have {size} bytes, not the {wanted:,} of a decoder with "
+                f"{channels} channels.",
+                step,
+            )
+        values = np.frombuffer(content, "<f4").astype(np.float32)
+        if bad := int(values.size - np.isfinite(values).sum()):
+            raise UsageError(f"The prompt constants {str(path)!r} hold {bad:,} values that are not finite.", step)
+        posmat, point, padding = values.reshape(3, channels)
+        embeddings = np.full((len(EMBEDDED), channels), np.nan, np.float32)
+        embeddings[POSITIVE] = point
+        return cls(posmat.reshape(2, channels // 2), embeddings, padding, image_size, (POSITIVE,))
+
 
 def encode_points(
     points: Sequence[tuple[float, float]] | ArrayLike, labels: Sequence[int], constants: PromptConstants
@@ -65,7 +107,7 @@ def encode_points(
     box, -1 a padding point. A box is its two corners: points [[x1, y1], [x2, y2]] with labels [2, 3].
     The points are rounded to float32, as upstream takes them; what follows is computed in float64 and rounded once, so
     that the prompt is the same on every CPU. Raises `UsageError` for points that are not finite pairs, no points at
-    all, or labels that do not fit them.
+    all, or labels that do not fit them or that `constants` has no embedding for.
     """
     places = np.asarray(points, dtype=np.float32)
     kinds = np.asarray(labels)
@@ -78,6 +120,7 @@ def encode_points(
             f"The labels {kinds.tolist()} do not fit {len(places)} points.",
             "Give each point a label: 1 object, 0 not the object, 2 and 3 a box's corners, -1 padding.",
         )
+    constants.check_labels(kinds.tolist())
     places = np.concatenate([places, np.zeros((1, 2), np.float32)])
     kinds = np.concatenate([kinds, [PADDING]])
 

@@ -150,9 +150,7 @@ def test_a_batch_runs_the_encoder_once_and_a_second_one_converts_nothing(
         return pipeline.encode(*given)
 
     monkeypatch.setattr("harness.sam2.image_path.click.encode", counted)
-    pixels = image.preprocess(photo, 128)
-    monkeypatch.setattr("harness.sam2.image_path.click.preprocessed", lambda *_: pixels)
-    monkeypatch.setattr(pipeline, "in_torch", lambda *_: pytest.fail("nothing is to be made"))
+    monkeypatch.setattr("harness.sam2.image_path.convert.in_torch", lambda *_: pytest.fail("nothing is to be made"))
     again = cpu_click(photo, TAPS[:3], out=tmp_path, cache_dir=cache, source=str(small_folder))
     assert encoded == ["once"]
     for one, other in zip(again.masks, clicked.masks, strict=False):
@@ -206,8 +204,6 @@ def test_an_account_of_scores_that_are_no_numbers_is_json_all_the_same(
         return replace(pipeline.decode(*given), scores=np.full(3, np.nan, np.float32))
 
     monkeypatch.setattr("harness.sam2.image_path.click.decode", broken)
-    pixels = image.preprocess(photo, 128)
-    monkeypatch.setattr("harness.sam2.image_path.click.preprocessed", lambda *_: pixels)
     again = cpu_click(photo, TAPS[:1], out=tmp_path, cache_dir=cache, source=str(small_folder))
     assert (clicked.nonfinite, again.nonfinite) == (0, 3)
     told = json.loads((tmp_path / "click.json").read_text(), parse_constant=pytest.fail)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness.core.errors import DeviceError, HarnessError
 from harness.core.progress import Say
-from harness.devices.android.fetched.download import Download, digest_of
+from harness.devices.fetched.download import Download, digest_of
 
 FOLDER = Path("gradle", "wrapper")
 JAR = FOLDER / "gradle-wrapper.jar"

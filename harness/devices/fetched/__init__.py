@@ -1,0 +1,1 @@
+"""What is fetched from an address, by its digest."""
