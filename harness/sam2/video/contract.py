@@ -50,6 +50,7 @@ PADDED = -10000.0
 
 CONSTANTS = "constants.json"
 LARGEST_FILE = 4 << 20
+STEP = "Export the graphs again with `harness sam2 export-video`."
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Constants:
     is_random: bool
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    marks: bool = True
+    """Whether memory attention leaves out tokens with `MARK`; published graphs do not."""
 
     def save(self, folder: Path) -> None:
         """Write constants.json into `folder`. Raises `StorageError`."""
@@ -177,14 +180,9 @@ class Constants:
     @classmethod
     def load(cls, folder: Path) -> Constants:
         """Read constants.json. Raises `UsageError` when it is missing or says something else."""
-        path = folder / CONSTANTS
-        step = "Export the graphs again with `harness sam2 export-video`."
+        content, path = constants_text(folder)
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
-                raise ValueError("it is no file")
-            if path.stat().st_size > LARGEST_FILE:
-                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            told: dict[str, Any] = safe_json.loads(path.read_bytes())
+            told: dict[str, Any] = safe_json.loads(content)
             shapes, normal = told["shapes"], told["normalization"]
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
@@ -194,7 +192,21 @@ class Constants:
                 raise ValueError(f"the temporal table has shape {list(temporal.shape)}")
             mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
             return cls(sizes, temporal, str(told["weights"]), bool(told["random_weights"]), mean, std)
-        except OSError as error:
-            raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", step) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", step) from error
+            raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", STEP) from error
+
+
+def constants_text(folder: Path) -> tuple[bytes, Path]:
+    """The bytes of constants.json in `folder`, and its path. Raises `UsageError` when it is missing, no file, or larger
+    than `LARGEST_FILE`."""
+    path = folder / CONSTANTS
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+        return path.read_bytes(), path
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", STEP) from error
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", STEP) from error

@@ -58,7 +58,7 @@ def track_clip(
     start: int = 0,
     later: Mapping[int, Mapping[int, Tap]] | None = None,
     backward: bool = False,
-    padding: Padding = "marked",
+    padding: Padding | None = None,
     progress: Progress = SILENT,
 ) -> TrackResult:
     """Follow the objects of `prompts`, given on frame `start`, to the clip's end, or with `backward` to its beginning.
@@ -68,11 +68,11 @@ def track_clip(
     Raises `UsageError` for an unreadable clip, a frame that it lacks, and a prompt outside it.
     """
     clip = checked_clip(path, prompts, start=start, later=later or {}, backward=backward)
+    total = clip.count if clip.images is not None else None
+    tracker = Tracker(stages, total=total, backward=backward, padding=padding)
     make_folder(out)
     wanted = dict(later or {})
     expected = None if clip.count is None else (start + 1 if backward else clip.count - start)
-    total = clip.count if clip.images is not None else None
-    tracker = Tracker(stages, total=total, backward=backward, padding=padding)
     rows: list[dict[str, Any]] = []
     sheet = ContactSheet()
     progress.stage("tracking", 2.0 * (expected or 100))

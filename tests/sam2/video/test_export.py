@@ -223,7 +223,7 @@ def test_a_graph_of_other_ports_is_refused(exported: Path, tmp_path: Path) -> No
     (tmp_path / "constants.json").write_text((exported / "constants.json").read_text())
     for graph in GRAPHS:
         (tmp_path / "onnx" / f"{graph}.onnx").write_bytes((exported / "onnx" / "pointer_tpos.onnx").read_bytes())
-    with pytest.raises(UsageError, match="not the tracker's"):
+    with pytest.raises(UsageError, match=r"lacks the input .pixel_values.; it has .normalized_diffs."):
         OnnxStages(tmp_path)
 
 
