@@ -45,12 +45,12 @@ def export_video(
     blocks: Annotated[int | None, typer.Option("--blocks", help="Frame memories in a bank; default 7.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export the video tracker as five ONNX graphs, and constants.json."""
-    from harness.sam2.video.contract import GRAPHS, Constants
+    """Export the video tracker as the five published ONNX graphs, one for corrections, and constants.json."""
+    from harness.sam2.video.contract import EXPORTED, Constants
     from harness.sam2.video.conversion.exported import export_video as run
 
     source, told = resolve(weights, seed), folder / "constants.json"
-    files = [folder / "onnx" / f"{graph}.onnx" for graph in GRAPHS]
+    files = [folder / "onnx" / f"{graph}.onnx" for graph in EXPORTED]
 
     def show(constants: Constants) -> None:
         for path in files:

@@ -18,8 +18,20 @@ from harness.core.errors import UsageError
 from harness.sam2.shared.files import write_bytes
 from harness.sam2.shared.image import IMAGENET_MEAN, IMAGENET_STD
 
-Graph = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention", "pointer_tpos"]
-GRAPHS: tuple[Graph, ...] = get_args(Graph)
+Graph = Literal[
+    "vision_encoder",
+    "mask_decoder",
+    "memory_encoder",
+    "memory_attention",
+    "pointer_tpos",
+    "mask_decoder_with_prompt",
+]
+EXPORTED: tuple[Graph, ...] = get_args(Graph)
+CORRECTING: Graph = "mask_decoder_with_prompt"
+"""The mask decoder told of the mask that a click corrects; not among the published graphs, and done without where it is
+not there."""
+GRAPHS: tuple[Graph, ...] = tuple(graph for graph in EXPORTED if graph != CORRECTING)
+"""The published five."""
 
 Rewritten = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention"]
 """The graphs that are also there for LiteRT; what is left of the fifth is a table for the host."""
@@ -40,6 +52,9 @@ FloatArray = NDArray[np.float32]
 
 NO_OBJECT_SCORE = -1024.0
 """The logit of every pixel of a mask whose object is not there."""
+
+MASK_LIMIT = 32.0
+"""A previous mask's logits are kept within this before they are a prompt, as in Meta's predictor."""
 
 MARK = -10000.0
 """A `memory_pos` at or below half of this in its first channel marks a token as padding: it is not attended. Published
@@ -116,7 +131,7 @@ def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[GraphPort, ...], tuple[Grap
             pixels = GraphPort("pixel_values", (1, 3, side, side))
             deep_ones = (deepest("feats2"), deepest("feats2_no_mem"), deepest("vision_pos_embed"))
             return (pixels,), (feats0, feats1, *deep_ones)
-        case "mask_decoder":
+        case "mask_decoder" | "mask_decoder_with_prompt":
             points, labels = GraphPort("input_points", (1, 1, "N", 2)), GraphPort("input_labels", (1, 1, "N"), "int32")
             told = (
                 GraphPort("iou", (1, 1)),
@@ -124,7 +139,8 @@ def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[GraphPort, ...], tuple[Grap
                 GraphPort("object_pointer", (1, 1, width)),
             )
             low = GraphPort("low_res_mask", (1, 1, 4 * grid, 4 * grid))
-            return (feats0, feats1, deepest("feats2_cond"), points, labels), (low, high, *told)
+            before = () if graph == "mask_decoder" else (GraphPort("mask_input", (1, 1, 4 * grid, 4 * grid)),)
+            return (feats0, feats1, deepest("feats2_cond"), points, labels, *before), (low, high, *told)
         case "memory_encoder":
             frame = (
                 GraphPort("memory_tokens", (sizes.tokens, 1, deep)),

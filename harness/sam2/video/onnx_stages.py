@@ -1,4 +1,4 @@
-"""The five exported graphs on ONNX Runtime: numpy in, numpy out, no torch."""
+"""The exported graphs on ONNX Runtime: numpy in, numpy out, no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UsageError, install_extra
-from harness.sam2.video.contract import GRAPHS, FloatArray, Graph, GraphPort, ports
+from harness.sam2.video.contract import CORRECTING, GRAPHS, FloatArray, Graph, GraphPort, ports
 from harness.sam2.video.published import NEXT_STEP, Ports, check_file, check_ports, load_constants, sizes_of
 from harness.sam2.video.stages import DecodedFrame, Features
 
@@ -27,7 +27,11 @@ class OnnxStages:
 
     def __init__(self, folder: Path, threads: int = 0, record: Record | None = None) -> None:
         self._record = record
-        files: dict[Graph, Path] = {graph: folder / "onnx" / f"{graph}.onnx" for graph in GRAPHS}
+        files: dict[Graph, Path] = {graph: folder / "onnx" / f"{graph}.onnx" for graph in (*GRAPHS, CORRECTING)}
+        self.takes_mask = files[CORRECTING].exists()
+        """Whether the folder has the graph for that, which the published ones do not."""
+        if not self.takes_mask:
+            del files[CORRECTING]
         for path in files.values():
             check_file(path)
         self._sessions = {graph: _open(path, threads) for graph, path in files.items()}
@@ -57,10 +61,16 @@ class OnnxStages:
         return Features(*(made[name] for name in names))
 
     def decode(
-        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+        self,
+        features: Features,
+        conditioned: FloatArray,
+        points: FloatArray,
+        labels: NDArray[np.int32],
+        mask: FloatArray | None = None,
     ) -> DecodedFrame:
         """As `Stages.decode`."""
-        made = self.run("mask_decoder", decoder_inputs(features, conditioned, points, labels))
+        inputs = decoder_inputs(features, conditioned, points, labels)
+        made = self.run("mask_decoder", inputs) if mask is None else self.run(CORRECTING, inputs | {"mask_input": mask})
         return DecodedFrame(
             made["low_res_mask"],
             made["high_res_mask"],

@@ -63,7 +63,8 @@ class Tracker:
     anew: that frame is looked at without memory, and is remembered as a conditioning frame for good. A prompt in
     `refine` corrects what memory and frame together gave. `total` is the number of frames in the clip, if known.
     With `backward`, frames come from the seed towards the beginning. `padding`: by default marked where the graphs read
-    the mark; raises `UsageError` as `chosen_padding`.
+    the mark; raises `UsageError` as `chosen_padding`. With `refeed`, a correction is told the mask that it corrects
+    where the graphs take one, as in Meta's predictor; `transformers` does not.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Tracker:
         backward: bool = False,
         padding: Padding | None = None,
         memories: Memories = "each",
+        refeed: bool = True,
     ) -> None:
         self.stages = stages
-        self.total, self.backward, self.memories = total, backward, memories
+        self.total, self.backward, self.memories, self.refeed = total, backward, memories, refeed
         self.padding = chosen_padding(padding, stages.constants)
         self._memories: dict[int, ObjectMemory] = {}
         self._positions: FloatArray | None = None
@@ -114,7 +116,9 @@ class Tracker:
         decoded, conditioned = dict(present.tracked.objects), dict(present.conditioned)
         for identity, asked in points.items():
             conditioned.setdefault(identity, present.features.feats2_no_mem)
-            decoded[identity] = self.stages.decode(present.features, conditioned[identity], *asked)
+            before = decoded.get(identity) if self.refeed and self.stages.takes_mask else None
+            mask = None if before is None else before.low_res_mask
+            decoded[identity] = self.stages.decode(present.features, conditioned[identity], *asked, mask)
             self._memories.setdefault(identity, ObjectMemory())
         anchored = {i for i, at in conditioned.items() if at is present.features.feats2_no_mem}
         again = set(points)
