@@ -26,6 +26,7 @@ from harness.sam2.video.bank import Padding
 from harness.sam2.video.contract import Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.litert_stages import Backend
+from harness.sam2.video.stages import Stages
 
 SideOption = Annotated[
     int | None, typer.Option("--side", help="Pixels of the square image; default the model's own, 1024.")
@@ -33,7 +34,7 @@ SideOption = Annotated[
 
 BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
 
-PaddingOption = Annotated[Padding, typer.Option("--padding", help="How a bank that is not full is filled up.")]
+PADDING = typer.Option("--padding", help="How a bank that is not full is filled up; marked where the graphs read it.")
 
 
 def export_video(
@@ -44,12 +45,12 @@ def export_video(
     blocks: Annotated[int | None, typer.Option("--blocks", help="Frame memories in a bank; default 7.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export the video tracker as five ONNX graphs, and constants.json."""
-    from harness.sam2.video.contract import GRAPHS, Constants
+    """Export the video tracker as the five published ONNX graphs, one for corrections, and constants.json."""
+    from harness.sam2.video.contract import EXPORTED, Constants
     from harness.sam2.video.conversion.exported import export_video as run
 
     source, told = resolve(weights, seed), folder / "constants.json"
-    files = [folder / "onnx" / f"{graph}.onnx" for graph in GRAPHS]
+    files = [folder / "onnx" / f"{graph}.onnx" for graph in EXPORTED]
 
     def show(constants: Constants) -> None:
         for path in files:
@@ -74,7 +75,7 @@ def validate_video(
     seed: SeedOption = 0,
     side: SideOption = None,
     frames: Annotated[int, typer.Option("--frames", help="Length of the clip.")] = 24,
-    padding: PaddingOption = "marked",
+    padding: Annotated[Padding, PADDING] = "marked",
     as_json: JsonOption = False,
 ) -> None:
     """The tracker on ONNX Runtime against transformers' own, on a clip with motion, occlusion, two objects and a second
@@ -101,13 +102,19 @@ def track(
     ] = None,
     start: Annotated[int, typer.Option("--start", min=0, help="The frame that --at and --box mean.")] = 0,
     backward: Annotated[bool, typer.Option("--backward", help="From there to the beginning.")] = False,
-    graphs: Annotated[
-        Path | None, typer.Option("--graphs", metavar="DIR", help="What export-video wrote; default made when needed.")
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            "--graphs",
+            metavar="DIR",
+            help="onnx/ and constants.json, as published or of export-video; default made when needed.",
+        ),
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     side: SideOption = None,
-    padding: PaddingOption = "marked",
+    padding: Annotated[Padding | None, PADDING] = None,
     encoder: Annotated[Backend, typer.Option("--encoder", help=BACKEND)] = "onnx",
     decoder: Annotated[Backend, typer.Option("--decoder", help=BACKEND)] = "onnx",
     memory_encoder: Annotated[Backend, typer.Option("--memory-encoder", help=BACKEND)] = "onnx",
@@ -137,25 +144,34 @@ def track(
         later[frame][identity] = Tap((*before.positive, point))
     # What cannot be is told before anything is exported.
     checked_clip(clip, prompts, start=start, later=later, backward=backward)
-    source, cache = resolve(weights, seed), models_folder()
+    cache = models_folder()
     backends: dict[Rewritten, Backend] = {
         "vision_encoder": encoder,
         "mask_decoder": decoder,
         "memory_encoder": memory_encoder,
         "memory_attention": memory_attention,
     }
+    given = None if models is None else OnnxStages(models)
+    # Where everything is in files, nothing is asked of weights.
+    source = None if given and set(backends.values()) == {"onnx"} else resolve(weights, seed)
     tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
     with screen.ProgressBar() as progress, open_device(device) as opened:
 
         def tell(what: str) -> None:
             progress.stage(what, 15.0)
 
-        onnx = OnnxStages(graphs or cached_export(cache, source, side, tell))
-        models = VideoModels(cache, source, side)
+        stages: Stages
+        if source is None:
+            assert given is not None
+            stages = given
+        else:
+            onnx = given or OnnxStages(cached_export(cache, source, side, tell))
+            converted = VideoModels(cache, source, side)
+            stages = mixed(onnx, opened, converted, backends, tokens, tell, timeout=timeout)
         found = track_clip(
             clip,
             prompts,
-            stages=mixed(onnx, opened, models, backends, tokens, tell, timeout=timeout),
+            stages=stages,
             out=out,
             start=start,
             later=later,

@@ -13,12 +13,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.core.errors import UsageError
 from harness.sam2.video.contract import MARK, Constants, FloatArray
 from harness.sam2.video.stages import Stages
 
 Padding = Literal["marked", "duplicate"]
 """How a bank that is not full is filled up: duplicates of the most recent memory and pointer, as published, which are
 attended as often as they are there; or the same, marked so that this project's graphs do not attend them."""
+
+
+def chosen_padding(asked: Padding | None, constants: Constants) -> Padding:
+    """What was asked for, or else what the graphs allow. Raises `UsageError` for a mark that they would attend."""
+    if asked == "marked" and not constants.marks:
+        raise UsageError(
+            f"A padding mark would be attended like a memory by {constants.provenance}.",
+            "Give --padding duplicate, or graphs of `harness sam2 export-video`.",
+        )
+    return asked or ("marked" if constants.marks else "duplicate")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from harness.sam2.shared.image import MAX_PIXELS, Photo, load_photo
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_RATE = Fraction(24)
+TICK = Fraction(1, 90_000)
+"""In which the times of written frames are counted, in seconds."""
 _STEP = "Give a video file with pictures in it, or a folder of images."
 
 
@@ -38,12 +40,17 @@ class Clip:
     """Frames per second."""
 
     def frames(self) -> Iterator[Photo]:
-        """Frame after frame, all of one size.
+        """Frame after frame, all of one size. Raises as `timed_frames`."""
+        return (frame for frame, _ in self.timed_frames())
+
+    def timed_frames(self) -> Iterator[tuple[Photo, Fraction]]:
+        """Frame after frame, all of one size, each with its time in seconds: the recording's own where it has one.
 
         Raises `UsageError` for a frame of another size, an unreadable one, and a clip without any.
         """
         shape: tuple[int, ...] = ()
-        for number, frame in enumerate(self._from_images() if self.images is not None else self._from_video()):
+        timed = self._from_images() if self.images is not None else self._from_video()
+        for number, (frame, time) in enumerate(timed):
             shape = shape or frame.shape
             if frame.shape != shape:
                 where = f"{self.images[number].name!r}" if self.images is not None else f"frame {number}"
@@ -52,15 +59,15 @@ class Clip:
                     f"frame {shape[1]} x {shape[0]}.",
                     "Give frames of one size.",
                 )
-            yield frame
+            yield frame, time
         if not shape:
             raise UsageError(f"{str(self.path)!r} has not a single frame that can be decoded.", _STEP)
 
-    def _from_images(self) -> Iterator[Photo]:
-        for path in self.images or ():
-            yield load_photo(path)
+    def _from_images(self) -> Iterator[tuple[Photo, Fraction]]:
+        for number, path in enumerate(self.images or ()):
+            yield load_photo(path), number / self.rate
 
-    def _from_video(self) -> Iterator[Photo]:
+    def _from_video(self) -> Iterator[tuple[Photo, Fraction]]:
         av = _av()
         number = 0
         with _opened(self.path) as container:
@@ -72,12 +79,16 @@ class Clip:
                             f"{MAX_PIXELS // 10**6} million.",
                             "Scale it down first.",
                         )
-                    yield np.ascontiguousarray(_as_shown(frame.to_ndarray(format="rgb24"), _display_matrix(frame)))
+                    shown = _as_shown(frame.to_ndarray(format="rgb24"), _display_matrix(frame))
+                    told = frame.pts is not None and frame.time_base
+                    yield np.ascontiguousarray(shown), frame.pts * frame.time_base if told else number / self.rate
                     number += 1
             except av.error.FFmpegError as error:
                 raise UsageError(
                     f"{str(self.path)!r} cannot be decoded from frame {number} on ({_reason(error)}).",
-                    "It may be cut off; mend it, or cut it before that frame.",
+                    "FFmpeg reads no animated WebP; save its frames as images into a folder, and give that."
+                    if self.path.suffix.lower() == ".webp"
+                    else "It may be cut off; mend it, or cut it before that frame.",
                 ) from error
 
 
@@ -102,13 +113,15 @@ def open_clip(path: Path) -> Clip:
 
 
 class VideoWriter:
-    """Writes frames of one size as H.264 in MP4; an odd last row or column is left out. Raises `StorageError`."""
+    """Writes frames of one size as H.264 in MP4, `rate` a second or each at its own time; an odd last row or column is
+    left out. Raises `StorageError`."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self.path, self.rate = path, rate
         self._stack = ExitStack()
         self._container: Any = None
         self._stream: Any = None
+        self._next, self._step = 0, max(round(1 / rate / TICK), 1)
 
     def __enter__(self) -> VideoWriter:
         av = _av()
@@ -125,15 +138,20 @@ class VideoWriter:
             if self._stream is not None and kind is None:
                 self._container.mux(self._stream.encode(None))
 
-    def add(self, frame: Photo) -> None:
-        """The next frame."""
+    def add(self, frame: Photo, time: Fraction | None = None) -> None:
+        """The next frame, at `time` in seconds from the first one's; None: one step of the rate after the last. A frame
+        that is not after the last is put a tick behind it."""
         av = _av()
         height, width = (max(size - size % 2, 2) for size in frame.shape[:2])
         try:
             if self._stream is None:
                 self._stream = self._container.add_stream("libx264", rate=self.rate)
                 self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+                self._stream.codec_context.time_base = TICK
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            at = self._next if time is None else max(round(time / TICK), self._next - self._step + 1)
+            picture.pts, picture.time_base = at, TICK
+            self._next = at + self._step
             self._container.mux(self._stream.encode(picture))
         except (OSError, av.error.FFmpegError) as error:
             raise StorageError(f"{str(self.path)!r} cannot be written ({_reason(error)}).") from error

@@ -18,8 +18,20 @@ from harness.core.errors import UsageError
 from harness.sam2.shared.files import write_bytes
 from harness.sam2.shared.image import IMAGENET_MEAN, IMAGENET_STD
 
-Graph = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention", "pointer_tpos"]
-GRAPHS: tuple[Graph, ...] = get_args(Graph)
+Graph = Literal[
+    "vision_encoder",
+    "mask_decoder",
+    "memory_encoder",
+    "memory_attention",
+    "pointer_tpos",
+    "mask_decoder_with_prompt",
+]
+EXPORTED: tuple[Graph, ...] = get_args(Graph)
+CORRECTING: Graph = "mask_decoder_with_prompt"
+"""The mask decoder told of the mask that a click corrects; not among the published graphs, and done without where it is
+not there."""
+GRAPHS: tuple[Graph, ...] = tuple(graph for graph in EXPORTED if graph != CORRECTING)
+"""The published five."""
 
 Rewritten = Literal["vision_encoder", "mask_decoder", "memory_encoder", "memory_attention"]
 """The graphs that are also there for LiteRT; what is left of the fifth is a table for the host."""
@@ -41,6 +53,9 @@ FloatArray = NDArray[np.float32]
 NO_OBJECT_SCORE = -1024.0
 """The logit of every pixel of a mask whose object is not there."""
 
+MASK_LIMIT = 32.0
+"""A previous mask's logits are kept within this before they are a prompt, as in Meta's predictor."""
+
 MARK = -10000.0
 """A `memory_pos` at or below half of this in its first channel marks a token as padding: it is not attended. Published
 graphs have no such mark; tokens without it mean the same to both."""
@@ -50,6 +65,7 @@ PADDED = -10000.0
 
 CONSTANTS = "constants.json"
 LARGEST_FILE = 4 << 20
+STEP = "Export the graphs again with `harness sam2 export-video`."
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[GraphPort, ...], tuple[Grap
             pixels = GraphPort("pixel_values", (1, 3, side, side))
             deep_ones = (deepest("feats2"), deepest("feats2_no_mem"), deepest("vision_pos_embed"))
             return (pixels,), (feats0, feats1, *deep_ones)
-        case "mask_decoder":
+        case "mask_decoder" | "mask_decoder_with_prompt":
             points, labels = GraphPort("input_points", (1, 1, "N", 2)), GraphPort("input_labels", (1, 1, "N"), "int32")
             told = (
                 GraphPort("iou", (1, 1)),
@@ -123,7 +139,8 @@ def ports(graph: Graph, sizes: Sizes) -> tuple[tuple[GraphPort, ...], tuple[Grap
                 GraphPort("object_pointer", (1, 1, width)),
             )
             low = GraphPort("low_res_mask", (1, 1, 4 * grid, 4 * grid))
-            return (feats0, feats1, deepest("feats2_cond"), points, labels), (low, high, *told)
+            before = () if graph == "mask_decoder" else (GraphPort("mask_input", (1, 1, 4 * grid, 4 * grid)),)
+            return (feats0, feats1, deepest("feats2_cond"), points, labels, *before), (low, high, *told)
         case "memory_encoder":
             frame = (
                 GraphPort("memory_tokens", (sizes.tokens, 1, deep)),
@@ -152,6 +169,8 @@ class Constants:
     is_random: bool
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    marks: bool = True
+    """Whether memory attention leaves out tokens with `MARK`; published graphs do not."""
 
     def save(self, folder: Path) -> None:
         """Write constants.json into `folder`. Raises `StorageError`."""
@@ -177,14 +196,9 @@ class Constants:
     @classmethod
     def load(cls, folder: Path) -> Constants:
         """Read constants.json. Raises `UsageError` when it is missing or says something else."""
-        path = folder / CONSTANTS
-        step = "Export the graphs again with `harness sam2 export-video`."
+        content, path = constants_text(folder)
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
-                raise ValueError("it is no file")
-            if path.stat().st_size > LARGEST_FILE:
-                raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
-            told: dict[str, Any] = safe_json.loads(path.read_bytes())
+            told: dict[str, Any] = safe_json.loads(content)
             shapes, normal = told["shapes"], told["normalization"]
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
@@ -194,7 +208,21 @@ class Constants:
                 raise ValueError(f"the temporal table has shape {list(temporal.shape)}")
             mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
             return cls(sizes, temporal, str(told["weights"]), bool(told["random_weights"]), mean, std)
-        except OSError as error:
-            raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", step) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", step) from error
+            raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", STEP) from error
+
+
+def constants_text(folder: Path) -> tuple[bytes, Path]:
+    """The bytes of constants.json in `folder`, and its path. Raises `UsageError` when it is missing, no file, or larger
+    than `LARGEST_FILE`."""
+    path = folder / CONSTANTS
+    try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+        return path.read_bytes(), path
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} cannot be read ({error.strerror}).", STEP) from error
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", STEP) from error

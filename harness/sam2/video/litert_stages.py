@@ -55,6 +55,8 @@ class LiteRtStages:
         """Of each graph, as last run."""
         self.adapter = ""
         """The GPU, once one was used."""
+        self.takes_mask = False
+        """The converted decoder has no input for it."""
         self._device, self._models, self._host = device, models, models.constants()
         self._places, self._timeout, self._seen = pointer_positions, timeout, seen
         self._gated = gated
@@ -65,9 +67,16 @@ class LiteRtStages:
         return self._host.features(self._run("vision_encoder", {"image": pixels}))
 
     def decode(
-        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+        self,
+        features: Features,
+        conditioned: FloatArray,
+        points: FloatArray,
+        labels: NDArray[np.int32],
+        mask: FloatArray | None = None,
     ) -> DecodedFrame:
-        """As `Stages.decode`."""
+        """As `Stages.decode`; raises `ValueError` for a mask."""
+        if mask is not None:
+            raise ValueError("the decoder for LiteRT takes no mask")
         inputs = self._host.decoder_inputs(features, conditioned, points, labels)
         made = self._run("mask_decoder", inputs, tokens=inputs["sparse_prompt"].shape[1])
         return self._host.decoded(made, len(labels), gated=self._gated)
@@ -118,11 +127,21 @@ class MixedStages:
         """As `Stages.encode`."""
         return self._side("vision_encoder").encode(pixels)
 
+    @property
+    def takes_mask(self) -> bool:
+        """As `Stages.takes_mask`."""
+        return self._side("mask_decoder").takes_mask
+
     def decode(
-        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+        self,
+        features: Features,
+        conditioned: FloatArray,
+        points: FloatArray,
+        labels: NDArray[np.int32],
+        mask: FloatArray | None = None,
     ) -> DecodedFrame:
         """As `Stages.decode`."""
-        return self._side("mask_decoder").decode(features, conditioned, points, labels)
+        return self._side("mask_decoder").decode(features, conditioned, points, labels, mask)
 
     def memorize(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> tuple[FloatArray, FloatArray]:
         """As `Stages.memorize`."""

@@ -1,4 +1,4 @@
-"""The five exported graphs on ONNX Runtime: numpy in, numpy out, no torch."""
+"""The exported graphs on ONNX Runtime: numpy in, numpy out, no torch."""
 
 from __future__ import annotations
 
@@ -10,34 +10,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UsageError, install_extra
-from harness.sam2.video.contract import GRAPHS, Constants, FloatArray, Graph, GraphPort, ports
+from harness.sam2.video.contract import CORRECTING, GRAPHS, FloatArray, Graph, GraphPort, ports
+from harness.sam2.video.published import NEXT_STEP, Ports, check_file, check_ports, load_constants, sizes_of
 from harness.sam2.video.stages import DecodedFrame, Features
 
 Record = Callable[[Graph, dict[str, Any]], None]
 """Told of every run: the graph and its inputs."""
 
-NEXT_STEP = "Export the graphs again with `harness sam2 export-video`."
-
 
 class OnnxStages:
-    """The graphs in a folder that `harness sam2 export-video` wrote.
+    """The graphs in a folder that `harness sam2 export-video` wrote, or as they were published.
 
-    Raises `UsageError` for a folder without them, a graph that ONNX Runtime does not load, or one whose inputs and
-    outputs are others.
+    Raises `UsageError` for a folder without them, a graph that ONNX Runtime does not load, one whose inputs and
+    outputs are not the model card's, and constants that are not the tracker's.
     """
 
     def __init__(self, folder: Path, threads: int = 0, record: Record | None = None) -> None:
-        self.constants = Constants.load(folder)
         self._record = record
-        self._sessions = {graph: self._open(folder / "onnx" / f"{graph}.onnx", graph, threads) for graph in GRAPHS}
+        files: dict[Graph, Path] = {graph: folder / "onnx" / f"{graph}.onnx" for graph in (*GRAPHS, CORRECTING)}
+        self.takes_mask = files[CORRECTING].exists()
+        """Whether the folder has the graph for that, which the published ones do not."""
+        if not self.takes_mask:
+            del files[CORRECTING]
+        for path in files.values():
+            check_file(path)
+        self._sessions = {graph: _open(path, threads) for graph, path in files.items()}
+        seen = {graph: _ports(session) for graph, session in self._sessions.items()}
+        self.constants = load_constants(folder, sizes_of(seen))
+        for graph, path in files.items():
+            check_ports(path, graph, seen[graph], self.constants.sizes)
 
     def run(self, graph: Graph, inputs: dict[str, Any]) -> dict[str, FloatArray]:
         """One graph on inputs by name."""
         if self._record is not None:
             self._record(graph, inputs)
-        session = self._sessions[graph]
-        names = [port.name for port in ports(graph, self.constants.sizes)[1]]
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        wanted = {port.name: port.shape for port in ports(graph, self.constants.sizes)[1]}
+        made = dict(zip(wanted, self._sessions[graph].run(list(wanted), inputs), strict=True))
+        for name, shape in wanted.items():
+            sizes = made[name].shape
+            if len(sizes) != len(shape) or any(
+                size != want for size, want in zip(sizes, shape, strict=True) if isinstance(want, int)
+            ):
+                raise UsageError(f"{graph} gave {name!r} as {list(sizes)}, not {list(shape)}.", NEXT_STEP)
+        return made
 
     def encode(self, pixels: FloatArray) -> Features:
         """As `Stages.encode`."""
@@ -46,10 +61,16 @@ class OnnxStages:
         return Features(*(made[name] for name in names))
 
     def decode(
-        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+        self,
+        features: Features,
+        conditioned: FloatArray,
+        points: FloatArray,
+        labels: NDArray[np.int32],
+        mask: FloatArray | None = None,
     ) -> DecodedFrame:
         """As `Stages.decode`."""
-        made = self.run("mask_decoder", decoder_inputs(features, conditioned, points, labels))
+        inputs = decoder_inputs(features, conditioned, points, labels)
+        made = self.run("mask_decoder", inputs) if mask is None else self.run(CORRECTING, inputs | {"mask_input": mask})
         return DecodedFrame(
             made["low_res_mask"],
             made["high_res_mask"],
@@ -71,29 +92,36 @@ class OnnxStages:
         """As `Stages.pointer_positions`."""
         return self.run("pointer_tpos", {"normalized_diffs": offsets})["pointer_pos"]
 
-    def _open(self, path: Path, graph: Graph, threads: int) -> Any:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UsageError(
-                "Running the exported graphs needs onnxruntime, which this Python lacks.",
-                f"Run {install_extra('sam2')}.",
-            ) from error
-        if not path.is_file():
-            raise UsageError(f"There is no {str(path)!r}.", NEXT_STEP)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's errors have no common root
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(f"{str(path)!r} is not a graph that ONNX Runtime takes ({reason}).", NEXT_STEP) from error
-        for found, wanted in zip(
-            (session.get_inputs(), session.get_outputs()), ports(graph, self.constants.sizes), strict=True
-        ):
-            _check(path, found, wanted)
-        return session
+
+def _open(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError(
+            "Running the exported graphs needs onnxruntime, which this Python lacks.",
+            f"Run {install_extra('sam2')}.",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors have no common root
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{str(path)!r} is not a graph that ONNX Runtime takes ({reason}).", NEXT_STEP) from error
+
+
+def _ports(session: Any) -> Ports:
+    """Inputs and outputs as the runtime tells of them; a size that the graph leaves open is a word."""
+    kinds = {"tensor(float)": "float32", "tensor(int32)": "int32"}
+
+    def port(told: Any) -> GraphPort:
+        shape = tuple(size if isinstance(size, int) else str(size) for size in told.shape)
+        # A type of another name than the contract's is told as it is.
+        return GraphPort(told.name, shape, kinds.get(told.type, told.type))
+
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return tuple(port(told) for told in inputs), tuple(port(told) for told in outputs)
 
 
 def decoder_inputs(
@@ -132,10 +160,3 @@ def attention_inputs(features: Features, memory: FloatArray, positions: FloatArr
 def rows(image: FloatArray) -> FloatArray:
     """[1, C, h, w] to [h * w, C]."""
     return np.ascontiguousarray(image.reshape(image.shape[1], -1).T)
-
-
-def _check(path: Path, found: Any, wanted: tuple[GraphPort, ...]) -> None:
-    kinds = {"tensor(float)": "float32", "tensor(int32)": "int32"}
-    seen = [(port.name, tuple(port.shape), kinds.get(port.type, port.type)) for port in found]
-    if seen != [(port.name, port.shape, port.dtype) for port in wanted]:
-        raise UsageError(f"{str(path)!r} has inputs or outputs {seen}, not the tracker's.", NEXT_STEP)

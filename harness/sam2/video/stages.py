@@ -44,7 +44,7 @@ class DecodedFrame:
 
 
 class Stages(Protocol):
-    """The five graphs."""
+    """The graphs."""
 
     @property
     def constants(self) -> Constants:
@@ -53,10 +53,20 @@ class Stages(Protocol):
     def encode(self, pixels: FloatArray) -> Features:
         """A preprocessed image [1, 3, 1024, 1024]."""
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether `decode` can be told of the mask that its points correct."""
+
     def decode(
-        self, features: Features, conditioned: FloatArray, points: FloatArray, labels: NDArray[np.int32]
+        self,
+        features: Features,
+        conditioned: FloatArray,
+        points: FloatArray,
+        labels: NDArray[np.int32],
+        mask: FloatArray | None = None,
     ) -> DecodedFrame:
-        """Features [1, 256, 64, 64] and points [N, 2] in model space with labels [N]."""
+        """Features [1, 256, 64, 64] and points [N, 2] in model space with labels [N]. `mask`: logits [1, 1, 256, 256]
+        that they correct, where `takes_mask`."""
 
     def memorize(self, features: Features, decoded: DecodedFrame, *, binarize: bool) -> tuple[FloatArray, FloatArray]:
         """A frame's memory and its positions, both [4096, 64]."""

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def track_clip(
     start: int = 0,
     later: Mapping[int, Mapping[int, Tap]] | None = None,
     backward: bool = False,
-    padding: Padding = "marked",
+    padding: Padding | None = None,
     progress: Progress = SILENT,
 ) -> TrackResult:
     """Follow the objects of `prompts`, given on frame `start`, to the clip's end, or with `backward` to its beginning.
@@ -68,21 +69,23 @@ def track_clip(
     Raises `UsageError` for an unreadable clip, a frame that it lacks, and a prompt outside it.
     """
     clip = checked_clip(path, prompts, start=start, later=later or {}, backward=backward)
+    total = clip.count if clip.images is not None else None
+    tracker = Tracker(stages, total=total, backward=backward, padding=padding)
     make_folder(out)
     wanted = dict(later or {})
     expected = None if clip.count is None else (start + 1 if backward else clip.count - start)
-    total = clip.count if clip.images is not None else None
-    tracker = Tracker(stages, total=total, backward=backward, padding=padding)
     rows: list[dict[str, Any]] = []
     sheet = ContactSheet()
     progress.stage("tracking", 2.0 * (expected or 100))
     with VideoWriter(out / "overlay.mp4", clip.rate) as video:
-        for number, frame in _ordered(clip.frames(), start, backward):
+        began: Fraction | None = None
+        for number, frame, time in _ordered(clip.timed_frames(), start, backward):
+            began = time if began is None else began
             seen = tracker.step(frame) if rows else tracker.seed(frame, prompts, number)
             if number in wanted:
                 seen = tracker.refine(wanted.pop(number))
             shown = paint(frame, seen)
-            video.add(shown)
+            video.add(shown, abs(time - began))
             sheet.add(number, shown)
             rows.append(_row(seen))
             _write_masks(out, seen)
@@ -124,17 +127,19 @@ def checked_clip(
     return clip
 
 
-def _ordered(frames: Iterable[Photo], start: int, backward: bool) -> Iterator[tuple[int, Photo]]:
+def _ordered(
+    frames: Iterable[tuple[Photo, Fraction]], start: int, backward: bool
+) -> Iterator[tuple[int, Photo, Fraction]]:
     if not backward:
-        return ((number, frame) for number, frame in enumerate(frames) if number >= start)
-    kept: list[tuple[int, Photo]] = []
-    for number, frame in enumerate(frames):
+        return ((number, frame, time) for number, (frame, time) in enumerate(frames) if number >= start)
+    kept: list[tuple[int, Photo, Fraction]] = []
+    for number, (frame, time) in enumerate(frames):
         if (number + 1) * frame.nbytes > MAX_BACKWARD_BYTES:
             raise UsageError(
                 f"The {start + 1} frames to go back through take more than {MAX_BACKWARD_BYTES >> 30} GiB.",
                 "Start at an earlier frame, or cut the clip.",
             )
-        kept.append((number, frame))
+        kept.append((number, frame, time))
         if number == start:
             return reversed(kept)
     return iter(())

@@ -13,7 +13,7 @@ from harness.core.errors import UsageError
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.image import Photo, check_photo, preprocess, upsample_mask
 from harness.sam2.shared.prompt import PADDING
-from harness.sam2.video.bank import Memory, ObjectMemory, Padding, assemble, to_bfloat16
+from harness.sam2.video.bank import Memory, ObjectMemory, Padding, assemble, chosen_padding, to_bfloat16
 from harness.sam2.video.contract import FloatArray
 from harness.sam2.video.stages import DecodedFrame, Features, Stages
 
@@ -62,7 +62,9 @@ class Tracker:
     just tracked. Objects are named by integers of the caller's. A prompt in `step` starts an object, or anchors one
     anew: that frame is looked at without memory, and is remembered as a conditioning frame for good. A prompt in
     `refine` corrects what memory and frame together gave. `total` is the number of frames in the clip, if known.
-    With `backward`, frames come from the seed towards the beginning.
+    With `backward`, frames come from the seed towards the beginning. `padding`: by default marked where the graphs read
+    the mark; raises `UsageError` as `chosen_padding`. With `refeed`, a correction is told the mask that it corrects
+    where the graphs take one, as in Meta's predictor; `transformers` does not.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Tracker:
         *,
         total: int | None = None,
         backward: bool = False,
-        padding: Padding = "marked",
+        padding: Padding | None = None,
         memories: Memories = "each",
+        refeed: bool = True,
     ) -> None:
         self.stages = stages
-        self.total, self.backward, self.padding, self.memories = total, backward, padding, memories
+        self.total, self.backward, self.memories, self.refeed = total, backward, memories, refeed
+        self.padding = chosen_padding(padding, stages.constants)
         self._memories: dict[int, ObjectMemory] = {}
         self._positions: FloatArray | None = None
         self._present: _Present | None = None
@@ -112,7 +116,9 @@ class Tracker:
         decoded, conditioned = dict(present.tracked.objects), dict(present.conditioned)
         for identity, asked in points.items():
             conditioned.setdefault(identity, present.features.feats2_no_mem)
-            decoded[identity] = self.stages.decode(present.features, conditioned[identity], *asked)
+            before = decoded.get(identity) if self.refeed and self.stages.takes_mask else None
+            mask = None if before is None else before.low_res_mask
+            decoded[identity] = self.stages.decode(present.features, conditioned[identity], *asked, mask)
             self._memories.setdefault(identity, ObjectMemory())
         anchored = {i for i, at in conditioned.items() if at is present.features.feats2_no_mem}
         again = set(points)

@@ -165,7 +165,9 @@ def validate_video(
         clip = list(motion_clip(frames))
         progress.stage("the loop on ONNX Runtime", frames * 1.0)
         seen = follow(
-            Tracker(stages, total=frames, backward=backward, padding=padding, memories="together"), clip, asked
+            Tracker(stages, total=frames, backward=backward, padding=padding, memories="together", refeed=False),
+            clip,
+            asked,
         )
         write_arrays(where / "inputs.npz", recorder.inputs)
         given = {"inputs": str(where / "inputs.npz"), "path": str(where / "stages.npz")}

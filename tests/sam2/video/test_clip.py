@@ -78,6 +78,53 @@ def test_a_recording_is_turned_as_its_player_turns_it(
         np.testing.assert_array_equal(frame, shown(before))
 
 
+def test_frames_keep_their_own_times(tmp_path: Path) -> None:
+    """A phone's recording lengthens frames in the dark."""
+    times = [Fraction(0), Fraction(1, 30), Fraction(1, 10), Fraction(1, 2), Fraction(8, 15)]
+    with VideoWriter(tmp_path / "uneven.mp4", Fraction(30)) as writer:
+        for frame, time in zip(motion_clip(5), times, strict=True):
+            writer.add(frame, time)
+    timed = [time for _, time in open_clip(tmp_path / "uneven.mp4").timed_frames()]
+    assert timed == times
+
+
+def test_frames_of_one_time_are_kept_apart(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "same.mp4", Fraction(30)) as writer:
+        for frame in motion_clip(3):
+            writer.add(frame, Fraction(0))
+    assert len(list(open_clip(tmp_path / "same.mp4").frames())) == 3
+
+
+def test_a_gif_is_read_frame_by_frame(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(motion_frame(number)) for number in range(3)]
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=others, duration=[100, 300, 200])
+    timed = [time for _, time in open_clip(tmp_path / "moving.gif").timed_frames()]
+    assert timed == [0, Fraction(1, 10), Fraction(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("start", "backward", "shown"), [(1, False, [0, Fraction(2, 5)]), (2, True, [0, Fraction(2, 5), Fraction(1, 2)])]
+)
+def test_the_overlay_keeps_the_times_of_the_clip(
+    exported: Path, tmp_path: Path, start: int, backward: bool, shown: list[Fraction]
+) -> None:
+    with VideoWriter(tmp_path / "uneven.mp4", Fraction(30)) as writer:
+        for frame, time in zip(motion_clip(3), [Fraction(0), Fraction(1, 10), Fraction(1, 2)], strict=True):
+            writer.add(frame, time)
+    track_clip(
+        tmp_path / "uneven.mp4", {1: Tap.at(170, 85)}, stages=OnnxStages(exported), out=tmp_path / "out",
+        start=start, backward=backward,
+    )  # fmt: skip
+    assert [time for _, time in open_clip(tmp_path / "out" / "overlay.mp4").timed_frames()] == shown
+
+
+def test_an_animated_webp_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    first, second = [Image.fromarray(motion_frame(number)) for number in range(2)]
+    first.save(tmp_path / "moving.webp", save_all=True, append_images=[second])
+    with pytest.raises(UsageError, match="FFmpeg reads no animated WebP; save its frames as images"):
+        list(open_clip(tmp_path / "moving.webp").frames())
+
+
 def test_a_folder_is_taken_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"frame{number}.png")

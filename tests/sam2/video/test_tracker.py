@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from harness.core.errors import UsageError
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import Source
 from harness.sam2.video.bank import Memory, ObjectMemory, assemble, from_bfloat16, to_bfloat16
 from harness.sam2.video.contract import MARK
+from harness.sam2.video.conversion import upstream
 from harness.sam2.video.conversion.reference import propagate
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip, motion_frame
@@ -131,6 +134,51 @@ def test_a_prompt_for_one_object_leaves_the_memories_of_others_alone_unless_upst
     tracker.step(motion_frame(2))
     encoded.clear()
     assert sorted(told(tracker.refine({1: Tap.at(141, 90)}))) == again
+
+
+@pytest.mark.parametrize("loud", [1.0, 40.0])
+def test_a_correction_is_told_the_mask_that_it_corrects(
+    exported: Path, video_model: Sam2VideoModel, loud: float
+) -> None:
+    """As Meta's predictor tells it, its logits within 32; what then comes is what upstream's modules make of it."""
+    told: list[dict[str, Any]] = []
+
+    def record(graph: str, inputs: dict[str, Any]) -> None:
+        if graph == "mask_decoder_with_prompt":
+            told.append(inputs)
+
+    tracker = Tracker(OnnxStages(exported, threads=1, record=record))
+    tracker.seed(motion_frame(0), {1: Tap.at(140, 90), 2: Tap.at(100, 140)})
+    before = tracker.step(motion_frame(1))
+    before.objects[1].low_res_mask[:] *= np.float32(loud)
+    found = tracker.refine({1: Tap.at(150, 95)}).objects[1]
+    (inputs,) = told
+    np.testing.assert_array_equal(inputs["mask_input"], before.objects[1].low_res_mask)
+    with torch.inference_mode():
+        low, _, _, score, pointer = upstream.run(
+            video_model, "mask_decoder_with_prompt", [torch.from_numpy(value) for value in inputs.values()]
+        )
+    np.testing.assert_allclose(found.low_res_mask, low.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.pointer, pointer.numpy().reshape(-1), rtol=1e-4, atol=1e-4)
+    assert found.object_score == pytest.approx(float(score), abs=1e-4)
+    # A new object has no mask to correct.
+    tracker.refine({3: Tap.at(200, 60)})
+    assert len(told) == 1
+
+
+def test_without_the_graph_for_it_a_correction_is_a_prompt_by_itself(exported: Path, tmp_path: Path) -> None:
+    """As in the published five, and in `transformers`."""
+    shutil.copytree(exported, tmp_path / "five")
+    (tmp_path / "five" / "onnx" / "mask_decoder_with_prompt.onnx").unlink()
+
+    def corrected(folder: Path, **words: Any) -> NDArray[np.float32]:
+        tracker = Tracker(OnnxStages(folder, threads=1), **words)
+        tracker.seed(motion_frame(0), {1: Tap.at(140, 90)})
+        return tracker.refine({1: Tap.at(150, 95)}).logits(1)
+
+    five = corrected(tmp_path / "five")
+    np.testing.assert_array_equal(five, corrected(exported, refeed=False))
+    assert not np.array_equal(five, corrected(exported))
 
 
 def test_one_command_validates_occlusion_recovery_two_objects_and_a_second_click(video_source: Source) -> None:

@@ -1,4 +1,5 @@
-"""The five graphs as ONNX, with the published names, shapes and types, from a `transformers` video model.
+"""The five graphs as ONNX, with the published names, shapes and types, from a `transformers` video model; and a sixth,
+the mask decoder that is told of a previous mask.
 
 The graphs share their modules with the ones for LiteRT (`modules`); here they get what the host does there: the
 prompt's encoding, the choice among four masks, the gate of an object that is not there, and the mask's binarization.
@@ -20,7 +21,17 @@ from harness.core.progress import Say
 from harness.sam2.shared.contract import DecoderVariant
 from harness.sam2.shared.modules.encoder import ImageEncoder, folded
 from harness.sam2.shared.prompt import PADDING
-from harness.sam2.video.contract import GRAPHS, MARK, NO_OBJECT_SCORE, PADDED, Constants, Graph, Sizes, ports
+from harness.sam2.video.contract import (
+    EXPORTED,
+    MARK,
+    MASK_LIMIT,
+    NO_OBJECT_SCORE,
+    PADDED,
+    Constants,
+    Graph,
+    Sizes,
+    ports,
+)
 from harness.sam2.video.conversion.modules import (
     MemoryAttention,
     MemoryEncoder,
@@ -103,6 +114,23 @@ class DecoderGraph(nn.Module):
         return torch.where(labels[..., None] == PADDING, self.not_a_point, placed)
 
 
+class CorrectingGraph(nn.Module):
+    """The decoder with the mask that a click corrects: its logits take the place of the prompt for no mask."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.graph = DecoderGraph(model)
+        self.graph.decoder.dense_prompt = torch.zeros_like(self.graph.decoder.dense_prompt)
+        self.embed = model.prompt_encoder.mask_embed
+
+    def forward(
+        self, feats0: Tensor, feats1: Tensor, feats2_cond: Tensor, points: Tensor, labels: Tensor, mask: Tensor
+    ) -> Any:
+        """In the order of `contract.ports`."""
+        prompt = self.embed(mask.clamp(-MASK_LIMIT, MASK_LIMIT))
+        return self.graph(feats0, feats1, feats2_cond + prompt, points, labels)
+
+
 class MemoryEncoderGraph(nn.Module):
     """A frame's features and mask to its memory."""
 
@@ -162,13 +190,15 @@ class PointerGraph(nn.Module):
 
 
 def build_graph(model: Any, graph: Graph, sizes: Sizes) -> nn.Module:
-    """One of the five, with the weights of `model`, whose inputs and outputs are `contract.ports`."""
+    """One of the graphs, with the weights of `model`, whose inputs and outputs are `contract.ports`."""
     built: nn.Module
     match graph:
         case "vision_encoder":
             built = VisionGraph(model)
         case "mask_decoder":
             built = DecoderGraph(model)
+        case "mask_decoder_with_prompt":
+            built = CorrectingGraph(model)
         case "memory_encoder":
             built = MemoryEncoderGraph(model)
         case "memory_attention":
@@ -226,10 +256,10 @@ def export_graph(model: Any, graph: Graph, sizes: Sizes, path: Path) -> None:
 
 
 def export_all(model: Any, folder: Path, provenance: str, is_random: bool, blocks: int | None, say: Say) -> None:
-    """Write the five graphs into `folder`/onnx and constants.json into `folder`."""
+    """Write the graphs into `folder`/onnx and constants.json into `folder`."""
     sizes = video_sizes(model, blocks)
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
-    for graph in GRAPHS:
+    for graph in EXPORTED:
         say(f"exporting {graph}")
         export_graph(model, graph, sizes, folder / "onnx" / f"{graph}.onnx")
     temporal = model.memory_temporal_positional_encoding.detach().numpy().reshape(-1, sizes.memory_channels)

@@ -1,4 +1,4 @@
-"""From weights to a folder with the five graphs and constants.json, without importing torch."""
+"""From weights to a folder with the graphs and constants.json, without importing torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core.progress import Say
 from harness.sam2.shared.card import code, digest, source_request, versions
 from harness.sam2.shared.files import make_folder
 from harness.sam2.shared.source import Source
-from harness.sam2.video.contract import GRAPHS, Constants
+from harness.sam2.video.contract import EXPORTED, Constants
 from harness.sam2.video.conversion.convert import in_torch
 
 CODE = (
@@ -30,7 +30,7 @@ CODE = (
 def export_video(
     folder: Path, source: Source, progress: Say, *, side: int | None = None, blocks: int | None = None
 ) -> Constants:
-    """Write onnx/<graph>.onnx for the five graphs, and constants.json, into `folder`; gives the constants.
+    """Write onnx/<graph>.onnx for every graph, and constants.json, into `folder`; gives the constants.
 
     `side`: for square images of that many pixels instead of the model's own. `blocks`: room for that many frame
     memories instead of its own number. About 1 minute and 3 GB of memory for the published model.
@@ -48,7 +48,7 @@ def cached_export(cache_dir: Path, source: Source, side: int | None, progress: S
     `export_video`."""
     onnx = f"onnx=={importlib.metadata.version('onnx')}" if _has("onnx") else "onnx absent"
     folder = cache_dir / f"sam2-video-{side or 'own'}-{digest(source.key, onnx, *versions(), code(CODE))}"
-    if not all((folder / "onnx" / f"{graph}.onnx").is_file() for graph in GRAPHS) or not _whole(folder):
+    if not all((folder / "onnx" / f"{graph}.onnx").is_file() for graph in EXPORTED) or not _whole(folder):
         partial = folder.with_suffix(".part")
         shutil.rmtree(partial, ignore_errors=True)
         export_video(partial, source, progress, side=side)

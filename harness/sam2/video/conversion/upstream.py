@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.sam2.video.contract import MARK, Graph
+from harness.sam2.video.contract import MARK, MASK_LIMIT, Graph
 
 
 def run(model: Any, graph: Graph, inputs: list[Tensor]) -> tuple[Tensor, ...]:
@@ -19,7 +19,7 @@ def run(model: Any, graph: Graph, inputs: list[Tensor]) -> tuple[Tensor, ...]:
     match graph:
         case "vision_encoder":
             made = _encode(model, *inputs)
-        case "mask_decoder":
+        case "mask_decoder" | "mask_decoder_with_prompt":
             made = _decode(model, *inputs)
         case "memory_encoder":
             made = _memorize(model, *inputs)
@@ -43,11 +43,20 @@ def _encode(model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
     return *feats, _image(deepest + model.no_memory_embedding, sizes[-1]), places
 
 
-def _decode(model: Any, feats0: Tensor, feats1: Tensor, feats2: Tensor, points: Tensor, labels: Tensor) -> Any:
+def _decode(
+    model: Any,
+    feats0: Tensor,
+    feats1: Tensor,
+    feats2: Tensor,
+    points: Tensor,
+    labels: Tensor,
+    mask: Tensor | None = None,
+) -> Any:
     few = labels.shape[-1] <= model.config.multimask_max_pt_num
     found = model._single_frame_forward(
         input_points=points,
         input_labels=labels,
+        input_masks=None if mask is None else mask.clamp(-MASK_LIMIT, MASK_LIMIT),
         image_embeddings=[feats0, feats1, feats2],
         multimask_output=few,
     )
