@@ -97,10 +97,12 @@ def test_stages_that_keep_one_core_busy_run_two_at_once_and_are_told_of_in_order
     ]  # fmt: skip
 
 
+# What runs in the background of a shell ignores Ctrl-C, and so do its children.
 TWO_THAT_WAIT = """
-import sys
+import signal, sys
 from scripts.stages import Stage, run
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 wait = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
 waiting = [Stage(n, [sys.executable, "-c", wait, f"{sys.argv[1]}/{n}"], beside=True) for n in "123"]
 sys.exit(run([Stage("quick", [sys.executable, "-c", ""], beside=True), *waiting], 600))
@@ -118,8 +120,12 @@ def test_an_interrupt_ends_those_beside_each_other_too(tmp_path: Path) -> None:
         end = time.monotonic() + 60
         while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < end:
             time.sleep(0.05)
-        os.killpg(running.pid, signal.SIGINT)
-        said, _ = running.communicate(timeout=60)
+        try:
+            os.killpg(running.pid, signal.SIGINT)
+            said, _ = running.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            raise
     assert running.returncode == 130
     rows = [line.split()[:2] for line in said.splitlines()[-6:-2]]
     assert rows == [["quick", "passed"], *([n, "interrupted"] for n in "123")]
