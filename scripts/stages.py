@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -46,14 +46,12 @@ def run(stages: Sequence[Stage], timeout: float) -> int:
     failed and one passed, 1 otherwise, 130 when the user stopped it."""
     numbers = {stage.name: f"{number}/{len(stages)}" for number, stage in enumerate(stages, 1)}
     results: list[Result] = []
-    for beside, group in groupby(stages, lambda stage: stage.beside):
-        for stage in [] if beside else group:
-            _announce(numbers[stage.name], stage)
-            results.append(_run(stage, timeout))
-            if results[-1].outcome == "interrupted":
-                break
-        if beside:
-            results += _two_at_once(list(group), numbers, timeout)
+    for group in _groups(stages):
+        if len(group) > 1:
+            results += _two_at_once(group, numbers, timeout)
+        else:
+            _announce(numbers[group[0].name], group[0])
+            results.append(_run(group[0], timeout))
         if any(result.outcome == "interrupted" for result in results):
             break
     print(f"\n{table(results)}", flush=True)
@@ -61,6 +59,15 @@ def run(stages: Sequence[Stage], timeout: float) -> int:
     if "interrupted" in outcomes:
         return INTERRUPTED
     return 0 if "passed" in outcomes and "failed" not in outcomes else 1
+
+
+def _groups(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """Those that run beside each other together, each other one by itself."""
+    for beside, group in groupby(stages, lambda stage: stage.beside):
+        if beside:
+            yield list(group)
+        else:
+            yield from ([stage] for stage in group)
 
 
 def _announce(number: str, stage: Stage) -> None:

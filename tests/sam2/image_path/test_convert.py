@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import importlib.util
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -29,6 +28,7 @@ from harness.sam2.shared.modules.decoder import build_decoder, sample_inputs, to
 from harness.sam2.shared.modules.sums import FEW_ROWS, CompensatedLinear
 from harness.sam2.shared.prompt import PromptConstants
 from harness.sam2.shared.source import Source, resolve
+from tests.sam2.image_path.ops_of import baked, largest_rank, op_counts, product_ranks, read_ops
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -38,19 +38,6 @@ pytestmark = pytest.mark.timeout(900)
 
 SMALLEST_NORMAL = 2.0**-14
 """Of float16's normal numbers."""
-
-OP_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-
-
-def op_counts(path: Path) -> collections.Counter[str]:
-    model = tflite.read(path.read_bytes())
-    return collections.Counter(
-        OP_NAMES[model.operatorCodes[op.opcodeIndex].builtinCode] for op in model.subgraphs[0].operators
-    )
-
-
-def largest_rank(path: Path) -> int:
-    return max(len(tensor.shape) for tensor in tflite.read(path.read_bytes()).subgraphs[0].tensors)
 
 
 def on_the_cpu(model: Path | bytes, arrays: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -242,31 +229,6 @@ def test_packages_that_are_not_installed_have_a_version_too(monkeypatch: pytest.
 def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -> None:
     assert re.fullmatch(r"sam2-decoder-safe-rank3-whole-float32-[0-9a-f]{16}\.tflite", converted.path.name)
     assert re.fullmatch(r"sam2-prompt-[0-9a-f]{16}\.npz", converted.prompt_constants.name)
-
-
-def read_ops(content: bytes) -> list[tuple[str, list[list[int]], list[list[int]]]]:
-    """Each op with the shapes of what it reads at run time and of its constants."""
-    model = tflite.read(content)
-    (graph,) = model.subgraphs
-    found = []
-    for op in graph.operators:
-        shapes: tuple[list[list[int]], list[list[int]]] = ([], [])
-        for tensor in (graph.tensors[index] for index in op.inputs):
-            shapes[model.buffers[tensor.buffer].data is not None].append([int(size) for size in tensor.shape])
-        found.append((OP_NAMES[model.operatorCodes[op.opcodeIndex].builtinCode], *shapes))
-    return found
-
-
-def baked(ops: list[tuple[str, list[list[int]], list[list[int]]]]) -> list[list[int]]:
-    """The shapes of added constants with 64 values for each of the 8 x 8 places: the image's positions, and the "no
-    mask" prompt where it is baked so large. What they are added to has the same shape."""
-    found = [(read, const) for op, read, const in ops if op == "ADD" and const and math.prod(const[0]) == 64 * 64]
-    assert all(read == const for read, const in found)
-    return [shape for _, (shape,) in found]
-
-
-def product_ranks(ops: list[tuple[str, list[list[int]], list[list[int]]]]) -> set[int]:
-    return {len(shape) for op, read, const in ops if op == "BATCH_MATMUL" for shape in read + const}
 
 
 def test_the_cards_decoder_keeps_the_batch_dimension_of_its_constants(converted: ConvertedDecoder) -> None:
