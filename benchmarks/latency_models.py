@@ -45,7 +45,7 @@ from harness.sam2.shared.source import resolve
 from harness.sam2.video.contract import REWRITTEN
 from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.conversion.exported import cached_export
-from harness.sam2.video.litert_stages import LiteRtStages
+from harness.sam2.video.litert_stages import DeviceRunner, LiteRtStages
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_events
 from harness.sam2.video.tracker import Tracker
@@ -139,7 +139,7 @@ def video_parts(say: Say) -> Iterator[Part]:
     onnx = OnnxStages(exported, record=lambda graph, inputs: told.update({graph: inputs}))
     with HostDevice() as host:
         lite = LiteRtStages(
-            host,
+            DeviceRunner(host, 600.0),
             models,
             onnx.constants,
             onnx.pointer_positions,

@@ -44,11 +44,11 @@ from harness.core.run_folder import RunFolder
 from harness.devices.execute import completed, make_job
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
+from harness.graph.ops.cuts import cut
 from harness.localize.base.case import REFERENCE, Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.find.localizer import localize
-from harness.localize.find.windows import cut
 from harness.numerics.metrics import compare
 from tests.localize.campaign import Campaign, Trial
 from tests.localize.planted import Half

@@ -7,7 +7,7 @@ from harness.api.on_device import OnDevice
 from harness.devices.cache import cache_folder
 from harness.graph.model import Graph, Model
 from harness.graph.ops.audit import audit
-from harness.localize.base.causes import reduction_length
+from harness.graph.ops.work import reduction_length
 from harness.localize.base.result import Localization
 from harness.sam2.image_path.workload import Workload, prepare
 from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant

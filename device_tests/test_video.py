@@ -14,13 +14,11 @@ from harness.devices.base import Device
 from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
 from harness.devices.host.device import HostDevice
-from harness.graph import surgery
 from harness.graph.inputs import random_inputs
-from harness.graph.model import Graph, Model
+from harness.graph.model import Model
 from harness.graph.ops.audit import audit
-from harness.latency.per_op import live_cuts
-from harness.localize.find.windows import cut
 from harness.numerics.metrics import compare
+from harness.sam2.shared.in_parts import parts_needed, run
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.contract import PADDED, Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
@@ -30,8 +28,6 @@ SIDE = 256
 PADDED_POINTERS = 40
 FULL_SIZE_RMS = 0.02
 """The largest root mean square error of memory attention, as a share; 0.008 was measured on the software GPU."""
-PARTS = 8
-"""Of memory attention at full size: the whole takes a software GPU longer than the 120 s that LiteRT waits for it."""
 
 
 @pytest.fixture(scope="session")
@@ -98,34 +94,11 @@ def test_at_full_size_too(on_device: OnDevice, published: VideoModels, graph: Re
 def test_memory_attention_at_full_size_in_parts(device: Device, published: VideoModels) -> None:
     path = published.plan("memory_attention").model
     model, inputs = Model.load(path), inputs_of(path)
-    graph = model.graph()
-    values = {port.tensor: inputs[port.name] for port in graph.inputs}
-    for ops in stretches(graph, PARTS):
-        edges = cut(graph, ops)
-        part = surgery.extract(model, edges.results, edges.feeds).model
-        feeds = {port.name: values[surgery.tensor_of(port.name)] for port in part.graph().inputs}
-        job = make_job(part, feeds, Options("gpu"), timeout=600, final=True)
-        done = completed(device, job, f"ops {ops[0]} to {ops[-1]}")
-        assert done.residency.full
-        values |= {surgery.tensor_of(name): array for name, array in done.outputs.items()}
+    ran = run(device, model, inputs, "gpu", parts_needed(model), timeout=600, doing="running memory attention")
+    assert ran.residency.full
     with HostDevice() as host:
         job = make_job(model, inputs, Options("cpu"), timeout=1200)
         exact = completed(host, job, "memory attention on the CPU").outputs["conditioned"]
-    (result,) = graph.outputs
-    seen = compare(values[result.tensor], exact)
+    seen = compare(ran.outputs["conditioned"], exact)
     assert not seen.nonfinite
     assert seen.relative_rms < FULL_SIZE_RMS
-
-
-def stretches(graph: Graph, count: int) -> list[tuple[int, ...]]:
-    """All ops in `count` consecutive stretches, cut where the fewest bytes are alive near an even division."""
-    cuts = live_cuts(graph)
-    sizes = {at: sum(graph.tensors[t].nbytes for t in alive) for at, alive in cuts.items()}
-    last = len(graph.ops) - 1
-    ends = []
-    for places in np.array_split(np.arange(last), count)[:-1]:
-        near = [int(at) for at in places[len(places) // 2 :] if int(at) in sizes]
-        ends.append(min(near, key=lambda at: (sizes[at], -at)))
-    starts = [0, *(end + 1 for end in ends)]
-    found = zip(starts, [*ends, last], strict=True)
-    return [tuple(o for o in range(first, end + 1) if o not in graph.constant_ops) for first, end in found]

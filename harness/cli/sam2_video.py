@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from harness.localize.base.result import Localization
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.bank import Padding
-from harness.sam2.video.contract import Rewritten
+from harness.sam2.video.contract import REWRITTEN, Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.litert_stages import Backend
 from harness.sam2.video.stages import Stages
@@ -191,6 +192,14 @@ def drift(
     seed: SeedOption = 0,
     side: SideOption = None,
     frames: Annotated[int, typer.Option("--frames", min=2, max=512, help="Length of the clip.")] = 24,
+    objects: Annotated[int, typer.Option("--objects", min=1, max=2, help="How many are tracked.")] = 2,
+    graph: Annotated[
+        list[str] | None, typer.Option("--graph", help=f"Only that one ({', '.join(REWRITTEN)}); repeatable.")
+    ] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option("--parts", min=1, max=256, help="Cut each graph in so many for the GPU; default: as host needs."),
+    ] = None,
     localize: Annotated[
         bool, typer.Option("--localize/--no-localize", help="Look for the op in the graph that starts the drift.")
     ] = False,
@@ -201,19 +210,25 @@ def drift(
     """The tracker with each graph in turn on the GPU in fp16, the others on the CPU: mask IoU against all on the CPU,
     frame after frame, on a synthetic clip; exit 1 when a mask falls below 0.99, 3 when a graph does not run."""
     from harness.devices.host.device import HostDevice
-    from harness.devices.registry import open_device
+    from harness.devices.registry import kind_of, open_device
     from harness.sam2.shared.files import make_folder, write_bytes
+    from harness.sam2.shared.in_parts import parts_needed
     from harness.sam2.video.conversion.exported import cached_export
-    from harness.sam2.video.drift import measure_drift
-    from harness.sam2.video.drift_plot import write_plots
+    from harness.sam2.video.drift.measure import measure_drift
+    from harness.sam2.video.drift.origin import DRIFT_IS, drift_is, localized_json, pieces_of
+    from harness.sam2.video.drift.plot import write_plots
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
     from harness.sam2.video.show import show_drift
 
+    graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
+    if unknown := set(graph or ()) - set(REWRITTEN):
+        raise UsageError(f"There is no graph {sorted(unknown)[0]!r}.", f"Choose from {', '.join(REWRITTEN)}.")
+    in_parts = (lambda model: parts) if parts else parts_needed if kind_of(device).in_parts else None
     source, cache = resolve(weights, seed), models_folder()
-    make_folder(out)
-    events = motion_events(frames)
-    localized: tuple[Localization, Path] | None = None
+    answers = make_folder(out) / "answers"
+    events = motion_events(frames, objects)
+    localized: list[tuple[Localization, Path]] = []
     with screen.ProgressBar() as progress:
 
         def tell(what: str) -> None:
@@ -222,30 +237,37 @@ def drift(
         onnx = OnnxStages(cached_export(cache, source, side, tell))
         models = VideoModels(cache, source, side)
         models.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
+        if any(answers.glob("*.npz")):
+            screen.say(f"[dim]{escape(str(answers))} has what an earlier run asked: that is not asked again.[/]")
         with open_device(device) as opened, HostDevice() as host:
             found = measure_drift(
                 opened, host, models, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
-                gated=not source.is_random, timeout=timeout, progress=progress,
+                graphs=graphs, gated=not source.is_random, in_parts=in_parts, answers=answers,
+                timeout=timeout, progress=progress,
             )  # fmt: skip
-        starter = found.starter
-        if localize and starter is not None and starter.model is not None:
+            starter = found.starter
+            pieces = pieces_of(starter, host, out / "parts", timeout=timeout) if localize and starter else []
+        for model, inputs in pieces:
             request = ModelRequest(
-                starter.model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
-                given=starter.inputs, provenance=source.provenance,
+                model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
+                given=inputs, provenance=source.provenance,
             )  # fmt: skip
-            localized = localize_command(request, progress)
-    op = None if localized is None else localized[0].to_json() | {"run": str(localized[1])}
-    told = to_json(found.to_json() | {"localized": op})
+            localized.append(localize_command(request, progress))
+    told = to_json(found.to_json() | localized_json(localized))
     write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
     write_plots(found, out)
     if as_json:
         screen.print_json(told)
     else:
         show_drift(found, screen.out)
-        if localized is not None:
-            render.show_localization(*localized)
+        for one in localized:
+            render.show_localization(*one)
+        if localized:
+            screen.say(f"\n{DRIFT_IS[drift_is([answer for answer, _ in localized])]}")
         screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
     failed = any(one.failure for one in found.graphs)
+    if not failed:
+        shutil.rmtree(answers, ignore_errors=True)
     raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from harness.core.progress import SILENT, Progress
 from harness.graph import surgery
 from harness.graph.model import Graph, Model
+from harness.graph.ops.cuts import live_cuts
 from harness.latency.measure import Measured, Open, Plan, Subject, measure
 from harness.latency.record import Interval, OpRange
 from harness.latency.stats import CONFIDENCE, RESAMPLES, Values, quickest, smallest
@@ -23,27 +24,6 @@ from harness.latency.stats import CONFIDENCE, RESAMPLES, Values, quickest, small
 MOST_CUTS = 12
 MOST_BYTES = 64 << 20
 """A cut with more alive than this costs more to read than it tells."""
-
-
-def live_cuts(graph: Graph) -> dict[int, tuple[int, ...]]:
-    """For each op after which the model can be cut: the tensors alive there, made by it or before and read later or
-    outputs. Only cuts whose tensors are float32 of rank at most 4 and can be outputs of a model."""
-    fit = set(surgery.tappable(graph))
-    last_read: dict[int, int] = {}
-    for op in graph.ops:
-        for t in op.inputs:
-            last_read[t] = op.index
-    ends = {port.tensor for port in graph.outputs}
-    alive: dict[int, None] = {}
-    cuts: dict[int, tuple[int, ...]] = {}
-    for op in graph.ops[:-1]:
-        for t in op.outputs:
-            if op.index not in graph.constant_ops:
-                alive[t] = None
-        alive = {t: None for t in alive if last_read.get(t, -1) > op.index or t in ends}
-        if alive and all(t in fit for t in alive):
-            cuts[op.index] = tuple(alive)
-    return cuts
 
 
 def chosen_cuts(graph: Graph, most: int = MOST_CUTS) -> list[tuple[int, tuple[int, ...]]]:

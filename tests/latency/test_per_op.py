@@ -9,36 +9,13 @@ import numpy as np
 from harness.core.job import Job, Outcome
 from harness.devices.base import Device, Sink
 from harness.devices.host.device import HostDevice
-from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.latency.measure import Plan, Subject
-from harness.latency.per_op import chosen_cuts, live_cuts, per_op
+from harness.latency.per_op import chosen_cuts, per_op
+from tests.chains import diamond
 from tests.latency.conftest import Saying, Script
 
 PLAN = Plan(samples=120, seconds=0.0, rounds=12)
-
-
-def diamond() -> Model:
-    """TANH, then RELU and ABS of it, and their sum: between RELU and ADD two tensors are alive."""
-    graph = GraphBuilder()
-    a = graph.unary("TANH", graph.input("x", (1, 8)))
-    graph.output(graph.binary("ADD", graph.unary("RELU", a), graph.unary("ABS", a)), "y")
-    return graph.build()
-
-
-def test_a_cut_holds_what_is_read_behind_it() -> None:
-    graph = diamond().graph()
-    made = [op.outputs[0] for op in graph.ops]
-    assert live_cuts(graph) == {0: (made[0],), 1: (made[0], made[1]), 2: (made[1], made[2])}
-
-
-def test_an_output_stays_alive_to_the_end() -> None:
-    graph = GraphBuilder()
-    a = graph.unary("TANH", graph.input("x", (1, 8)))
-    graph.output(a, "a")
-    b = graph.unary("RELU", a)
-    graph.output(graph.unary("ABS", b), "y")
-    assert live_cuts(graph.build().graph()) == {0: (a,), 1: (a, b)}
 
 
 def test_cuts_are_spread_and_take_the_narrowest_place(layers: Callable[[int], Model]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from harness.core.arrays import Array
 from harness.core.visible import counted
 from harness.graph.model import Graph
+from harness.graph.ops.work import reduction_length
 from harness.localize.base.op_record import OpRecord
 from harness.numerics.fp16 import LARGEST, peak
 from harness.numerics.metrics import Comparison
@@ -131,20 +132,3 @@ def terms_of(graph: Graph, record: OpRecord) -> int | None:
     """How many products (or terms) make one element of an op's result; None if unknown."""
     shapes = [graph.tensors[t].shape or () for t in graph.ops[record.index].inputs if t >= 0]
     return reduction_length(record.op, shapes, record.shape)
-
-
-def reduction_length(op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> int | None:
-    """How many products (or terms) make one element of the result, from the shapes of op inputs; None if unknown."""
-    if not shapes:
-        return None
-    if op in ("BATCH_MATMUL", "FULLY_CONNECTED") and len(shapes) > 1:
-        # Elements of a times elements of b over elements of the result: each result sums K of a's and K of b's.
-        rows = int(np.prod(output[:-1], dtype=np.int64))
-        return int(np.prod(shapes[0], dtype=np.int64)) // max(rows, 1)
-    if op == "CONV_2D" and len(shapes) > 1:
-        return int(np.prod(shapes[1][1:], dtype=np.int64))
-    if op in ("MEAN", "SUM"):
-        return int(np.prod(shapes[0], dtype=np.int64)) // max(int(np.prod(output, dtype=np.int64)), 1)
-    if op == "SOFTMAX":
-        return shapes[0][-1]
-    return None

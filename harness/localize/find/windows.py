@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.core.arrays import Array, OpIndex, TensorIndex
+from harness.core.arrays import Array, TensorIndex
 from harness.core.errors import UsageError
 from harness.core.job import Completed
 from harness.core.run_folder import TensorStore
 from harness.devices.base import Device
 from harness.devices.execute import make_job
 from harness.graph import surgery
-from harness.graph.model import Graph
+from harness.graph.ops.cuts import Cut, cut
 from harness.graph.short_ports import as_declared, with_short_ports
 from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_open
@@ -24,32 +24,6 @@ from harness.localize.probe.excess import limit_exceeded
 from harness.localize.probe.isolation import own_ports, reference_values
 from harness.localize.probe.search import Answer, Window
 from harness.numerics.tolerance import LOCAL_FACTOR, Judgement
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A window's edges: ops first … last of the graph, the tensors that feed it, and those it gives to the rest."""
-
-    ops: tuple[OpIndex, ...]
-    feeds: tuple[TensorIndex, ...]
-    results: tuple[TensorIndex, ...]
-
-
-def cut(graph: Graph, ops: tuple[OpIndex, ...]) -> Cut:
-    """The edges of some consecutive ops; constant-folded ops belong to whoever reads them."""
-    inside = set(ops)
-    made = {t for o in ops for t in graph.ops[o].outputs}
-    outputs = {port.tensor for port in graph.outputs}
-    inputs = {port.tensor for port in graph.inputs}
-    feeds: dict[TensorIndex, None] = {}
-    for o in ops:
-        for t in graph.ops[o].inputs:
-            source = graph.producer.get(t)
-            if t in made or source in graph.constant_ops or (source is None and t not in inputs):
-                continue
-            feeds[t] = None
-    results = [t for t in sorted(made) if t in outputs or any(c not in inside for c in graph.consumers.get(t, ()))]
-    return Cut(ops, tuple(feeds), tuple(results))
 
 
 @dataclass

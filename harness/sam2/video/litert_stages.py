@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from harness.core.errors import UsageError
 from harness.core.job import Residency
 from harness.core.progress import Say
 from harness.devices.base import Device
-from harness.devices.execute import completed, make_job
 from harness.graph.model import Model
-from harness.sam2.shared.unit import Unit, options
+from harness.sam2.shared.in_parts import Ran, run
+from harness.sam2.shared.unit import Unit
 from harness.sam2.video.contract import REWRITTEN, Constants, FloatArray, Rewritten
 from harness.sam2.video.conversion.convert import GraphPlan, VideoModels
 from harness.sam2.video.stages import DecodedFrame, Features, Stages
@@ -29,6 +29,35 @@ Watcher = Callable[[Rewritten, Unit, dict[str, FloatArray]], None]
 PointerPositions = Callable[[FloatArray], FloatArray]
 
 
+class Runner(Protocol):
+    """What runs a converted graph."""
+
+    def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
+        """Run `model`, which is `graph`, on the unit. Raises `DeviceError`."""
+
+    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+        """In how many parts it is run there."""
+
+
+@dataclass(frozen=True)
+class DeviceRunner:
+    """Each graph as one job of the device, or on its GPU in as many parts as `in_parts` says; the seconds are for one
+    of them."""
+
+    device: Device
+    timeout: float
+    in_parts: Callable[[Model], int] | None = None
+
+    def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
+        """As `Runner.run`."""
+        count = self.parts(graph, model, unit)
+        return run(self.device, model, inputs, unit, count, timeout=self.timeout, doing=f"running {graph}")
+
+    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+        """As `Runner.parts`."""
+        return self.in_parts(model) if unit == "gpu" and self.in_parts is not None else 1
+
+
 class LiteRtStages:
     """The graphs of `models`, those in `units` on that unit and the others on the CPU; positions of object pointers,
     a table, come from `pointer_positions`. `models` are prepared for every prompt length that will be asked.
@@ -39,13 +68,12 @@ class LiteRtStages:
 
     def __init__(
         self,
-        device: Device,
+        runner: Runner,
         models: VideoModels,
         constants: Constants,
         pointer_positions: PointerPositions,
         units: Mapping[Rewritten, Unit] | None = None,
         *,
-        timeout: float = 600.0,
         seen: Watcher | None = None,
         gated: bool = True,
     ) -> None:
@@ -57,8 +85,8 @@ class LiteRtStages:
         """The GPU, once one was used."""
         self.takes_mask = False
         """The converted decoder has no input for it."""
-        self._device, self._models, self._host = device, models, models.constants()
-        self._places, self._timeout, self._seen = pointer_positions, timeout, seen
+        self._runner, self._models, self._host = runner, models, models.constants()
+        self._places, self._seen = pointer_positions, seen
         self._gated = gated
         self._loaded: dict[GraphPlan, Model] = {}
 
@@ -95,6 +123,11 @@ class LiteRtStages:
         """As `Stages.pointer_positions`."""
         return self._places(offsets)
 
+    def parts(self, graph: Rewritten) -> int:
+        """In how many parts a graph was run; 1 for one that was not."""
+        loaded = (model for plan, model in self._loaded.items() if plan.graph == graph)
+        return max((self._runner.parts(graph, model, self.units[graph]) for model in loaded), default=1)
+
     def _run(self, graph: Rewritten, inputs: dict[str, FloatArray], tokens: int = 2) -> dict[str, FloatArray]:
         unit = self.units[graph]
         if self._seen is not None:
@@ -102,12 +135,11 @@ class LiteRtStages:
         plan = self._models.plan(graph, tokens)
         if plan not in self._loaded:
             self._loaded[plan] = Model.load(plan.model)
-        job = make_job(self._loaded[plan], dict(inputs), options(unit), timeout=self._timeout)
-        done = completed(self._device, job, f"running {graph}")
-        self.residency[graph] = done.residency
+        ran = self._runner.run(graph, self._loaded[plan], inputs, unit)
+        self.residency[graph] = ran.residency
         if unit == "gpu":
-            self.adapter = done.adapter
-        return done.outputs
+            self.adapter = ran.adapter
+        return ran.outputs
 
 
 @dataclass(frozen=True)
@@ -192,7 +224,8 @@ def mixed(
     models.prepare({2, *tokens}, progress, [graph for graph in REWRITTEN if graph in chosen])
     _check_side(onnx, models.constants().prompt.image_size)
     units: dict[Rewritten, Unit] = {graph: "gpu" if backends[graph] == "gpu" else "cpu" for graph in chosen}
-    litert = LiteRtStages(device, models, onnx.constants, onnx.pointer_positions, units, timeout=timeout)
+    runner = DeviceRunner(device, timeout)
+    litert = LiteRtStages(runner, models, onnx.constants, onnx.pointer_positions, units)
     return MixedStages(onnx, litert, chosen)
 
 

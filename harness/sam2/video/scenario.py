@@ -87,9 +87,11 @@ def settling_frames(frames: int) -> tuple[list[Photo], set[int]]:
     return [motion_frame(number) for number in numbers], hidden
 
 
-def motion_events(frames: int) -> tuple[Event, ...]:
+def motion_events(frames: int, objects: int = 2) -> tuple[Event, ...]:
     """A point on the ellipse and a box around the rectangle on frame 0, and, past the ellipse's return, two points that
-    correct the rectangle on a frame already tracked."""
+    correct the rectangle on a frame already tracked. Of one object, the ellipse alone."""
+    if objects == 1:
+        return (Event(0, {1: Tap.at(*ellipse_at(0))}),)
     x, y = rectangle_at(0)
     first = Event(0, {1: Tap.at(*ellipse_at(0)), 2: Tap(box=(x - 28, y - 22, x + 28, y + 22))})
     later = min(17, frames - 2)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from harness.core.markup import escape
 from harness.sam2.shared.unit import RANDOM_NOTE
-from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
+from harness.sam2.video.drift.measure import LIMIT, SMALLEST, Drift
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
 
@@ -82,7 +82,8 @@ def show_drift(found: Drift, out: Console) -> None:
         shares = list(one.by_frame().values())
         figures = [f"{share:.4f}" for share in (min(shares), shares[-1])] if shares else ["–", "–"]
         begun = "never" if one.start is None else f"frame {one.start.frame}, object {one.start.identity}"
-        table.add_row(one.graph, "fully" if one.full else "partly", *figures, begun)
+        delegated = ("fully" if one.full else "partly") + (f", {one.parts} parts" if one.parts > 1 else "")
+        table.add_row(one.graph, delegated, *figures, begun)
     out.print(table)
     starter = found.starter
     word = "[green]no drift[/]" if starter is None else f"[red]drift[/] starts in {starter.graph}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.graph.build import GraphBuilder
-from harness.localize.base.causes import cause_of, largest_given, reduction_length
+from harness.localize.base.causes import cause_of, largest_given
 from harness.localize.base.op_record import OpRecord
 from harness.numerics.fp16 import SMALLEST_NORMAL
 from harness.numerics.metrics import compare
@@ -135,28 +135,6 @@ def test_the_largest_input_is_that_of_the_float_inputs_which_the_ops_read_themse
     inputs = {"a": f32([1, -7, np.inf]), "n": i32([1000, 0, 0]), "b": f32([9, 0, 0])}
     read = OpRecord(index, "ABS", first, "y", 9, (3,), "float32", "culprit")
     assert largest_given(graph.build().graph(), inputs, read) == largest
-
-
-@pytest.mark.parametrize(
-    ("op", "shapes", "output", "terms"),
-    [
-        ("BATCH_MATMUL", [(2, 5, 96), (2, 96, 7)], (2, 5, 7), 96),
-        ("BATCH_MATMUL", [(2, 96, 5), (2, 96, 7)], (2, 5, 7), 96),  # the left side transposed
-        ("FULLY_CONNECTED", [(4, 3, 10), (6, 10), (6,)], (4, 3, 6), 10),
-        ("FULLY_CONNECTED", [(4, 10)], (4, 6), None),
-        ("CONV_2D", [(1, 9, 9, 8), (16, 3, 5, 8), (16,)], (1, 9, 9, 16), 120),
-        ("MEAN", [(2, 30, 4), (1,)], (2, 1, 4), 30),
-        ("SUM", [(2, 30, 4), (2,)], (), 240),
-        ("SOFTMAX", [(4, 9)], (4, 9), 9),
-        ("CUMSUM", [(4, 9), ()], (4, 9), None),
-        ("TANH", [(4, 9)], (4, 9), None),
-        ("MEAN", [], (2,), None),
-    ],
-)
-def test_a_sum_is_as_long_as_the_shapes_say(
-    op: str, shapes: list[tuple[int, ...]], output: tuple[int, ...], terms: int | None
-) -> None:
-    assert reduction_length(op, shapes, output) == terms
 
 
 MEANS = np.linspace(100, 1000, 64, dtype=np.float32)

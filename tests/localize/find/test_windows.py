@@ -17,71 +17,20 @@ from harness.graph import surgery
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
+from harness.graph.ops.cuts import Cut
 from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_open
 from harness.localize.base.op_record import OpRecord
 from harness.localize.base.reference import run_reference
 from harness.localize.find import windows
-from harness.localize.find.windows import Cut, WindowProbe, cut
+from harness.localize.find.windows import WindowProbe
 from harness.localize.probe.search import Window
 from harness.numerics.tolerance import LOCAL_FACTOR
-from tests.chains import chain
+from tests.chains import chain, forked
 from tests.localize.planted import SHIFTED, Half, InProcess
 
-
-def forked() -> Model:
-    """ABS #0 is read by NEG #1 and ADD #3; EXP #2 is an output, and read by ADD #3."""
-    graph = GraphBuilder()
-    start = graph.unary("ABS", graph.input("x", (1, 8)))
-    turned = graph.unary("NEG", start)
-    grown = graph.unary("EXP", turned)
-    graph.output(grown, "grown")
-    graph.output(graph.binary("ADD", start, grown), "y")
-    return graph.build()
-
-
 FORKED = forked()
-X = FORKED.graph().inputs[0].tensor
 ABS, NEG, EXP, ADD = (op.outputs[0] for op in FORKED.graph().ops)
-
-
-@pytest.mark.parametrize(
-    ("ops", "feeds", "results"),
-    [
-        ((0,), (X,), (ABS,)),
-        ((0, 1), (X,), (ABS, NEG)),  # what is read inside and outside is a result
-        ((1, 2), (ABS,), (EXP,)),  # what is read inside only is none
-        ((0, 1, 2), (X,), (ABS, EXP)),
-        ((2, 3), (NEG, ABS), (EXP, ADD)),  # an output that is read inside is a result all the same
-        ((0, 1, 2, 3), (X,), (EXP, ADD)),
-    ],
-)
-def test_a_window_reads_what_others_make_and_gives_what_others_read(
-    ops: tuple[int, ...], feeds: tuple[int, ...], results: tuple[int, ...]
-) -> None:
-    assert cut(FORKED.graph(), ops) == Cut(ops, feeds, results)
-
-
-def test_constants_and_what_is_folded_into_them_feed_no_window() -> None:
-    graph = GraphBuilder()
-    weights = graph.dequantize(np.ones((1, 8), np.float32))
-    scaled = graph.binary("MUL", graph.input("x", (1, 8)), weights)
-    graph.output(graph.binary("ADD", scaled, graph.constant(np.ones(8, np.float32))), "y")
-    view = graph.build().graph()
-    _, multiply, add = view.ops
-    (x,) = (port.tensor for port in view.inputs)
-    assert cut(view, (1, 2)) == Cut((1, 2), (x,), (add.outputs[0],))
-    assert cut(view, (1,)) == Cut((1,), (x,), (multiply.outputs[0],))
-
-
-def test_an_input_that_is_left_out_feeds_no_window() -> None:
-    graph = GraphBuilder()
-    graph.output(graph.fully_connected(graph.input("x", (1, 4)), np.eye(4, dtype=np.float32)), "y")
-    view = graph.build().graph()
-    (op,) = view.ops
-    (x,) = (port.tensor for port in view.inputs)
-    assert cut(replace(view, ops=(replace(op, inputs=(x, op.inputs[1], -1)),)), (0,)).feeds == (x,)
-
 
 # None hides what an earlier one does.
 STRAIGHT = chain("NEG", "TANH", "ABS", "NEG", shape=(1, 16))

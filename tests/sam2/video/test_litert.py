@@ -25,7 +25,7 @@ from harness.sam2.shared.source import Source, resolve
 from harness.sam2.video.contract import MARK, REWRITTEN, REWRITTEN_PORTS, FloatArray, Rewritten
 from harness.sam2.video.conversion.convert import GraphPlan, VideoModels
 from harness.sam2.video.conversion.modules import attend_segments, attend_whole, coarsen
-from harness.sam2.video.litert_stages import Backend, LiteRtStages, MixedStages, mixed
+from harness.sam2.video.litert_stages import Backend, DeviceRunner, LiteRtStages, MixedStages, mixed
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip, motion_frame
 from harness.sam2.video.stages import Features
@@ -64,7 +64,7 @@ def host() -> Iterator[Device]:
 
 @pytest.fixture(scope="module")
 def litert(host: Device, models: VideoModels, onnx: OnnxStages) -> LiteRtStages:
-    return LiteRtStages(host, models, onnx.constants, onnx.pointer_positions)
+    return LiteRtStages(DeviceRunner(host, 600.0), models, onnx.constants, onnx.pointer_positions)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_only_the_chosen_graphs_run_on_the_device(host: Device, models: VideoMod
     def count(graph: Rewritten, unit: str, _: dict[str, FloatArray]) -> None:
         runs[graph, unit] += 1
 
-    litert = LiteRtStages(host, models, onnx.constants, onnx.pointer_positions, seen=count)
+    litert = LiteRtStages(DeviceRunner(host, 600.0), models, onnx.constants, onnx.pointer_positions, seen=count)
     stages = MixedStages(onnx, litert, frozenset({"memory_encoder"}))
     follow(Tracker(stages, total=2), list(motion_clip(2)), EVENTS[:1])
     assert runs == {("memory_encoder", "cpu"): 4}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.sam2.shared.files import write_bytes
-from harness.sam2.video.drift import LIMIT, SMALLEST, Drift
+from harness.sam2.video.drift.measure import LIMIT, SMALLEST, Drift
 
 _COLOURS = {
     "vision_encoder": "#4477aa",

@@ -18,8 +18,8 @@ from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import Source
 from harness.sam2.video.contract import REWRITTEN_PORTS, Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
-from harness.sam2.video.drift import LIMIT, SMALLEST, Drift, GraphDrift, TrackedMask, measure_drift
-from harness.sam2.video.drift_plot import write_plots
+from harness.sam2.video.drift.measure import LIMIT, SMALLEST, Drift, GraphDrift, TrackedMask, measure_drift
+from harness.sam2.video.drift.plot import write_plots
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import Event, motion_clip
 from harness.sam2.video.show import show_drift

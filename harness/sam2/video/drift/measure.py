@@ -3,7 +3,7 @@ CPU, frame after frame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 from harness.core.errors import DeviceError
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
+from harness.graph.model import Model
 from harness.numerics.metrics import mask_iou
 from harness.sam2.shared.image import Photo
 from harness.sam2.shared.unit import Unit
 from harness.sam2.video.contract import REWRITTEN, Constants, FloatArray, Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
-from harness.sam2.video.litert_stages import LiteRtStages, MixedStages, PointerPositions
+from harness.sam2.video.drift.answers import KeptAnswers
+from harness.sam2.video.litert_stages import DeviceRunner, LiteRtStages, MixedStages, PointerPositions, Runner
 from harness.sam2.video.scenario import Event
 from harness.sam2.video.tracker import Tracked, Tracker
 from harness.sam2.video.validate import each_frame, follow
@@ -57,6 +59,8 @@ class GraphDrift:
     masks: tuple[TrackedMask, ...] = ()
     full: bool = False
     """Whether the GPU took every op."""
+    parts: int = 1
+    """In how many it was run, each fed with what the ones before it made."""
     failure: str = ""
     model: Path | None = None
     """The graph's file, and what it was given where the drift starts; for `harness localize`."""
@@ -119,6 +123,7 @@ class Drift:
                 {
                     "graph": one.graph,
                     "full": one.full,
+                    "parts": one.parts,
                     "failure": one.failure or None,
                     "worst_iou": one.worst,
                     "start": None if (start := one.start) is None else vars(start),
@@ -141,18 +146,24 @@ def measure_drift(
     graphs: Sequence[Rewritten] = REWRITTEN,
     unit: Unit = "gpu",
     gated: bool = True,
+    in_parts: Callable[[Model], int] | None = None,
+    answers: Path | None = None,
     timeout: float = 600.0,
     progress: Progress = SILENT,
 ) -> Drift:
     """The loop on `clip` once with all graphs on the CPU of `host`, then with each of `graphs` on the `unit` of
     `device`. `models` are prepared for every prompt length of `events` and for 2 tokens.
 
-    `gated` as in `LiteRtStages`. A graph that the device does not complete is told of, not
-    raised. Raises as `Tracker.seed`.
+    `gated` as in `LiteRtStages`, `in_parts` as in `DeviceRunner`. What is asked is kept in the folder `answers`, if one
+    is given, and not asked again. A graph that the device does not complete is told of, not
+    raised. Raises as `Tracker.seed`, and `StorageError` for `answers` that cannot be written.
     """
 
     def stages(where: Device, **options: Any) -> LiteRtStages:
-        return LiteRtStages(where, models, constants, pointer_positions, timeout=timeout, gated=gated, **options)
+        runner: Runner = DeviceRunner(where, timeout, in_parts)
+        if answers is not None:
+            runner = KeptAnswers(runner, where, answers)
+        return LiteRtStages(runner, models, constants, pointer_positions, gated=gated, **options)
 
     plain = stages(host)
     progress.stage("the loop, all on the CPU", 2.0 * len(clip))
@@ -172,8 +183,8 @@ def measure_drift(
             found.append(GraphDrift(graph, failure=error.message))
             continue
         adapter = tried.adapter or adapter
-        full = tried.residency[graph].full
-        found.append(GraphDrift(graph, tuple(masks), full, "", recorder.model(models, graph), recorder.kept))
+        full, parts = tried.residency[graph].full, tried.parts(graph)
+        found.append(GraphDrift(graph, tuple(masks), full, parts, "", recorder.model(models, graph), recorder.kept))
     source = models.source
     side = constants.sizes.side
     return Drift(source.provenance, source.is_random, side, device.name, adapter, gated, tuple(found))

@@ -1,0 +1,1 @@
+"""What float16 does to the tracker over time."""

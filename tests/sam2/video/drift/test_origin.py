@@ -1,0 +1,98 @@
+"""Whose a drift is, from answers that were made up, and the parts of a graph with what each is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from harness.core.job import Residency
+from harness.graph.inputs import random_inputs
+from harness.graph.model import Model
+from harness.localize.base.op_record import OpRecord
+from harness.localize.base.result import Culprit, Localization, ModelFacts, Status
+from harness.remedies.cause import Cause
+from harness.sam2.video.drift.measure import GraphDrift
+from harness.sam2.video.drift.origin import DRIFT_IS, Origin, drift_is, localized_json, pieces_of
+from tests.chains import chain
+from tests.localize.planted import InProcess
+
+ACCUSED = Culprit(OpRecord(3, "ADD", 3, "t", 4, (1, 8), "float32", "culprit"), Cause.KERNEL, None, certified=True)
+
+
+def answer(status: Status, model: str = "m.tflite", *, wrong: bool = False) -> Localization:
+    return Localization(
+        ModelFacts(model, "0" * 64, 9), {"name": "host"}, status, certified=True, outputs=(),
+        culprits=(ACCUSED,) if wrong else (), records=(), residency=Residency(True), device_compiles=1, device_runs=1,
+        seconds=1.0,
+    )  # fmt: skip
+
+
+GOOD, BAD, OPEN = answer("pass"), answer("culprits", wrong=True), answer("unresolved")
+
+
+@pytest.mark.parametrize(
+    ("found", "origin"),
+    [
+        ([GOOD], "float16"),
+        ([GOOD, GOOD], "float16"),
+        ([GOOD, BAD], "op"),
+        ([OPEN, BAD], "op"),
+        ([GOOD, OPEN], "undecided"),
+        ([answer("unresolved", wrong=True)], "op"),
+        ([], "undecided"),
+    ],
+)
+def test_one_accused_op_makes_it_an_ops_and_only_where_all_passed_is_it_the_formats(
+    found: list[Localization], origin: Origin
+) -> None:
+    assert drift_is(found) == origin
+
+
+def test_each_origin_has_its_sentence() -> None:
+    assert set(DRIFT_IS) == set(get_args(Origin))
+
+
+def test_of_parts_the_first_with_a_culprit_stands_for_all() -> None:
+    runs = [(answer("pass", "a"), Path("1")), (answer("culprits", "b", wrong=True), Path("2")), (GOOD, Path("3"))]
+    told = localized_json(runs)
+    assert (told["drift_is"], told["localized"]["run"]) == ("op", "2")
+    assert [(one["model"], one["culprits"], one["run"]) for one in told["localized_parts"]] == [
+        ("a", 0, "1"), ("b", 1, "2"), ("m.tflite", 0, "3"),
+    ]  # fmt: skip
+    assert localized_json(runs[:1]) == {
+        "drift_is": "float16",
+        "localized": runs[0][0].to_json() | {"run": "1"},
+        "localized_parts": [],
+    }
+    assert localized_json([]) == {"drift_is": None, "localized": None, "localized_parts": []}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "graph.tflite"
+    path.write_bytes(chain("NEG", "TANH", "ABS", "EXP").to_bytes())
+    return path
+
+
+def test_every_part_is_a_file_with_what_the_ones_before_it_give(model: Path, tmp_path: Path) -> None:
+    given = random_inputs(Model.load(model).graph(), 0)
+    starter = GraphDrift("memory_encoder", full=True, parts=2, model=model, inputs=given)
+    (first, fed), (second, later) = pieces_of(starter, InProcess(), tmp_path / "parts", timeout=60)
+    assert [path.name for path in (first, second)] == [
+        "memory_encoder-ops-0-to-1.tflite", "memory_encoder-ops-2-to-3.tflite",
+    ]  # fmt: skip
+    (values,), (exact,) = fed.values(), later.values()
+    assert np.array_equal(values, given["x"])
+    np.testing.assert_allclose(exact, np.tanh(-given["x"]), rtol=1e-6)
+    assert [len(Model.load(path).graph().ops) for path in (first, second)] == [2, 2]
+
+
+def test_a_graph_that_ran_whole_is_asked_whole_and_one_without_inputs_not_at_all(model: Path, tmp_path: Path) -> None:
+    inputs = {"x": np.ones((1, 8), np.float32)}
+    whole = GraphDrift("memory_encoder", model=model, inputs=inputs)
+    assert pieces_of(whole, InProcess(), tmp_path / "parts", timeout=60) == [(model, inputs)]
+    assert pieces_of(GraphDrift("memory_encoder", parts=3), InProcess(), tmp_path / "parts", timeout=60) == []
+    assert not (tmp_path / "parts").exists()
