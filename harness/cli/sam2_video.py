@@ -219,7 +219,7 @@ def drift(
     from harness.sam2.video.drift.plot import write_plots
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
-    from harness.sam2.video.show import show_drift
+    from harness.sam2.video.show import show_drift, show_parts
 
     graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
     if unknown := set(graph or ()) - set(REWRITTEN):
@@ -260,8 +260,11 @@ def drift(
         screen.print_json(told)
     else:
         show_drift(found, screen.out)
+        if len(localized) > 1:
+            show_parts(localized, screen.out)
         for one in localized:
-            render.show_localization(*one)
+            if len(localized) == 1 or one[0].status != "pass":
+                render.show_localization(*one)
         if localized:
             screen.say(f"\n{DRIFT_IS[drift_is([answer for answer, _ in localized])]}")
         screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")

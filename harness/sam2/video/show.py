@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
 from harness.core.markup import escape
+from harness.localize.base.result import Localization
 from harness.sam2.shared.unit import RANDOM_NOTE
 from harness.sam2.video.drift.measure import LIMIT, SMALLEST, Drift
+from harness.sam2.video.drift.origin import worst_ratio
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
 
@@ -68,6 +73,18 @@ def show_validation(found: Validation, out: Console) -> None:
     out.print(f"{found.side} pixels, padding {found.padding}; {escape(found.provenance)}.")
     if found.is_random:
         out.print(RANDOM_NOTE)
+
+
+def show_parts(found: Sequence[tuple[Localization, Path]], out: Console) -> None:
+    """The parts of a graph that drifts, each asked by itself on the CPU's values."""
+    table = Table("part", "", box=None, header_style="dim", pad_edge=False)
+    table.add_column("of what float16 explains", justify="right")
+    for answer, _ in found:
+        colour = "green" if answer.status == "pass" else "red"
+        ratio = worst_ratio(answer)
+        seen = "–" if ratio is None else f"{ratio:.1f}x"
+        table.add_row(escape(Path(answer.model.path).stem), f"[{colour}]{answer.status}[/]", seen)
+    out.print(table)
 
 
 def show_drift(found: Drift, out: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from harness.sam2.video.drift.measure import GraphDrift
 Origin = Literal["float16", "op", "undecided"]
 
 DRIFT_IS: dict[Origin, str] = {
-    "float16": "The drift is the format's: each op is as right as float16 explains, on what the graph was given there.",
+    "float16": "The drift is the format's: what the graph gives is as right as float16 explains, on the same inputs.",
     "op": "The drift is an op's: float16 does not explain what the named ops give.",
     "undecided": "Whether the drift is the format's or an op's is undecided: the answer above says what was missing.",
 }
@@ -32,13 +33,25 @@ def drift_is(found: Sequence[Localization]) -> Origin:
     return "float16" if found and all(answer.status == "pass" for answer in found) else "undecided"
 
 
+def worst_ratio(answer: Localization) -> float | None:
+    """The largest error of an output over what float16 explains; None without any, and where it is not finite."""
+    found = max((output.judgement.ratio for output in answer.outputs), default=math.nan)
+    return found if math.isfinite(found) else None
+
+
 def localized_json(found: Sequence[tuple[Localization, Path]]) -> dict[str, Any]:
     """What drift.json says of the answers: of a graph in parts, the first with a culprit stands for all."""
     if not found:
         return {"drift_is": None, "localized": None, "localized_parts": []}
     chosen, folder = next((one for one in found if one[0].culprits), found[0])
     parts = [
-        {"model": answer.model.path, "status": answer.status, "culprits": len(answer.culprits), "run": str(run)}
+        {
+            "model": answer.model.path,
+            "status": answer.status,
+            "ratio": worst_ratio(answer),
+            "culprits": len(answer.culprits),
+            "run": str(run),
+        }
         for answer, run in found
     ]
     return {

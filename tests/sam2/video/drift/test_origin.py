@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness.core.job import Residency
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
 from harness.localize.base.op_record import OpRecord
-from harness.localize.base.result import Culprit, Localization, ModelFacts, Status
+from harness.localize.base.result import Culprit, Localization, ModelFacts, OutputVerdict, Status
+from harness.numerics.metrics import compare
+from harness.numerics.tolerance import Judgement
 from harness.remedies.cause import Cause
 from harness.sam2.video.drift.measure import GraphDrift
-from harness.sam2.video.drift.origin import DRIFT_IS, Origin, drift_is, localized_json, pieces_of
+from harness.sam2.video.drift.origin import DRIFT_IS, Origin, drift_is, localized_json, pieces_of, worst_ratio
+from harness.sam2.video.show import show_parts
 from tests.chains import chain
 from tests.localize.planted import InProcess
 
@@ -67,7 +72,22 @@ def test_of_parts_the_first_with_a_culprit_stands_for_all() -> None:
         "localized": runs[0][0].to_json() | {"run": "1"},
         "localized_parts": [],
     }
+    assert told["localized_parts"][0]["ratio"] is None
     assert localized_json([]) == {"drift_is": None, "localized": None, "localized_parts": []}
+
+
+def judged(*ratios: float) -> Localization:
+    compared = compare(np.ones(4, np.float32), np.ones(4, np.float32))
+    outputs = tuple(OutputVerdict("y", Judgement(ratio < 16, ratio, compared, compared), 1.0) for ratio in ratios)
+    return replace(GOOD, outputs=outputs)
+
+
+def test_parts_are_shown_with_the_worst_of_their_outputs() -> None:
+    assert [worst_ratio(judged(*ratios)) for ratios in ((2.0, 6.5, 3.0), (np.inf, 1.0), ())] == [6.5, None, None]
+    screen = Console(record=True, width=80)
+    show_parts([(judged(2.0, 6.5), Path()), (replace(BAD, outputs=judged(99.0).outputs), Path())], screen)
+    lines = [line.split() for line in screen.export_text().splitlines()[1:]]
+    assert lines == [["m", "pass", "6.5x"], ["m", "culprits", "99.0x"]]
 
 
 @pytest.fixture
