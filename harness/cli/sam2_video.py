@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
 from harness.core.run_folder import to_json
-from harness.localize.base.result import Localization
+from harness.numerics.usefulness import Limits
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.bank import Padding
@@ -215,11 +216,18 @@ def drift(
     from harness.sam2.shared.in_parts import parts_needed
     from harness.sam2.video.conversion.exported import cached_export
     from harness.sam2.video.drift.measure import measure_drift
-    from harness.sam2.video.drift.origin import DRIFT_IS, drift_is, localized_json, pieces_of
+    from harness.sam2.video.drift.origin import (
+        DRIFT_IS,
+        drift_is,
+        localized_json,
+        lost_digits_json,
+        most_rounded,
+        pieces_of,
+    )
     from harness.sam2.video.drift.plot import write_plots
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
-    from harness.sam2.video.show import show_drift, show_parts
+    from harness.sam2.video.show import show_drift, show_lost_digits, show_parts
 
     graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
     if unknown := set(graph or ()) - set(REWRITTEN):
@@ -228,7 +236,6 @@ def drift(
     source, cache = resolve(weights, seed), models_folder()
     answers = make_folder(out) / "answers"
     events = motion_events(frames, objects)
-    localized: list[tuple[Localization, Path]] = []
     with screen.ProgressBar() as progress:
 
         def tell(what: str) -> None:
@@ -247,13 +254,19 @@ def drift(
             )  # fmt: skip
             starter = found.starter
             pieces = pieces_of(starter, host, out / "parts", timeout=timeout) if localize and starter else []
-        for model, inputs in pieces:
-            request = ModelRequest(
+        requests = [
+            ModelRequest(
                 model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
                 given=inputs, provenance=source.provenance,
-            )  # fmt: skip
-            localized.append(localize_command(request, progress))
-    told = to_json(found.to_json() | localized_json(localized))
+            )
+            for model, inputs in pieces
+        ]  # fmt: skip
+        localized = [localize_command(request, progress) for request in requests]
+        answered, lost, limit = [one for one, _ in localized], None, 0.0
+        if drift_is(answered) == "float16" and (rounded := most_rounded(answered)) is not None:
+            place, limit = rounded
+            lost = localize_command(replace(requests[place], limits=Limits(min_cosine=limit)), progress)
+    told = to_json(found.to_json() | localized_json(localized) | {"lost_digits": lost_digits_json(lost, limit)})
     write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
     write_plots(found, out)
     if as_json:
@@ -266,7 +279,9 @@ def drift(
             if len(localized) == 1 or one[0].status != "pass":
                 render.show_localization(*one)
         if localized:
-            screen.say(f"\n{DRIFT_IS[drift_is([answer for answer, _ in localized])]}")
+            screen.say(f"\n{DRIFT_IS[drift_is(answered)]}")
+        if lost is not None:
+            show_lost_digits(lost[0], screen.out)
         screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
     failed = any(one.failure for one in found.graphs)
     if not failed:

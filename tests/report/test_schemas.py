@@ -214,7 +214,11 @@ class Examples:
     def _sam2_drift(self) -> list[Any]:
         drifted = GraphDrift("memory_encoder", (TrackedMask(3, 1, 0.5, 400),), True)
         refused = GraphDrift("mask_decoder", failure="It was refused.")
-        return [Drift(RANDOM, True, 256, "host", "llvmpipe", True, (drifted, refused)).to_json() | localized_json([])]
+        return [
+            Drift(RANDOM, True, 256, "host", "llvmpipe", True, (drifted, refused)).to_json()
+            | localized_json([])
+            | {"lost_digits": None}
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,14 @@ def show_parts(found: Sequence[tuple[Localization, Path]], out: Console) -> None
     out.print(table)
 
 
+def show_lost_digits(answer: Localization, out: Console) -> None:
+    """Which ops' rounding makes half of the error of a graph, or part, that is as right as float16 explains."""
+    for one in answer.culprits:
+        out.print(f"  half of the error: {escape(one.record.title)} {one.record.number}, {escape(one.signature or '')}")
+    for note in () if answer.culprits else answer.notes:
+        out.print(f"  [dim]{escape(note)}[/]")
+
+
 def show_drift(found: Drift, out: Console) -> None:
     """Each graph in a line: residency, its worst mask, and where it drifts."""
     table = Table("graph on the GPU", box=None, header_style="dim", pad_edge=False)

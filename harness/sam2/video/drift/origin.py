@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from harness.core.arrays import Array
 from harness.devices.base import Device
 from harness.graph.model import Model
@@ -58,6 +60,29 @@ def localized_json(found: Sequence[tuple[Localization, Path]]) -> dict[str, Any]
         "drift_is": drift_is([answer for answer, _ in found]),
         "localized": chosen.to_json() | {"run": str(folder)},
         "localized_parts": parts if len(parts) > 1 else [],
+    }
+
+
+def most_rounded(found: Sequence[Localization]) -> tuple[int, float] | None:
+    """Which of the answers that passed is of the least cosine, and the cosine that its outputs would have at half of
+    their error: 1 - (1 - cosine) / 4, as 1 - cosine goes with the square of a small error. None where all are exact."""
+    least = [min((output.judgement.actual.cosine for output in answer.outputs), default=1.0) for answer in found]
+    place = int(np.argmin(least)) if least else 0
+    return (place, 1 - (1 - least[place]) / 4) if least and least[place] < 1 else None
+
+
+def lost_digits_json(found: tuple[Localization, Path] | None, min_cosine: float) -> dict[str, Any] | None:
+    """What drift.json says of the ops whose rounding makes half of the error, or more."""
+    if found is None:
+        return None
+    answer, folder = found
+    ops = [{"index": one.record.index, "op": one.record.op, "signature": one.signature} for one in answer.culprits]
+    return {
+        "model": answer.model.path,
+        "min_cosine": min_cosine,
+        "ops": ops,
+        "notes": list(answer.notes),
+        "run": str(folder),
     }
 
 

@@ -19,8 +19,17 @@ from harness.numerics.metrics import compare
 from harness.numerics.tolerance import Judgement
 from harness.remedies.cause import Cause
 from harness.sam2.video.drift.measure import GraphDrift
-from harness.sam2.video.drift.origin import DRIFT_IS, Origin, drift_is, localized_json, pieces_of, worst_ratio
-from harness.sam2.video.show import show_parts
+from harness.sam2.video.drift.origin import (
+    DRIFT_IS,
+    Origin,
+    drift_is,
+    localized_json,
+    lost_digits_json,
+    most_rounded,
+    pieces_of,
+    worst_ratio,
+)
+from harness.sam2.video.show import show_lost_digits, show_parts
 from tests.chains import chain
 from tests.localize.planted import InProcess
 
@@ -88,6 +97,38 @@ def test_parts_are_shown_with_the_worst_of_their_outputs() -> None:
     show_parts([(judged(2.0, 6.5), Path()), (replace(BAD, outputs=judged(99.0).outputs), Path())], screen)
     lines = [line.split() for line in screen.export_text().splitlines()[1:]]
     assert lines == [["m", "pass", "6.5x"], ["m", "culprits", "99.0x"]]
+
+
+def rounded(cosine: float) -> Localization:
+    """Passed, with outputs of that cosine and of 1."""
+    exact = np.asarray([1.0, 0.0], np.float32)
+    seen = np.asarray([cosine, np.sqrt(1 - cosine**2)], np.float32)
+    found = [compare(values, exact) for values in (exact, seen)]
+    return replace(GOOD, outputs=tuple(OutputVerdict("y", Judgement(True, 1.0, one, one), 1.0) for one in found))
+
+
+def test_the_part_of_the_least_cosine_is_asked_for_half_of_its_error() -> None:
+    found = most_rounded([rounded(0.9999), rounded(0.98), rounded(0.99)])
+    assert found is not None
+    place, limit = found
+    assert place == 1
+    assert limit == pytest.approx(0.995, abs=1e-6)
+    assert most_rounded([rounded(1.0)]) is None
+    assert most_rounded([]) is None
+
+
+def test_the_ops_that_lose_the_digits_are_told_with_the_way_they_do() -> None:
+    lost = replace(BAD, culprits=(replace(ACCUSED, signature="coarse steps"),), notes=("A note.",))
+    told = lost_digits_json((lost, Path("run")), 0.995)
+    assert told == {
+        "model": "m.tflite", "min_cosine": 0.995, "ops": [{"index": 3, "op": "ADD", "signature": "coarse steps"}],
+        "notes": ["A note."], "run": "run",
+    }  # fmt: skip
+    assert lost_digits_json(None, 0.0) is None
+    screen = Console(record=True, width=80)
+    show_lost_digits(lost, screen)
+    show_lost_digits(replace(lost, culprits=()), screen)
+    assert screen.export_text().split("\n") == ["  half of the error: ADD #3, coarse steps", "  A note.", ""]
 
 
 @pytest.fixture
