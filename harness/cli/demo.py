@@ -3,13 +3,14 @@
 Written without the batch dimension, the first version is wrong on the GPU in float16 and in float32 alike. The demo
 names the ops and the rule that they break, keeps the batch dimension of their constants, splits the sums that float16
 spoils besides, and shows the masks of each step and of the second version beside the CPU's. What it tells is in
-`harness.sam2.story`.
+`harness.sam2.image_path.story`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -36,11 +37,11 @@ from harness.core.markup import escape
 from harness.core.progress import Progress
 from harness.core.run_folder import writing
 from harness.localize.base.result import Localization
+from harness.sam2.image_path.story.scene import StoryScene
+from harness.sam2.image_path.story.second import SecondDecoder, converted_second, versions_of
 from harness.sam2.image_path.workload import Workload, prepare, workload_of
 from harness.sam2.shared.contract import CARD, DecoderVariant, LayerNormKind, WeightKind
 from harness.sam2.shared.published_files import fetched_published, first_version
-from harness.sam2.story.scene import StoryScene
-from harness.sam2.story.second import SecondDecoder, converted_second, versions_of
 
 # Seconds that the slowest stage of making the workload takes on two cores; those that are cached take none.
 PREPARE_SECONDS = 20.0
@@ -214,10 +215,15 @@ def demo_command(
     run(
         lambda progress: tell(device, models, weights, layernorm, out, timeout, progress),
         as_json=as_json,
-        document=lambda story: story.answer.to_json() | {"run": str(story.folder), "story": story.scene.to_json()},
+        document=document,
         show=show,
         code=exit_code,
     )
+
+
+def document(story: Story) -> dict[str, Any]:
+    """`demo --json`: that of `localize`, and the story."""
+    return story.answer.to_json() | {"run": str(story.folder), "story": story.scene.to_json()}
 
 
 def exit_code(story: Story) -> int:

@@ -21,7 +21,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("latency", "localize.journal", "localize.probe", "report"),
     ("dashboard", "localize.explain", "localize.find"),
     ("api", "sam2.image_path", "sam2.video"),
-    ("sam2.story",),
     ("cli", "pytest_plugin"),
 )
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.api.session import ModelRequest, prepare
 from harness.core.arrays import Array
 from harness.core.errors import DeviceError, UsageError
 from harness.core.job import Options
 from harness.core.run_folder import RunFolder, writing
+from harness.devices.fold import with_folded_constants
 from harness.devices.scratch import scratch_folder
+from harness.graph.inputs import check_inputs
 from harness.graph.model import Model
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench, compare_model
@@ -28,13 +29,13 @@ from harness.localize.base.result import Localization
 from harness.localize.explain.remedy_trials import remedy_label
 from harness.numerics.metrics import mask_iou
 from harness.sam2.image_path.scenes import PORTRAIT_TAPS
+from harness.sam2.image_path.story.chapters import Chapter, Told, chapters
+from harness.sam2.image_path.story.other_taps import CPU, Asked, Column, ask
+from harness.sam2.image_path.story.second import SecondDecoder, Versions
+from harness.sam2.image_path.story.steps import SecondJudged, StoryStep, TapRow, least_iou, mended, told
 from harness.sam2.image_path.workload import Workload
 from harness.sam2.shared import image
 from harness.sam2.shared.clicks import Tap
-from harness.sam2.story.chapters import Chapter, Told, chapters
-from harness.sam2.story.other_taps import CPU, Asked, Column, ask
-from harness.sam2.story.second import SecondDecoder, Versions
-from harness.sam2.story.steps import SecondJudged, StoryStep, TapRow, least_iou, mended, told
 
 
 class StoryScene:
@@ -127,7 +128,7 @@ class StoryScene:
         second = self._second
         bench.progress.note(f"{second.version} beside {self._versions.localized}: {second.written}")
         try:
-            case = prepare(self._request(bench, second, timeout), compared=True, progress=bench.progress).case
+            case = self._case_of(second, timeout)
             with (
                 scratch_folder("harness-sam2-") as root,
                 RunFolder.create(root, "compare", str(second.model), bench.device.name) as run,
@@ -140,9 +141,11 @@ class StoryScene:
         self._second_model = case.model
         return SecondJudged(second.model, len(case.graph.ops), found.outputs, found.done.residency, logits)
 
-    def _request(self, bench: Workbench, second: SecondDecoder, timeout: float) -> ModelRequest:
+    def _case_of(self, second: SecondDecoder, timeout: float) -> Case:
+        """What the device is asked, as a localization asks it: what only prepares constants is computed before."""
+        model, _ = with_folded_constants(Model.load(second.model))
         given: dict[str, Array] = dict(self._workload.inputs_at(Tap.at(*self._workload.at), second.ports))
-        return ModelRequest(second.model, bench.device.name, Options(), given=given, timeout=timeout)
+        return Case(model, check_inputs(given, model.graph()), Options(), timeout)
 
     def _columns(self, bench: Workbench, case: Case, answer: Localization) -> list[Column]:
         """What stands side by side: the version that was localized on both sides, mended, and the second one."""

@@ -13,9 +13,9 @@ from harness.localize.base.misreadings import ROW_0
 from harness.localize.base.result import Culprit, Localization, OutputVerdict
 from harness.numerics.metrics import share_of_rms
 from harness.report.wording import RULES
+from harness.sam2.image_path.story.second import REPOSITORY, Versions
+from harness.sam2.image_path.story.steps import IN_FLOAT32, KEPT, SecondJudged, StoryStep, TapRow, mended, told
 from harness.sam2.image_path.workload import Workload
-from harness.sam2.story.second import REPOSITORY, Versions
-from harness.sam2.story.steps import IN_FLOAT32, KEPT, SecondJudged, StoryStep, TapRow, mended, told
 
 CARD = (
     "Its model card: on a Pixel 8a all 358 nodes run on the GPU, and the result is wrong. A face that the CPU segments "
@@ -85,7 +85,7 @@ def residency_words(residency: Residency) -> str:
 
 def random_words(workload: Workload) -> str:
     """What masks of random weights are good for; empty for trained ones."""
-    return "The masks mean nothing; how far CPU and GPU differ does." if workload.is_random else ""
+    return "Random weights: the masks mean nothing; how far CPU and GPU differ does." if workload.is_random else ""
 
 
 def _published(facts: Told) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _published(facts: Told) -> tuple[str, ...]:
         gpu += f", {residency_words(answer.residency)}"
     gpu += f"; LiteRT {answer.device['runtime']}."
     alone = facts.versions.note if facts.versions.localized != "v1" else ""
-    return tuple(filter(None, (where, CARD, this, random_words(work), gpu, alone)))
+    return tuple(filter(None, (where, CARD, this, gpu, alone)))
 
 
 def _compared(facts: Told) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _compared(facts: Told) -> tuple[str, ...]:
         said.append(f"In float32 the GPU is wrong too (IoU {single.iou:.4f}), so it is not precision.")
     elif single is not None:
         said.append(f"In float32 the GPU is right (IoU {single.iou:.4f}).")
-    return tuple(said)
+    return tuple(filter(None, (*said, random_words(facts.workload))))
 
 
 def _named(outputs: Sequence[OutputVerdict], name: str) -> OutputVerdict | None:
@@ -126,10 +126,11 @@ def _figures(output: OutputVerdict) -> str:
     seen, expected = output.judgement.actual, output.judgement.expected
     low, high = seen.reference_range
     ratio = output.judgement.ratio
-    times = f", {ratio:.3g}x what rounding explains" if math.isfinite(ratio) and expected.max_abs else ""
+    factor = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+    times = f", {factor}x what rounding explains" if math.isfinite(ratio) and expected.max_abs else ""
     return (
-        f"mask logits of cosine {best_at_one(seen.cosine)} with the CPU's, largest error {seen.max_abs:.3g} on "
-        f"{low:.3g} to {high:.3g}{times}"
+        f"cosine {best_at_one(seen.cosine)} of the mask logits with the CPU's; largest error {seen.max_abs:.3g}, on "
+        f"logits of {low:.3g} to {high:.3g}{times}"
     )
 
 
@@ -160,8 +161,8 @@ def _ops(answer: Localization, masks: str) -> tuple[str, ...]:
         if seen is not None and impact.output == masks:
             added, device = impact.judgement.actual.relative_rms, seen.judgement.actual.relative_rms
             said.append(
-                f"With only their errors added to {impact.into}, the masks are off by {share_of_rms(added)}; on the "
-                f"GPU by {share_of_rms(device)}."
+                f"With only these errors added to {impact.into}, {masks} is off by {share_of_rms(added)}; on the GPU "
+                f"by {share_of_rms(device)}."
             )
     return tuple(said)
 
