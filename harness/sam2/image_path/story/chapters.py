@@ -14,7 +14,7 @@ from harness.localize.base.result import Culprit, Localization, OutputVerdict
 from harness.numerics.metrics import share_of_rms
 from harness.report.wording import RULES
 from harness.sam2.image_path.story.second import REPOSITORY, Versions
-from harness.sam2.image_path.story.steps import IN_FLOAT32, KEPT, SecondJudged, StoryStep, TapRow, mended, told
+from harness.sam2.image_path.story.steps import IN_FLOAT32, KEPT, NOTHING, SecondJudged, StoryStep, TapRow, mended, told
 from harness.sam2.image_path.workload import Workload
 
 CARD = (
@@ -111,7 +111,9 @@ def _compared(facts: Told) -> tuple[str, ...]:
     masks = _named(facts.answer.outputs, facts.workload.ports.outputs["pred_masks"])
     said = [photo, f"On the face: {_figures(masks)}." if masks else "The model did not run to its end."]
     single = next((step for step in facts.steps if step.title.startswith(IN_FLOAT32)), None)
-    if single is not None and not single.ok:
+    if single is not None and single.title == NOTHING:
+        said.append("In float32 the GPU gives zeros or no numbers, which tells nothing of precision.")
+    elif single is not None and not single.ok:
         said.append(f"In float32 the GPU is wrong too (IoU {single.iou:.4f}), so it is not precision.")
     elif single is not None:
         said.append(f"In float32 the GPU is right (IoU {single.iou:.4f}).")

@@ -17,6 +17,9 @@ from harness.remedies.options import FLOAT32
 KEPT = "GPU, float16, batch dimension kept"
 KEPT_AND_SPLIT = "GPU, float16, kept and long sums split"
 IN_FLOAT32 = "GPU, float32"
+WRONG_TOO = f"{IN_FLOAT32}: wrong too, so not precision"
+NOTHING = f"{IN_FLOAT32}: zeros, or no numbers"
+"""Where a shader does not compile, nothing is computed; that tells nothing of precision."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,17 @@ def told(answer: Localization) -> list[tuple[str, Remedy]]:
     by_parts = {frozenset(r.name.split("; ")): r for r in remedies if r.run_ms is not None}
     single = by_parts.get(frozenset({FLOAT32.name}))
     steps = {
-        IN_FLOAT32 if single is None or single.ok else f"{IN_FLOAT32}: wrong too, so not precision": single,
+        _in_float32(single): single,
         KEPT: by_parts.get(frozenset({KEEP_BATCH.name})),
         KEPT_AND_SPLIT: by_parts.get(frozenset({KEEP_BATCH.name, SPLIT_SUM.name})),
     }
     return [(title, remedy) for title, remedy in steps.items() if remedy is not None]
+
+
+def _in_float32(remedy: Remedy | None) -> str:
+    if remedy is None or remedy.ok:
+        return IN_FLOAT32
+    return WRONG_TOO if remedy.cosine else NOTHING  # of values that are all 0, and of NaN, the cosine is 0
 
 
 def mended(answer: Localization) -> Remedy | None:

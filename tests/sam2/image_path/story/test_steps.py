@@ -100,6 +100,14 @@ def test_where_float32_mends_it_nobody_says_that_precision_does_not_matter() -> 
     assert [title for title, _ in told(answer((remedy(FLOAT32.name, ok=True),)))] == ["GPU, float32"]
 
 
+def test_where_float32_computes_nothing_nobody_says_that_it_is_wrong_too(run: RunFolder) -> None:
+    empty = replace(remedy(FLOAT32.name, ok=False), cosine=0.0)
+    assert [title for title, _ in told(answer((empty,)))] == ["GPU, float32: zeros, or no numbers"]
+    scene, _ = drawn(run, answer((empty,)))
+    said = " ".join(scene.chapters[1].sentences)
+    assert "tells nothing of precision" in said and "wrong too" not in said
+
+
 def test_what_did_not_run_is_not_told() -> None:
     assert told(answer((remedy(FLOAT32.name, ok=False, ran=False),))) == []
 
