@@ -203,11 +203,11 @@ def _lines(run: Path, grid: Fields, size: tuple[int, int]) -> tuple[TapLine, ...
 
 
 def _beside(mask: SceneMask, reference: SceneMask) -> str:
-    """A mask tinted, and solid where it differs from the reference: in the device's colour what it has more, in the
-    CPU's what it lacks."""
+    """A mask light where the reference has it too, and solid where it differs: in the device's colour what it has more,
+    in the CPU's what it lacks."""
     levels = np.where(mask, 3, 0).astype(np.uint8)
     levels[reference & ~mask], levels[mask & ~reference] = 1, 2
-    return _picture(levels, [((0, 0, 0), 0), (CPU_COLOUR, 255), (GPU_COLOUR, 255), (GPU_COLOUR, _FILL)])
+    return _picture(levels, [((0, 0, 0), 0), (CPU_COLOUR, 255), (GPU_COLOUR, 255), ((255, 255, 255), _FILL)])
 
 
 def _tried(run: Path, entry: Fields, reference: SceneMask) -> Panel:

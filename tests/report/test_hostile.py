@@ -49,7 +49,7 @@ def everything_named(name: str, samples: Samples) -> dict[str, object]:
             "label": name,
             "masks": {"reference": name, "device": name},
             "story": [{"key": "compare", "title": name, "sentences": [name], "commands": [name]}],
-        },  # fmt: skip
+        },
     )
 
 

@@ -71,7 +71,7 @@ def chapters(facts: Told) -> tuple[Chapter, ...]:
         Chapter("op", "Which op", _ops(facts.answer, facts.workload.ports.outputs["pred_masks"])),
         Chapter("why", "Why", _why(facts.answer)),
         Chapter("fix", "The fix", _fix(facts)),
-        Chapter("second", "The second version", _second(facts)),
+        Chapter("second", "The second version beside it", _second(facts)),
         Chapter("phone", "On a phone (docs/phone.md)", *_phone(facts)),
     )
 
@@ -228,7 +228,7 @@ def _second(facts: Told) -> tuple[str, ...]:
         return tuple(facts.notes) or ("There is none here.",)
     step = next(step for step in facts.steps if step.title.endswith(f", {second.version}"))
     said = [
-        f"{second.version}, {second.written}: {counted(judged.ops, 'op')}, {residency_words(judged.residency)}.",
+        f"{_upper(second.written)}; {counted(judged.ops, 'op')}, {residency_words(judged.residency)}.",
         f"On the face, same inputs: IoU {step.iou:.4f} with the first version's mask on the CPU, the least of the "
         f"candidates {step.least_iou:.4f}; {'pass' if judged.ok else 'fail'}.",
     ]
@@ -239,8 +239,8 @@ def _second(facts: Told) -> tuple[str, ...]:
     kept = next((s for s in facts.steps if s.title == KEPT), None)
     if not judged.ok and kept is not None and not kept.ok:
         said.append(
-            f"So it has the place right again, and is not right in float16: with its batch dimension kept and nothing "
-            f"else, {facts.versions.localized} has IoU {kept.iou:.4f}."
+            f"For comparison: with its batch dimension kept and nothing else, {facts.versions.localized} has IoU "
+            f"{kept.iou:.4f}."
         )
     return tuple(filter(None, (*said, *facts.notes)))
 

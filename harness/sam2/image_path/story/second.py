@@ -76,7 +76,7 @@ def converted_second(
     variant = successor(first)
     made = convert_decoder(cache, source=source, seed=seed, variant=variant, progress=tell)
     return SecondDecoder(
-        "v2", made.path, DECODER_PORTS, "converted here as that is written: in rank 4, the batch dimension kept"
+        "v2", made.path, DECODER_PORTS, "not the published file: converted here in rank 4, the batch dimension kept"
     )
 
 

@@ -108,7 +108,7 @@ def test_the_story_goes_from_the_claim_to_the_phone(story: Story, chapter: dict[
     assert "By itself it is as wrong, in float16 and float32; on the device's CPU it is right." in chapter["why"]
     cured = f"{story.scene.rows[0].ious['GPU, v1 mended']:.4f}"
     assert f"Constants with the batch dimension kept: IoU {cured} on the face, pass." in chapter["fix"]
-    assert f"v2, the file {SECOND}: 11 ops" in chapter["second"] and "; pass." in chapter["second"]
+    assert f"The file {SECOND}; 11 ops" in chapter["second"] and "; pass." in chapter["second"]
     assert story.scene.chapters[-1].commands == ("harness demo --models SOURCE --device pixel8a",)
 
 
