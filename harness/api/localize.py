@@ -48,8 +48,11 @@ def localize_command(
             answer = explain_culprits(bench, case, answer)
         answer = _with_probes(bench, answer)
         answer = replace(answer, notes=(*answer.notes, *notes(bench.run)), folder=bench.run.path)
-        if scene is not None and (drawn := scene.draw(bench, case, answer)):
-            bench.run.save(scene=drawn)
+        if scene is not None:
+            # It may ask the device for minutes; what was found is not lost with it.
+            bench.run.save(device=answer.device, seconds=answer.seconds, result=answer.to_json())
+            if drawn := scene.draw(bench, case, answer):
+                bench.run.save(scene=drawn)
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.
         resumable = isinstance(bench.device, Journaled)
         told = answer.to_json()

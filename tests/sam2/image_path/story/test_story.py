@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,8 +17,15 @@ from harness.api.session import ModelRequest
 from harness.cli import demo
 from harness.cli.demo import Story
 from harness.core.errors import EXIT_OK
+from harness.core.job import Options, Rejected
+from harness.core.run_folder import RunFolder
+from harness.devices.base import Device
+from harness.devices.host.device import HostDevice
+from harness.graph.model import Model
+from harness.localize.base.comparison import Workbench
 from harness.numerics.metrics import mask_iou
 from harness.sam2.image_path.ports import DECODER_PORTS
+from harness.sam2.image_path.story.other_taps import Column, ask
 from harness.sam2.image_path.story.scene import StoryScene
 from harness.sam2.image_path.story.second import SecondDecoder, Versions
 from tests import story_decoder
@@ -164,3 +171,45 @@ def test_a_second_version_that_does_not_run_is_told_and_the_rest_stands(tmp_path
     (note,) = scene.notes
     assert note.startswith("v2 did not run on planted:none: ")
     assert note in scene.chapters[5].sentences
+
+
+class Stops:
+    """Pictures that someone does not wait for."""
+
+    def draw(self, *_: object) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+
+def test_what_was_found_outlives_pictures_that_are_interrupted(tmp_path: Path) -> None:
+    work = story_decoder.workload(tmp_path)
+    request = ModelRequest(work.model_path, "planted:none", out=tmp_path / "runs", given=work.inputs)
+    with pytest.raises(KeyboardInterrupt):
+        localize_command(request, Stages([]), Stops())
+    (folder,) = (tmp_path / "runs").iterdir()
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    assert (record["status"], record["result"]["status"]) == ("interrupted", "pass")
+
+
+class Refusing:
+    """A device, or a host, on which nothing runs."""
+
+    name, asks_again = "broken", True
+
+    def run(self, *_: object) -> Rejected:
+        return Rejected("no memory", ())
+
+
+@pytest.mark.parametrize(("which", "columns"), [("host", None), ("device", ["CPU"])])
+def test_taps_that_nobody_answers_are_told(tmp_path: Path, which: str, columns: list[str] | None) -> None:
+    work = story_decoder.workload(tmp_path)
+    model = Model.load(work.model_path)
+    face = np.zeros((1, 3, 16, 16), np.float32)
+    sides = [Column("CPU", model, work.ports, None, face, True)]
+    sides.append(Column("GPU, v1", model, work.ports, Options(), face, False))
+    notes: list[str] = []
+    with HostDevice() as host:
+        refusing = cast("Device", Refusing())
+        bench = Workbench(refusing, refusing if which == "host" else host, RunFolder(tmp_path, {}))
+        found = ask(bench, work, {"corner": (1.0, 18.0)}, sides, 60.0, notes)
+    assert (list(found["corner"].logits) if found else None) == columns
+    assert len(notes) == 1 and "was not asked at all taps" in notes[0] and "no memory" in notes[0]
