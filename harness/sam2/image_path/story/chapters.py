@@ -225,7 +225,9 @@ def _fix(facts: Told) -> tuple[str, ...]:
 def _second(facts: Told) -> tuple[str, ...]:
     second, judged = facts.versions.second, facts.second
     if second is None or judged is None:
-        return tuple(facts.notes) or ("There is none here.",)
+        alone = facts.versions.localized != "v1"  # the note is told at the beginning then
+        others = [note for note in facts.notes if not alone or note != facts.versions.note]
+        return (*(["It is the one that was run, and no first one stands beside it."] if alone else []), *others)
     step = next(step for step in facts.steps if step.title.endswith(f", {second.version}"))
     said = [
         f"{_upper(second.written)}; {counted(judged.ops, 'op')}, {residency_words(judged.residency)}.",

@@ -74,10 +74,10 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def drawn(
-    run: RunFolder, found: Localization, *, random: bool = True, note: str = ""
+    run: RunFolder, found: Localization, *, random: bool = True, note: str = "", localized: str = "v1"
 ) -> tuple[StoryScene, dict[str, Any]]:
     """The story of one tap and one version: nothing is asked of a device."""
-    scene = StoryScene(workload(random=random), Versions("v1", None, note), {})
+    scene = StoryScene(workload(random=random), Versions(localized, None, note), {})
     nobody = cast("Device", None)
     case = Case(models.right(), {}, Options("gpu"), 60.0)
     return scene, scene.draw(Workbench(nobody, nobody, run), case, found)
@@ -155,6 +155,14 @@ def test_where_nothing_mends_it_the_story_says_so(run: RunFolder) -> None:
     assert said["fix"].endswith("Nothing that was tried makes it right.")
     assert "LiteRT's parser lays a computed tensor [a, b] out with a as the batch" in said["why"]
     assert said["second"] == "There is no second version."
+
+
+def test_of_the_second_version_by_itself_the_story_says_once_that_the_first_is_missing(run: RunFolder) -> None:
+    scene, _ = drawn(run, answer((), right=True), note="Only the second version is there.", localized="v2")
+    said = [sentence for chapter in scene.chapters for sentence in chapter.sentences]
+    assert said.count("Only the second version is there.") == 1
+    assert list(scene.rows[0].ious) == ["CPU", "GPU, v2"]
+    assert scene.chapters[5].sentences == ("It is the one that was run, and no first one stands beside it.",)
 
 
 def test_a_model_that_never_ran_has_no_pictures_and_all_the_words(tmp_path: Path) -> None:
