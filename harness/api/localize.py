@@ -11,7 +11,6 @@ from harness.api.scope import notes
 from harness.api.session import ModelRequest, session
 from harness.core.errors import DeviceDied
 from harness.core.progress import SILENT, Progress
-from harness.core.run_folder import RunFolder
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Localization
@@ -27,8 +26,9 @@ from harness.report.page import write_report
 class Illustrator(Protocol):
     """Pictures for a report, drawn once the device's outputs are there, the remedies' among them."""
 
-    def draw(self, run: RunFolder, answer: Localization) -> dict[str, Any]:
-        """Write the pictures into the run folder and describe them."""
+    def draw(self, bench: Workbench, case: Case, answer: Localization) -> dict[str, Any]:
+        """Write the pictures into the run folder and describe them; nothing where there is nothing to show. The device
+        may be asked for more."""
 
 
 def localize_command(
@@ -49,7 +49,10 @@ def localize_command(
         answer = _with_probes(bench, answer)
         answer = replace(answer, notes=(*answer.notes, *notes(bench.run)), folder=bench.run.path)
         if scene is not None:
-            bench.run.save(scene=scene.draw(bench.run, answer))
+            # It may ask the device for minutes; what was found is not lost with it.
+            bench.run.save(device=answer.device, seconds=answer.seconds, result=answer.to_json())
+            if drawn := scene.draw(bench, case, answer):
+                bench.run.save(scene=drawn)
         # Without its report a run is not at its end: killed here, it is continued, and its journal answers every probe.
         resumable = isinstance(bench.device, Journaled)
         told = answer.to_json()

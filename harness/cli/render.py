@@ -240,6 +240,11 @@ def show_localization(answer: Localization, folder: Path) -> None:
                 )
     for note in answer.notes:
         say(f"[dim]{escape(note)}[/]")
+    show_cost(answer, folder)
+
+
+def show_cost(answer: Localization, folder: Path) -> None:
+    """What a localization asked of the device, how long it took, and where its page is."""
     more = answer.explanation
     extra = (
         f"; to explain: {more.device_compiles} more, {counted(more.device_runs, 'run')}, {more.seconds:.0f} s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ _PHOTO_EDGE = 1024
 _LARGEST = 64_000_000
 _MOST_BYTES = 64 << 20
 _MOST_TRIED = 12
+_MOST_TAPS, _MOST_COLUMNS = 12, 6
+_MOST_CHAPTERS, _MOST_SENTENCES = 12, 24
 _FILL, _EDGE = 110, 255
 
 
@@ -67,6 +69,35 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """The mask of one column at one tap; without an overlay it did not run there."""
+
+    title: str
+    ok: bool | None
+    overlay: str
+    iou: float | None
+
+
+@dataclass(frozen=True)
+class TapLine:
+    """A tap and its masks, one for each column; the first column's is what the others are held to."""
+
+    name: str
+    tap: tuple[float, float] | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class StoryChapter:
+    """One step of a story that a run tells."""
+
+    key: str
+    title: str
+    sentences: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PhotoScene:
     """Everything the masks' section shows. With a `problem` there is nothing but that sentence."""
 
@@ -78,6 +109,8 @@ class PhotoScene:
     label: str = ""
     iou: float | None = None
     panels: tuple[Panel, ...] = ()
+    lines: tuple[TapLine, ...] = ()
+    chapters: tuple[StoryChapter, ...] = ()
 
 
 def read_scene(run: Path, fields: Fields, device: str) -> PhotoScene:
@@ -86,31 +119,39 @@ def read_scene(run: Path, fields: Fields, device: str) -> PhotoScene:
     Raises:
         UsageError: a field is of another type than documented. Missing or bad pictures become the scene's `problem`.
     """
+    chapters = tuple(_chapter(entry) for entry in fields.children("story")[:_MOST_CHAPTERS])
+    try:
+        return replace(_pictures(run, fields, device), chapters=chapters)
+    except _Unusable as error:
+        return PhotoScene(problem=str(error), chapters=chapters)
+
+
+def _chapter(entry: Fields) -> StoryChapter:
+    said, commands = (entry.texts(key)[:_MOST_SENTENCES] for key in ("sentences", "commands"))
+    return StoryChapter(entry.text("key"), entry.text("title"), said, commands)
+
+
+def _pictures(run: Path, fields: Fields, device: str) -> PhotoScene:
+    """The pictures alone. Raises _Unusable."""
     masks, tap = fields.child("masks"), fields.numbers("tap")
     names = (fields.text("photo"), masks.text("reference"), masks.text("device"))
     label, iou = fields.text("label"), fields.number("iou")
-    try:
-        photo = _open(run, names[0]).convert("RGB")
-        reference, actual = (np.asarray(_open(run, name).convert("L")) > 127 for name in names[1:])
-    except _Unusable as error:
-        return PhotoScene(problem=str(error))
+    photo = _open(run, names[0]).convert("RGB")
+    reference, actual = (_mask(run, name) for name in names[1:])
     if reference.shape != actual.shape or reference.shape != photo.size[::-1]:
-        return PhotoScene(problem="The masks of this run differ from its photo in size, so they are not shown.")
+        raise _Unusable("The masks of this run differ from its photo in size, so they are not shown.")
     width, height = photo.size
     whole = View(0, 0, width, height)
     only_cpu, only_gpu = reference & ~actual, actual & ~reference
     zoomed = _around(reference | actual, width, height)
-    try:
-        tried = [_tried(run, entry, reference) for entry in fields.children("tried")[:_MOST_TRIED]]
-    except _Unusable as error:
-        return PhotoScene(problem=str(error))
+    tried = [_tried(run, entry, reference) for entry in fields.children("tried")[:_MOST_TRIED]]
     scale = width / zoomed.width
     enlarged = f", enlarged {scale:.1f}×" if scale >= 1.1 else ""
     return PhotoScene(
         photo=_photo(photo),
         width=width,
         height=height,
-        tap=(tap[0], tap[1]) if len(tap) == 2 and 0 <= tap[0] <= width and 0 <= tap[1] <= height else None,
+        tap=_within(tap, width, height),
         label=label,
         iou=mask_iou(actual, reference) if iou is None else iou,
         panels=(
@@ -125,12 +166,53 @@ def read_scene(run: Path, fields: Fields, device: str) -> PhotoScene:
             ),
             *tried,
         ),
+        lines=_lines(run, fields.child("grid"), photo.size) if fields.values.get("grid") else (),
     )
+
+
+def _within(tap: tuple[float, ...], width: int, height: int) -> tuple[float, float] | None:
+    return (tap[0], tap[1]) if len(tap) == 2 and 0 <= tap[0] <= width and 0 <= tap[1] <= height else None
+
+
+def _mask(run: Path, name: str) -> SceneMask:
+    mask: SceneMask = np.asarray(_open(run, name).convert("L")) > 127
+    return mask
+
+
+def _lines(run: Path, grid: Fields, size: tuple[int, int]) -> tuple[TapLine, ...]:
+    """The taps' masks. Raises _Unusable for a mask of another size than the photo."""
+    columns = [(each.text("title"), each.flag("ok")) for each in grid.children("columns")[:_MOST_COLUMNS]]
+    lines = []
+    for row in grid.children("rows")[:_MOST_TAPS]:
+        cells: list[Cell] = []
+        reference: SceneMask | None = None
+        for (title, ok), entry in zip(columns, row.children("masks"), strict=False):
+            name = entry.text("mask")
+            if not name:
+                cells.append(Cell(title, ok, "", None))
+                continue
+            mask = _mask(run, name)
+            if mask.shape != size[::-1]:
+                raise _Unusable("The masks of this run differ from its photo in size, so they are not shown.")
+            first = reference is None
+            reference = mask if reference is None else reference
+            overlay = _overlay(mask, CPU_COLOUR) if first else _beside(mask, reference)
+            cells.append(Cell(title, ok, overlay, None if first else entry.number("iou")))
+        lines.append(TapLine(row.text("name"), _within(row.numbers("tap"), *size), tuple(cells)))
+    return tuple(lines)
+
+
+def _beside(mask: SceneMask, reference: SceneMask) -> str:
+    """A mask light where the reference has it too, and solid where it differs: in the device's colour what it has more,
+    in the CPU's what it lacks."""
+    levels = np.where(mask, 3, 0).astype(np.uint8)
+    levels[reference & ~mask], levels[mask & ~reference] = 1, 2
+    return _picture(levels, [((0, 0, 0), 0), (CPU_COLOUR, 255), (GPU_COLOUR, 255), ((255, 255, 255), _FILL)])
 
 
 def _tried(run: Path, entry: Fields, reference: SceneMask) -> Panel:
     """Where the mask that a remedy gave differs from the CPU's."""
-    mask = np.asarray(_open(run, entry.text("mask")).convert("L")) > 127
+    mask = _mask(run, entry.text("mask"))
     if mask.shape != reference.shape:
         raise _Unusable("The masks of this run differ in size, so they are not shown.")
     height, width = mask.shape

@@ -19,6 +19,7 @@ class Section:
 
 
 SECTIONS = (
+    Section("story", "Story", "story.html.j2", lambda v: v["scene"] is not None and bool(v["scene"].chapters)),
     Section("masks", "Masks", "scene.html.j2", lambda v: v["scene"] is not None),
     Section("outputs", "Outputs", "outputs.html.j2", lambda v: bool(v["run"].outputs)),
     Section("culprits", "Culprits", "culprits.html.j2", lambda v: bool(v["run"].culprits)),

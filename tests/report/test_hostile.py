@@ -44,7 +44,12 @@ def everything_named(name: str, samples: Samples) -> dict[str, object]:
         model={"path": f"{name}/{name}.tflite", "sha256": name, "ops": 9},
         device={"name": name, "kind": "android", "runtime": name, "gpu": name},
         options={"accelerator": "gpu", "precision": name, "inputs": name, "signature": name, "timeout_s": 1},
-        scene={"photo": name, "label": name, "masks": {"reference": name, "device": name}},
+        scene={
+            "photo": name,
+            "label": name,
+            "masks": {"reference": name, "device": name},
+            "story": [{"key": "compare", "title": name, "sentences": [name], "commands": [name]}],
+        },
     )
 
 

@@ -192,3 +192,58 @@ def test_the_page_says_why_there_are_no_pictures(make: Make, read: Read, samples
     run = make(samples.record(scene=SCENE))
     assert "scene/photo.jpg cannot be shown" in read(run).one("section", id="masks").text
     assert json.loads((run / "run.json").read_text())["scene"]
+
+
+def grid(*masks: str | None, title: str = "GPU") -> dict[str, Any]:
+    cells = [{"mask": mask, "iou": None if mask is None else 0.5} for mask in masks]
+    columns = [{"title": "CPU", "ok": True}, {"title": title, "ok": False}]
+    return {"columns": columns, "rows": [{"name": "face", "tap": [60, 70], "candidate": 0, "masks": cells}]}
+
+
+STORY = [
+    {"key": "compare", "title": "CPU against GPU", "sentences": ["They differ."], "commands": ["harness <b> --x"]},
+    {"key": "op", "title": "Which op", "sentences": ["ADD <i>#3</i>."], "commands": []},
+]
+BOTH = ("scene/mask-reference.png", "scene/mask-device.png")
+
+
+def test_a_cell_is_light_and_solid_where_it_differs(load: Load) -> None:
+    reference, device = ellipse(60, 70, 20, 30), ellipse(63, 70, 20, 30)
+    (line,) = load(grid=grid(*BOTH)).lines
+    assert [(cell.title, cell.iou) for cell in line.cells] == [("CPU", None), ("GPU", 0.5)] and line.tap == (60, 70)
+    shown = np.asarray(picture(line.cells[1].overlay).convert("RGBA"))
+    blue, orange = ((shown[..., :3] == colour).all(axis=2) for colour in (CPU_COLOUR, GPU_COLOUR))
+    solid = shown[..., 3] == 255
+    assert np.array_equal(blue & solid, reference & ~device)
+    assert np.array_equal(orange & solid, device & ~reference)
+    assert np.array_equal(~solid & (shown[..., 3] > 0), device & reference)
+
+
+def test_a_cell_that_did_not_run_says_so(folder: Path, make: Make, read: Read, samples: Samples) -> None:
+    make(samples.record(scene=SCENE | {"grid": grid(BOTH[0], None), "story": STORY}))
+    section = read(folder).one("section", id="story")
+    assert "GPU did not run" in section.text and "CPU reference" in section.text
+    assert "ADD <i>#3</i>." in section.text and "harness <b> --x" in section.text
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "scene/none.png"])
+def test_a_cell_outside_the_run_folder_is_not_read(name: str, folder: Path, load: Load) -> None:
+    save_mask(folder.parent / "outside.png", ellipse(60, 70, 20, 30))
+    scene = load(grid=grid(BOTH[0], name), story=STORY)
+    assert scene.problem and not scene.lines and len(scene.chapters) == 2
+
+
+def test_a_cell_of_another_size_is_not_shown(folder: Path, load: Load) -> None:
+    Image.new("L", (10, 10)).save(folder / "scene/small.png")
+    assert "differ from its photo in size" in load(grid=grid(BOTH[0], "scene/small.png")).problem
+
+
+def test_a_story_of_endless_chapters_is_cut(load: Load) -> None:
+    scene = load(story=STORY * 100, grid={"columns": [], "rows": [{"name": "face", "masks": []}] * 100})
+    assert len(scene.chapters) == 12 and len(scene.lines) == 12
+
+
+def test_a_grid_without_columns_breaks_no_page(folder: Path, make: Make, read: Read, samples: Samples) -> None:
+    empty = {"columns": [], "rows": [{"name": "face", "tap": [], "candidate": 0, "masks": []}]}
+    make(samples.record(scene=SCENE | {"grid": empty, "story": STORY}))
+    assert "They differ." in read(folder).one("section", id="story").text

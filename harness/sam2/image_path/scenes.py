@@ -29,6 +29,10 @@ def portrait() -> Scene:
     return Scene("portrait", sample_photo(), Tap.at(*SAMPLE_FACE))
 
 
+PORTRAIT_TAPS = {"face": SAMPLE_FACE, "uniform": (100.0, 400.0), "cap": (265.0, 110.0), "flag": (60.0, 130.0)}
+"""Where the sample portrait is tapped, (x, y) in its pixels: the face first, as on the model card."""
+
+
 def drawn(seed: int) -> Scene:
     """Four shapes on stripes and noise, uint8 [480, 640, 3], tapped in the middle of the topmost. The same seed draws
     the same scene."""

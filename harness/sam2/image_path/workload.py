@@ -7,7 +7,7 @@ torch.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from harness.core.progress import Say
 from harness.devices.host.device import HostDevice
 from harness.devices.scratch import scratch_folder
 from harness.sam2.image_path.convert import DecoderPlan, in_torch
-from harness.sam2.image_path.pipeline import ImageModels, encode
+from harness.sam2.image_path.pipeline import Features, ImageModels, encode
 from harness.sam2.image_path.ports import DECODER_PORTS, Ports
 from harness.sam2.shared import image
 from harness.sam2.shared.card import code, digest, source_request, versions
@@ -49,6 +49,18 @@ class Workload:
     """What the model's inputs and outputs are called."""
     file: str = ""
     """The name of the published file that the decoder is; empty for one that was converted here."""
+    features: Features = field(default_factory=dict)
+    """The decoder's image inputs, by our names."""
+    prompt: PromptConstants | None = None
+    """What taps are encoded with."""
+
+    def inputs_at(self, tap: Tap, ports: Ports | None = None) -> dict[str, NDArray[np.float32]]:
+        """The inputs of this decoder, or of one of these `ports`, for another tap on the photo. Raises as
+        `Tap.check`."""
+        if self.prompt is None:
+            raise RuntimeError("a workload without prompt constants cannot be asked another tap")
+        sparse = tap.encode(self.photo.shape, self.prompt)
+        return (ports or self.ports).feed({**self.features, "sparse_prompt": sparse})
 
 
 def workload_of(
@@ -76,7 +88,8 @@ def workload_of(
     decoder = models.decoder(tap.tokens)
     inputs = decoder.ports.feed({**features, "sparse_prompt": sparse})
     where = models.provenance, models.is_random
-    return Workload(decoder.model, inputs, photo, at, *where, decoder.ports, str(models.written))
+    kept = features, constants
+    return Workload(decoder.model, inputs, photo, at, *where, decoder.ports, str(models.written), *kept)
 
 
 def prepare(
@@ -122,7 +135,8 @@ def prepare(
     constants = PromptConstants.load(plan.constants)
     arrays = {**features, "sparse_prompt": Tap.at(*at).encode(photo.shape, constants)}
     inputs = {name: arrays[name] for name in INPUT_NAMES}
-    return Workload(plan.model, inputs, photo, at, settled.provenance, settled.is_random)
+    where = settled.provenance, settled.is_random
+    return Workload(plan.model, inputs, photo, at, *where, features=features, prompt=constants)
 
 
 def _photo_and_tap(

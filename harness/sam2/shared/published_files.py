@@ -123,6 +123,15 @@ def first_version(folder: Path) -> str | None:
     return f"v{min(versions)}" if versions else None
 
 
+def later_version(decoder: Path) -> str | None:
+    """The newest decoder's version in the folder of a decoder, where it is newer than that; None where there is none,
+    or the file's name tells no version."""
+    this = FoundFile.of(decoder)
+    others = [f for path in decoder.parent.iterdir() if path.is_file() and (f := FoundFile.of(path))]
+    versions = [f.version for f in others if f.kind == "decoder"]
+    return f"v{max(versions)}" if this is not None and versions and max(versions) > this.version else None
+
+
 def _decoder(folder: Path, decoders: Sequence[FoundFile], wanted: str | None) -> FoundFile:
     if not decoders:
         raise UsageError(f"The folder {str(folder)!r} has no decoder (sam2_tiny_mask_decoder*.tflite).", _step())

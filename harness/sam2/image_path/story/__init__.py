@@ -1,0 +1,1 @@
+"""What `harness demo` tells of the published mask decoder, in the order of its model card's question."""
