@@ -41,6 +41,7 @@ def main(asked: str) -> int:
             models = chosen(asked, progress)
         if needs_torch(models):
             screen.say(SIZE)
+            sys.stdout.flush()
             if status := subprocess.run([str(SETUP), "convert"], check=False).returncode:
                 return status
     except HarnessError as error:
