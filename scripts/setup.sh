@@ -97,7 +97,8 @@ may_install() {
 }
 
 apt_get() {
-    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+    quietly as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Keep-Downloaded-Packages=false "$@"
 }
 
 # One stale source of many must not stop us: a package that is then missing is told of when it is needed.
