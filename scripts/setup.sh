@@ -247,11 +247,11 @@ install() {
         die "pip could not install the project: make $TARGET resumes, HARNESS_LOCK=no make $TARGET takes the newest packages"
 }
 
-# What .venv has, as the second line of the stamp says: "light", or "convert" or "all" and for which PyTorch. A larger part
-# has the smaller ones in it, and PyTorch is nothing to the light one.
+# has_part PART: whether .venv has it, as the second line of the stamp says: "light", or "convert" or "all" and for which
+# PyTorch. A larger part has the smaller ones in it, and PyTorch is nothing to the light one.
 has_part() {
     [[ "$(sed -n 1p "$STAMP" 2>/dev/null)" == "$want" ]] && "$PY" -c '' 2>/dev/null || return 1
-    case "$PART $(sed -n 2p "$STAMP")" in
+    case "$1 $(sed -n 2p "$STAMP")" in
     light\ ?*) return 0 ;;
     "convert convert $TORCH" | "convert all $TORCH" | "all all $TORCH") return 0 ;;
     *) return 1 ;;
@@ -273,8 +273,9 @@ if command -v flock >/dev/null; then # one setup at a time in a checkout
     flock 9
 fi
 want="$(cat "$ROOT/pyproject.toml" "$ROOT/scripts/setup.sh" "$LOCKED" | cksum) $ROOT ${HARNESS_LOCK:-yes}"
-installed=no
-if has_part; then installed=yes; fi
+installed=no light=no
+if has_part "$PART"; then installed=yes; fi
+if has_part light; then light=yes; fi
 if [[ "$installed" == yes ]] && adapter >/dev/null; then exit 0; fi
 
 begin "Python environment: .venv"
@@ -299,15 +300,15 @@ if [[ "$PART" == all ]]; then
     say "      $(command -v java || echo 'no java'), $(command -v npm || echo 'no npm')"
 fi
 
-begin "the harness (half a minute)"
+begin "the harness: 0.12 GB to download (half a minute)"
 choose_releases
-install ""
+if [[ "$light" == no ]]; then install ""; fi
 
 if [[ "$PART" != light ]]; then
     begin "PyTorch's CPU build ($TORCH), to convert SAM 2.1: 0.2 GB to download, half a minute"
     install_torch
-    if [[ "$PART" == convert ]]; then extras=sam2; else extras=sam2,model-explorer,docs,dev; fi
-    begin "the extras ${extras//,/, }: EXTRAS_SIZE (a minute or two)"
+    if [[ "$PART" == convert ]]; then extras=sam2 size=0.3; else extras=sam2,model-explorer,docs,dev size=0.5; fi
+    begin "the extras ${extras//,/, }: $size GB to download (a minute or two)"
     install "[$extras]"
 fi
 

@@ -93,7 +93,7 @@ def test_the_size_is_said_before_torch_is_installed_and_a_set_up_that_fails_ends
     here.status = 1
     assert demo.main("") == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "CPU build" in said and "MB" in said and "7 GB" in said
+    assert "CPU build" in said and "0.5 GB to download" in said and "7 GB" in said
     assert here.done == ["files?", "kept?", "set up convert"]
 
 
