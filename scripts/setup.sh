@@ -199,13 +199,12 @@ choose_releases() {
     fi
 }
 
-# Sets `build` to what of PyTorch pip would take: cpu, cuda, or none where a suitable one is there. Asked of the package's
-# own requirements, with nothing installed.
+# Sets `build` to which build of PyTorch pip would take (scripts/torch_build.py).
 find_build() {
-    local report="$VENV/.torch.json"
-    rm -f "$report"
-    quietly "$PY" -m pip install -c "$LOCK" --dry-run --no-deps --report "$report" "$TORCH" || return 1
-    build="$("$PY" "$ROOT/scripts/torch_build.py" "$report" 2>>"$LOG")"
+    local offered="$VENV/.torch-offered"
+    printf '\n$ pip index versions torch\n' >>"$LOG"
+    "$PY" -m pip index versions torch >"$offered" 2>>"$LOG" </dev/null || return 1
+    build="$("$PY" "$ROOT/scripts/torch_build.py" "$TORCH" <"$offered" 2>>"$LOG")"
 }
 
 # The index that pip asks has one build of a release for each system, and Linux's is for CUDA. uv, another client for the
@@ -226,8 +225,8 @@ install_torch() {
     if [[ "${HARNESS_TORCH_BUILD:-cpu}" != any ]]; then
         find_build ||
             die "pip finds no $TORCH: HARNESS_TORCH='torch>=2.13' make $TARGET takes another release"
-        if [[ "$build" == cuda ]]; then
-            say "      pip would take the build for CUDA: asking for the CPU build with uv"
+        if [[ "$build" == unmarked && "$(uname -s)" == Linux ]]; then
+            say "      pip would take the build for CUDA: uv is asked for the CPU build"
             install_cpu_build || status=$?
             rm -rf "$VENV/.uv"
             if ((status != 0)) && [[ "$PART" == convert ]]; then

@@ -1,27 +1,37 @@
-"""Which build of PyTorch pip would install, as the report of `pip install --dry-run --report FILE` tells: cpu, cuda, or
-none where nothing is to be installed. A build for CUDA is one that requires NVIDIA's packages here."""
+"""Which build of PyTorch pip would install, from what `pip index versions torch` printed, on stdin.
+
+`there`: one that suits is installed, or its file is named; `cpu`: a build marked so; `unmarked`: any other. No wheel is
+fetched for it: one for CUDA has half a gigabyte, and says so in its requirements alone.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 import sys
-from pathlib import Path
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
-NVIDIA = ("nvidia-", "cuda-")
+
+def build_of(wanted: Requirement, installed: str | None, offered: str) -> str:
+    """The word for a requirement. Raises `ValueError` where nothing that is offered suits."""
+    if wanted.url is not None or (installed is not None and wanted.specifier.contains(installed)):
+        return "there"
+    line = re.search(r"^Available versions: (.+)$", offered, re.MULTILINE)
+    suiting = list(wanted.specifier.filter(map(Version, line[1].split(", ")))) if line else []
+    if not suiting:
+        raise ValueError(f"no {wanted} is offered")
+    return "cpu" if (max(suiting).local or "").startswith("cpu") else "unmarked"
 
 
-def build_of(report: dict[str, Any]) -> str:
-    """The word for a report, whose form pip documents. Raises `KeyError` for one without PyTorch's requirements."""
-    packages = report["install"]
-    if not packages:
-        return "none"
-    wanted = [Requirement(line) for line in packages[0]["metadata"].get("requires_dist", [])]
-    here = [need.name for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return "cuda" if any(name.lower().startswith(NVIDIA) for name in here) else "cpu"
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":
-    sys.stdout.write(build_of(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))) + "\n")
+    asked = Requirement(sys.argv[1])
+    sys.stdout.write(build_of(asked, _installed(asked.name), sys.stdin.read()) + "\n")

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from scripts.torch_build import build_of
 
 ROOT = Path(__file__).parents[2]
 TORCH = "torch==2.13.0"
-CPU, CUDA = "filelock", "cuda-toolkit[cublas]==13.0.3; platform_system == 'Linux'"
+CPU, CUDA = "2.13.0+cpu, 2.13.0, 2.12.1", "2.13.0, 2.12.1+cpu, 2.12.1"
 
 # Takes the words that the script uses and no others.
 PYTHON = """#!/bin/bash
@@ -23,21 +24,31 @@ case "$*" in
 "-c "*) ;;
 "-m venv --clear "*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
 */vulkan_adapter.py) echo "an adapter: suits" ;;
-*/torch_build.py\\ *) exec "$REAL_PYTHON" "$@" ;;
+*/torch_build.py\\ *) exec "$REAL_PYTHON" -c "$HIDE_TORCH" "$@" ;;
+"-m pip index versions torch") [[ -n "$OFFERED" ]] && printf 'torch (2.14.1)\\nAvailable versions: %s\\n' "$OFFERED" ;;
 "-m pip install "*)
     while [[ $# -gt 0 ]]; do
         case "$1" in
         -c | --target) shift ;;
-        --report) printf '{"install": [{"metadata": {"requires_dist": ["%s"]}}]}' "$TORCH_NEEDS" >"$2"; shift ;;
-        -m | pip | install | -e | --no-deps) ;;
-        --dry-run) dry=yes ;;
-        *) [[ -n "${dry:-}" ]] || echo "pip $1" >>"$ASKED"; [[ "$1" != "${REFUSED:-}" ]] || exit 1 ;;
+        -m | pip | install | -e) ;;
+        *) echo "pip $1" >>"$ASKED"; [[ "$1" != "${REFUSED:-}" ]] || exit 1 ;;
         esac
         shift
     done ;;
 "-m pip check") ;;
 *) echo "unknown: $*" >>"$ASKED"; exit 99 ;;
 esac
+"""
+# The script in question, in a Python that has no torch.
+HIDE_TORCH = """
+import importlib.metadata, runpy, sys
+real = importlib.metadata.version
+def version(name):
+    if name == "torch": raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+importlib.metadata.version = version
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 UV = """#!/bin/bash
 case "$*" in
@@ -71,7 +82,8 @@ class Checkout:
             "REAL_PYTHON": sys.executable,
             "HARNESS_SYSTEM_PACKAGES": "no",
             "ASKED": str(self.asked),
-            "TORCH_NEEDS": CPU,
+            "OFFERED": CPU,
+            "HIDE_TORCH": HIDE_TORCH,
             "WANTED_TORCH": TORCH,
             "HOME": str(folder),
         }
@@ -137,7 +149,7 @@ def test_what_a_change_of_the_packages_left_behind_is_made_up_for_by_the_part_th
 
 def test_another_torch_is_nothing_to_the_light_part(checkout: Checkout) -> None:
     checkout.installed("all")
-    other = {"HARNESS_TORCH": "torch>=2.14", "WANTED_TORCH": "torch>=2.14"}
+    other = {"HARNESS_TORCH": "torch>=2.14", "OFFERED": "2.14.0+cpu, 2.13.0"}
     assert checkout.installed("light", **other) == []
     assert checkout.installed("convert", **other) == ["pip torch>=2.14", "pip .[sam2]"]
     assert checkout.installed("convert") == CONVERT[1:]
@@ -151,20 +163,20 @@ def test_a_run_that_failed_is_no_set_up(checkout: Checkout) -> None:
 
 
 def test_the_cpu_build_is_asked_for_where_pip_would_take_the_one_for_cuda(checkout: Checkout) -> None:
-    assert checkout.installed("convert", TORCH_NEEDS=CUDA) == [*LIGHT, f"uv {TORCH}", f"pip {TORCH}", "pip .[sam2]"]
+    assert checkout.installed("convert", OFFERED=CUDA) == [*LIGHT, f"uv {TORCH}", f"pip {TORCH}", "pip .[sam2]"]
 
 
 def test_a_build_for_cuda_is_not_taken_unasked_for_the_demo(checkout: Checkout) -> None:
-    done = checkout.run("convert", TORCH_NEEDS=CUDA, NO_CPU_BUILD="yes")
+    done = checkout.run("convert", OFFERED=CUDA, NO_CPU_BUILD="yes")
     assert done.returncode == 1
     assert "HARNESS_TORCH_BUILD=any make demo" in done.stderr and "MODELS=FOLDER" in done.stderr
     assert f"pip {TORCH}" not in checkout.asked.read_text("utf-8")
-    asked = checkout.installed("convert", TORCH_NEEDS=CUDA, NO_CPU_BUILD="yes", HARNESS_TORCH_BUILD="any")
+    asked = checkout.installed("convert", OFFERED=CUDA, NO_CPU_BUILD="yes", HARNESS_TORCH_BUILD="any")
     assert asked == CONVERT
 
 
 def test_for_the_tests_any_build_will_do_and_that_is_said(checkout: Checkout) -> None:
-    done = checkout.run("all", TORCH_NEEDS=CUDA, NO_CPU_BUILD="yes")
+    done = checkout.run("all", OFFERED=CUDA, NO_CPU_BUILD="yes")
     assert done.returncode == 0 and "going on with the build for CUDA, 3 GB to download" in done.stdout
     asked = checkout.asked.read_text("utf-8").replace(str(checkout.root), ".").splitlines()
     assert asked == [*LIGHT, f"uv {TORCH}", *ALL[1:]]
@@ -177,18 +189,36 @@ def test_a_part_that_there_is_not_is_refused(checkout: Checkout) -> None:
     assert not (checkout.root / ".venv").exists()
 
 
+def test_a_torch_that_nobody_offers_is_a_sentence(checkout: Checkout) -> None:
+    done = checkout.run("all", OFFERED="2.9.1, 2.9.0")
+    assert done.returncode == 1
+    assert f"pip finds no {TORCH}: HARNESS_TORCH='torch>=2.13' make develop takes another release" in done.stderr
+
+
 @pytest.mark.parametrize(
-    ("report", "build"),
+    ("wanted", "installed", "offered", "build"),
     [
-        ({"install": []}, "none"),
-        ({"install": [{"metadata": {}}]}, "cpu"),
-        ({"install": [{"metadata": {"requires_dist": ["filelock", "nvidia-nvtx; extra == 'gpu'"]}}]}, "cpu"),
-        ({"install": [{"metadata": {"requires_dist": ["nvidia-nccl-cu13; sys_platform == 'nowhere'"]}}]}, "cpu"),
-        ({"install": [{"metadata": {"requires_dist": ["filelock", "nvidia-nccl-cu13==2.29.7"]}}]}, "cuda"),
+        ("torch==2.13.0", None, "2.13.0+cpu, 2.13.0", "cpu"),
+        ("torch==2.13.0", None, "2.14.1, 2.13.0, 2.12.0+cpu", "unmarked"),
+        ("torch==2.13.0", None, "2.13.0+cu130, 2.13.0", "unmarked"),
+        ("torch>=2.13", None, "2.14.1, 2.13.0+cpu", "unmarked"),
+        ("torch>=2.13", None, "2.14.1+cpu, 2.13.0", "cpu"),
+        ("torch==2.13.0", "2.13.0+cpu", "2.13.0", "there"),
+        ("torch==2.13.0", "2.12.0+cpu", "2.13.0", "unmarked"),
+        ("torch @ file:///torch.whl", None, "2.13.0", "there"),
     ],
 )
-def test_a_build_is_for_cuda_where_it_requires_nvidias_packages_here(report: dict[str, object], build: str) -> None:
-    assert build_of(report) == build
+def test_the_build_is_that_of_the_newest_release_that_suits(
+    wanted: str, installed: str | None, offered: str, build: str
+) -> None:
+    said = f"torch (2.14.1)\nAvailable versions: {offered}\n  INSTALLED: 9\n"
+    assert build_of(Requirement(wanted), installed, said) == build
+
+
+@pytest.mark.parametrize("said", ["", "torch (2.9)\nAvailable versions: 2.9\n"])
+def test_where_nothing_suits_there_is_no_build(said: str) -> None:
+    with pytest.raises(ValueError, match="no torch==2"):
+        build_of(Requirement(TORCH), None, said)
 
 
 def test_make_has_everything_set_up_for_what_needs_it() -> None:
