@@ -257,6 +257,9 @@ has_part() {
     esac
 }
 
+# stamp WORDS: from now on .venv has that part.
+stamp() { printf '%s\n%s\n' "$want" "$1" >"$STAMP"; }
+
 # The adapters found, one per line; true when one of them suits LiteRT's GPU delegate.
 adapter() {
     if [[ "$(uname -s)" == Darwin ]]; then
@@ -291,7 +294,8 @@ else
     say "      GPU runs on this host will be refused until there is a suitable adapter; the rest works"
 fi
 if [[ "$installed" == yes ]]; then exit 0; fi
-rm -f "$STAMP" # from here on packages change
+# From here on packages change; those of the light part do not, where it is there.
+if [[ "$light" == yes ]]; then stamp light; else rm -f "$STAMP"; fi
 
 if [[ "$PART" == all ]]; then
     begin "Java and npm, for the phone's stand-in in the tests"
@@ -301,7 +305,10 @@ fi
 
 begin "the harness: 0.12 GB to download (half a minute)"
 choose_releases
-if [[ "$light" == no ]]; then install ""; fi
+if [[ "$light" == no ]]; then
+    install ""
+    stamp light
+fi
 
 if [[ "$PART" != light ]]; then
     begin "PyTorch's CPU build ($TORCH), to convert SAM 2.1: 0.2 GB to download, half a minute"
@@ -313,8 +320,5 @@ fi
 
 begin "check that the installed packages agree with one another"
 quietly "$PY" -m pip check || die "installed packages disagree: rm -r .venv, then make $TARGET"
-case "$PART" in
-light) printf '%s\nlight\n' "$want" >"$STAMP" ;;
-*) printf '%s\n%s %s\n' "$want" "$PART" "$TORCH" >"$STAMP" ;;
-esac
+if [[ "$PART" == light ]]; then stamp light; else stamp "$PART $TORCH"; fi
 say "Ready: make demo, make test, or .venv/bin/harness --help"

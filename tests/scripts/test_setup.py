@@ -156,9 +156,14 @@ def test_another_torch_is_nothing_to_the_light_part(checkout: Checkout) -> None:
 
 
 def test_a_run_that_failed_is_no_set_up(checkout: Checkout) -> None:
-    checkout.installed("light")
+    checkout.installed("all")
+    with (checkout.root / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write("# another\n")
+    assert checkout.run("all", REFUSED=str(checkout.root)).returncode == 1
+    (checkout.root / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    assert checkout.installed("light") == LIGHT, "of the packages before, nobody knows what is left"
     assert checkout.run("all", REFUSED=f"{checkout.root}[sam2,model-explorer,docs,dev]").returncode == 1
-    assert checkout.installed("light") == LIGHT
+    assert checkout.installed("light") == [], "what failed was no part of it"
     assert checkout.installed("all") == ALL[1:]
 
 
