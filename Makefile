@@ -1,4 +1,5 @@
-# Everything runs from .venv, which `make setup` makes; a second setup takes no time.
+# Everything runs from .venv. `make setup` makes what the harness needs, `make develop` what the tests need besides; a second
+# time takes no time.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -13,61 +14,65 @@ COUNT ?= 20
 PART ?=
 # For `make check`.
 FILE ?= .
-# For `make fuzz`; a folder of models to break besides the tests' own.
+# For `make fuzz`.
 MINUTES ?= 10
+# For `make demo`: a folder with published files, `published`, or `own`. For `make fuzz`: models to break besides the tests'.
 MODELS ?=
 
-.PHONY: help setup demo quick check test slow portable mutants fuzz adb bench lint lock docs format clean
+.PHONY: help setup develop demo quick check test slow portable mutants fuzz adb bench lint lock docs format clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Make .venv with everything in it, and install a Vulkan driver if none suits
-	@scripts/setup.sh
+setup: ## Make .venv with the harness in it, and install a Vulkan driver if none suits
+	@scripts/setup.sh light
 
-quick: setup ## Ruff, and the tests that need no GPU, torch, browser or phone: about a minute
+develop: ## The same with PyTorch, Java, npm and all extras: what the tests need
+	@scripts/setup.sh all
+
+quick: develop ## Ruff, and the tests that need no GPU, torch, browser or phone: about a minute
 	@$(BIN)/python -m scripts.checks --quick
 
-check: setup ## Lint, types and tests of one file: make check FILE=tests/graph/test_model.py
+check: develop ## Lint, types and tests of one file: make check FILE=tests/graph/test_model.py
 	@$(BIN)/ruff check $(FILE) && $(BIN)/ruff format --check $(FILE) && $(BIN)/mypy --strict $(FILE)
 	@[[ "$(FILE)" != *test_*.py ]] || $(BIN)/python -m pytest -q $(FILE) $(PYTEST_ARGS)
 
 demo: setup ## Find the ops that break the SAM 2.1 mask decoder on this machine's GPU
-	@$(BIN)/harness demo
+	@$(BIN)/python -m scripts.demo '$(MODELS)'
 
-test: setup ## What CI runs, to its end whatever fails: lint, types, tests, device tests on the host's GPU and through adb
+test: develop ## What CI runs, to its end whatever fails: lint, types, tests, device tests on the host's GPU and through adb
 	@$(BIN)/python -m scripts.checks $(STAGES)
 
-slow: setup ## What `make test` leaves out because it takes long: campaigns, kills, whole decoders, all through adb (hours)
+slow: develop ## What `make test` leaves out because it takes long: campaigns, kills, whole decoders, all through adb (hours)
 	@$(BIN)/python -m scripts.checks --slow
 
-portable: setup ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
+portable: develop ## The numeric tests under other instruction sets, BLAS kernels and thread counts (an hour)
 	@$(BIN)/python -m scripts.portable -- $(PYTEST_ARGS)
 
-mutants: setup ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (a quarter of an hour, and half a minute each)
+mutants: develop ## Change the code in COUNT places drawn by SEED, and see whether the tests notice (a quarter of an hour, and half a minute each)
 	@$(BIN)/python -m scripts.mutants --seed $(SEED) --count $(COUNT) --part '$(PART)'
 
-fuzz: setup ## Broken models, run folders and devices for MINUTES, each time others; .hypothesis keeps what is found
+fuzz: develop ## Broken models, run folders and devices for MINUTES, each time others; .hypothesis keeps what is found
 	@$(BIN)/python -m scripts.fuzz --minutes $(MINUTES) --models '$(MODELS)'
 
-adb: setup ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
+adb: develop ## All of device_tests through adb, on the stand-in for a Pixel 8a (six minutes)
 	$(BIN)/python -m tests.standin $(BIN)/pytest device_tests --device pixel8a -m "not slow" $(PYTEST_ARGS)
 
-bench: setup ## Measure the harness against what the decisions claim
+bench: develop ## Measure the harness against what the decisions claim
 	$(BIN)/python -m benchmarks
 
-lint: setup ## ruff and mypy --strict
+lint: develop ## ruff and mypy --strict
 	@$(BIN)/python -m scripts.checks ruff format types
 
-lock: setup ## Resolve anew what `make setup` and host@RELEASE install (needs uv)
+lock: develop ## Resolve anew what `make develop` and host@RELEASE install (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements/locked.txt
 	$(BIN)/python -m scripts.lock_releases
 
-docs: setup ## The site, in build/site, with warnings as errors
+docs: develop ## The site, in build/site, with warnings as errors
 	@$(BIN)/python -m scripts.checks docs && echo "build/site/index.html"
 
-format: setup ## Rewrite the code in the project's style
+format: develop ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

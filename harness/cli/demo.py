@@ -31,17 +31,17 @@ from harness.cli.sam2_options import (
     published_models,
 )
 from harness.cli.screen import answer as run
-from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
+from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
-from harness.core.progress import Progress
+from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import writing
 from harness.localize.base.result import Localization
 from harness.sam2.image_path.story.scene import StoryScene
 from harness.sam2.image_path.story.second import SecondDecoder, converted_second, versions_of
 from harness.sam2.image_path.workload import Workload, prepare, workload_of
 from harness.sam2.shared.contract import CARD, DecoderVariant, LayerNormKind, WeightKind
-from harness.sam2.shared.published_files import fetched_published, first_version
+from harness.sam2.shared.published_files import first_version, have_published
 
 # Seconds that the slowest stage of making the workload takes on two cores; those that are cached take none.
 PREPARE_SECONDS = 20.0
@@ -82,6 +82,7 @@ def make_workload(
         variant=variant,
         weights=storage,
         progress=lambda what: progress.stage(what, PREPARE_SECONDS),
+        note=progress.note,
     )
 
 
@@ -105,18 +106,32 @@ def demo_workload(
     models: str | None, weights: str | None, layernorm: LayerNormKind | None, timeout: float, progress: Progress
 ) -> Workload:
     """What the demo runs: the files of `models`; without it and without words on weights and decoder, the published
-    ones where they were fetched before; else what the cache has of a conversion, and only then one by torch. Of a
-    folder the decoder of the oldest version is taken: it is the one that breaks. Raises HarnessError."""
-    if models is None and weights is None and layernorm is None and fetched_published(published_folder()):
+    ones, fetched if need be; where they cannot be had, what the cache has of a conversion, and only then one by torch.
+    Of a folder the decoder of the oldest version is taken: it is the one that breaks. Raises HarnessError."""
+    if models is None and weights is None and layernorm is None and have_published(published_folder(), progress):
         models = PUBLISHED
     words = DecoderWords(weights=weights, layernorm=layernorm)
     if models not in (None, OWN, PUBLISHED):
         words = replace(words, variant=first_version(Path(models).expanduser()))
     files = published_models(models, words, progress)
     if files is None:
-        variant = DecoderVariant(layernorm or CARD.layernorm, batch="dropped")
-        return make_workload(weights, variant, "float32", 0, models_folder(), progress)
+        return own_workload(weights, layernorm, progress)
     return workload_of(files, timeout=timeout, progress=lambda what: progress.stage(what, PREPARE_SECONDS))
+
+
+def own_workload(weights: str | None, layernorm: LayerNormKind | None, progress: Progress) -> Workload:
+    """What the demo runs where no files are given: the model card's decoder without the batch dimension."""
+    variant = DecoderVariant(layernorm or CARD.layernorm, batch="dropped")
+    return make_workload(weights, variant, "float32", 0, models_folder(), progress)
+
+
+def own_is_kept() -> bool:
+    """Whether that is in the cache, where the packages to make it are missing."""
+    try:
+        own_workload(None, None, SILENT)
+    except UsageError:
+        return False
+    return True
 
 
 def tell(
@@ -207,7 +222,7 @@ def demo_command(
 ) -> None:
     """The SAM 2.1 mask decoder as published: CPU and GPU side by side, which op, why, the fix, the second version.
 
-    Without --models: the published files where they were fetched before, else what is converted here.
+    Without --models: the published files, fetched once; where they cannot be had, what is converted here.
 
     Exit 0 when it is right on this device, or something that was tried makes it right; 1 when nothing does, 4 when no
     op could be named.

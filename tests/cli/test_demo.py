@@ -16,7 +16,7 @@ from harness.core.progress import SILENT
 
 
 @pytest.mark.parametrize(
-    ("fetched", "words", "wanted"),
+    ("published", "words", "wanted"),
     [
         (True, {}, ("published", None)),
         (False, {}, "converted"),
@@ -27,8 +27,8 @@ from harness.core.progress import SILENT
         (True, {"models": "FOLDER"}, ("FOLDER", "v1")),
     ],
 )
-def test_files_that_are_there_come_before_a_conversion(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: bool, words: dict[str, str], wanted: object
+def test_files_that_can_be_had_come_before_a_conversion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, published: bool, words: dict[str, str], wanted: object
 ) -> None:
     (tmp_path / "sam2_tiny_mask_decoder_v2_fp16.tflite").write_text("")
     (tmp_path / "sam2_tiny_mask_decoder_fp16.tflite").write_text("")
@@ -39,7 +39,7 @@ def test_files_that_are_there_come_before_a_conversion(
     def files(source: str | None, words: DecoderWords, _: object) -> tuple[str, str | None] | None:
         return None if source in (None, "own") else (source.replace(str(tmp_path), "FOLDER"), words.variant)
 
-    monkeypatch.setattr(demo, "fetched_published", lambda _: fetched)
+    monkeypatch.setattr(demo, "have_published", lambda *_: published)
     monkeypatch.setattr(demo, "published_models", files)
     monkeypatch.setattr(demo, "workload_of", lambda models, **_: models)
     monkeypatch.setattr(demo, "make_workload", lambda *_: "converted")

@@ -81,7 +81,9 @@ def test_without_files_torch_is_asked_for_with_its_size_and_the_other_way(bare: 
     assert done.returncode == EXIT_MISUSE
     error = " ".join(json.loads(done.stdout)["error"].split())
     assert "needs torch, litert-torch, transformers, which this Python lacks" in error
-    assert "--models published" in error and "6.9 GB" in error and "CPU build" in error
+    assert "--models published" in error and "`make demo`, which installs them with torch's CPU build" in error
+    told = " ".join(done.stderr.split())
+    assert "The published files cannot be had: sam2_tiny_image_encoder_v2_fp16.tflite is not in" in told
 
 
 def test_published_files_that_nobody_has_are_one_sentence(bare: dict[str, str], tmp_path: Path) -> None:

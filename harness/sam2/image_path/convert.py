@@ -14,7 +14,18 @@ from typing import Any
 from harness.core.errors import UsageError
 from harness.core.progress import Say
 from harness.sam2.image_path.ports import DECODER_PORTS, Ports
-from harness.sam2.shared.card import MAX_TOKENS, ModelPlan, card, code, digest, source_request, versions
+from harness.sam2.shared.card import (
+    MAX_TOKENS,
+    ModelPlan,
+    card,
+    code,
+    digest,
+    is_whole,
+    newest_made,
+    releases,
+    source_request,
+    versions,
+)
 from harness.sam2.shared.contract import (
     CARD,
     ENCODER_PORTS,
@@ -124,13 +135,22 @@ class DecoderPlan(ModelPlan):
             raise UsageError(f"A prompt of {self.tokens} tokens is not possible.", f"Give 1 to {MAX_TOKENS}.")
 
     @property
+    def stem(self) -> str:
+        """The beginning of the model's name, which says all that was asked for; its end says which releases made it."""
+        key = digest(self.source.key, str(self.variant), self.weights, str(self.tokens), code(_DECODER_CODE))
+        tokens = "" if self.tokens == 2 else f"-{self.tokens}tokens"
+        return f"sam2-decoder-{self.variant}{tokens}-{self.weights}-{key}"
+
+    @property
     def model(self) -> Path:
         """Where the .tflite is or will be."""
-        key = digest(
-            self.source.key, str(self.variant), self.weights, str(self.tokens), *versions(), code(_DECODER_CODE)
-        )
-        tokens = "" if self.tokens == 2 else f"-{self.tokens}tokens"
-        return self.cache_dir / f"sam2-decoder-{self.variant}{tokens}-{self.weights}-{key}.tflite"
+        return self.cache_dir / f"{self.stem}-{releases()}.tflite"
+
+    def newest(self) -> Path | None:
+        """The newest whole model of what is asked for, whatever releases made it, where the constants are there too."""
+        if not self._has_constants():
+            return None
+        return newest_made(self.cache_dir, self.stem, ".tflite", lambda path: is_whole(path, path.with_suffix(".json")))
 
     @property
     def ports(self) -> Ports:
@@ -144,11 +164,14 @@ class DecoderPlan(ModelPlan):
 
     def is_there(self) -> bool:
         """Whether all files are there and whole."""
+        return self._has_constants() and super().is_there()
+
+    def _has_constants(self) -> bool:
         try:
             PromptConstants.load(self.constants)
         except (OSError, ValueError):
             return False
-        return super().is_there()
+        return True
 
     def request(self) -> dict[str, Any]:
         """What the worker is asked to make."""

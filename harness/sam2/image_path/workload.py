@@ -21,7 +21,7 @@ from harness.sam2.image_path.convert import DecoderPlan, in_torch
 from harness.sam2.image_path.pipeline import Features, ImageModels, encode
 from harness.sam2.image_path.ports import DECODER_PORTS, Ports
 from harness.sam2.shared import image
-from harness.sam2.shared.card import code, digest, source_request, versions
+from harness.sam2.shared.card import code, digest, missing_packages, newest_made, releases, source_request, torch_of
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import INPUT_NAMES, DecoderVariant, LayerNormKind, WeightKind
 from harness.sam2.shared.files import make_folder, read_arrays
@@ -103,6 +103,7 @@ def prepare(
     variant: DecoderVariant | None = None,
     weights: WeightKind = "float32",
     progress: Say | None = None,
+    note: Say | None = None,
 ) -> Workload:
     """The decoder and its inputs for a tap `at` (x, y) in the pixels of `photo`, uint8 [H, W, 3].
 
@@ -110,16 +111,23 @@ def prepare(
     are chosen as in `convert.convert_decoder`, which also says what `variant` and `weights` mean; without a
     `variant` it is the card's with the `layernorm` given.
     `progress` is told in words what is being done; it stays silent when everything is there already.
+    Where no model can be made, for want of a package, the newest that other releases made of the same is taken, and
+    `note` is told in a sentence which torch that was.
     Raises `UsageError` for a photo of another kind, a tap outside it, unusable weights or missing packages.
     """
     photo, at = _photo_and_tap(photo, at)
     settled = resolve(source, seed)
     plan = DecoderPlan(make_folder(cache_dir), settled, variant or DecoderVariant(layernorm), weights)
     content = hashlib.sha256(repr(photo.shape).encode() + photo.tobytes()).hexdigest()
-    features_path = cache_dir / f"sam2-features-{digest(content, settled.key, *versions(), code(_FEATURES_CODE))}.npz"
+    stem = f"sam2-features-{digest(content, settled.key, code(_FEATURES_CODE))}"
+    features_path = cache_dir / f"{stem}-{releases()}.npz"
+    earlier = None
+    if lacking := missing_packages():
+        earlier = plan.newest()
+        features_path = newest_made(cache_dir, stem, ".npz", lambda path: _read(path) is not None) or features_path
 
     request: dict[str, Any] = {"source": source_request(settled)}
-    if not plan.is_there():
+    if earlier is None and not plan.is_there():
         request["models"] = [plan.request()]
     features = _read(features_path)
     if features is None or len(request) > 1:
@@ -132,11 +140,14 @@ def prepare(
         if features is None:
             raise RuntimeError(f"the image features just written to {features_path} cannot be read")
 
+    if earlier is not None and note is not None:
+        made = torch_of(earlier.with_suffix(".json"))
+        note(f"The decoder was converted earlier, with {made}; this Python has no {', '.join(lacking)}.")
     constants = PromptConstants.load(plan.constants)
     arrays = {**features, "sparse_prompt": Tap.at(*at).encode(photo.shape, constants)}
     inputs = {name: arrays[name] for name in INPUT_NAMES}
     where = settled.provenance, settled.is_random
-    return Workload(plan.model, inputs, photo, at, *where, features=features, prompt=constants)
+    return Workload(earlier or plan.model, inputs, photo, at, *where, features=features, prompt=constants)
 
 
 def _photo_and_tap(

@@ -8,14 +8,16 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import UsageError, install_extra
+from harness.core import safe_json
+from harness.core.errors import UsageError, in_a_clone, install_extra
 from harness.sam2.shared.source import Source
 
 _PACKAGES = ("torch", "litert-torch", "transformers", "ai-edge-litert")
+_CONVERTING = {"torch": "torch", "litert-torch": "litert_torch", "transformers": "transformers"}
 _FOLDER = Path(__file__).parents[1]
 _PLACES = ("folder", "checkpoint")
 
@@ -65,17 +67,45 @@ def is_whole(model: Path, card: Path) -> bool:
     return isinstance(said, dict) and said.get("sha256") == digest_now
 
 
+def missing_packages() -> list[str]:
+    """The packages that convert models and are not installed."""
+    return [package for package, module in _CONVERTING.items() if importlib.util.find_spec(module) is None]
+
+
 def require_packages() -> None:
     """Raise `UsageError` when a package that converts models is missing."""
-    modules = {"torch": "torch", "litert-torch": "litert_torch", "transformers": "transformers"}
-    missing = [package for package, module in modules.items() if importlib.util.find_spec(module) is None]
-    if missing:
+    if missing := missing_packages():
+        how = (
+            "`make demo`, which installs them with torch's CPU build"
+            if in_a_clone()
+            else f"`{install_extra('sam2')}`: 6.9 GB with torch's build for GPUs, which nothing here uses, so install "
+            "torch's CPU build first (`uv pip install torch --torch-backend cpu`)"
+        )
         raise UsageError(
             f"Making the SAM 2.1 models needs {', '.join(missing)}, which this Python lacks.",
-            f"Take the published files instead (`--models published`, or a folder with them), or run "
-            f"{install_extra('sam2')}: 6.9 GB with torch's build for GPUs, which nothing here uses, so install torch's "
-            "CPU build first.",
+            f"Take the published files instead (`--models published`, or a folder with them), or run {how}.",
         )
+
+
+def releases() -> str:
+    """Eight hexadecimal digits that stand for `versions`: the end of a made file's name."""
+    return digest(*versions())[:8]
+
+
+def newest_made(folder: Path, stem: str, suffix: str, is_good: Callable[[Path], bool]) -> Path | None:
+    """The newest good file that some releases made under that `stem`; None where there is none."""
+    made = [path for path in folder.glob(f"{stem}-{'[0-9a-f]' * 8}{suffix}") if path.is_file()]
+    return next(filter(is_good, sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)), None)
+
+
+def torch_of(card: Path) -> str:
+    """Which torch made the model of a card, as in `torch 2.13.0`; `another torch` where it does not say."""
+    try:
+        said = safe_json.loads(card.read_bytes())
+        made_by = said["made_by"]
+        return next(str(word).replace("==", " ") for word in made_by if str(word).startswith("torch=="))
+    except (OSError, ValueError, TypeError, KeyError, StopIteration):
+        return "another torch"
 
 
 def versions() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.core.errors import UsageError
 from harness.core.progress import SILENT, Progress
 from harness.devices.fetched.download import digest_of
+from harness.devices.fetched.reach import does_answer
 from harness.devices.fetched.resumed import ResumedDownload
 
 CONSTANTS = "prompt_encode_const.bin"
@@ -18,6 +19,8 @@ _NAME = re.compile(r"sam2_(?:tiny_)?(mask_decoder|image_encoder)((?:_[A-Za-z0-9]
 _KINDS = {"mask_decoder": "decoder", "image_encoder": "encoder"}
 _HALF = ("fp16", "float16")
 _VERSION = re.compile(r"v([1-9][0-9]?)")
+# For the first answer, where there is another way to go on; the files themselves may take their time.
+_PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,8 @@ def fetch_published(folder: Path, progress: Progress = SILENT) -> Path:
         kept = folder / file.name
         if digest_of(kept) == file.sha256:
             continue
-        address = f"{_endpoint()}/{file.repository}/resolve/{file.revision}/{file.name}"
-        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        address = _address(file)
+        if _offline():
             raise UsageError(f"{file.name} is not in {str(folder)!r} while HF_HUB_OFFLINE is set.", otherwise)
         progress.stage(f"fetching {file.name} ({file.bytes / 1e6:.0f} MB, once)", max(file.bytes / 5e6, 0.5))
         ResumedDownload(file.name, address, file.sha256, file.bytes, otherwise).into(kept, progress.fraction)
@@ -201,6 +204,32 @@ def fetch_published(folder: Path, progress: Progress = SILENT) -> Path:
 def fetched_published(folder: Path) -> bool:
     """Whether all published files are in `folder`, whole."""
     return all(digest_of(folder / file.name) == file.sha256 for file in PUBLISHED_FILES)
+
+
+def have_published(folder: Path, progress: Progress = SILENT) -> bool:
+    """Have the published files in `folder`, as `fetch_published`; where they cannot be had, `progress` is told why in a
+    sentence. A server that does not answer is given up after ten seconds.
+
+    Raises `StorageError` when they cannot be written.
+    """
+    if fetched_published(folder):
+        return True
+    try:
+        if not _offline() and not does_answer(_address(PUBLISHED_FILES[0]), _PROBE_SECONDS):
+            raise UsageError(f"{_endpoint()} does not answer.")
+        fetch_published(folder, progress)
+    except UsageError as error:
+        progress.note(f"The published files cannot be had: {error.message}")
+        return False
+    return True
+
+
+def _address(file: PublishedFile) -> str:
+    return f"{_endpoint()}/{file.repository}/resolve/{file.revision}/{file.name}"
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _endpoint() -> str:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import threading
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ from typing import Any
 from harness.core import safe_json
 from harness.core.errors import UsageError
 from harness.core.visible import visible
+from harness.devices.fetched.reach import does_answer
 from harness.sam2.shared.configuration import PIXEL_FILES, Configuration, check_pixels, named
 
 PUBLISHED = "facebook/sam2.1-hiera-tiny"
@@ -196,32 +194,10 @@ def _fetched(repository: str) -> Path:
     absent = f"There is no folder {repository!r}, and the Hugging Face repository of that name is not cached"
     if constants.HF_HUB_OFFLINE:
         raise UsageError(f"{absent} while HF_HUB_OFFLINE is set.", _NEXT_STEP)
-    if not _answers(f"{constants.ENDPOINT}/{repository}/resolve/main/config.json"):
+    if not does_answer(f"{constants.ENDPOINT}/{repository}/resolve/main/config.json", _PROBE_SECONDS):
         raise UsageError(f"{absent} and {constants.ENDPOINT} does not answer.", _NEXT_STEP)
     try:
         return Path(snapshot_download(repository, allow_patterns=_WANTED_FILES))
     except Exception as error:  # the client lets its transport's errors through
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{absent} and cannot be fetched ({reason}).", _NEXT_STEP) from error
-
-
-def _answers(address: str) -> bool:
-    """One short look whether a server answers at all, because the hub's own client retries for much
-    longer."""
-    answered = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(address, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
-        except urllib.error.HTTPError as refusal:
-            refusal.close()
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    # Name resolution has no timeout of its own, hence the thread.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_PROBE_SECONDS + 1)
-    return answered.is_set()

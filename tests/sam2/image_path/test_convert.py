@@ -176,7 +176,7 @@ def test_everything_that_matters_is_in_the_name(tmp_path: Path, monkeypatch: pyt
         model(source, tokens=3),
     ]
     assert model(resolve("random")) == names[0]
-    monkeypatch.setattr(convert, "versions", lambda: ["torch==9"])
+    monkeypatch.setattr(card, "versions", lambda: ["torch==9"])
     names.append(model(source))
     monkeypatch.setattr(convert, "_DECODER_CODE", ("shared/modules/decoder.py",))
     names.append(model(source))
@@ -217,7 +217,10 @@ def test_a_choice_that_does_not_exist_is_refused(tmp_path: Path, options: Any, m
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "litert" in name else object())
-    with pytest.raises(UsageError, match=r"needs litert-torch, which .*--models.*pip install .*sam2.*CPU build"):
+    with pytest.raises(UsageError, match=r"needs litert-torch, which .*--models published.*make demo.*CPU build"):
+        convert_decoder(tmp_path, source="random")
+    monkeypatch.setattr(card, "in_a_clone", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install .*\[sam2\].*6\.9 GB.*uv pip install torch --torch-backend cpu"):
         convert_decoder(tmp_path, source="random")
 
 
@@ -227,7 +230,7 @@ def test_packages_that_are_not_installed_have_a_version_too(monkeypatch: pytest.
 
 
 def test_names_of_cached_files_tell_what_they_are(converted: ConvertedDecoder) -> None:
-    assert re.fullmatch(r"sam2-decoder-safe-rank3-whole-float32-[0-9a-f]{16}\.tflite", converted.path.name)
+    assert re.fullmatch(r"sam2-decoder-safe-rank3-whole-float32-[0-9a-f]{16}-[0-9a-f]{8}\.tflite", converted.path.name)
     assert re.fullmatch(r"sam2-prompt-[0-9a-f]{16}\.npz", converted.prompt_constants.name)
 
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +17,7 @@ from numpy.typing import NDArray
 from harness.core.errors import UsageError
 from harness.sam2.image_path import workload
 from harness.sam2.image_path.workload import Workload, prepare
-from harness.sam2.shared import image
+from harness.sam2.shared import card, image
 from harness.sam2.shared.contract import INPUT_NAMES
 from harness.sam2.shared.prompt import PromptConstants, encode_points
 
@@ -149,6 +153,71 @@ def test_a_second_run_imports_no_torch(
         cwd=ROOT,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def without_torch(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python without torch, and the decoder as its name was with it."""
+    for module in (workload, card):
+        monkeypatch.setattr(module, "missing_packages", lambda: ["torch"])
+    monkeypatch.setattr(card, "versions", lambda: ["torch absent", "litert-torch absent"])
+    (model,) = cache.glob("sam2-decoder-*.tflite")
+    return model
+
+
+def test_without_torch_the_newest_conversion_is_taken_and_its_torch_named(
+    cache: Path, prepared: Workload, prepare_again: Prepare, without_torch: Path, requests: list[dict[str, Any]]
+) -> None:
+    notes: list[str] = []
+    again = prepare_again(at=(40, 50), progress=pytest.fail, note=notes.append)
+    assert again.model_path == without_torch and requests == []
+    for name, array in prepared.inputs.items():
+        np.testing.assert_array_equal(again.inputs[name], array)
+    torch = importlib.metadata.version("torch")
+    assert notes == [f"The decoder was converted earlier, with torch {torch}; this Python has no torch."]
+
+    # One of a newer date is taken before it, and one that is damaged, or of another request, never.
+    stem = without_torch.stem[:-8]
+    newer = cache / f"{stem}{'0' * 8}.tflite"
+    said = json.loads(without_torch.with_suffix(".json").read_text("utf-8"))
+    later = time.time() + 100
+    made = []
+    try:
+        for name, whole in ((newer.stem, True), (f"{stem}{'1' * 8}", False), (f"other-{newer.stem}", True)):
+            path = cache / f"{name}.tflite"
+            made += [path, path.with_suffix(".json")]
+            path.write_bytes(without_torch.read_bytes() if whole else b"")
+            path.with_suffix(".json").write_text(json.dumps(said | {"made_by": ["torch==9"]}), "utf-8")
+            later += 100
+            os.utime(path, (later, later))
+        assert prepare_again(at=(40, 50), note=notes.append).model_path == newer
+        assert notes[1].startswith("The decoder was converted earlier, with torch 9;")
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+def test_with_torch_a_conversion_by_another_one_is_not_taken(
+    cache: Path, prepare_again: Prepare, requests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "versions", lambda: ["torch==9"])
+    with pytest.raises(InterruptedError):
+        prepare_again()
+    assert [set(request) for request in requests] == [{"source", "models", "features"}]
+
+
+def test_without_torch_what_nobody_made_is_asked_for(
+    prepare_again: Prepare, without_torch: Path, requests: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(InterruptedError):
+        prepare_again(weights="float16")
+    assert [set(request) for request in requests] == [{"source", "models"}]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"made_by": 3}', '{"made_by": ["Python 3"]}'])
+def test_a_card_that_does_not_say_its_torch_is_no_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "card.json").write_text(content, "utf-8")
+    assert card.torch_of(tmp_path / "card.json") == "another torch"
 
 
 def test_without_a_tap_the_middle_of_the_photo_is_tapped(prepare_again: Prepare) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.core.errors import UsageError
+from harness.core.errors import StorageError, UsageError
+from harness.sam2.shared import published_files
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.prompt import POSITIVE, PromptConstants, encode_points
 from harness.sam2.shared.published_files import (
@@ -19,6 +22,7 @@ from harness.sam2.shared.published_files import (
     choose_files,
     fetch_published,
     fetched_published,
+    have_published,
     is_published,
 )
 from tests.sites import Site
@@ -166,6 +170,7 @@ class Stages:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.notes: list[str] = []
 
     def stage(self, what: str, expected_seconds: float) -> None:
         self.told.append(what)
@@ -174,7 +179,7 @@ class Stages:
         pass
 
     def note(self, sentence: str) -> None:
-        pass
+        self.notes.append(sentence)
 
 
 def test_the_published_files_are_fetched_by_revision_and_digest_and_once(
@@ -206,3 +211,68 @@ def test_without_an_answer_the_published_files_are_not_had(tmp_path: Path, monke
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(UsageError, match=r"v2_fp16\.tflite cannot be reached .*--models FOLDER"):
         fetch_published(tmp_path)
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What the published files are for this test, and a hub may be asked."""
+    data = bytes(range(200)) * 10
+    digest = hashlib.sha256(data).hexdigest()
+    files = [replace(file, bytes=len(data), sha256=digest) for file in PUBLISHED_FILES]
+    monkeypatch.setattr("harness.sam2.shared.published_files.PUBLISHED_FILES", files)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return data
+
+
+def test_published_files_that_can_be_had_are_fetched_and_then_nobody_is_asked(
+    pinned: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = Stages()
+    with Site(pinned) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.address(""))
+        assert have_published(tmp_path, stages)
+        site.shutdown()
+    assert len(stages.told) == 3 and fetched_published(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert have_published(tmp_path, stages)
+    assert (len(stages.told), stages.notes) == (3, [])
+
+
+def test_a_hub_that_never_answers_is_given_up_in_a_sentence(
+    pinned: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published_files, "_PROBE_SECONDS", 0.5)
+    stages, start = Stages(), time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert not have_published(tmp_path, stages)
+    assert time.monotonic() - start < 5
+    assert (stages.told, stages.notes) == ([], [f"The published files cannot be had: {address} does not answer."])
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_files_that_cannot_be_had_are_told_once_and_no_error(
+    pinned: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    stages = Stages()
+    with Site(b"another file") as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.address(""))
+        if offline:
+            monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not have_published(tmp_path, stages)
+        site.shutdown()
+    (note,) = stages.notes
+    assert note.startswith("The published files cannot be had: ")
+    assert ("while HF_HUB_OFFLINE is set" in note) is offline and bool(site.paths) is not offline
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    pinned: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with Site(pinned) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.address(""))
+        with pytest.raises(StorageError):
+            have_published(tmp_path / "file" / "folder")
+        site.shutdown()

@@ -183,7 +183,7 @@ def test_a_hub_that_answers_is_asked_for_the_files(tmp_path: Path, monkeypatch: 
         return str(fetched)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(source, "_answers", lambda address: True)
+    monkeypatch.setattr(source, "does_answer", lambda address, seconds: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     found = resolve(None)
     assert found.folder == fetched
@@ -195,7 +195,7 @@ def test_a_download_that_fails_tells_its_reason(monkeypatch: pytest.MonkeyPatch)
         raise FileNotFoundError("nothing cached") if local_files_only else RuntimeError("401 for\nthat name")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(source, "_answers", lambda address: True)
+    monkeypatch.setattr(source, "does_answer", lambda address, seconds: True)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(UsageError, match=r"cannot be fetched \(401 for\)"):
         resolve("someone/sam2")
