@@ -13,7 +13,7 @@ from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
 from harness.cli import render, screen
 from harness.cli.options import DeviceOption, JsonOption, TimeoutOption
-from harness.cli.sam2_options import SeedOption, WeightsOption, models_folder, numbers
+from harness.cli.sam2_options import OWN, PUBLISHED, SeedOption, WeightsOption, models_folder, numbers
 from harness.cli.screen import answer
 from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
@@ -21,6 +21,7 @@ from harness.core.markup import escape
 from harness.core.run_folder import to_json
 from harness.localize.base.result import Localization
 from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.published_files import TRACKER_FILES, fetch_published
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.contract import Rewritten
@@ -33,6 +34,11 @@ SideOption = Annotated[
 ]
 
 BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
+
+MODELS = (
+    "A folder with onnx/ and constants.json, as published or of export-video; `published`, fetched once; or `own`, "
+    "exported when needed."
+)
 
 PADDING = typer.Option("--padding", help="How a bank that is not full is filled up; marked where the graphs read it.")
 
@@ -103,13 +109,8 @@ def track(
     start: Annotated[int, typer.Option("--start", min=0, help="The frame that --at and --box mean.")] = 0,
     backward: Annotated[bool, typer.Option("--backward", help="From there to the beginning.")] = False,
     models: Annotated[
-        Path | None,
-        typer.Option(
-            "--models",
-            "--graphs",
-            metavar="DIR",
-            help="onnx/ and constants.json, as published or of export-video; default made when needed.",
-        ),
+        str | None,
+        typer.Option("--models", "--graphs", metavar="SOURCE", help=f"{MODELS} Default `own`."),
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -144,14 +145,14 @@ def track(
         later[frame][identity] = Tap((*before.positive, point))
     # What cannot be is told before anything is exported.
     checked_clip(clip, prompts, start=start, later=later, backward=backward)
-    cache = models_folder()
+    folder, cache = graphs_folder(models), models_folder()
     backends: dict[Rewritten, Backend] = {
         "vision_encoder": encoder,
         "mask_decoder": decoder,
         "memory_encoder": memory_encoder,
         "memory_attention": memory_attention,
     }
-    given = None if models is None else OnnxStages(models)
+    given = None if folder is None else OnnxStages(folder)
     # Where everything is in files, nothing is asked of weights.
     source = None if given and set(backends.values()) == {"onnx"} else resolve(weights, seed)
     tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
@@ -187,6 +188,14 @@ def track(
 
 def drift(
     device: DeviceOption = "host",
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="A folder of export-video with the same weights: what the loop needs beside the converted graphs.",
+        ),
+    ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     side: SideOption = None,
@@ -206,11 +215,21 @@ def drift(
     from harness.sam2.video.conversion.exported import cached_export
     from harness.sam2.video.drift import measure_drift
     from harness.sam2.video.drift_plot import write_plots
+    from harness.sam2.video.litert_stages import check_same_weights
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
     from harness.sam2.video.show import show_drift
 
-    source, cache = resolve(weights, seed), models_folder()
+    if models == PUBLISHED:
+        raise UsageError(
+            "`drift` runs each graph through LiteRT, and the published ones are ONNX, which it does not run.",
+            "Leave --models out: --weights says what is converted.",
+        )
+    folder, source, cache = graphs_folder(models), resolve(weights, seed), models_folder()
+    converted = VideoModels(cache, source, side)
+    given = None if folder is None else OnnxStages(folder)
+    if given is not None:
+        check_same_weights(given.constants, converted)
     make_folder(out)
     events = motion_events(frames)
     localized: tuple[Localization, Path] | None = None
@@ -219,12 +238,11 @@ def drift(
         def tell(what: str) -> None:
             progress.stage(what, 15.0)
 
-        onnx = OnnxStages(cached_export(cache, source, side, tell))
-        models = VideoModels(cache, source, side)
-        models.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
+        onnx = given or OnnxStages(cached_export(cache, source, side, tell))
+        converted.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
         with open_device(device) as opened, HostDevice() as host:
             found = measure_drift(
-                opened, host, models, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
+                opened, host, converted, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
                 gated=not source.is_random, timeout=timeout, progress=progress,
             )  # fmt: skip
         starter = found.starter
@@ -247,6 +265,17 @@ def drift(
         screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
     failed = any(one.failure for one in found.graphs)
     raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
+
+
+def graphs_folder(models: str | None) -> Path | None:
+    """The folder that `--models` names, fetched for `published`; None where graphs are exported here. Raises
+    `UsageError` and `StorageError` as `fetch_published`."""
+    if models is None or models == OWN:
+        return None
+    if models != PUBLISHED:
+        return Path(models).expanduser()
+    with screen.ProgressBar() as progress:
+        return fetch_published(models_folder() / "published-video", progress, TRACKER_FILES)
 
 
 def _click(word: str, objects: int) -> tuple[int, int, tuple[float, float]]:
