@@ -108,6 +108,7 @@ def test_the_demo_needs_no_torch_and_tells_of_the_first_decoder(
 
 @pytest.mark.slow
 @pytest.mark.gpu
+@pytest.mark.timeout(2400)  # conversions, and a software GPU
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 @pytest.mark.parametrize("weights", ["float16", "float32"])
 def test_device_tests_run_on_files(
