@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from device_tests.conftest import cannot
 from device_tests.test_decoder import long_reductions
 from device_tests.without_app import compiles_each_time
 from harness.api.on_device import OnDevice
@@ -21,6 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def explained(on_device: OnDevice, decoder: Workload) -> Localization:
+    if decoder.file:
+        cannot(decoder.file, "is explained by `harness demo --models`")
     return on_device.localize(decoder.model_path, decoder.inputs, explain=True)
 
 

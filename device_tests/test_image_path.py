@@ -6,19 +6,20 @@ two cores needs two minutes for it. The reduced model has every part of it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from device_tests.conftest import cannot
 from harness.api.on_device import OnDevice
 from harness.core.job import Options
 from harness.devices.base import Device
 from harness.devices.cache import cache_folder
 from harness.devices.execute import completed, make_job
 from harness.devices.host.device import HostDevice
+from harness.devices.registry import kind_of
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.graph.ops.audit import audit
@@ -26,11 +27,13 @@ from harness.numerics.metrics import compare, mask_iou
 from harness.sam2.image_path.accuracy import MAX_ERROR_RATIO, MIN_IOU, Accuracy, decoder_accuracy
 from harness.sam2.image_path.pipeline import (
     Encoded,
+    ImageModels,
     Models,
     decode,
     default_parts,
     encode,
 )
+from harness.sam2.image_path.published import PublishedModels
 from harness.sam2.image_path.scenes import all_scenes, portrait
 from harness.sam2.image_path.workload import Workload, prepare
 from harness.sam2.shared import image
@@ -49,14 +52,8 @@ ENCODER_GPU_IOU = 0.995
 Measured with random weights on the software GPU: 0.9994; with whole sums in the encoder 0.980."""
 
 
-@pytest.fixture(scope="session")
-def reduced_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Published widths and heads, fewer blocks, 256-pixel images; random weights."""
-    from harness.sam2.shared.weights import random_model
-
-    folder = tmp_path_factory.mktemp("reduced") / "sam2"
-    random_model(_reduced_config(), seed=5).save_pretrained(folder)
-    return folder
+LARGEST_REDUCED = 512
+"""Side of an image whose encoder a software GPU runs before LiteRT gives it up."""
 
 
 def _reduced_config() -> Sam2Config:
@@ -68,25 +65,36 @@ def _reduced_config() -> Sam2Config:
 
 
 @pytest.fixture(scope="session")
-def reduced(reduced_folder: Path) -> Models:
-    models = Models.of(cache_folder() / "sam2", str(reduced_folder))
+def reduced(files: PublishedModels | None, device_name: str, tmp_path_factory: pytest.TempPathFactory) -> ImageModels:
+    """Published widths and heads, fewer blocks, 256-pixel images, random weights; or files."""
+    if files is not None:
+        if kind_of(device_name).in_parts and files.constants().image_size > LARGEST_REDUCED:
+            cannot(files.files.encoder.name, "cannot be run in parts, and whole it takes a software GPU too long")
+        return files
+    from harness.sam2.shared.weights import random_model
+
+    folder = tmp_path_factory.mktemp("reduced") / "sam2"
+    random_model(_reduced_config(), seed=5).save_pretrained(folder)
+    models = Models.of(cache_folder() / "sam2", str(folder))
     models.prepare([portrait().tap], 1, lambda _: None)
     return models
 
 
 @pytest.fixture(scope="session")
-def recommended() -> Workload:
+def recommended(files: PublishedModels | None) -> Workload:
+    if files is not None:
+        cannot(files.files.decoder.name, "is not the recommended decoder; test_decoder.py asks what it is")
     return prepare(cache_folder() / "sam2", variant=RECOMMENDED)
 
 
-def test_the_gpu_takes_every_op_of_the_reduced_encoder(on_device: OnDevice, reduced: Models) -> None:
+def test_the_gpu_takes_every_op_of_the_reduced_encoder(on_device: OnDevice, reduced: ImageModels) -> None:
     found = on_device.audit(reduced.encoder(1)[0].model)
     assert found.unsupported == ()
     assert (found.rank_over_4, found.max_rank) == (0, 4)
 
 
-def test_the_reduced_encoder_on_the_gpu_is_the_cpus_to_float16(device: Device, reduced: Models) -> None:
-    pixels = image.preprocess(portrait().photo, 256)
+def test_the_reduced_encoder_on_the_gpu_is_the_cpus_to_float16(device: Device, reduced: ImageModels) -> None:
+    pixels = image.preprocess(portrait().photo, reduced.constants().image_size)
     with HostDevice() as host:
         wanted = encode(host, reduced, pixels, "cpu", 1, TIMEOUT)
     got = encode(device, reduced, pixels, "gpu", 1, TIMEOUT)
@@ -132,7 +140,9 @@ def test_the_recommended_decoder_is_right_in_float16(on_device: OnDevice, recomm
 
 
 @pytest.fixture(scope="session")
-def accuracy(device_name: str) -> Accuracy:
+def accuracy(device_name: str, files: PublishedModels | None) -> Accuracy:
+    if files is not None:
+        cannot(files.files.decoder.name, "is not the recommended decoder; `harness sam2 accuracy` asks what it is")
     return decoder_accuracy(device_name, cache_dir=cache_folder() / "sam2")
 
 
@@ -148,7 +158,9 @@ def test_the_recommended_decoder_is_right_on_every_scene(accuracy: Accuracy, num
 
 
 @pytest.fixture(scope="session")
-def published(device_name: str) -> Models:
+def published(device_name: str, files: PublishedModels | None) -> ImageModels:
+    if files is not None:
+        return files
     models = Models.of(cache_folder() / "sam2")
     models.prepare([portrait().tap], default_parts(device_name, "gpu"), lambda _: None)
     models.prepare([portrait().tap], 1, lambda _: None)
@@ -156,12 +168,12 @@ def published(device_name: str) -> Models:
 
 
 @pytest.fixture(scope="session")
-def both(device: Device, device_name: str, published: Models) -> tuple[Encoded, Encoded]:
+def both(device: Device, device_name: str, published: ImageModels) -> tuple[Encoded, Encoded]:
     """The published encoder on the device's GPU and on the host's CPU, for the portrait."""
     pixels = image.preprocess(portrait().photo, published.constants().image_size)
     with HostDevice() as host:
         wanted = encode(host, published, pixels, "cpu", 1, TIMEOUT)
-    return encode(device, published, pixels, "gpu", default_parts(device_name, "gpu"), TIMEOUT), wanted
+    return encode(device, published, pixels, "gpu", published.parts(device_name, "gpu"), TIMEOUT), wanted
 
 
 @pytest.mark.slow
@@ -177,7 +189,7 @@ def test_the_published_encoder_is_fully_delegated_and_close_to_the_cpus(both: tu
 
 @pytest.mark.slow
 def test_the_encoder_on_the_gpu_with_the_decoder_on_the_cpu_is_close_to_all_on_the_cpu(
-    both: tuple[Encoded, Encoded], published: Models
+    both: tuple[Encoded, Encoded], published: ImageModels
 ) -> None:
     scene = portrait()
     with HostDevice() as host:
@@ -190,7 +202,7 @@ def test_the_encoder_on_the_gpu_with_the_decoder_on_the_cpu_is_close_to_all_on_t
 
 
 @pytest.mark.slow
-def test_nothing_in_the_published_encoder_is_known_to_be_refused(published: Models) -> None:
+def test_nothing_in_the_published_encoder_is_known_to_be_refused(published: ImageModels) -> None:
     found = audit(Model.load(published.encoder(1)[0].model))
     assert found.unsupported == ()
     assert found.max_rank == 4

@@ -66,6 +66,9 @@ def click(
     together: Annotated[
         bool, typer.Option("--together", help="All points mean one object; default with --away or --box.")
     ] = False,
+    single: Annotated[
+        bool, typer.Option("--single-mask", help="The model's single mask, not the best of its three candidates.")
+    ] = False,
     encoder: Annotated[Literal["gpu", "cpu"], typer.Option("--encoder", help="What runs the encoder.")] = "gpu",
     decoder: Annotated[Literal["gpu", "cpu"], typer.Option("--decoder", help="What runs the decoder.")] = "gpu",
     device: DeviceOption = "host",
@@ -100,6 +103,7 @@ def click(
             seed=words.seed,
             variant=chosen,
             models=published_models(models, words, progress),
+            single=single,
             timeout=timeout,
             progress=lambda what: progress.stage(what, demo.PREPARE_SECONDS),
         ),

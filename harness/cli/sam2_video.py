@@ -15,7 +15,7 @@ from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
 from harness.cli import render, screen
 from harness.cli.options import DeviceOption, JsonOption, TimeoutOption
-from harness.cli.sam2_options import SeedOption, WeightsOption, models_folder, numbers
+from harness.cli.sam2_options import OWN, PUBLISHED, SeedOption, WeightsOption, models_folder, numbers
 from harness.cli.screen import answer
 from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
@@ -23,6 +23,7 @@ from harness.core.markup import escape
 from harness.core.run_folder import to_json
 from harness.numerics.usefulness import Limits
 from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.published_files import TRACKER_FILES, fetch_published
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.contract import REWRITTEN, Rewritten
@@ -35,6 +36,11 @@ SideOption = Annotated[
 ]
 
 BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
+
+MODELS = (
+    "A folder with onnx/ and constants.json, as published or of export-video; `published`, fetched once; or `own`, "
+    "exported when needed."
+)
 
 PADDING = typer.Option("--padding", help="How a bank that is not full is filled up; marked where the graphs read it.")
 
@@ -105,13 +111,8 @@ def track(
     start: Annotated[int, typer.Option("--start", min=0, help="The frame that --at and --box mean.")] = 0,
     backward: Annotated[bool, typer.Option("--backward", help="From there to the beginning.")] = False,
     models: Annotated[
-        Path | None,
-        typer.Option(
-            "--models",
-            "--graphs",
-            metavar="DIR",
-            help="onnx/ and constants.json, as published or of export-video; default made when needed.",
-        ),
+        str | None,
+        typer.Option("--models", "--graphs", metavar="SOURCE", help=f"{MODELS} Default `own`."),
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -146,14 +147,14 @@ def track(
         later[frame][identity] = Tap((*before.positive, point))
     # What cannot be is told before anything is exported.
     checked_clip(clip, prompts, start=start, later=later, backward=backward)
-    cache = models_folder()
+    folder, cache = graphs_folder(models), models_folder()
     backends: dict[Rewritten, Backend] = {
         "vision_encoder": encoder,
         "mask_decoder": decoder,
         "memory_encoder": memory_encoder,
         "memory_attention": memory_attention,
     }
-    given = None if models is None else OnnxStages(models)
+    given = None if folder is None else OnnxStages(folder)
     # Where everything is in files, nothing is asked of weights.
     source = None if given and set(backends.values()) == {"onnx"} else resolve(weights, seed)
     tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
@@ -189,6 +190,14 @@ def track(
 
 def drift(
     device: DeviceOption = "host",
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models",
+            metavar="DIR",
+            help="A folder of export-video with the same weights: what the loop needs beside the converted graphs.",
+        ),
+    ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     side: SideOption = None,
@@ -225,6 +234,7 @@ def drift(
         pieces_of,
     )
     from harness.sam2.video.drift.plot import write_plots
+    from harness.sam2.video.litert_stages import check_same_weights
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
     from harness.sam2.video.show import show_drift, show_lost_digits, show_parts
@@ -232,8 +242,17 @@ def drift(
     graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
     if unknown := set(graph or ()) - set(REWRITTEN):
         raise UsageError(f"There is no graph {sorted(unknown)[0]!r}.", f"Choose from {', '.join(REWRITTEN)}.")
+    if models == PUBLISHED:
+        raise UsageError(
+            "`drift` runs each graph through LiteRT, and the published ones are ONNX, which it does not run.",
+            "Leave --models out: --weights says what is converted.",
+        )
+    folder, source, cache = graphs_folder(models), resolve(weights, seed), models_folder()
+    converted = VideoModels(cache, source, side)
+    given = None if folder is None else OnnxStages(folder)
+    if given is not None:
+        check_same_weights(given.constants, converted)
     in_parts = (lambda model: parts) if parts else parts_needed if kind_of(device).in_parts else None
-    source, cache = resolve(weights, seed), models_folder()
     answers = make_folder(out) / "answers"
     events = motion_events(frames, objects)
     with screen.ProgressBar() as progress:
@@ -241,14 +260,13 @@ def drift(
         def tell(what: str) -> None:
             progress.stage(what, 15.0)
 
-        onnx = OnnxStages(cached_export(cache, source, side, tell))
-        models = VideoModels(cache, source, side)
-        models.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
+        onnx = given or OnnxStages(cached_export(cache, source, side, tell))
+        converted.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
         if any(answers.glob("*.npz")):
             screen.say(f"[dim]{escape(str(answers))} has what an earlier run asked: that is not asked again.[/]")
         with open_device(device) as opened, HostDevice() as host:
             found = measure_drift(
-                opened, host, models, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
+                opened, host, converted, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
                 graphs=graphs, gated=not source.is_random, in_parts=in_parts, answers=answers,
                 timeout=timeout, progress=progress,
             )  # fmt: skip
@@ -287,6 +305,17 @@ def drift(
     if not failed:
         shutil.rmtree(answers, ignore_errors=True)
     raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
+
+
+def graphs_folder(models: str | None) -> Path | None:
+    """The folder that `--models` names, fetched for `published`; None where graphs are exported here. Raises
+    `UsageError` and `StorageError` as `fetch_published`."""
+    if models is None or models == OWN:
+        return None
+    if models != PUBLISHED:
+        return Path(models).expanduser()
+    with screen.ProgressBar() as progress:
+        return fetch_published(models_folder() / "published-video", progress, TRACKER_FILES)
 
 
 def _click(word: str, objects: int) -> tuple[int, int, tuple[float, float]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder, make_missing
 from harness.sam2.image_path.pipeline import Models
 from harness.sam2.image_path.workload import Workload, prepare
-from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant
+from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant, WeightKind
 from tests import small_sam2
 from tests.published_layout import foreign, published_constants
 
@@ -124,27 +124,37 @@ def prepared(
     return prepare(cache, photo=photo, at=(40, 50), source=str(small_folder))
 
 
+def _published(folder: Path, source: Path, weights: WeightKind) -> None:
+    """The small model's encoder and both decoders under the published names, other people's names of inputs and
+    outputs, and the constants' published layout."""
+    first, second = (
+        Models.of(folder.parent / "made", str(source), 0, variant, weights)
+        for variant in (PUBLISHED_V1, DecoderVariant(attention="rank4"))
+    )
+    (encoder,) = first.encoder(1)
+    make_missing([first.decoder(2), second.decoder(2), encoder])
+    folder.mkdir()
+    short = weights.replace("float", "fp")
+    for name, plan in (
+        (f"sam2_tiny_mask_decoder_{short}.tflite", first.decoder(2)),
+        (f"sam2_tiny_mask_decoder_v2_{short}.tflite", second.decoder(2)),
+        (f"sam2_tiny_image_encoder_v2_{short}.tflite", encoder),
+    ):
+        (folder / name).write_bytes(foreign(plan.model.read_bytes()))
+    (folder / "prompt_encode_const.bin").write_bytes(published_constants(first.constants()))
+
+
 @pytest.fixture(scope="session")
 def published_folder(small_folder: Path, of_this_run: Path, once: Once) -> Path:
-    """The small model's encoder and both decoders under the published names, with float16 weights, other people's
-    names of inputs and outputs, and the constants' published layout: for reading."""
+    """The small model's files as published, with float16 weights: for reading."""
     folder = of_this_run / "published" / "files"
+    once("published-files", lambda: _published(folder, small_folder, "float16"))
+    return folder
 
-    def make() -> None:
-        first, second = (
-            Models.of(folder.parent / "made", str(small_folder), 0, variant, "float16")
-            for variant in (PUBLISHED_V1, DecoderVariant(attention="rank4"))
-        )
-        (encoder,) = first.encoder(1)
-        make_missing([first.decoder(2), second.decoder(2), encoder])
-        folder.mkdir()
-        for name, plan in (
-            ("sam2_tiny_mask_decoder_fp16.tflite", first.decoder(2)),
-            ("sam2_tiny_mask_decoder_v2_fp16.tflite", second.decoder(2)),
-            ("sam2_tiny_image_encoder_v2_fp16.tflite", encoder),
-        ):
-            (folder / name).write_bytes(foreign(plan.model.read_bytes()))
-        (folder / "prompt_encode_const.bin").write_bytes(published_constants(first.constants()))
 
-    once("published-files", make)
+@pytest.fixture(scope="session")
+def float32_folder(small_folder: Path, of_this_run: Path, once: Once) -> Path:
+    """Likewise with float32 weights."""
+    folder = of_this_run / "published-float32" / "files"
+    once("published-float32-files", lambda: _published(folder, small_folder, "float32"))
     return folder

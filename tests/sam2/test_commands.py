@@ -80,6 +80,12 @@ def test_points_and_boxes_become_taps(asked: dict[str, Any], words: list[str], t
     assert asked["taps"] == taps
 
 
+@pytest.mark.parametrize(("words", "single"), [(["--single-mask"], True), ([], False)])
+def test_a_single_mask_is_asked_for_by_name(asked: dict[str, Any], words: list[str], single: bool) -> None:
+    said("click", "photo.jpg", "--at", "1,2", *words)
+    assert asked["single"] is single
+
+
 def test_a_click_runs_the_recommended_decoder_on_the_gpu_unless_told_otherwise(asked: dict[str, Any]) -> None:
     said("click", "photo.jpg", "--at", "1,2")
     assert (asked["encoder"], asked["decoder"], asked["device"]) == ("gpu", "gpu", "host")

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+from tests.parts import MissingPart
 from tests.standin import app
-from tests.standin.build import MissingPart
 from tests.standin.phone import AdbServer, Phone, make_apk, make_tools, temporary_state
 
 NO_APP = "--no-app"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices.cache import cache_folder
-from tests.standin.build import MissingPart
+from tests.parts import MissingPart
 
 SUITE = "trixie"  # the first Debian release with an adbd
 KEYRINGS = Path("/usr/share/keyrings")

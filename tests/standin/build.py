@@ -7,7 +7,6 @@ and nowhere else. A build is kept by the content of its sources.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -16,14 +15,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices.cache import cache_folder
+from tests.parts import MissingPart, NpmPackage, fetched, only_one, run, tool
 
 HERE = Path(__file__).parent
 ANDROID_APP = HERE.parent.parent / "android_app"
@@ -35,12 +32,9 @@ PACKAGES = ("libjna-java", "libjna-jni", "libandroid-json-java", "junit4", "libh
 COMPILER_JARS = ("kotlin-compiler", "kotlin-stdlib", "kotlin-script-runtime", "kotlin-reflect", "annotations-13.0")
 WARNINGS = ("-Werror",) if os.environ.get("HARNESS_STRICT") else ()
 """A newer Java deprecates more; that must not stop the tests of who has one."""
-FETCH_SECONDS = 300
 COMPILE_SECONDS = 300
-
-
-class MissingPart(Exception):
-    """What the stand-in needs is not here and cannot be had; the message says how to have it."""
+WHOSE = "The phone's stand-in"
+JRE = "apt-get install openjdk-17-jre-headless"
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def build() -> Build:
     """
     home = cache_folder() / "standin"
     home.mkdir(parents=True, exist_ok=True)
-    with _only_one(home / "lock"):
+    with only_one(home / "lock"):
         compiler, libraries, test_libraries = _parts(home)
         sources = {
             "protocol": _kotlin(ANDROID_APP / "protocol" / "src" / "main"),
@@ -125,18 +119,18 @@ def apk_jars() -> Path:
 def _debian(name: str, *packages: str) -> Path:
     home = cache_folder() / "standin"
     home.mkdir(parents=True, exist_ok=True)
-    with _only_one(home / "lock"):
-        return _fetched(home / name, lambda folder: _fetch_packages(folder, *packages))
+    with only_one(home / "lock"):
+        return fetched(home / name, lambda folder: _fetch_packages(folder, *packages))
 
 
 def java() -> str:
     """The Java launcher. Raises MissingPart."""
-    return _tool("java", "apt-get install openjdk-17-jre-headless")
+    return tool("java", JRE, WHOSE)
 
 
 def keytool() -> str:
     """Java's own maker of keys, which every JRE has. Raises MissingPart."""
-    return _tool("keytool", "apt-get install openjdk-17-jre-headless")
+    return tool("keytool", JRE, WHOSE)
 
 
 def _kotlin(folder: Path) -> list[Path]:
@@ -183,8 +177,10 @@ def _path(jars: tuple[Path, ...]) -> str:
 def _parts(home: Path) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[Path, ...]]:
     """(compiler, libraries, libraries of the tests), fetched once."""
     version = kotlin_version()
-    kotlin = _fetched(home / f"kotlin-{version}", lambda folder: _fetch_kotlin(folder, version)) / "package" / "lib"
-    debian = _fetched(home / f"debian-{platform.machine()}", _fetch_debian)
+    compilers = NpmPackage("kotlin-compiler", version)
+    unpacked = fetched(home / f"kotlin-{version}", lambda folder: compilers.unpack(folder, WHOSE))
+    kotlin = unpacked / "package" / "lib"
+    debian = fetched(home / f"debian-{platform.machine()}", _fetch_debian)
     jars = debian / "usr" / "share" / "java"
     coroutines = kotlin / "kotlinx-coroutines-core-jvm.jar"
     compiler = (*(kotlin / f"{name}.jar" for name in COMPILER_JARS), coroutines)
@@ -198,30 +194,11 @@ def _parts(home: Path) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[Path, 
     return compiler, libraries, tests
 
 
-def _fetched(folder: Path, fetch: Callable[[Path], None]) -> Path:
-    if not folder.exists():
-        partial = folder.with_name(folder.name + ".part")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        fetch(partial)
-        partial.rename(folder)
-    return folder
-
-
-def _fetch_kotlin(folder: Path, version: str) -> None:
-    npm = _tool("npm", "apt-get install npm")
-    _run([npm, "pack", "--silent", f"kotlin-compiler@{version}"], folder)
-    (archive,) = folder.glob("*.tgz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    archive.unlink()
-
-
 def _fetch_packages(folder: Path, *names: str) -> None:
-    apt, dpkg = _tool("apt-get", "a Debian or Ubuntu machine"), _tool("dpkg-deb", "a Debian or Ubuntu machine")
-    _run([apt, "download", *names], folder)
+    apt, dpkg = (tool(name, "a Debian or Ubuntu machine", WHOSE) for name in ("apt-get", "dpkg-deb"))
+    run([apt, "download", *names], folder, WHOSE)
     for package in sorted(folder.glob("*.deb")):
-        _run([dpkg, "-x", str(package), str(folder)], folder)
+        run([dpkg, "-x", str(package), str(folder)], folder, WHOSE)
         package.unlink()
 
 
@@ -233,32 +210,6 @@ def _fetch_debian(folder: Path) -> None:
     named = folder / "native" / "com" / "sun" / "jna" / f"linux-{machine}" / "libjnidispatch.so"
     named.parent.mkdir(parents=True)
     shutil.copy(library, named)
-
-
-def _tool(name: str, how: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise MissingPart(f"The phone's stand-in needs {name}, which is not here: {how}.")
-    return found
-
-
-def _run(command: list[str], folder: Path) -> None:
-    words = " ".join([Path(command[0]).name, *command[1:3]])
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise MissingPart(f"`{words} …` took over {FETCH_SECONDS} s: is there a network?") from None
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise MissingPart(f"`{words} …` failed, which the phone's stand-in needs: {last}")
-
-
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """One process at a time, as pytest-xdist starts several."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -16,18 +14,12 @@ from harness.devices.base import Device
 from harness.devices.registry import find_phone
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
+from tests.parts import MissingPart, lacking
 from tests.standin import app as kotlin
 from tests.standin.app import App
 from tests.standin.asking import Asker, Direct
-from tests.standin.build import Build, MissingPart, build
+from tests.standin.build import Build, build
 from tests.standin.phone import AdbServer, Phone, make_apk, temporary_state
-
-
-def lacking(missing: MissingPart) -> NoReturn:
-    """Where the stand-in's parts cannot be had, CI fails; elsewhere the summary says what to install."""
-    if os.environ.get("CI"):
-        pytest.fail(str(missing), pytrace=False)
-    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ from harness.devices.android.adb import Adb, Server
 from harness.devices.android.apk import PACKAGE
 from harness.devices.cache import cache_folder
 from tests import binary_xml
+from tests.parts import MissingPart
 from tests.standin.adbd import fetch_adbd
-from tests.standin.build import MissingPart
 
 HERE = Path(__file__).parent
 COMMANDS = (

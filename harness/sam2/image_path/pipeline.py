@@ -35,7 +35,7 @@ from harness.sam2.shared.contract import (
     WeightKind,
 )
 from harness.sam2.shared.files import make_folder
-from harness.sam2.shared.prompt import PromptConstants
+from harness.sam2.shared.prompt import PromptConstants, is_stable
 from harness.sam2.shared.source import Source, resolve
 from harness.sam2.shared.unit import Unit, options
 
@@ -73,6 +73,10 @@ class ImageModels(Protocol):
     @property
     def written(self) -> DecoderVariant | str:
         """How the decoder is written; the name of its file where nobody says."""
+
+    @property
+    def gives_single(self) -> bool:
+        """Whether the decoder gives the mask for asking a single one, before the three candidates."""
 
     def parts(self, device: str, unit: Unit) -> int:
         """In how many parts the encoder is best run there."""
@@ -139,6 +143,11 @@ class Models:
         """How the decoder is written."""
         return self.variant
 
+    @property
+    def gives_single(self) -> bool:
+        """As the variant says."""
+        return self.variant.candidates == "four"
+
     def parts(self, device: str, unit: Unit) -> int:
         """Two where the GPU may be a software one, else one."""
         return default_parts(device, unit)
@@ -189,9 +198,9 @@ class Decoded:
 
     tap: Tap
     masks: NDArray[np.float32]
-    """Logits [3, h, w]; above 0 is the object."""
+    """Logits [3, h, w], or [1, h, w] where a single mask was asked for; above 0 is the object."""
     scores: NDArray[np.float32]
-    """The model's own estimate of each mask's IoU, [3]."""
+    """The model's own estimate of each mask's IoU, [3] or [1]."""
     unit: Unit
     residency: Residency
     millis: float
@@ -239,9 +248,10 @@ def decode(
     timeout: float,
     *,
     warmup: int = 0,
+    single: bool = False,
 ) -> Decoded:
-    """Run the decoder for one tap. Raises `UsageError` for a tap outside the photo, `DeviceError` when the device does
-    not complete."""
+    """Run the decoder for one tap, for its three candidates or its `single` mask. Raises `UsageError` for a tap outside
+    the photo, `DeviceError` when the device does not complete."""
     arrays = {**features, "sparse_prompt": tap.encode(photo_shape, models.constants())}
     plan = models.decoder(tap.tokens)
     inputs = plan.ports.feed(arrays)
@@ -249,8 +259,19 @@ def decode(
     done = completed(device, job, "running the mask decoder")
     outputs = plan.ports.named(done.outputs)
     masks, scores = outputs["pred_masks"][0], outputs["iou_scores"][0]
+    if models.gives_single:
+        chosen = single_mask(masks, scores, models.constants()) if single else slice(1, None)
+        masks, scores = masks[chosen], scores[chosen]
     gpu = done.adapter if unit == "gpu" else ""
     return Decoded(tap, masks, scores, unit, done.residency, millis(done), done.runtime, gpu)
+
+
+def single_mask(masks: NDArray[np.float32], scores: NDArray[np.float32], constants: PromptConstants) -> slice:
+    """Which of a decoder's four masks [4, h, w] upstream gives where a single one is asked for: the first, or the best
+    of the others where that is not stable."""
+    best = 1 + int(np.argmax(np.nan_to_num(scores[1:], nan=-np.inf)))
+    chosen = 0 if is_stable(masks[0], constants.delta, constants.stable) else best
+    return slice(chosen, chosen + 1)
 
 
 def millis(done: Completed) -> float:

@@ -80,6 +80,11 @@ class PublishedModels:
         """How the decoder is written: nobody says, so its file stands for it."""
         return self.files.decoder.name
 
+    @property
+    def gives_single(self) -> bool:
+        """False: the published decoders give the three candidates alone."""
+        return False
+
     def parts(self, device: str, unit: Unit) -> int:
         """One: a published encoder is whole."""
         return 1

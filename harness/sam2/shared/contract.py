@@ -54,13 +54,16 @@ Upsampler = Literal["pad", "resize"]
 PromptPlace = Literal["pixels", "image"]
 """What the constant "no mask" prompt is added to. pixels: the flattened image. image: [1, C, H, W], baked so large."""
 
+Candidates = Literal["three", "four"]
+"""Which masks come out. three: the candidates for a point. four: before them, the one for asking a single mask."""
+
 WeightKind = Literal["float32", "float16"]
 """How weights are stored; the graph computes in float32 either way, unless a device decides otherwise."""
 
 
 @dataclass(frozen=True)
 class DecoderVariant:
-    """How the decoder is written. All variants compute the same in real arithmetic."""
+    """How the decoder is written. All variants compute the same masks in real arithmetic."""
 
     layernorm: LayerNormKind = "safe"
     attention: AttentionRank = "rank3"
@@ -68,6 +71,7 @@ class DecoderVariant:
     batch: BatchAxis = "kept"
     upsampler: Upsampler = "pad"
     prompt: PromptPlace = "pixels"
+    candidates: Candidates = "three"
 
     def __post_init__(self) -> None:
         for axis, (what, choices) in AXES.items():
@@ -112,6 +116,7 @@ AXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "batch": ("batch dimension", get_args(BatchAxis)),
     "upsampler": ("upsampler", get_args(Upsampler)),
     "prompt": ("place for the prompt", get_args(PromptPlace)),
+    "candidates": ("number of masks", get_args(Candidates)),
 }
 """Each field of a variant: what it is called, and its choices, the card's first. No word belongs to two."""
 

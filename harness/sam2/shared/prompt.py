@@ -39,6 +39,9 @@ class PromptConstants:
     """Side of the square model space in which points are given; 1024 in the published model."""
     labels: tuple[int, ...] = EMBEDDED
     """The labels that `point_embed` has an embedding for; the rows of others hold NaN."""
+    delta: float = 0.05
+    stable: float = 0.98
+    """What the single mask is held to, see `is_stable`; the published model's."""
 
     def check_labels(self, labels: Sequence[int]) -> None:
         """Raise `UsageError` for a label that these constants have no embedding for."""
@@ -59,14 +62,17 @@ class PromptConstants:
                 "point_embed": self.point_embed,
                 "not_a_point": self.not_a_point,
                 "image_size": np.array(self.image_size, dtype=np.int64),
+                "stability": np.array([self.delta, self.stable]),
             },
         )
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote. Raises `OSError` or `ValueError` when the file is not that."""
-        arrays = read_arrays(path, ("posmat", "point_embed", "not_a_point", "image_size"))
-        return cls(arrays["posmat"], arrays["point_embed"], arrays["not_a_point"], int(arrays["image_size"]))
+        arrays = read_arrays(path, ("posmat", "point_embed", "not_a_point", "image_size", "stability"))
+        delta, stable = (float(value) for value in arrays["stability"])
+        kept = arrays["posmat"], arrays["point_embed"], arrays["not_a_point"], int(arrays["image_size"])
+        return cls(*kept, delta=delta, stable=stable)
 
     @classmethod
     def published(cls, path: Path, channels: int, image_size: int) -> Self:
@@ -95,6 +101,13 @@ class PromptConstants:
         embeddings = np.full((len(EMBEDDED), channels), np.nan, np.float32)
         embeddings[POSITIVE] = point
         return cls(posmat.reshape(2, channels // 2), embeddings, padding, image_size, (POSITIVE,))
+
+
+def is_stable(mask: NDArray[np.float32], delta: float, least: float) -> bool:
+    """Whether upstream keeps a single mask: where its logits are above `delta` is at least that share of where they are
+    above -`delta`. Else the best of three takes its place."""
+    sure, seen = int((mask > delta).sum()), int((mask > -delta).sum())
+    return seen == 0 or sure / seen >= least
 
 
 def encode_points(

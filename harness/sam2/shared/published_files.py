@@ -25,13 +25,15 @@ _PROBE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file as it was published: its repository, the revision, and which bytes it must have."""
+    """One file as it was published: its repository, the revision, and which bytes it must have. A file without a
+    digest is never fetched."""
 
     repository: str
     revision: str
     name: str
+    """Its path in the repository, and below the folder that it is kept in."""
     bytes: int
-    sha256: str
+    sha256: str | None
 
 
 PUBLISHED_FILES = (
@@ -59,6 +61,21 @@ PUBLISHED_FILES = (
 )
 """What can be fetched by its digest: the encoder, the decoder of rank 4 (v2), and the prompt's constants. The digest of
 the first decoder (v1) is not known; it is taken from a folder."""
+
+_TRACKER = "square-zero-labs/sam2.1-tiny-video-onnx"
+TRACKER_FILES = tuple(
+    PublishedFile(_TRACKER, "", name, 0, None)
+    for name in (
+        "onnx/vision_encoder.onnx",
+        "onnx/mask_decoder.onnx",
+        "onnx/memory_encoder.onnx",
+        "onnx/memory_attention.onnx",
+        "onnx/pointer_tpos.onnx",
+        "constants.json",
+    )
+)
+"""The tracker's graphs, by the names on their card. Neither revision nor digest of any is known: each is refused until
+it has them here."""
 
 _DIGESTS = frozenset(file.sha256 for file in PUBLISHED_FILES)
 
@@ -182,22 +199,33 @@ def _step() -> str:
     return f"Put the files of {repositories} there, or give `published` or `own`."
 
 
-def fetch_published(folder: Path, progress: Progress = SILENT) -> Path:
-    """The published files in `folder`, fetched where they are not there or damaged, and only by their SHA-256.
+def fetch_published(folder: Path, progress: Progress = SILENT, files: Sequence[PublishedFile] | None = None) -> Path:
+    """The published files, by default those of the image path, in `folder`: fetched where they are not there or
+    damaged, and only by their SHA-256.
 
     `HF_ENDPOINT` names another server than huggingface.co, and `HF_HUB_OFFLINE` keeps from asking any.
-    Raises `UsageError` when a file cannot be had, `StorageError` when it cannot be written.
+    Raises `UsageError` when a file cannot be had or its digest is not known, before any is fetched; `StorageError` when
+    one cannot be written.
     """
     otherwise = "Give a folder with the files (`--models FOLDER`), or `--models own` to convert models here."
-    for file in PUBLISHED_FILES:
+    digests: dict[PublishedFile, str] = {}
+    for file in PUBLISHED_FILES if files is None else files:
+        if file.sha256 is None:
+            raise UsageError(
+                f"{file.name} of {file.repository} cannot be fetched: its SHA-256 is not known here, and nothing is "
+                "taken unchecked.",
+                otherwise,
+            )
+        digests[file] = file.sha256
+    for file, sha256 in digests.items():
         kept = folder / file.name
-        if digest_of(kept) == file.sha256:
+        if digest_of(kept) == sha256:
             continue
         address = _address(file)
         if _offline():
             raise UsageError(f"{file.name} is not in {str(folder)!r} while HF_HUB_OFFLINE is set.", otherwise)
         progress.stage(f"fetching {file.name} ({file.bytes / 1e6:.0f} MB, once)", max(file.bytes / 5e6, 0.5))
-        ResumedDownload(file.name, address, file.sha256, file.bytes, otherwise).into(kept, progress.fraction)
+        ResumedDownload(file.name, address, sha256, file.bytes, otherwise).into(kept, progress.fraction)
     return folder
 
 

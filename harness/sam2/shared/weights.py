@@ -223,9 +223,13 @@ def _from_folder(folder: Path, architecture: type[Architecture], config: Any = N
 def prompt_constants(model: Sam2Model | Sam2VideoModel) -> PromptConstants:
     """What the host needs to encode prompts for `model` without torch."""
     encoder: Any = model.prompt_encoder
+    decoder: Any = model.config.mask_decoder_config
     return PromptConstants(
         posmat=encoder.shared_embedding.positional_embedding.detach().numpy().astype(np.float32),
         point_embed=encoder.point_embed.weight.detach().numpy().astype(np.float32),
         not_a_point=encoder.not_a_point_embed.weight.detach().numpy().astype(np.float32).reshape(-1),
         image_size=int(encoder.input_image_size),
+        delta=float(decoder.dynamic_multimask_stability_delta),
+        # A model that does not ask keeps the single mask always.
+        stable=float(decoder.dynamic_multimask_stability_thresh) if decoder.dynamic_multimask_via_stability else 0.0,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.sam2.shared.files import read_arrays
 from harness.sam2.shared.image import upsample_mask
-from harness.sam2.shared.prompt import PromptConstants, encode_points
+from harness.sam2.shared.prompt import PromptConstants, encode_points, is_stable
 from harness.sam2.video.contract import MARK, NO_OBJECT_SCORE, PADDED, FloatArray
 from harness.sam2.video.onnx_stages import rows
 from harness.sam2.video.stages import DecodedFrame, Features
@@ -77,7 +77,7 @@ class HostConstants:
         masks, scores = made["masks"], made["scores"]
         best = int(np.argmax(scores[0, 1:])) + 1
         few = points <= self.most_points
-        choice = best if few or not self._is_stable(masks[0, 0]) else 0
+        choice = best if few or not is_stable(masks[0, 0], self.delta, self.stable) else 0
         score = float(made["object_score"].reshape(-1)[0]) if gated else THERE
         low = masks[:, choice : choice + 1]
         pointer = made["pointers"][0, best if few else 0]
@@ -112,10 +112,6 @@ class HostConstants:
     def conditioned(self, made: dict[str, FloatArray]) -> FloatArray:
         """Memory attention's output as an image, [1, 256, 64, 64]."""
         return np.ascontiguousarray(made["conditioned"].transpose(0, 2, 1)).reshape(self.vision_positions.shape)
-
-    def _is_stable(self, mask: FloatArray) -> bool:
-        sure, seen = int((mask > self.delta).sum()), int((mask > -self.delta).sum())
-        return seen == 0 or sure / seen >= self.stable
 
 
 def _sigmoid(values: FloatArray) -> FloatArray:

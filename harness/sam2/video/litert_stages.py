@@ -208,30 +208,35 @@ def mixed(
     if not chosen:
         return onnx
     constants = onnx.constants
-    if constants.provenance != models.source.provenance:
-        raise UsageError(
-            f"The exported graphs are of {constants.provenance}, the converted ones of {models.source.provenance}.",
-            "Give --weights what the graphs were exported from.",
-        )
+    check_same_weights(constants, models)
     if "memory_attention" in chosen and constants.sizes.blocks != len(constants.temporal):
         raise UsageError(
             f"The exported graphs have room for {constants.sizes.blocks} frame memories, the converted one for "
             f"{len(constants.temporal)}.",
             "Export them again without --blocks, or leave memory attention on onnx.",
         )
-    _check_side(onnx, models.side)
     # A frame without a prompt asks with a padding point.
     models.prepare({2, *tokens}, progress, [graph for graph in REWRITTEN if graph in chosen])
-    _check_side(onnx, models.constants().prompt.image_size)
+    _check_side(constants, models.constants().prompt.image_size)
     units: dict[Rewritten, Unit] = {graph: "gpu" if backends[graph] == "gpu" else "cpu" for graph in chosen}
     runner = DeviceRunner(device, timeout)
     litert = LiteRtStages(runner, models, onnx.constants, onnx.pointer_positions, units)
     return MixedStages(onnx, litert, chosen)
 
 
-def _check_side(onnx: Stages, side: int | None) -> None:
-    if side not in (None, onnx.constants.sizes.side):
+def check_same_weights(constants: Constants, models: VideoModels) -> None:
+    """Raise `UsageError` where the ONNX graphs and the ones to convert are of other weights or another size."""
+    if constants.provenance != models.source.provenance:
         raise UsageError(
-            f"The exported graphs take {onnx.constants.sizes.side} pixels, the converted ones {side}.",
+            f"The exported graphs are of {constants.provenance}, the converted ones of {models.source.provenance}.",
+            "Give --weights what the graphs were exported from.",
+        )
+    _check_side(constants, models.side)
+
+
+def _check_side(onnx: Constants, side: int | None) -> None:
+    if side not in (None, onnx.sizes.side):
+        raise UsageError(
+            f"The exported graphs take {onnx.sizes.side} pixels, the converted ones {side}.",
             "Give the same --side and --weights that the graphs were exported with.",
         )

@@ -29,6 +29,9 @@ from harness.sam2.image_path.reference import upstream_prompt
 from harness.sam2.shared import image
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import CARD, RECOMMENDED
+from harness.sam2.shared.modules.decoder import build_decoder
+from harness.sam2.shared.modules.encoder import build_encoder
+from harness.sam2.shared.weights import prompt_constants
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -82,6 +85,31 @@ def test_every_tap_gives_the_masks_and_scores_of_the_whole_model(
     np.testing.assert_allclose(got.masks, masks, rtol=0, atol=2e-5 * np.abs(masks).max())
     np.testing.assert_allclose(got.scores, scores, rtol=0, atol=1e-5)
     assert got.best == int(np.argmax(scores))
+
+
+@pytest.mark.parametrize("least", [0.0, 2.0], ids=["stable", "unstable"])
+@pytest.mark.parametrize("tap", TAPS, ids=str)
+def test_the_single_mask_is_the_one_that_the_whole_model_gives(
+    small_model: Sam2Model, photo: NDArray[np.uint8], tap: Tap, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder with all four masks, in torch, against upstream's `multimask_output=False`; both ways of its test of
+    stability."""
+    pixels = torch.from_numpy(image.preprocess(photo, 128))
+    monkeypatch.setattr(small_model.mask_decoder, "dynamic_multimask_stability_thresh", least)
+    monkeypatch.setattr(small_model.config.mask_decoder_config, "dynamic_multimask_stability_thresh", least)
+    constants = prompt_constants(small_model)
+    with torch.no_grad():
+        wanted = small_model(pixel_values=pixels, multimask_output=False, **upstream_prompt(tap, photo.shape, 128))
+        features = build_encoder(small_model)(pixels)
+        four = build_decoder(small_model, replace(CARD, candidates="four"))
+        sparse = torch.from_numpy(tap.encode(photo.shape, constants))
+        masks, scores = (values[0].numpy() for values in four(features[0], sparse, *features[1:]))
+    assert (len(masks), len(scores)) == (4, 4)
+    chosen = pipeline.single_mask(masks, scores, constants)
+    assert (chosen.start == 0) == (least == 0)
+    exact = wanted.pred_masks[0, 0].numpy()
+    np.testing.assert_allclose(masks[chosen], exact, rtol=0, atol=2e-5 * np.abs(exact).max())
+    np.testing.assert_allclose(scores[chosen], wanted.iou_scores[0, 0].numpy(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", range(len(TAPS)))

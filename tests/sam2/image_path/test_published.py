@@ -86,6 +86,15 @@ def test_what_the_files_cannot_do_is_said_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_gives_three_masks_has_no_single_one(
+    published_folder: Path, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    said = "'sam2_tiny_mask_decoder_v2_fp16.tflite' gives three candidates, and not the single mask"
+    with pytest.raises(UsageError, match=said):
+        cpu_click(photo, [TAP], out=tmp_path / "out", models=PublishedModels.of(published_folder), single=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_that_do_not_belong_together_are_refused(published_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     shutil.copytree(published_folder, folder)

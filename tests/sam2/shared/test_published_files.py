@@ -19,12 +19,14 @@ from harness.sam2.shared.prompt import POSITIVE, PromptConstants, encode_points
 from harness.sam2.shared.published_files import (
     CONSTANTS,
     PUBLISHED_FILES,
+    TRACKER_FILES,
     choose_files,
     fetch_published,
     fetched_published,
     have_published,
     is_published,
 )
+from harness.sam2.video.contract import GRAPHS
 from tests.sites import Site
 
 V1, V2 = "sam2_tiny_mask_decoder_fp16.tflite", "sam2_tiny_mask_decoder_v2_fp16.tflite"
@@ -118,7 +120,7 @@ def test_a_pipe_is_no_model_and_not_waited_for(tmp_path: Path) -> None:
 
 def test_only_files_of_the_known_digests_are_called_published(tmp_path: Path) -> None:
     assert not is_published([folder_of(tmp_path, V2) / V2])
-    assert {len(file.sha256) for file in PUBLISHED_FILES} == {64}
+    assert {len(file.sha256 or "") for file in PUBLISHED_FILES} == {64}
 
 
 VALUES = np.random.default_rng(3).standard_normal(3 * 16).astype("<f4")
@@ -276,3 +278,22 @@ def test_a_folder_that_cannot_be_written_is_an_error(
         with pytest.raises(StorageError):
             have_published(tmp_path / "file" / "folder")
         site.shutdown()
+
+
+def test_a_file_whose_digest_is_not_known_is_refused_before_any_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Site(b"graph") as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.address(""))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        known = replace(TRACKER_FILES[0], revision="abc", bytes=5, sha256=hashlib.sha256(b"graph").hexdigest())
+        said = (
+            r"mask_decoder\.onnx of square-zero-labs/.* its SHA-256 is not known here, and nothing is taken unchecked"
+        )
+        with pytest.raises(UsageError, match=said):
+            fetch_published(tmp_path, files=[known, TRACKER_FILES[1]])
+        assert site.paths == [] and not list(tmp_path.iterdir())
+        fetch_published(tmp_path, files=[known])
+    assert site.paths == [f"/{known.repository}/resolve/abc/onnx/vision_encoder.onnx"]
+    assert (tmp_path / "onnx" / "vision_encoder.onnx").read_bytes() == b"graph"
+    assert [file.name for file in TRACKER_FILES] == [*(f"onnx/{graph}.onnx" for graph in GRAPHS), "constants.json"]

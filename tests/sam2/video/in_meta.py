@@ -27,12 +27,16 @@ def module(name: str) -> Any:
     return importlib.import_module(name)
 
 
+FOLDER = "HARNESS_META_SAM2"
+"""Names the folder with the package."""
+
+
 def require_package() -> None:
     """Have Meta's package importable, or skip the test."""
     # Before torchvision may be in sight, which transformers would import otherwise.
     from transformers import Sam2VideoModel  # noqa: F401
 
-    folder = os.environ.get("HARNESS_META_SAM2")
+    folder = os.environ.get(FOLDER)
     if folder and folder not in sys.path:
         sys.path.append(folder)
     if importlib.util.find_spec("sam2") is None:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +15,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from harness.devices.host.device import HostDevice
 from harness.numerics.metrics import mask_iou
+from harness.sam2.image_path.pipeline import Models, best_mask, decode, encode
 from harness.sam2.shared.clicks import Tap
+from harness.sam2.shared.contract import CARD
 from harness.sam2.shared.image import Photo, preprocess, upsample_mask
 from harness.sam2.shared.source import Source
 from harness.sam2.video import bank, tracker
@@ -125,35 +131,74 @@ def test_the_tracker_follows_as_metas_predictor_does(
     assert figures[worst] >= WORST, (worst, figures)
 
 
-@pytest.mark.parametrize(
-    "tap",
-    [
-        Tap.at(140, 90),
-        Tap(((140.0, 90.0), (150.0, 95.0)), ((20.0, 20.0),)),
-        Tap(box=(72.0, 118.0, 128.0, 162.0)),
-    ],
-    ids=["a point", "several points", "a box"],
-)
+PROMPTS = {
+    "a point": Tap.at(140, 90),
+    "several points": Tap(((140.0, 90.0), (150.0, 95.0)), ((20.0, 20.0),)),
+    "a box": Tap(box=(72.0, 118.0, 128.0, 162.0)),
+}
+
+
+def metas_image_masks(
+    meta: Any, frame: Photo, tap: Tap, single: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits at the frame's size and scores: three of each, or one where a `single` mask is asked for. Meta's resizing
+    keeps fractions of a grey level, `transformers`' and ours round them: it gets our pixels."""
+    predict = in_meta.module("sam2.sam2_image_predictor").SAM2ImagePredictor(meta)
+    predict._bb_feat_sizes = [(SIDE // 4, SIDE // 4), (SIDE // 8, SIDE // 8), (SIDE // 16, SIDE // 16)]  # fixed to 1024
+    pixels = torch.from_numpy(preprocess(frame, SIDE))[0]
+    monkeypatch.setattr(type(predict._transforms), "__call__", lambda _, image: pixels)
+    predict.set_image(frame)
+    asked = labelled(tap)
+    masks, scores, _ = predict.predict(
+        asked.get("points"), asked.get("labels"), asked.get("box"), multimask_output=not single, return_logits=True
+    )
+    return masks, scores
+
+
+@pytest.mark.parametrize("tap", PROMPTS.values(), ids=PROMPTS)
 def test_a_prompt_gets_the_mask_of_metas_image_predictor(
     meta: Any, graphs: OnnxStages, tap: Tap, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    """The best of three for a point, the single mask for several points or a box. Both sides get the same pixels:
-    Meta's resizing keeps fractions of a grey level, `transformers`' and ours round them."""
+    """The best of three for a point, the single mask for several points or a box."""
     (frame,) = motion_clip(1)
-    asked = labelled(tap)
-    predict = in_meta.module("sam2.sam2_image_predictor").SAM2ImagePredictor(meta)
-    predict._bb_feat_sizes = [(SIDE // 4, SIDE // 4), (SIDE // 8, SIDE // 8), (SIDE // 16, SIDE // 16)]  # fixed to 1024
-    pixels = preprocess(frame, SIDE)
-    monkeypatch.setattr(type(predict._transforms), "__call__", lambda _, image: torch.from_numpy(pixels)[0])
-    predict.set_image(frame)
-    masks, scores, _ = predict.predict(
-        asked.get("points"), asked.get("labels"), asked.get("box"), multimask_output=tap.tokens == 2, return_logits=True
-    )
-    best = int(np.argmax(scores))
+    masks, scores = metas_image_masks(meta, frame, tap, tap.tokens > 2, monkeypatch)
     places, labels = tap.labelled(frame.shape, SIDE)
-    features = graphs.encode(pixels)
+    features = graphs.encode(preprocess(frame, SIDE))
     found = graphs.decode(features, features.feats2_no_mem, np.array(places, np.float32), np.array(labels, np.int32))
     assert found.object_score > 0
-    iou = mask_iou(upsample_mask(found.low_res_mask[0, 0], frame.shape), masks[best])
+    iou = mask_iou(upsample_mask(found.low_res_mask[0, 0], frame.shape), masks[int(np.argmax(scores))])
     record_property("iou", iou)
+    assert iou >= WORST
+
+
+@pytest.fixture(scope="module")
+def single_models(full_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """The image part of the same weights, converted: the decoder with all four masks."""
+    folder = tmp_path_factory.mktemp("single")
+    full_model.save_pretrained(folder / "weights")
+    models = Models.of(folder / "models", str(folder / "weights"), variant=replace(CARD, candidates="four"))
+    with pytest.MonkeyPatch.context() as patch:
+        # The conversion's own process would find the torchvision that lies there.
+        patch.setattr("sys.path", [path for path in sys.path if path != os.environ.get(in_meta.FOLDER)])
+        models.prepare(list(PROMPTS.values()), 1, lambda _: None)
+    return models
+
+
+@pytest.mark.parametrize("tap", PROMPTS.values(), ids=PROMPTS)
+def test_the_single_mask_is_that_of_metas_image_predictor(
+    meta: Any, single_models: Models, tap: Tap, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    """`click --single-mask` on the CPU, and `multimask_output=False`, which is told from the best of three."""
+    (frame,) = motion_clip(1)
+    (wanted,), _ = metas_image_masks(meta, frame, tap, True, monkeypatch)
+    with HostDevice() as host:
+        features = encode(host, single_models, preprocess(frame, SIDE), "cpu", 1, 600.0).features
+        one, three = (
+            decode(host, single_models, features, tap, frame.shape, "cpu", 600.0, single=single)
+            for single in (True, False)
+        )
+    assert (len(one.masks), len(three.masks)) == (1, 3)
+    iou, other = (mask_iou(upsample_mask(best_mask(found), frame.shape), wanted) for found in (one, three))
+    record_property("iou", iou)
+    record_property("best of three", other)
     assert iou >= WORST

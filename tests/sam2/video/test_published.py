@@ -220,3 +220,42 @@ def test_files_are_bounded_and_a_pipe_is_not_waited_for(copied: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(UsageError, match=r"There is no .*mask_decoder\.onnx"):
         OnnxStages(copied)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    (tmp_path / "clip").mkdir()
+    for number, frame in enumerate(motion_clip(2)):
+        Image.fromarray(frame).save(tmp_path / "clip" / f"{number}.png")
+    return str(tmp_path / "clip")
+
+
+def refused(*words: str) -> str:
+    """What a command says that ends as misuse does."""
+    done = CliRunner().invoke(app, ["sam2", *words])
+    assert isinstance(done.exception, UsageError)
+    return str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["track", "drift"])
+def test_the_published_graphs_are_refused_before_anything_is_fetched_or_made(
+    command: str, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    out = ("--out", str(tmp_path / "out"))
+    if command == "track":
+        said = refused("track", clip, "--at", "140,90", "--models", "published", *out)
+        assert "vision_encoder.onnx of square-zero-labs/sam2.1-tiny-video-onnx cannot be fetched: its SHA-256" in said
+    else:
+        assert "the published ones are ONNX, which it does not run" in refused("drift", "--models", "published", *out)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
+
+
+def test_graphs_of_other_weights_are_refused_for_drift_before_anything_is_converted(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    for graphs, whose in ((folder, f"the graphs in {str(folder)!r}"), (exported, "random weights, seed 7 (small)")):
+        words = ("drift", "--weights", "random", "--models", str(graphs), "--out", str(tmp_path / "out"))
+        assert f"The exported graphs are of {whose}, the converted ones of random weights, seed 0" in refused(*words)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()

@@ -130,6 +130,8 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Tensor, ...]:
         """The mask logits and the IoU scores."""
         _, masks, scores = self.decode(image_embeddings, sparse_prompt, feat_s1, feat_s0)
+        if self.variant.candidates == "four":
+            return masks, scores
         return masks[:, MULTIMASK], scores[:, MULTIMASK]
 
     def decode(
