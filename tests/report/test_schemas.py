@@ -52,7 +52,9 @@ OPTIONAL = {
     "dump": {"runs", "rows", "on_cpu"},
     "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
+    "model-card": {"candidates"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
+    "sam2-ablate": {"candidates"},
     "sam2-fidelity": {"against"},
     "schema": {"content"},
 }
