@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +19,7 @@ from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
 from harness.core.run_folder import to_json
+from harness.localize.base.result import Localization
 from harness.numerics.usefulness import Limits
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.published_files import TRACKER_FILES, fetch_published
@@ -30,6 +29,9 @@ from harness.sam2.video.contract import REWRITTEN, Rewritten
 from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.litert_stages import Backend
 from harness.sam2.video.stages import Stages
+
+if TYPE_CHECKING:
+    from harness.sam2.video.drift.origin import Traced
 
 SideOption = Annotated[
     int | None, typer.Option("--side", help="Pixels of the square image; default the model's own, 1024.")
@@ -224,20 +226,14 @@ def drift(
     from harness.sam2.shared.files import make_folder, write_bytes
     from harness.sam2.shared.in_parts import parts_needed
     from harness.sam2.video.conversion.exported import cached_export
+    from harness.sam2.video.drift.answers import forget
     from harness.sam2.video.drift.measure import measure_drift
-    from harness.sam2.video.drift.origin import (
-        DRIFT_IS,
-        drift_is,
-        localized_json,
-        lost_digits_json,
-        most_rounded,
-        pieces_of,
-    )
+    from harness.sam2.video.drift.origin import Piece, pieces_of, trace
     from harness.sam2.video.drift.plot import write_plots
     from harness.sam2.video.litert_stages import check_same_weights
     from harness.sam2.video.onnx_stages import OnnxStages
     from harness.sam2.video.scenario import motion_clip, motion_events
-    from harness.sam2.video.show import show_drift, show_lost_digits, show_parts
+    from harness.sam2.video.show import show_drift
 
     graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
     if unknown := set(graph or ()) - set(REWRITTEN):
@@ -263,7 +259,7 @@ def drift(
         onnx = given or OnnxStages(cached_export(cache, source, side, tell))
         converted.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
         if any(answers.glob("*.npz")):
-            screen.say(f"[dim]{escape(str(answers))} has what an earlier run asked: that is not asked again.[/]")
+            progress.note(f"{str(answers)!r} has what an earlier run asked: that is not asked again.")
         with open_device(device) as opened, HostDevice() as host:
             found = measure_drift(
                 opened, host, converted, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
@@ -272,39 +268,44 @@ def drift(
             )  # fmt: skip
             starter = found.starter
             pieces = pieces_of(starter, host, out / "parts", timeout=timeout) if localize and starter else []
-        requests = [
-            ModelRequest(
-                model, device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
-                given=inputs, provenance=source.provenance,
-            )
-            for model, inputs in pieces
-        ]  # fmt: skip
-        localized = [localize_command(request, progress) for request in requests]
-        answered, lost, limit = [one for one, _ in localized], None, 0.0
-        if drift_is(answered) == "float16" and (rounded := most_rounded(answered)) is not None:
-            place, limit = rounded
-            lost = localize_command(replace(requests[place], limits=Limits(min_cosine=limit)), progress)
-    told = to_json(found.to_json() | localized_json(localized) | {"lost_digits": lost_digits_json(lost, limit)})
+
+        def ask(piece: Piece, limits: Limits) -> tuple[Localization, Path]:
+            request = ModelRequest(
+                piece[0], device, Options(accelerator="gpu"), out=out / "runs", timeout=timeout,
+                given=piece[1], provenance=source.provenance, limits=limits,
+            )  # fmt: skip
+            return localize_command(request, progress)
+
+        traced = trace(pieces, ask)
+    told = to_json(found.to_json() | traced.to_json())
     write_bytes(out / "drift.json", (json.dumps(told, indent=1) + "\n").encode())
     write_plots(found, out)
     if as_json:
         screen.print_json(told)
     else:
         show_drift(found, screen.out)
-        if len(localized) > 1:
-            show_parts(localized, screen.out)
-        for one in localized:
-            if len(localized) == 1 or one[0].status != "pass":
-                render.show_localization(*one)
-        if localized:
-            screen.say(f"\n{DRIFT_IS[drift_is(answered)]}")
-        if lost is not None:
-            show_lost_digits(lost[0], screen.out)
+        _show_origin(traced)
         screen.out.print(f"\n{escape(str(out))}: drift.json, drift.svg, drift.png.")
     failed = any(one.failure for one in found.graphs)
     if not failed:
-        shutil.rmtree(answers, ignore_errors=True)
+        forget(answers)
     raise typer.Exit(EXIT_WRONG if starter is not None else EXIT_DEVICE if failed else EXIT_OK)
+
+
+def _show_origin(traced: Traced) -> None:
+    from harness.sam2.video.drift.origin import DRIFT_IS
+    from harness.sam2.video.show import show_lost_digits, show_parts
+
+    if not traced.found:
+        return
+    if len(traced.found) > 1:
+        show_parts(traced.found, screen.out)
+    for one, folder in traced.found:
+        if len(traced.found) == 1 or one.status != "pass":
+            render.show_localization(one, folder)
+    screen.say(f"\n{DRIFT_IS[traced.origin]}")
+    if traced.lost is not None:
+        show_lost_digits(traced.lost[0], screen.out)
 
 
 def graphs_folder(models: str | None) -> Path | None:

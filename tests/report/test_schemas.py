@@ -37,7 +37,7 @@ from harness.sam2.shared.source import Source
 from harness.sam2.video.contract import Constants, Sizes
 from harness.sam2.video.conversion.convert import graph_card
 from harness.sam2.video.drift.measure import Drift, GraphDrift, TrackedMask
-from harness.sam2.video.drift.origin import localized_json
+from harness.sam2.video.drift.origin import Traced
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import FrameFigures, StageFigures, Validation
 from tests import models
@@ -216,11 +216,7 @@ class Examples:
     def _sam2_drift(self) -> list[Any]:
         drifted = GraphDrift("memory_encoder", (TrackedMask(3, 1, 0.5, 400),), True)
         refused = GraphDrift("mask_decoder", failure="It was refused.")
-        return [
-            Drift(RANDOM, True, 256, "host", "llvmpipe", True, (drifted, refused)).to_json()
-            | localized_json([])
-            | {"lost_digits": None}
-        ]
+        return [Drift(RANDOM, True, 256, "host", "llvmpipe", True, (drifted, refused)).to_json() | Traced().to_json()]
 
 
 @pytest.fixture(scope="module")

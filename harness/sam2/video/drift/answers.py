@@ -3,8 +3,10 @@ where it was."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ class KeptAnswers:
     folder: Path
     found: int = 0
     """Answers that were there."""
+    _facts: tuple[str, ...] = ()
 
     def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
         """As `Runner.run`. Raises `StorageError` too, for an answer that cannot be written."""
@@ -53,14 +56,25 @@ class KeptAnswers:
         return self.rest.parts(graph, model, unit)
 
     def _key(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> str:
-        facts = self.device.facts()
-        said = [graph, model.sha256, unit, self.rest.parts(graph, model, unit), facts.name, facts.runtime, facts.system]
+        if not self._facts:
+            facts = self.device.facts()
+            self._facts = facts.name, facts.runtime, facts.system
+        said = [graph, model.sha256, unit, self.rest.parts(graph, model, unit), *self._facts]
         found = hashlib.sha256(json.dumps(said).encode())
         for name in sorted(inputs):
             values = np.ascontiguousarray(inputs[name])
             found.update(f"{name} {values.dtype.str} {values.shape}".encode())
             found.update(values.data)
         return found.hexdigest()
+
+
+def forget(folder: Path) -> None:
+    """Delete the answers in `folder`, and the folder where nothing else is in it."""
+    for path in folder.glob("*.npz"):
+        if re.fullmatch("[0-9a-f]{64}", path.stem):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _read(path: Path, graph: Rewritten) -> Ran | None:

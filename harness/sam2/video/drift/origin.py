@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,16 @@ from harness.core.arrays import Array
 from harness.devices.base import Device
 from harness.graph.model import Model
 from harness.localize.base.result import Localization
+from harness.numerics.usefulness import Limits
 from harness.sam2.shared.files import make_folder, write_bytes
 from harness.sam2.shared.in_parts import Part, run
 from harness.sam2.video.contract import FloatArray
 from harness.sam2.video.drift.measure import GraphDrift
 
 Origin = Literal["float16", "op", "undecided"]
+
+Piece = tuple[Path, dict[str, FloatArray]]
+"""The file of a graph or of a part of it, and what it is given."""
 
 DRIFT_IS: dict[Origin, str] = {
     "float16": "The drift is the format's: what the graph gives is as right as float16 explains, on the same inputs.",
@@ -28,39 +33,18 @@ DRIFT_IS: dict[Origin, str] = {
 
 
 def drift_is(found: Sequence[Localization]) -> Origin:
-    """What the answers for the graph, or for all its parts, come to: one accused op makes the drift an op's, and only
-    where all passed is it the format's."""
-    if any(answer.culprits for answer in found):
+    """What the answers for the graph, or for all its parts, come to: ops accused of more than float16 explains make the
+    drift theirs, and only where rounding explains all outputs is it the format's."""
+    if any(answer.culprits and not answer.by_precision for answer in found):
         return "op"
-    return "float16" if found and all(answer.status == "pass" for answer in found) else "undecided"
+    explained = all(answer.status == "pass" or answer.by_precision for answer in found)
+    return "float16" if found and explained else "undecided"
 
 
 def worst_ratio(answer: Localization) -> float | None:
     """The largest error of an output over what float16 explains; None without any, and where it is not finite."""
     found = max((output.judgement.ratio for output in answer.outputs), default=math.nan)
     return found if math.isfinite(found) else None
-
-
-def localized_json(found: Sequence[tuple[Localization, Path]]) -> dict[str, Any]:
-    """What drift.json says of the answers: of a graph in parts, the first with a culprit stands for all."""
-    if not found:
-        return {"drift_is": None, "localized": None, "localized_parts": []}
-    chosen, folder = next((one for one in found if one[0].culprits), found[0])
-    parts = [
-        {
-            "model": answer.model.path,
-            "status": answer.status,
-            "ratio": worst_ratio(answer),
-            "culprits": len(answer.culprits),
-            "run": str(run),
-        }
-        for answer, run in found
-    ]
-    return {
-        "drift_is": drift_is([answer for answer, _ in found]),
-        "localized": chosen.to_json() | {"run": str(folder)},
-        "localized_parts": parts if len(parts) > 1 else [],
-    }
 
 
 def most_rounded(found: Sequence[Localization]) -> tuple[int, float] | None:
@@ -71,24 +55,76 @@ def most_rounded(found: Sequence[Localization]) -> tuple[int, float] | None:
     return (place, 1 - (1 - least[place]) / 4) if least and least[place] < 1 else None
 
 
-def lost_digits_json(found: tuple[Localization, Path] | None, min_cosine: float) -> dict[str, Any] | None:
-    """What drift.json says of the ops whose rounding makes half of the error, or more."""
-    if found is None:
-        return None
-    answer, folder = found
-    ops = [{"index": one.record.index, "op": one.record.op, "signature": one.signature} for one in answer.culprits]
+Answer = tuple[Localization, Path]
+"""What `localize` found, and its run folder."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A starter asked for the ops behind its drift: whole or part by part, and where all of it passes once more, for
+    the ops whose rounding makes half of the error. `min_cosine` is what was asked then, None where an output was of no
+    use as it was."""
+
+    found: tuple[Answer, ...] = ()
+    lost: Answer | None = None
+    min_cosine: float | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Whose the drift is."""
+        return drift_is([answer for answer, _ in self.found])
+
+    def to_json(self) -> dict[str, Any]:
+        """What drift.json says of it: of a graph in parts, the first with a culprit stands for all."""
+        told: dict[str, Any] = {"drift_is": None, "localized": None, "localized_parts": [], "lost_digits": None}
+        if not self.found:
+            return told
+        chosen, folder = next((one for one in self.found if one[0].culprits), self.found[0])
+        told |= {"drift_is": self.origin, "localized": chosen.to_json() | {"run": str(folder)}}
+        if len(self.found) > 1:
+            told["localized_parts"] = [_part_json(*one) for one in self.found]
+        if self.lost is not None:
+            answer, folder = self.lost
+            told["lost_digits"] = {
+                "model": answer.model.path,
+                "min_cosine": self.min_cosine,
+                "ops": [
+                    {"index": one.record.index, "op": one.record.op, "signature": one.signature}
+                    for one in answer.culprits
+                ],
+                "notes": list(answer.notes),
+                "run": str(folder),
+            }
+        return told
+
+
+def _part_json(answer: Localization, folder: Path) -> dict[str, Any]:
     return {
         "model": answer.model.path,
-        "min_cosine": min_cosine,
-        "ops": ops,
-        "notes": list(answer.notes),
+        "status": answer.status,
+        "ratio": worst_ratio(answer),
+        "culprits": len(answer.culprits),
         "run": str(folder),
     }
 
 
-def pieces_of(
-    starter: GraphDrift, host: Device, folder: Path, *, timeout: float
-) -> list[tuple[Path, dict[str, FloatArray]]]:
+def trace(pieces: Sequence[Piece], ask: Callable[[Piece, Limits], Answer]) -> Traced:
+    """Ask `localize` for each of `pieces`."""
+    found = tuple(ask(piece, Limits()) for piece in pieces)
+    answers = [answer for answer, _ in found]
+    if drift_is(answers) != "float16":
+        return Traced(found)
+    useless = next((one for one in found if one[0].by_precision), None)
+    if useless is not None:  # it has named them already
+        return Traced(found, useless)
+    rounded = most_rounded(answers)
+    if rounded is None:
+        return Traced(found)
+    place, cosine = rounded
+    return Traced(found, ask(pieces[place], Limits(min_cosine=cosine)), cosine)
+
+
+def pieces_of(starter: GraphDrift, host: Device, folder: Path, *, timeout: float) -> list[Piece]:
     """What is to be localized: the graph with what it was given where the drift starts; of one that ran in parts each
     part, its file in `folder`, with what the parts before it give on the CPU of `host`. Empty where nothing was kept.
 
@@ -100,7 +136,7 @@ def pieces_of(
         return []
     if starter.parts < 2:
         return [(starter.model, starter.inputs)]
-    found: list[tuple[Path, dict[str, FloatArray]]] = []
+    found: list[Piece] = []
     make_folder(folder)
 
     def keep(part: Part, feeds: dict[str, Array]) -> None:

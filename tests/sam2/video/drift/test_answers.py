@@ -14,7 +14,7 @@ from harness.graph.model import Model
 from harness.sam2.shared.in_parts import Ran
 from harness.sam2.shared.unit import Unit
 from harness.sam2.video.contract import FloatArray, Rewritten
-from harness.sam2.video.drift.answers import KeptAnswers
+from harness.sam2.video.drift.answers import KeptAnswers, forget
 from tests.chains import chain
 from tests.localize.planted import InProcess
 
@@ -79,3 +79,14 @@ def test_an_answer_that_cannot_be_kept_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "answers").write_text("a file")
     with pytest.raises(StorageError, match="answers"):
         KeptAnswers(Asked(), InProcess(), tmp_path / "answers").run("memory_encoder", MODEL, GIVEN, "gpu")
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_answers_are_forgotten_and_nothing_else_is(tmp_path: Path, other: bool) -> None:
+    folder = tmp_path / "answers"
+    KeptAnswers(Asked(), InProcess(), folder).run("memory_encoder", MODEL, GIVEN, "gpu")
+    if other:
+        (folder / "mine.npz").write_text("not an answer")
+    forget(folder)
+    assert [path.name for path in tmp_path.rglob("*")] == (["answers", "mine.npz"] if other else [])
+    forget(folder)

@@ -17,16 +17,18 @@ from harness.localize.base.op_record import OpRecord
 from harness.localize.base.result import Culprit, Localization, ModelFacts, OutputVerdict, Status
 from harness.numerics.metrics import compare
 from harness.numerics.tolerance import Judgement
+from harness.numerics.usefulness import Limits, Shortfall
 from harness.remedies.cause import Cause
 from harness.sam2.video.drift.measure import GraphDrift
 from harness.sam2.video.drift.origin import (
     DRIFT_IS,
     Origin,
+    Piece,
+    Traced,
     drift_is,
-    localized_json,
-    lost_digits_json,
     most_rounded,
     pieces_of,
+    trace,
     worst_ratio,
 )
 from harness.sam2.video.show import show_lost_digits, show_parts
@@ -45,6 +47,9 @@ def answer(status: Status, model: str = "m.tflite", *, wrong: bool = False) -> L
 
 
 GOOD, BAD, OPEN = answer("pass"), answer("culprits", wrong=True), answer("unresolved")
+_ONE = compare(np.ones(4, np.float32), np.ones(4, np.float32))
+USELESS = OutputVerdict("y", Judgement(True, 1.0, _ONE, _ONE), 1.0, shortfalls=(Shortfall("spread", 0.5, 0.1),))
+BY_PRECISION = replace(BAD, outputs=(USELESS,))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,8 @@ GOOD, BAD, OPEN = answer("pass"), answer("culprits", wrong=True), answer("unreso
         ([OPEN, BAD], "op"),
         ([GOOD, OPEN], "undecided"),
         ([answer("unresolved", wrong=True)], "op"),
+        ([GOOD, BY_PRECISION], "float16"),
+        ([BY_PRECISION, BAD], "op"),
         ([], "undecided"),
     ],
 )
@@ -70,19 +77,19 @@ def test_each_origin_has_its_sentence() -> None:
 
 
 def test_of_parts_the_first_with_a_culprit_stands_for_all() -> None:
-    runs = [(answer("pass", "a"), Path("1")), (answer("culprits", "b", wrong=True), Path("2")), (GOOD, Path("3"))]
-    told = localized_json(runs)
+    runs = ((answer("pass", "a"), Path("1")), (answer("culprits", "b", wrong=True), Path("2")), (GOOD, Path("3")))
+    told = Traced(runs).to_json()
     assert (told["drift_is"], told["localized"]["run"]) == ("op", "2")
-    assert [(one["model"], one["culprits"], one["run"]) for one in told["localized_parts"]] == [
-        ("a", 0, "1"), ("b", 1, "2"), ("m.tflite", 0, "3"),
+    assert [(one["model"], one["ratio"], one["culprits"], one["run"]) for one in told["localized_parts"]] == [
+        ("a", None, 0, "1"), ("b", None, 1, "2"), ("m.tflite", None, 0, "3"),
     ]  # fmt: skip
-    assert localized_json(runs[:1]) == {
+    assert Traced(runs[:1]).to_json() == {
         "drift_is": "float16",
         "localized": runs[0][0].to_json() | {"run": "1"},
         "localized_parts": [],
+        "lost_digits": None,
     }
-    assert told["localized_parts"][0]["ratio"] is None
-    assert localized_json([]) == {"drift_is": None, "localized": None, "localized_parts": []}
+    assert Traced().to_json() == {"drift_is": None, "localized": None, "localized_parts": [], "lost_digits": None}
 
 
 def judged(*ratios: float) -> Localization:
@@ -117,17 +124,48 @@ def test_the_part_of_the_least_cosine_is_asked_for_half_of_its_error() -> None:
     assert most_rounded([]) is None
 
 
-def test_the_ops_that_lose_the_digits_are_told_with_the_way_they_do() -> None:
-    lost = replace(BAD, culprits=(replace(ACCUSED, signature="coarse steps"),), notes=("A note.",))
-    told = lost_digits_json((lost, Path("run")), 0.995)
-    assert told == {
-        "model": "m.tflite", "min_cosine": 0.995, "ops": [{"index": 3, "op": "ADD", "signature": "coarse steps"}],
-        "notes": ["A note."], "run": "run",
+class Asking:
+    """Answers for each piece, and keeps what it was asked."""
+
+    def __init__(self, *answers: Localization) -> None:
+        self.answers, self.limits = dict(enumerate(answers)), list[tuple[str, Limits]]()
+
+    def __call__(self, piece: Piece, limits: Limits) -> tuple[Localization, Path]:
+        self.limits.append((piece[0].name, limits))
+        return self.answers[int(piece[0].name) if limits == Limits() else len(self.answers) - 1], Path("run")
+
+    def pieces(self, count: int) -> list[Piece]:
+        return [(Path(str(place)), {}) for place in range(count)]
+
+
+LOST = replace(BAD, culprits=(replace(ACCUSED, signature="coarse steps"),), notes=("A note.",))
+
+
+def test_where_all_parts_pass_the_least_exact_one_is_asked_for_the_ops_that_lose_the_digits() -> None:
+    asking = Asking(rounded(0.9999), rounded(0.98), LOST)
+    traced = trace(asking.pieces(2), asking)
+    assert [name for name, _ in asking.limits] == ["0", "1", "1"]
+    assert asking.limits[2][1].min_cosine == traced.min_cosine == pytest.approx(0.995, abs=1e-6)
+    assert traced.to_json()["lost_digits"] == {
+        "model": "m.tflite", "min_cosine": traced.min_cosine, "notes": ["A note."], "run": "run",
+        "ops": [{"index": 3, "op": "ADD", "signature": "coarse steps"}],
     }  # fmt: skip
-    assert lost_digits_json(None, 0.0) is None
+    assert traced.origin == "float16"
+
+
+def test_an_answer_by_precision_has_named_them_and_an_accused_op_needs_no_more() -> None:
+    asking = Asking(GOOD, BY_PRECISION)
+    traced = trace(asking.pieces(2), asking)
+    assert (len(asking.limits), traced.origin, traced.min_cosine) == (2, "float16", None)
+    assert traced.lost == (BY_PRECISION, Path("run"))
+    asking = Asking(GOOD, BAD)
+    assert trace(asking.pieces(2), asking) == Traced(((GOOD, Path("run")), (BAD, Path("run"))))
+
+
+def test_the_ops_that_lose_the_digits_are_shown_with_the_way_they_do() -> None:
     screen = Console(record=True, width=80)
-    show_lost_digits(lost, screen)
-    show_lost_digits(replace(lost, culprits=()), screen)
+    show_lost_digits(LOST, screen)
+    show_lost_digits(replace(LOST, culprits=()), screen)
     assert screen.export_text().split("\n") == ["  half of the error: ADD #3, coarse steps", "  A note.", ""]
 
 
