@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from harness.cli.sam2_options import DecoderWords, published_models
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.core.progress import SILENT
 from harness.devices.cache import cache_folder
 from harness.sam2.image_path.published import PublishedModels
@@ -24,14 +24,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--variant", metavar="NAME", help="with --models: v1, v2 or the name of a decoder's file")
 
 
+FILES = pytest.StashKey[PublishedModels | None]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Find what `--models` names before the first test, where one wants it. Ends pytest with 4 where that cannot be."""
+    config = session.config
+    source, variant = config.getoption("--models"), config.getoption("--variant")
+    wanted = any("files" in getattr(item, "fixturenames", ()) for item in session.items)
+    try:
+        if variant is not None and source is None:
+            raise UsageError("--variant names one of the decoders of --models.", "Give --models, or leave it out.")
+        found = published_models(source, DecoderWords(variant=variant), SILENT) if wanted else None
+    except HarnessError as error:
+        raise pytest.UsageError(f"--models {source}: {error}" if source else str(error)) from None
+    config.stash[FILES] = found
+
+
 @pytest.fixture(scope="session")
 def files(request: pytest.FixtureRequest) -> PublishedModels | None:
     """What `--models` names; None where models are converted here."""
-    source, variant = request.config.getoption("--models"), request.config.getoption("--variant")
-    try:
-        return published_models(source, DecoderWords(variant=variant), SILENT)
-    except UsageError as error:
-        raise pytest.UsageError(f"--models {source}: {error}") from None
+    return request.config.stash[FILES]
 
 
 @pytest.fixture(scope="session")

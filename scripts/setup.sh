@@ -202,8 +202,10 @@ choose_releases() {
 # Sets `build` to which build of PyTorch pip would take (scripts/torch_build.py).
 find_build() {
     local offered="$VENV/.torch-offered"
+    build="$("$PY" "$ROOT/scripts/torch_build.py" "$TORCH" </dev/null 2>>"$LOG")" && return 0 # it is there
     printf '\n$ pip index versions torch\n' >>"$LOG"
-    "$PY" -m pip index versions torch >"$offered" 2>>"$LOG" </dev/null || return 1
+    "$PY" -m pip index versions torch >"$offered" 2>>"$LOG" </dev/null ||
+        die "pip could not list the releases of PyTorch: HARNESS_TORCH_BUILD=any make $TARGET installs what it takes unasked"
     build="$("$PY" "$ROOT/scripts/torch_build.py" "$TORCH" <"$offered" 2>>"$LOG")"
 }
 
@@ -211,6 +213,7 @@ find_build() {
 # same packages, knows where PyTorch keeps the others. It is put beside .venv's packages and taken away again.
 install_cpu_build() {
     local uv
+    rm -rf "$VENV/.uv" # of a run that was killed here
     uv="$(command -v uv || true)"
     if [[ -z "$uv" ]] || ! "$uv" pip install --help 2>/dev/null | grep -q -- --torch-backend; then
         quietly "$PY" -m pip install --target "$VENV/.uv" "uv>=0.9" || return 1
@@ -303,7 +306,7 @@ if [[ "$PART" == all ]]; then
     say "      $(command -v java || echo 'no java'), $(command -v npm || echo 'no npm')"
 fi
 
-begin "the harness: 0.12 GB to download (half a minute)"
+begin "the harness$([[ "$light" == yes ]] && echo ": it is there" || echo ": 0.12 GB to download (half a minute)")"
 choose_releases
 if [[ "$light" == no ]]; then
     install ""

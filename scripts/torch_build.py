@@ -10,7 +10,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 
 
@@ -32,6 +32,16 @@ def _installed(name: str) -> str | None:
         return None
 
 
+def main(words: str, offered: str) -> str:
+    """The word for what was asked: a requirement, or a wheel's path or address, which names its build itself."""
+    try:
+        asked = Requirement(words)
+    except InvalidRequirement:
+        if not words.endswith(".whl"):
+            raise
+        return "there"
+    return build_of(asked, _installed(asked.name), offered)
+
+
 if __name__ == "__main__":
-    asked = Requirement(sys.argv[1])
-    sys.stdout.write(build_of(asked, _installed(asked.name), sys.stdin.read()) + "\n")
+    sys.stdout.write(main(sys.argv[1], sys.stdin.read()) + "\n")

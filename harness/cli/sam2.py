@@ -168,7 +168,7 @@ def accuracy(
     from harness.sam2.image_path.accuracy import decoder_accuracy
     from harness.sam2.image_path.show import show_accuracy
 
-    chosen = _variant(words, models, RECOMMENDED)
+    chosen = _three(_variant(words, models, RECOMMENDED))
     answer(
         lambda progress: decoder_accuracy(
             device,
@@ -199,7 +199,7 @@ def fidelity(
     from harness.sam2.image_path.fidelity import fidelity as run
     from harness.sam2.image_path.show import show_fidelity
 
-    chosen = _variant(words, models, CARD)
+    chosen = _three(_variant(words, models, CARD))
     answer(
         lambda progress: run(
             cache_dir=models_folder(),
@@ -219,6 +219,16 @@ def fidelity(
 def _variant(words: DecoderWords, models: str | None, default: DecoderVariant) -> DecoderVariant:
     """How the decoder is to be written; with files, `--variant` names one of them instead."""
     return words.over(default) if models in (None, OWN) else default
+
+
+def _three(variant: DecoderVariant) -> DecoderVariant:
+    """`variant`, if its masks are those that the command compares. Raises `UsageError` for a decoder of four."""
+    if variant.candidates != "three":
+        raise UsageError(
+            "This command compares the three candidates, and a decoder of variant 'four' gives the single mask too.",
+            "Leave 'four' out of --variant; `harness sam2 click --single-mask` uses it.",
+        )
+    return variant
 
 
 def _box(edges: tuple[float, ...]) -> tuple[float, float, float, float]:

@@ -19,13 +19,14 @@ from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
 from harness.core.run_folder import to_json
+from harness.graph.model import Model
 from harness.localize.base.result import Localization
 from harness.numerics.usefulness import Limits
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.published_files import TRACKER_FILES, fetch_published
 from harness.sam2.shared.source import resolve
 from harness.sam2.video.bank import Padding
-from harness.sam2.video.contract import REWRITTEN, Rewritten
+from harness.sam2.video.contract import REWRITTEN, Rewritten, Sizes
 from harness.sam2.video.conversion.convert import VideoModels
 from harness.sam2.video.litert_stages import Backend
 from harness.sam2.video.stages import Stages
@@ -40,8 +41,8 @@ SideOption = Annotated[
 BACKEND = "Where that graph runs: onnx, or LiteRT's cpu or gpu on --device."
 
 MODELS = (
-    "A folder with onnx/ and constants.json, as published or of export-video; `published`, fetched once; or `own`, "
-    "exported when needed."
+    "A folder with onnx/ and constants.json, as published or of export-video; `published`, once its digests are known; "
+    "or `own`, exported when needed."
 )
 
 PADDING = typer.Option("--padding", help="How a bank that is not full is filled up; marked where the graphs read it.")
@@ -157,6 +158,13 @@ def track(
         "memory_attention": memory_attention,
     }
     given = None if folder is None else OnnxStages(folder)
+    told = {"--weights": weights is not None, "--seed": seed != 0, "--side": side is not None}
+    if given and set(backends.values()) == {"onnx"} and any(told.values()):
+        option = next(option for option, there in told.items() if there)
+        raise UsageError(
+            f"{option} does not go with --models {models}: those graphs are as their files have them.",
+            f"Leave {option} out, or --models.",
+        )
     # Where everything is in files, nothing is asked of weights.
     source = None if given and set(backends.values()) == {"onnx"} else resolve(weights, seed)
     tokens = {tap.tokens for asked in (prompts, *later.values()) for tap in asked.values()}
@@ -210,7 +218,7 @@ def drift(
     ] = None,
     parts: Annotated[
         int | None,
-        typer.Option("--parts", min=1, max=256, help="Cut each graph in so many for the GPU; default: as host needs."),
+        typer.Option("--parts", min=1, max=256, help="At most so many pieces of each graph; default: as host needs."),
     ] = None,
     localize: Annotated[
         bool, typer.Option("--localize/--no-localize", help="Look for the op in the graph that starts the drift.")
@@ -222,7 +230,7 @@ def drift(
     """The tracker with each graph in turn on the GPU in fp16, the others on the CPU: mask IoU against all on the CPU,
     frame after frame, on a synthetic clip; exit 1 when a mask falls below 0.99, 3 when a graph does not run."""
     from harness.devices.host.device import HostDevice
-    from harness.devices.registry import kind_of, open_device
+    from harness.devices.registry import check_device, kind_of, open_device
     from harness.sam2.shared.files import make_folder, write_bytes
     from harness.sam2.shared.in_parts import parts_needed
     from harness.sam2.video.conversion.exported import cached_export
@@ -238,6 +246,7 @@ def drift(
     graphs = tuple(one for one in REWRITTEN if one in (graph or REWRITTEN))
     if unknown := set(graph or ()) - set(REWRITTEN):
         raise UsageError(f"There is no graph {sorted(unknown)[0]!r}.", f"Choose from {', '.join(REWRITTEN)}.")
+    check_device(device)
     if models == PUBLISHED:
         raise UsageError(
             "`drift` runs each graph through LiteRT, and the published ones are ONNX, which it does not run.",
@@ -247,6 +256,9 @@ def drift(
     converted = VideoModels(cache, source, side)
     given = None if folder is None else OnnxStages(folder)
     if given is not None:
+        if side is None and given.constants.sizes.side != Sizes().side:
+            side = given.constants.sizes.side  # what the graphs were exported for
+            converted = VideoModels(cache, source, side)
         check_same_weights(given.constants, converted)
     in_parts = (lambda model: parts) if parts else parts_needed if kind_of(device).in_parts else None
     answers = make_folder(out) / "answers"
@@ -258,8 +270,6 @@ def drift(
 
         onnx = given or OnnxStages(cached_export(cache, source, side, tell))
         converted.prepare({2, *(tap.tokens for event in events for tap in event.prompts.values())}, tell)
-        if any(answers.glob("*.npz")):
-            progress.note(f"{str(answers)!r} has what an earlier run asked: that is not asked again.")
         with open_device(device) as opened, HostDevice() as host:
             found = measure_drift(
                 opened, host, converted, onnx.constants, onnx.pointer_positions, list(motion_clip(frames)), events,
@@ -267,7 +277,10 @@ def drift(
                 timeout=timeout, progress=progress,
             )  # fmt: skip
             starter = found.starter
-            pieces = pieces_of(starter, host, out / "parts", timeout=timeout) if localize and starter else []
+            pieces: list[Piece] = []
+            if localize and starter is not None and starter.model is not None:
+                count = in_parts(Model.load(starter.model)) if in_parts else 1
+                pieces = pieces_of(starter, host, out / "parts", count, timeout=timeout)
 
         def ask(piece: Piece, limits: Limits) -> tuple[Localization, Path]:
             request = ModelRequest(
@@ -304,8 +317,7 @@ def _show_origin(traced: Traced) -> None:
         if len(traced.found) == 1 or one.status != "pass":
             render.show_localization(one, folder)
     screen.say(f"\n{DRIFT_IS[traced.origin]}")
-    if traced.lost is not None:
-        show_lost_digits(traced.lost[0], screen.out)
+    show_lost_digits(traced, screen.out)
 
 
 def graphs_folder(models: str | None) -> Path | None:

@@ -238,6 +238,12 @@ def test_how_a_file_is_written_cannot_be_chosen(
     assert opened == [] and asked == {}
 
 
+@pytest.mark.parametrize("command", ["accuracy", "fidelity"])
+def test_a_decoder_of_four_masks_is_not_compared_as_one_of_three(command: str) -> None:
+    with pytest.raises(UsageError, match="compares the three candidates, and a decoder of variant 'four'"):
+        said(command, "--variant", "four")
+
+
 def test_an_ablation_takes_no_files() -> None:
     with pytest.raises(UsageError, match="`ablate` writes the decoder anew in each way, so --models published has"):
         said("ablate", "--models", "published")

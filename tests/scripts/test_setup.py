@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
-from scripts.torch_build import build_of
+from scripts.torch_build import build_of, main
 
 ROOT = Path(__file__).parents[2]
 TORCH = "torch==2.13.0"
@@ -218,6 +218,18 @@ def test_the_build_is_that_of_the_newest_release_that_suits(
 ) -> None:
     said = f"torch (2.14.1)\nAvailable versions: {offered}\n  INSTALLED: 9\n"
     assert build_of(Requirement(wanted), installed, said) == build
+
+
+def test_a_wheel_that_is_named_is_there_and_other_words_are_no_requirement() -> None:
+    assert main("./torch-2.13.0-cp313-linux.whl", "") == "there"
+    with pytest.raises(InvalidRequirement):
+        main("torch 2.13", "")
+
+
+def test_a_list_that_cannot_be_had_is_not_called_a_release_that_is_missing(checkout: Checkout) -> None:
+    done = checkout.run("convert", OFFERED="")
+    assert done.returncode == 1
+    assert "pip could not list the releases of PyTorch: HARNESS_TORCH_BUILD=any" in done.stderr
 
 
 @pytest.mark.parametrize("said", ["", "torch (2.9)\nAvailable versions: 2.9\n"])

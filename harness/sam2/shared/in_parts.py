@@ -22,7 +22,7 @@ from harness.graph.ops.work import work
 from harness.sam2.shared.unit import Unit, options
 
 PART_WORK = 15_000_000_000
-"""Products in one part where the GPU may be a software one. The slowest seen made half a milliard of them a second, two
+"""Products in one part where the GPU may be a software one. The slowest seen made half a billion of them a second, two
 cores without AVX-512: that is a quarter of LiteRT's 120 s."""
 
 
@@ -47,6 +47,8 @@ class Ran:
     residency: Residency
     adapter: str
     """The GPU; empty on the CPU."""
+    parts: int = 1
+    """In how many it ran."""
 
 
 Seen = Callable[[Part, dict[str, Array]], None]
@@ -54,15 +56,25 @@ Seen = Callable[[Part, dict[str, Array]], None]
 
 
 def parts_needed(model: Model) -> int:
-    """In how many parts a software GPU is asked for `model`, so that none has more than `PART_WORK`."""
+    """In how many parts a software GPU is asked for `model`: the fewest of which none has more than `PART_WORK`, or,
+    where an op or a stretch without a place to cut has more, those with the smallest largest part."""
     graph = model.graph()
-    total = sum(work(graph, op) for op in graph.ops if op.index not in graph.constant_ops)
-    return max(1, -(-total // PART_WORK))
+    done = {op.index: work(graph, op) for op in graph.ops if op.index not in graph.constant_ops}
+    least = max(1, -(-sum(done.values()) // PART_WORK))
+    largest = {}
+    for count in range(least, 2 * least + 1):
+        largest[count] = max((sum(done[o] for o in one.ops) for one in parts(graph, count)), default=0)
+        if largest[count] <= PART_WORK:
+            return count
+    return min(largest, key=lambda count: (largest[count], count))
 
 
 def parts_of(model: Model, count: int) -> list[Part]:
-    """`model` in at most `count` parts, in the order they run."""
-    found = parts(model.graph(), count)
+    """`model` in at most `count` parts, in the order they run; none where an output is a constant: no part makes it."""
+    graph = model.graph()
+    if any(graph.producer.get(port.tensor) in graph.constant_ops for port in graph.outputs):
+        return []
+    found = parts(graph, count)
     return [Part(surgery.extract(model, one.results, one.feeds).model, one) for one in found]
 
 
@@ -100,7 +112,7 @@ def run(
         residencies.append(done.residency)
         adapter = done.adapter if unit == "gpu" else ""
     outputs = {port.name: values[port.tensor] for port in graph.outputs}
-    return Ran(outputs, _together(residencies), adapter)
+    return Ran(outputs, _together(residencies), adapter, len(found))
 
 
 def _together(found: list[Residency]) -> Residency:

@@ -162,7 +162,12 @@ def _decoder(folder: Path, decoders: Sequence[FoundFile], wanted: str | None) ->
         if not fitting:
             names = _and([f"{file.path.name} (v{file.version})" for file in decoders])
             raise UsageError(f"No decoder {wanted!r} is in {str(folder)!r}: it has {names}.", "Name one of these.")
-    return _only(folder, fitting, "decoders", "Name one with --variant FILE.")
+    return _only(
+        folder,
+        fitting,
+        "decoders",
+        "Leave one in the folder, or name it with --variant FILE.",
+    )
 
 
 def _encoder(folder: Path, encoders: Sequence[FoundFile], decoder: FoundFile) -> FoundFile:

@@ -36,13 +36,13 @@ class Runner(Protocol):
         """Run `model`, which is `graph`, on the unit. Raises `DeviceError`."""
 
     def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
-        """In how many parts it is run there."""
+        """In how many parts at most it is run there."""
 
 
 @dataclass(frozen=True)
 class DeviceRunner:
-    """Each graph as one job of the device, or on its GPU in as many parts as `in_parts` says; the seconds are for one
-    of them."""
+    """Each graph as one job of the device, or on its GPU in at most as many parts as `in_parts` says; the seconds are
+    for one of them."""
 
     device: Device
     timeout: float
@@ -81,6 +81,8 @@ class LiteRtStages:
         self.units: dict[Rewritten, Unit] = {graph: (units or {}).get(graph, "cpu") for graph in REWRITTEN}
         self.residency: dict[Rewritten, Residency] = {}
         """Of each graph, as last run."""
+        self.parts: dict[Rewritten, int] = {}
+        """In how many each was last run."""
         self.adapter = ""
         """The GPU, once one was used."""
         self.takes_mask = False
@@ -123,11 +125,6 @@ class LiteRtStages:
         """As `Stages.pointer_positions`."""
         return self._places(offsets)
 
-    def parts(self, graph: Rewritten) -> int:
-        """In how many parts a graph was run; 1 for one that was not."""
-        loaded = (model for plan, model in self._loaded.items() if plan.graph == graph)
-        return max((self._runner.parts(graph, model, self.units[graph]) for model in loaded), default=1)
-
     def _run(self, graph: Rewritten, inputs: dict[str, FloatArray], tokens: int = 2) -> dict[str, FloatArray]:
         unit = self.units[graph]
         if self._seen is not None:
@@ -137,6 +134,7 @@ class LiteRtStages:
             self._loaded[plan] = Model.load(plan.model)
         ran = self._runner.run(graph, self._loaded[plan], inputs, unit)
         self.residency[graph] = ran.residency
+        self.parts[graph] = ran.parts
         if unit == "gpu":
             self.adapter = ran.adapter
         return ran.outputs

@@ -12,7 +12,7 @@ from harness.core.markup import escape
 from harness.localize.base.result import Localization
 from harness.sam2.shared.unit import RANDOM_NOTE
 from harness.sam2.video.drift.measure import LIMIT, SMALLEST, Drift
-from harness.sam2.video.drift.origin import worst_ratio
+from harness.sam2.video.drift.origin import Traced, worst_ratio
 from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import GOAL, Validation
 
@@ -87,10 +87,15 @@ def show_parts(found: Sequence[tuple[Localization, Path]], out: Console) -> None
     out.print(table)
 
 
-def show_lost_digits(answer: Localization, out: Console) -> None:
-    """Which ops' rounding makes half of the error of a graph, or part, that is as right as float16 explains."""
+def show_lost_digits(traced: Traced, out: Console) -> None:
+    """Which ops' rounding makes half of the error of a graph, or part, that is as right as float16 explains; or takes
+    from an output what it needs to be of use."""
+    if traced.lost is None:
+        return
+    answer, _ = traced.lost
+    what = "lost digits that an output needs" if traced.min_cosine is None else "half of the error"
     for one in answer.culprits:
-        out.print(f"  half of the error: {escape(one.record.title)} {one.record.number}, {escape(one.signature or '')}")
+        out.print(f"  {what}: {escape(one.record.title)} {one.record.number}, {escape(one.signature or '')}")
     for note in () if answer.culprits else answer.notes:
         out.print(f"  [dim]{escape(note)}[/]")
 

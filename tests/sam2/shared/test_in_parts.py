@@ -13,8 +13,9 @@ from harness.devices.base import Sink
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
+from harness.graph.ops.work import work
 from harness.sam2.shared import in_parts
-from harness.sam2.shared.in_parts import Part, parts_needed, run
+from harness.sam2.shared.in_parts import Part, parts_needed, parts_of, run
 from tests.localize.planted import InProcess
 
 
@@ -59,7 +60,7 @@ def test_the_parts_give_the_bits_of_the_whole(count: int) -> None:
     assert set(found.outputs) == {"early", "y"}
     for name, values in whole.outputs.items():
         assert np.array_equal(found.outputs[name], values)
-    assert device.asked == max(1, len(seen))
+    assert device.asked == found.parts == max(1, len(seen))
     assert (count == 1) == (not seen)
     assert [op for part in seen for op in part.cut.ops] == ([] if count == 1 else list(range(16)))
 
@@ -86,6 +87,22 @@ def test_as_many_parts_as_keep_each_below_the_work_that_a_software_gpu_does_in_t
     model = layers(8)
     total = 8 * (4 * 32 * 32 + 4 * 32)
     assert parts_needed(model) == 1
-    for most, needed in ((total, 1), (total - 1, 2), (total // 4, 4), (total // 4 - 1, 5)):
+    for most in (total, total - 1, total // 2, total // 3, total // 4 - 1, total // 8):
         monkeypatch.setattr(in_parts, "PART_WORK", most)
-        assert parts_needed(model) == needed
+        count = parts_needed(model)
+        graph = model.graph()
+        shares = [sum(work(graph, graph.ops[o]) for o in part.cut.ops) for part in parts_of(model, count)]
+        assert max(shares) <= most
+        assert count <= 2 * -(-total // most)
+    # No layer can be cut: then as small as they get.
+    monkeypatch.setattr(in_parts, "PART_WORK", 32 * 32)
+    assert len(parts_of(model, parts_needed(model))) >= 8
+
+
+def test_a_model_with_a_constant_output_runs_whole() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.unary("TANH", graph.unary("ABS", graph.input("x", (1, 8)))), "y")
+    graph.output(graph.dequantize(np.ones((1, 8), np.float32)), "always")
+    model = graph.build()
+    found = run(InProcess(), model, random_inputs(model.graph(), 0), "cpu", 2, timeout=60, doing="running it")
+    assert (found.parts, set(found.outputs)) == (1, {"y", "always"})

@@ -1,5 +1,5 @@
 """The exported graphs in onnxruntime-web, which runs them in browsers: the same values as onnxruntime's, but for
-rounding."""
+rounding. The bound counts roundings and takes it that no op enlarges an error that it is given."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.video import published
 from harness.sam2.video.contract import GRAPHS
@@ -259,3 +259,18 @@ def test_graphs_of_other_weights_are_refused_for_drift_before_anything_is_conver
         words = ("drift", "--weights", "random", "--models", str(graphs), "--out", str(tmp_path / "out"))
         assert f"The exported graphs are of {whose}, the converted ones of random weights, seed 0" in refused(*words)
     assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("words", [("--weights", "random"), ("--seed", "3"), ("--side", "256")])
+def test_graphs_in_files_are_of_no_other_weights_or_size(exported: Path, clip: str, words: tuple[str, str]) -> None:
+    told = refused("track", clip, "--at", "140,90", "--models", str(exported), *words)
+    assert f"{words[0]} does not go with --models {exported}" in told
+
+
+def test_a_device_that_is_none_is_told_before_anything_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    done = CliRunner().invoke(app, ["sam2", "drift", "--device", "host@nothing", "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, HarnessError)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache" / "sam2").exists()

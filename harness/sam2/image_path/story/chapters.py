@@ -77,7 +77,7 @@ def chapters(facts: Told) -> tuple[Chapter, ...]:
 
 
 def residency_words(residency: Residency) -> str:
-    """`all 330 nodes delegated`, or what is known."""
+    """`330 of 330 nodes delegated`, or what is known."""
     if residency.delegated is not None and residency.total is not None:
         return f"{residency.delegated} of {residency.total} nodes delegated"
     return "fully delegated" if residency.full else "not fully delegated"

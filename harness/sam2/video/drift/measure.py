@@ -183,7 +183,7 @@ def measure_drift(
             found.append(GraphDrift(graph, failure=error.message))
             continue
         adapter = tried.adapter or adapter
-        full, parts = tried.residency[graph].full, tried.parts(graph)
+        full, parts = tried.residency[graph].full, tried.parts[graph]
         found.append(GraphDrift(graph, tuple(masks), full, parts, "", recorder.model(models, graph), recorder.kept))
     source = models.source
     side = constants.sizes.side

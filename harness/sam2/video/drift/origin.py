@@ -32,10 +32,15 @@ DRIFT_IS: dict[Origin, str] = {
 }
 
 
+def accuses(answer: Localization) -> bool:
+    """Whether it names ops whose errors float16 does not explain; a failure by precision names ops that round."""
+    return bool(answer.culprits) and not answer.by_precision
+
+
 def drift_is(found: Sequence[Localization]) -> Origin:
     """What the answers for the graph, or for all its parts, come to: ops accused of more than float16 explains make the
     drift theirs, and only where rounding explains all outputs is it the format's."""
-    if any(answer.culprits and not answer.by_precision for answer in found):
+    if any(map(accuses, found)):
         return "op"
     explained = all(answer.status == "pass" or answer.by_precision for answer in found)
     return "float16" if found and explained else "undecided"
@@ -75,11 +80,11 @@ class Traced:
         return drift_is([answer for answer, _ in self.found])
 
     def to_json(self) -> dict[str, Any]:
-        """What drift.json says of it: of a graph in parts, the first with a culprit stands for all."""
+        """What drift.json says of it: of a graph in parts, the first that accuses an op stands for all."""
         told: dict[str, Any] = {"drift_is": None, "localized": None, "localized_parts": [], "lost_digits": None}
         if not self.found:
             return told
-        chosen, folder = next((one for one in self.found if one[0].culprits), self.found[0])
+        chosen, folder = next((one for one in self.found if accuses(one[0])), self.found[0])
         told |= {"drift_is": self.origin, "localized": chosen.to_json() | {"run": str(folder)}}
         if len(self.found) > 1:
             told["localized_parts"] = [_part_json(*one) for one in self.found]
@@ -124,9 +129,10 @@ def trace(pieces: Sequence[Piece], ask: Callable[[Piece, Limits], Answer]) -> Tr
     return Traced(found, ask(pieces[place], Limits(min_cosine=cosine)), cosine)
 
 
-def pieces_of(starter: GraphDrift, host: Device, folder: Path, *, timeout: float) -> list[Piece]:
-    """What is to be localized: the graph with what it was given where the drift starts; of one that ran in parts each
-    part, its file in `folder`, with what the parts before it give on the CPU of `host`. Empty where nothing was kept.
+def pieces_of(starter: GraphDrift, host: Device, folder: Path, count: int, *, timeout: float) -> list[Piece]:
+    """What is to be localized: the graph with what it was given where the drift starts; of one that was to run in
+    `count` parts each part, its file in `folder`, with what the parts before it give on the CPU of `host`. Empty where
+    nothing was kept.
 
     Raises:
         DeviceError: a part that the CPU does not complete.
@@ -134,17 +140,16 @@ def pieces_of(starter: GraphDrift, host: Device, folder: Path, *, timeout: float
     """
     if starter.model is None:
         return []
-    if starter.parts < 2:
-        return [(starter.model, starter.inputs)]
     found: list[Piece] = []
-    make_folder(folder)
 
     def keep(part: Part, feeds: dict[str, Array]) -> None:
+        make_folder(folder)
         first, last = part.cut.ops[0], part.cut.ops[-1]
         path = folder / f"{starter.graph}-ops-{first}-to-{last}.tflite"
         write_bytes(path, part.model.to_bytes())
         found.append((path, dict(feeds)))
 
     model = Model.load(starter.model)
-    run(host, model, starter.inputs, "cpu", starter.parts, timeout=timeout, doing="feeding the parts", seen=keep)
-    return found
+    if count > 1:
+        run(host, model, starter.inputs, "cpu", count, timeout=timeout, doing="feeding the parts", seen=keep)
+    return found or [(starter.model, starter.inputs)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.core.errors import StorageError
+from harness.core.errors import StorageError, UsageError
 from harness.core.job import Residency
 from harness.graph.model import Model
 from harness.sam2.shared.in_parts import Ran
@@ -28,12 +28,14 @@ class Asked:
 
     times: int = 0
     count: int = 1
+    gpu: str = "a GPU"
     units: list[Unit] = field(default_factory=list)
 
     def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
         self.times += 1
         values = np.full(3, self.times, np.float32)
-        return Ran({"memory": values}, Residency(True, 3, 3, 1, refused=("a", "b"), on_cpu=None), "a GPU")
+        residency = Residency(True, 3, 3, 1, refused=("a", "b"), on_cpu=None)
+        return Ran({"memory": values}, residency, self.gpu if unit == "gpu" else "", 2)
 
     def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
         return self.count
@@ -47,7 +49,7 @@ def test_the_same_question_is_asked_once_also_by_a_later_run(tmp_path: Path) -> 
     assert (asked.times, again.found) == (1, 1)
     assert np.array_equal(first.outputs["memory"], second.outputs["memory"])
     assert second.residency == first.residency
-    assert second.adapter == first.adapter
+    assert (second.adapter, second.parts) == (first.adapter, 2)
 
 
 def test_another_question_is_asked(tmp_path: Path) -> None:
@@ -90,3 +92,25 @@ def test_answers_are_forgotten_and_nothing_else_is(tmp_path: Path, other: bool) 
     forget(folder)
     assert [path.name for path in tmp_path.rglob("*")] == (["answers", "mine.npz"] if other else [])
     forget(folder)
+
+
+def test_answers_of_another_gpu_are_not_mixed_with_this_ones(tmp_path: Path) -> None:
+    KeptAnswers(Asked(), InProcess(), tmp_path).run("memory_encoder", MODEL, GIVEN, "gpu")
+    now = KeptAnswers(Asked(gpu="another"), InProcess(), tmp_path)
+    now.run("memory_encoder", MODEL, GIVEN, "cpu")
+    now.run("memory_encoder", MODEL, GIVEN, "gpu")
+    with pytest.raises(UsageError, match="has answers of a GPU, and this is another"):
+        now.run("memory_encoder", chain("NEG"), GIVEN, "gpu")
+
+
+def test_what_goes_beyond_the_limit_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked()
+    kept = KeptAnswers(asked, InProcess(), tmp_path)
+    kept.run("memory_encoder", MODEL, GIVEN, "gpu")
+    (path,) = tmp_path.iterdir()
+    monkeypatch.setattr("harness.sam2.video.drift.answers.MOST_BYTES", path.stat().st_size + 11)  # three floats: 12
+    for _ in range(2):
+        kept.run("memory_encoder", chain("NEG"), GIVEN, "gpu")
+    assert (asked.times, len(list(tmp_path.iterdir()))) == (3, 1)
+    kept.run("memory_encoder", MODEL, GIVEN, "gpu")
+    assert asked.times == 3

@@ -83,6 +83,8 @@ def test_of_parts_the_first_with_a_culprit_stands_for_all() -> None:
     assert [(one["model"], one["ratio"], one["culprits"], one["run"]) for one in told["localized_parts"]] == [
         ("a", None, 0, "1"), ("b", None, 1, "2"), ("m.tflite", None, 0, "3"),
     ]  # fmt: skip
+    beside = Traced(((BY_PRECISION, Path("rounds")), *runs)).to_json()
+    assert (beside["drift_is"], beside["localized"]["run"]) == ("op", "2")
     assert Traced(runs[:1]).to_json() == {
         "drift_is": "float16",
         "localized": runs[0][0].to_json() | {"run": "1"},
@@ -164,9 +166,14 @@ def test_an_answer_by_precision_has_named_them_and_an_accused_op_needs_no_more()
 
 def test_the_ops_that_lose_the_digits_are_shown_with_the_way_they_do() -> None:
     screen = Console(record=True, width=80)
-    show_lost_digits(LOST, screen)
-    show_lost_digits(replace(LOST, culprits=()), screen)
-    assert screen.export_text().split("\n") == ["  half of the error: ADD #3, coarse steps", "  A note.", ""]
+    show_lost_digits(Traced((), (LOST, Path()), 0.995), screen)
+    show_lost_digits(Traced((), (replace(LOST, culprits=()), Path()), 0.995), screen)
+    show_lost_digits(Traced((), (LOST, Path())), screen)
+    show_lost_digits(Traced(), screen)
+    assert screen.export_text().split("\n") == [
+        "  half of the error: ADD #3, coarse steps", "  A note.",
+        "  lost digits that an output needs: ADD #3, coarse steps", "",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -179,7 +186,7 @@ def model(tmp_path: Path) -> Path:
 def test_every_part_is_a_file_with_what_the_ones_before_it_give(model: Path, tmp_path: Path) -> None:
     given = random_inputs(Model.load(model).graph(), 0)
     starter = GraphDrift("memory_encoder", full=True, parts=2, model=model, inputs=given)
-    (first, fed), (second, later) = pieces_of(starter, InProcess(), tmp_path / "parts", timeout=60)
+    (first, fed), (second, later) = pieces_of(starter, InProcess(), tmp_path / "parts", 2, timeout=60)
     assert [path.name for path in (first, second)] == [
         "memory_encoder-ops-0-to-1.tflite", "memory_encoder-ops-2-to-3.tflite",
     ]  # fmt: skip
@@ -192,6 +199,9 @@ def test_every_part_is_a_file_with_what_the_ones_before_it_give(model: Path, tmp
 def test_a_graph_that_ran_whole_is_asked_whole_and_one_without_inputs_not_at_all(model: Path, tmp_path: Path) -> None:
     inputs = {"x": np.ones((1, 8), np.float32)}
     whole = GraphDrift("memory_encoder", model=model, inputs=inputs)
-    assert pieces_of(whole, InProcess(), tmp_path / "parts", timeout=60) == [(model, inputs)]
-    assert pieces_of(GraphDrift("memory_encoder", parts=3), InProcess(), tmp_path / "parts", timeout=60) == []
+    assert pieces_of(whole, InProcess(), tmp_path / "parts", 1, timeout=60) == [(model, inputs)]
+    # And so is one that was to be cut and has no place for it.
+    model.write_bytes(chain("ABS").to_bytes())
+    assert pieces_of(whole, InProcess(), tmp_path / "parts", 4, timeout=60) == [(model, inputs)]
+    assert pieces_of(GraphDrift("memory_encoder", parts=3), InProcess(), tmp_path / "parts", 2, timeout=60) == []
     assert not (tmp_path / "parts").exists()
