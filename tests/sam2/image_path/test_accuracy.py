@@ -98,6 +98,7 @@ def test_an_ablation_tells_times_as_ratios_to_the_cards() -> None:
         "batch": "kept",
         "upsampler": "pad",
         "prompt": "pixels",
+        "candidates": "three",
     }
     assert {row["variant"]["batch"] for row in told["variants"][12:]} == {"dropped"}
     assert told["random_weights"] is True

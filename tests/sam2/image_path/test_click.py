@@ -229,8 +229,8 @@ def test_an_account_of_scores_that_are_no_numbers_is_json_all_the_same(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(*given: Any) -> Decoded:
-        return replace(pipeline.decode(*given), scores=np.full(3, np.nan, np.float32))
+    def broken(*given: Any, **options: Any) -> Decoded:
+        return replace(pipeline.decode(*given, **options), scores=np.full(3, np.nan, np.float32))
 
     monkeypatch.setattr("harness.sam2.image_path.click.decode", broken)
     again = cpu_click(photo, TAPS[:1], out=tmp_path, cache_dir=cache, source=str(small_folder))
