@@ -99,11 +99,11 @@ def _grows(read: Callable[[str], object], short: str, long: str) -> bool:
 @pytest.mark.parametrize("name", READERS)
 def test_four_times_the_log_takes_about_four_times_as_long(name: str) -> None:
     read = READERS[name]
-    slow = {}
+    slow = []
     for start in BEGINNINGS:
         for piece in PIECES:
             short, long = (start + piece * (size // len(piece)) for size in (SHORT, LONG))
-            took = _seconds(read, long)
-            if took > STEADY_SECONDS and took > MOST * max(_seconds(read, short), STEADY_SECONDS / 4):
-                slow[start + piece] = took
+            # A cost that grows too fast does so every time; a busy machine does not.
+            if all(_grows(read, short, long) for _ in range(3)):
+                slow.append(start + piece)
     assert not slow

@@ -84,7 +84,7 @@ def test_the_files_of_the_published_names_are_found(
         (
             [V2, "sam2_tiny_mask_decoder_v2.tflite", ENCODER, CONSTANTS],
             None,
-            f"Several decoders of .* fit: sam2_tiny_mask_decoder_v2.tflite and {V2}. Name one with --variant FILE",
+            f"Several decoders of .* fit: sam2_tiny_mask_decoder_v2.tflite and {V2}. Leave one in the folder, or name",
         ),
         (
             [V2, ENCODER, "sam2_image_encoder_v2_fp16.tflite", CONSTANTS],
