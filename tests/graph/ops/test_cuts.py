@@ -120,3 +120,16 @@ def test_an_output_made_early_is_a_result_of_the_part_that_makes_it() -> None:
     first, *_ = parts(view, 3)
     assert first.results == (a,)
     assert {t for part in parts(view, 3) for t in part.results} >= {port.tensor for port in view.outputs}
+
+
+def test_near_an_even_division_it_is_cut_where_the_fewest_bytes_are_alive() -> None:
+    graph = GraphBuilder()
+    made = [graph.input("x", (1, 8))]
+    for _ in range(8):
+        made.append(graph.unary("TANH", made[-1]))
+    graph.output(graph.unary("ABS", graph.binary("ADD", graph.unary("NEG", made[-1]), made[-2])), "y")
+    view = graph.build().graph()
+    wide = {at for at, alive in live_cuts(view).items() if len(alive) > 1}
+    assert wide == {7, 8}
+    assert [len(part.results) for part in parts(view, 2)] == [1, 1]
+    assert all(len(part.results) == 1 for part in parts(view, 3))
