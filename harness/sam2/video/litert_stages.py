@@ -35,7 +35,7 @@ class Runner(Protocol):
     def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
         """Run `model`, which is `graph`, on the unit. Raises `DeviceError`."""
 
-    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+    def parts(self, model: Model, unit: Unit) -> int:
         """In how many parts at most it is run there."""
 
 
@@ -50,10 +50,10 @@ class DeviceRunner:
 
     def run(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> Ran:
         """As `Runner.run`."""
-        count = self.parts(graph, model, unit)
+        count = self.parts(model, unit)
         return run(self.device, model, inputs, unit, count, timeout=self.timeout, doing=f"running {graph}")
 
-    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+    def parts(self, model: Model, unit: Unit) -> int:
         """As `Runner.parts`."""
         return self.in_parts(model) if unit == "gpu" and self.in_parts is not None else 1
 

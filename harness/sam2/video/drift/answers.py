@@ -72,15 +72,15 @@ class KeptAnswers:
         self._adapter = ran.adapter or self._adapter
         return ran
 
-    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+    def parts(self, model: Model, unit: Unit) -> int:
         """As `Runner.parts`."""
-        return self.rest.parts(graph, model, unit)
+        return self.rest.parts(model, unit)
 
     def _key(self, graph: Rewritten, model: Model, inputs: dict[str, FloatArray], unit: Unit) -> str:
         if not self._facts:
             facts = self.device.facts()
             self._facts = facts.name, facts.runtime, facts.system
-        said = [graph, model.sha256, unit, self.rest.parts(graph, model, unit), code(_CODE), *self._facts]
+        said = [graph, model.sha256, unit, self.rest.parts(model, unit), code(_CODE), *self._facts]
         found = hashlib.sha256(json.dumps(said).encode())
         for name in sorted(inputs):
             values = np.ascontiguousarray(inputs[name])

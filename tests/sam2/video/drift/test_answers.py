@@ -37,7 +37,7 @@ class Asked:
         residency = Residency(True, 3, 3, 1, refused=("a", "b"), on_cpu=None)
         return Ran({"memory": values}, residency, self.gpu if unit == "gpu" else "", 2)
 
-    def parts(self, graph: Rewritten, model: Model, unit: Unit) -> int:
+    def parts(self, model: Model, unit: Unit) -> int:
         return self.count
 
 
