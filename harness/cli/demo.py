@@ -36,6 +36,7 @@ from harness.core.job import Options
 from harness.core.markup import escape
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import writing
+from harness.devices.registry import check_device
 from harness.localize.base.result import Localization
 from harness.sam2.image_path.story.scene import StoryScene
 from harness.sam2.image_path.story.second import SecondDecoder, converted_second, versions_of
@@ -144,6 +145,7 @@ def tell(
     progress: Progress,
 ) -> Story:
     """Run the demo. Raises HarnessError."""
+    check_device(device, lambda what: progress.stage(what, 20.0))
     workload = demo_workload(models, weights, layernorm, timeout, progress)
     versions = versions_of(workload, lambda: _second(weights, layernorm, progress))
     request = ModelRequest(

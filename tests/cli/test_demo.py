@@ -11,7 +11,7 @@ import pytest
 from harness.cli import demo
 from harness.cli.demo import Story
 from harness.cli.sam2_options import DecoderWords
-from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG
+from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
 from harness.core.progress import SILENT
 
 
@@ -44,6 +44,14 @@ def test_files_that_can_be_had_come_before_a_conversion(
     monkeypatch.setattr(demo, "workload_of", lambda models, **_: models)
     monkeypatch.setattr(demo, "make_workload", lambda *_: "converted")
     assert demo.demo_workload(**given, timeout=1.0, progress=SILENT) == wanted
+
+
+def test_a_device_that_is_not_there_is_refused_before_models_are_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(demo, "demo_workload", lambda *_: pytest.fail("models are made"))
+    with pytest.raises(UsageError, match="'no-release' is not a release"):
+        demo.tell("host@no-release", None, None, None, tmp_path, 1.0, SILENT)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from harness.core.errors import UsageError
 from harness.core.job import Completed, Residency
 from harness.core.progress import SILENT, Progress
 from harness.devices.execute import make_job
-from harness.devices.registry import open_device
+from harness.devices.registry import check_device, open_device
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench, compare_model
 from harness.localize.base.op_record import OpRecord
@@ -120,6 +120,7 @@ def ablate(
     """
     if not variants:
         raise UsageError("There is no variant to run.", "Name at least one.")
+    check_device(device, lambda what: progress.stage(what, 20.0))
     chosen = portrait() if scene is None else scene
     every = [Models.of(cache_dir, source, seed, variant, weights) for variant in variants]
     features = scene_features(every[0], chosen, timeout, progress)

@@ -17,7 +17,7 @@ from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
 from harness.devices.base import Device
 from harness.devices.host.device import HostDevice
-from harness.devices.registry import open_device
+from harness.devices.registry import check_device, open_device
 from harness.devices.scratch import scratch_folder
 from harness.graph.model import Model
 from harness.localize.base.case import Case
@@ -137,6 +137,7 @@ def decoder_accuracy(
         models = Models.of(cache_dir, source, seed, variant)
     chosen = all_scenes() if scenes is None else tuple(scenes)
     models.check([scene.tap for scene in chosen])
+    check_device(device, lambda what: progress.stage(what, 20.0))
     prepared = [(scene, scene_features(models, scene, timeout, progress)) for scene in chosen]
     rows, gpu, runtime = [], "", ""
     with bench(device, "sam2 accuracy", progress) as at:

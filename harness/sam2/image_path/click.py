@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from harness.core.errors import DeviceError, UsageError
 from harness.core.progress import Say
 from harness.core.run_folder import to_json, writing
-from harness.devices.registry import open_device
+from harness.devices.registry import check_device, open_device
 from harness.localize.base.result import residency_json
 from harness.sam2.image_path.pipeline import (
     Decoded,
@@ -82,6 +82,8 @@ class Clicked:
     provenance: str
     """A sentence fragment for people; says so when the weights are random."""
     is_random: bool
+    single: bool = False
+    """Whether the masks are the model's single ones, not the best of three candidates."""
 
     @property
     def nonfinite(self) -> int:
@@ -103,7 +105,7 @@ class Clicked:
                 "residency": [residency_json(part) for part in encoded.residency],
                 "ms": encoded.millis,
             },
-            "decoder": {"variant": str(self.variant)},
+            "decoder": {"variant": str(self.variant), "single_mask": self.single},
             "masks": [mask.to_json() for mask in self.masks],
         }
 
@@ -159,6 +161,7 @@ def click(
             "Leave --single-mask out, or convert models of your own (`--models own`).",
         )
     models.check(taps)
+    check_device(device, tell)
     parts = models.parts(device, encoder) if encoder_parts is None else encoder_parts
     models.encoder(parts)  # complains of a number of parts that cannot be
     make_folder(out)
@@ -178,7 +181,8 @@ def click(
         answer = answers.pop(next(i for i, found in enumerate(answers) if found.tap == tap))
         masks.append(_draw(answer, pixels, out, number, note, models.is_random))
     size = (pixels.shape[1], pixels.shape[0])
-    clicked = Clicked(out, size, device, encoded, tuple(masks), models.written, models.provenance, models.is_random)
+    said = models.written, models.provenance, models.is_random
+    clicked = Clicked(out, size, device, encoded, tuple(masks), *said, single)
     write_bytes(out / "click.json", (json.dumps(to_json(clicked.to_json()), indent=2) + "\n").encode())
     return clicked
 

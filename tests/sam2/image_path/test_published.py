@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.graph.model import Model
 from harness.numerics.metrics import compare, mask_iou
 from harness.sam2.image_path.click import click
@@ -93,6 +93,26 @@ def test_a_file_that_gives_three_masks_has_no_single_one(
     with pytest.raises(UsageError, match=said):
         cpu_click(photo, [TAP], out=tmp_path / "out", models=PublishedModels.of(published_folder), single=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_document_says_which_mask_was_taken(
+    published_folder: Path, photo: NDArray[np.uint8], tmp_path: Path, single: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PublishedModels, "gives_single", True)
+    models = PublishedModels.of(published_folder)
+    told = cpu_click(photo, [TAP], out=tmp_path, models=models, single=single).to_json()
+    assert told["decoder"]["single_mask"] is single
+    assert len(told["masks"][0]["scores"]) == (1 if single else 2)
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_encoder_runs(
+    published_folder: Path, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    models, steps = PublishedModels.of(published_folder), list[str]()
+    with pytest.raises(HarnessError, match="'nowhere'"):
+        cpu_click(photo, [TAP], out=tmp_path / "out", models=models, device="nowhere", progress=steps.append)
+    assert not (tmp_path / "out").exists() and not [step for step in steps if "running" in step]
 
 
 def test_files_that_do_not_belong_together_are_refused(published_folder: Path, tmp_path: Path) -> None:
