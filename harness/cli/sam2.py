@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
@@ -28,6 +28,10 @@ from harness.core.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.markup import escape
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.contract import CARD, RECOMMENDED, VARIANTS, DecoderVariant
+
+if TYPE_CHECKING:
+    from harness.core.progress import Progress
+    from harness.sam2.image_path.pipeline import ImageModels
 
 app = typer.Typer(help="The reference workload: SAM 2.1 Hiera-Tiny.", no_args_is_help=True)
 
@@ -168,18 +172,8 @@ def accuracy(
     from harness.sam2.image_path.accuracy import decoder_accuracy
     from harness.sam2.image_path.show import show_accuracy
 
-    chosen = _three(_variant(words, models, RECOMMENDED))
     answer(
-        lambda progress: decoder_accuracy(
-            device,
-            cache_dir=models_folder(),
-            source=words.weights,
-            seed=words.seed,
-            variant=chosen,
-            models=published_models(models, words, progress),
-            timeout=timeout,
-            progress=progress,
-        ),
+        lambda progress: decoder_accuracy(device, **_asked(words, models, RECOMMENDED, timeout, progress)),
         as_json=as_json,
         show=lambda found: show_accuracy(found, screen.out),
         code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
@@ -199,20 +193,37 @@ def fidelity(
     from harness.sam2.image_path.fidelity import fidelity as run
     from harness.sam2.image_path.show import show_fidelity
 
-    chosen = _three(_variant(words, models, CARD))
     answer(
-        lambda progress: run(
-            cache_dir=models_folder(),
-            source=words.weights,
-            seed=words.seed,
-            variant=chosen,
-            models=published_models(models, words, progress),
-            timeout=timeout,
-            progress=progress,
-        ),
+        lambda progress: run(**_asked(words, models, CARD, timeout, progress)),
         as_json=as_json,
         show=lambda found: show_fidelity(found, screen.out),
         code=lambda found: EXIT_OK if found.ok else EXIT_WRONG,
+    )
+
+
+class _Asked(TypedDict):
+    """Which decoder is measured, and how."""
+
+    cache_dir: Path
+    source: str | None
+    seed: int
+    variant: DecoderVariant
+    models: ImageModels | None
+    timeout: float
+    progress: Progress
+
+
+def _asked(
+    words: DecoderWords, models: str | None, default: DecoderVariant, timeout: float, progress: Progress
+) -> _Asked:
+    return _Asked(
+        cache_dir=models_folder(),
+        source=words.weights,
+        seed=words.seed,
+        variant=_three(_variant(words, models, default)),
+        models=published_models(models, words, progress),
+        timeout=timeout,
+        progress=progress,
     )
 
 

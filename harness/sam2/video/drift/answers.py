@@ -41,8 +41,6 @@ class KeptAnswers:
     rest: Runner
     device: Device
     folder: Path
-    found: int = 0
-    """Answers that were there."""
     _adapter: str = ""
     _facts: tuple[str, ...] = ()
 
@@ -52,7 +50,6 @@ class KeptAnswers:
         path = self.folder / f"{self._key(graph, model, inputs, unit)}.npz"
         kept = _read(path, graph)
         if kept is not None:
-            self.found += 1
             return self._of_one_gpu(kept)
         ran = self._of_one_gpu(self.rest.run(graph, model, inputs, unit))
         make_folder(self.folder)

@@ -46,7 +46,7 @@ def test_the_same_question_is_asked_once_also_by_a_later_run(tmp_path: Path) -> 
     first = KeptAnswers(asked, InProcess(), tmp_path).run("memory_encoder", MODEL, GIVEN, "gpu")
     again = KeptAnswers(asked, InProcess(), tmp_path)
     second = again.run("memory_encoder", MODEL, dict(reversed(GIVEN.items())), "gpu")
-    assert (asked.times, again.found) == (1, 1)
+    assert asked.times == 1
     assert np.array_equal(first.outputs["memory"], second.outputs["memory"])
     assert second.residency == first.residency
     assert (second.adapter, second.parts) == (first.adapter, 2)
@@ -62,7 +62,7 @@ def test_another_question_is_asked(tmp_path: Path) -> None:
     kept.run("memory_encoder", MODEL, GIVEN | {"mask": np.zeros((2, 2), np.float32)}, "gpu")
     asked.count = 2
     kept.run("memory_encoder", MODEL, GIVEN, "gpu")
-    assert (asked.times, kept.found) == (6, 0)
+    assert asked.times == 6
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
