@@ -4,9 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Stages of `make test` to run, by name: all when empty. Processes for the tests that measure no time. More for pytest.
+# Stages of `make test` to run, by name: all when empty. Processes for the tests that measure no time: two for each
+# core when empty. More for pytest.
 STAGES ?=
-export JOBS ?= 2
+export JOBS ?=
 export PYTEST_ARGS ?=
 # For `make mutants`: which are drawn, how many, and from files whose path has PART in it: all when empty.
 SEED ?= 0

@@ -74,6 +74,7 @@ def test_it_is_fully_delegated(answer: Localization) -> None:
     assert answer.residency.full
 
 
+@pytest.mark.slow
 def test_in_float32_the_gpu_is_right(
     on_device: OnDevice, decoder: Workload, device_name: str, request: pytest.FixtureRequest, expected: dict[int, str]
 ) -> None:

@@ -1,7 +1,7 @@
 """The image path on the chosen device: the image encoder, and the recommended decoder.
 
-The card's decoder, which is wrong in float16, is in test_decoder.py. The full-size encoder is `slow`: a software GPU on
-two cores needs two minutes for it. The reduced model has every part of it.
+The card's decoder, which is wrong in float16, is in test_decoder.py. Full-size models are `slow` here: a software
+GPU on two cores needs minutes for each. The reduced encoder has every part of the whole one.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def test_the_devices_sum_adds_in_float32_and_what_it_loses_is_a_sum_too(device: 
         assert (np.abs(done.outputs["total"] - exact) <= bound * step).all()
 
 
+@pytest.mark.slow
 def test_the_recommended_decoder_is_right_in_float16(on_device: OnDevice, recommended: Workload) -> None:
     assert audit(Model.load(recommended.model_path)).unsupported == ()
     found = on_device.compare(recommended.model_path, recommended.inputs)

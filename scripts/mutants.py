@@ -279,7 +279,7 @@ def main() -> None:
         copy = Path(folder) / "tree"
         copied(root, copy)
         print("the tests run once on the code as it is, which takes minutes", flush=True)
-        reached = note_reached(copy, chosen.reached or Path(folder) / "reached", os.environ.get("JOBS", "2"))
+        reached = note_reached(copy, chosen.reached or Path(folder) / "reached", os.environ.get("JOBS") or "2")
         print(f"{len(reached.seconds)} tests pass", flush=True)
         for mutant, code in mutants:
             before = (copy / mutant.path).read_text(encoding="utf-8")

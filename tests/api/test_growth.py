@@ -24,7 +24,7 @@ from harness.graph.model import Model
 from tests.bytecodes import instructions
 from tests.chains import chain
 
-SMALL, LARGE = 200, 800
+SMALL, LARGE = 100, 400
 # Four times as large a model takes four times the work where that is linear, and a little less for what is fixed.
 MOST = 4.1
 

@@ -19,6 +19,7 @@ from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder, m
 from harness.sam2.image_path.pipeline import Models
 from harness.sam2.image_path.workload import Workload, prepare
 from harness.sam2.shared.contract import PUBLISHED_V1, DecoderVariant, WeightKind
+from harness.sam2.shared.modules import tflite
 from tests import small_sam2
 from tests.published_layout import foreign, published_constants
 
@@ -124,37 +125,46 @@ def prepared(
     return prepare(cache, photo=photo, at=(40, 50), source=str(small_folder))
 
 
-def _published(folder: Path, source: Path, weights: WeightKind) -> None:
+@pytest.fixture(scope="session")
+def small_models(small_folder: Path, of_this_run: Path, once: Once) -> tuple[Models, Models]:
+    """The small model with the first published decoder, and with the second; with float32 weights, both decoders for a
+    tap and the encoder in one cache folder: for reading. A conversion takes half a minute of a core, whatever its size.
+    """
+    variants = (PUBLISHED_V1, DecoderVariant(attention="rank4"))
+    first, second = (Models.of(of_this_run / "small-models", str(small_folder), 0, variant) for variant in variants)
+    once("small-models-made", lambda: make_missing([first.decoder(2), second.decoder(2), *first.encoder(1)]))
+    return first, second
+
+
+def _published(folder: Path, made: tuple[Models, Models], weights: WeightKind) -> None:
     """The small model's encoder and both decoders under the published names, other people's names of inputs and
     outputs, and the constants' published layout."""
-    first, second = (
-        Models.of(folder.parent / "made", str(source), 0, variant, weights)
-        for variant in (PUBLISHED_V1, DecoderVariant(attention="rank4"))
-    )
-    (encoder,) = first.encoder(1)
-    make_missing([first.decoder(2), second.decoder(2), encoder])
-    folder.mkdir()
+    first, second = made
+    folder.mkdir(parents=True)
     short = weights.replace("float", "fp")
     for name, plan in (
         (f"sam2_tiny_mask_decoder_{short}.tflite", first.decoder(2)),
         (f"sam2_tiny_mask_decoder_v2_{short}.tflite", second.decoder(2)),
-        (f"sam2_tiny_image_encoder_v2_{short}.tflite", encoder),
+        (f"sam2_tiny_image_encoder_v2_{short}.tflite", first.encoder(1)[0]),
     ):
-        (folder / name).write_bytes(foreign(plan.model.read_bytes()))
+        tree = tflite.read(plan.model.read_bytes())
+        if weights == "float16":
+            tflite.halve_weights(tree)
+        (folder / name).write_bytes(foreign(tflite.write(tree)))
     (folder / "prompt_encode_const.bin").write_bytes(published_constants(first.constants()))
 
 
 @pytest.fixture(scope="session")
-def published_folder(small_folder: Path, of_this_run: Path, once: Once) -> Path:
+def published_folder(small_models: tuple[Models, Models], of_this_run: Path, once: Once) -> Path:
     """The small model's files as published, with float16 weights: for reading."""
     folder = of_this_run / "published" / "files"
-    once("published-files", lambda: _published(folder, small_folder, "float16"))
+    once("published-files", lambda: _published(folder, small_models, "float16"))
     return folder
 
 
 @pytest.fixture(scope="session")
-def float32_folder(small_folder: Path, of_this_run: Path, once: Once) -> Path:
+def float32_folder(small_models: tuple[Models, Models], of_this_run: Path, once: Once) -> Path:
     """Likewise with float32 weights."""
     folder = of_this_run / "published-float32" / "files"
-    once("published-float32-files", lambda: _published(folder, small_folder, "float32"))
+    once("published-float32-files", lambda: _published(folder, small_models, "float32"))
     return folder

@@ -46,10 +46,15 @@ cpu_click = partial(click, encoder="cpu", decoder="cpu", variant=CARD)
 
 
 @pytest.fixture(scope="module")
-def cache(converted: ConvertedDecoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the card's decoder for a prompt of one point; the rest is still to be made."""
+def cache(
+    converted: ConvertedDecoder, small_models: tuple[Models, Models], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the encoder and the card's decoder for a prompt of one point; that for two is still to be made."""
     folder = tmp_path_factory.mktemp("cache") / "click"
     shutil.copytree(converted.path.parent, folder)
+    (encoder,) = small_models[0].encoder(1)
+    for path in (encoder.model, encoder.card):
+        shutil.copy(path, folder)
     return folder
 
 

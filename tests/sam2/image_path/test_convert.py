@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from harness.core.errors import UsageError
 from harness.sam2.image_path import convert
 from harness.sam2.image_path.convert import ConvertedDecoder, DecoderPlan, EncoderPlan, convert_decoder
+from harness.sam2.image_path.pipeline import Models
 from harness.sam2.shared import card
-from harness.sam2.shared.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, PUBLISHED_V1, DecoderVariant
+from harness.sam2.shared.contract import CARD, INPUT_NAMES, OUTPUT_NAMES, DecoderVariant
 from harness.sam2.shared.modules import tflite
 from harness.sam2.shared.modules.attention import HeadAttention
 from harness.sam2.shared.modules.decoder import build_decoder, sample_inputs, to_tflite
@@ -262,8 +263,10 @@ def test_without_the_batch_dimension_constants_have_rank_two_and_the_values_are_
         np.testing.assert_allclose(got[name], wanted[name], rtol=0, atol=1e-5 * np.abs(wanted[name]).max())
 
 
-def test_the_first_published_decoder_is_converted_with_its_own_ops_and_the_same_values(small_model: Sam2Model) -> None:
-    content = to_tflite(small_model, PUBLISHED_V1, "float32")
+def test_the_first_published_decoder_is_converted_with_its_own_ops_and_the_same_values(
+    small_model: Sam2Model, small_models: tuple[Models, Models]
+) -> None:
+    content = small_models[0].decoder(2).model.read_bytes()
     ops = read_ops(content)
     assert baked(ops) == [[1, 64, 8, 8]] + [[64, 64]] * 3
     assert product_ranks(ops) == {2, 3}, "the mask head's alone is of rank 2"

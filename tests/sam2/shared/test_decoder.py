@@ -10,6 +10,7 @@ from harness.sam2.shared.contract import CARD, PUBLISHED_V1, RECOMMENDED, SPLIT,
 from harness.sam2.shared.modules.decoder import MaskDecoder, build_decoder, mask_logits, sample_inputs
 from harness.sam2.shared.modules.norm import PlainLayerNorm, SafeLayerNorm, ScaledLayerNorm
 from tests.sam2.identities import EQUAL, difference, doubled, drawn
+from tests.sam2.variants import each_word_once
 
 if TYPE_CHECKING:
     from transformers import Sam2Model
@@ -122,7 +123,7 @@ def test_the_first_published_decoder_bakes_the_dense_prompt_as_an_image(small_mo
     assert torch.equal(dense, small_model.prompt_encoder.no_mask_embed.weight.reshape(1, 64, 1, 1).expand(1, 64, 8, 8))
 
 
-@pytest.mark.parametrize("variant", VARIANTS + PUBLISHED, ids=str)
+@pytest.mark.parametrize("variant", each_word_once(VARIANTS + PUBLISHED))
 def test_the_small_decoder_is_upstreams(small_model: Sam2Model, variant: DecoderVariant) -> None:
     model, inputs = doubled(small_model), exact_inputs(small_model)
     masks, scores = upstream(model, inputs)
@@ -142,7 +143,9 @@ def test_the_output_tokens_keep_their_shape_without_the_batch_dimension(small_mo
     assert difference(dropped, kept) < 1e-5
 
 
-@pytest.mark.parametrize("variant", [CARD, SPLIT, RECOMMENDED, DecoderVariant(batch="dropped"), PUBLISHED_V1], ids=str)
+@pytest.mark.parametrize(
+    "variant", each_word_once([RECOMMENDED, PUBLISHED_V1, CARD, SPLIT, DecoderVariant(batch="dropped")])
+)
 def test_the_published_decoder_is_upstreams(full_decoder_model: Sam2Model, variant: DecoderVariant) -> None:
     model, inputs = doubled(full_decoder_model), exact_inputs(full_decoder_model)
     shapes = [list(tensor.shape) for tensor in inputs]
@@ -161,7 +164,7 @@ def test_more_tokens_than_one_click_are_taken(small_model: Sam2Model) -> None:
         assert difference(build_decoder(model, variant)(*inputs)[0], upstream(model, inputs)[0]) < EQUAL
 
 
-@pytest.mark.parametrize("variant", VARIANTS + PUBLISHED, ids=str)
+@pytest.mark.parametrize("variant", each_word_once(VARIANTS + PUBLISHED))
 def test_no_tensor_has_more_than_four_axes_and_no_operation_depends_on_values(
     small_model: Sam2Model, variant: DecoderVariant
 ) -> None:

@@ -24,12 +24,18 @@ def video_source(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-def exported(video_model: Sam2VideoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model's five graphs, as `export_video` writes them, made in this process."""
+def exported(video_model: Sam2VideoModel, of_this_run: Path, once: Once) -> Path:
+    """The small model's five graphs, as `export_video` writes them, made by the first process that wants them: for
+    reading."""
     from harness.sam2.video.conversion.export import export_all
 
-    folder: Path = tmp_path_factory.mktemp("video-graphs")
-    export_all(video_model, folder, "random weights, seed 7 (small)", True, None, lambda _: None)
+    folder = of_this_run / "video-graphs"
+
+    def export() -> None:
+        folder.mkdir()
+        export_all(video_model, folder, "random weights, seed 7 (small)", True, None, lambda _: None)
+
+    once("video-graphs-made", export)
     return folder
 
 
