@@ -196,6 +196,8 @@ def track(
         screen.print_json(found.to_json())
     else:
         show_track(found, screen.out)
+    if found.nonfinite:
+        raise typer.Exit(EXIT_WRONG)
 
 
 def drift(

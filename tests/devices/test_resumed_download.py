@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import StorageError, UsageError
+from harness.devices.fetched.reach import does_answer
 from harness.devices.fetched.resumed import AGAIN, ResumedDownload
 from tests.mounts import in_mount
 from tests.sites import Site
@@ -116,6 +117,15 @@ def test_no_network_and_no_such_file_are_a_sentence_each(site: Site, tmp_path: P
     with pytest.raises(UsageError, match=r"model\.tflite is not at http://.* \(HTTP 404\)\. Do something else\."):
         wanted(site).into(tmp_path / "model.tflite")
     assert not (tmp_path / "model.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    "address", ["huggingface.co/model.tflite", "http://[::1/model.tflite", "http://a b/model.tflite"]
+)
+def test_what_is_no_address_is_a_sentence(site: Site, tmp_path: Path, address: str) -> None:
+    with pytest.raises(UsageError, match=r"leads to no address \(.*\)\. Do something else\."):
+        replace(wanted(site), address=address).into(tmp_path / "model.tflite")
+    assert not does_answer(address, 1.0)
 
 
 def test_too_little_room_is_said_before_anything_is_asked(site: Site, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ class ResumedDownload:
         if have == self.size:
             return
         self._check_room(partial, self.size - have)
-        request = urllib.request.Request(self.address, headers={"Range": f"bytes={have}-"} if have else {})
         try:
+            request = urllib.request.Request(self.address, headers={"Range": f"bytes={have}-"} if have else {})
             with urllib.request.urlopen(request, timeout=QUIET_SECONDS) as answer:
                 have = self._resumes_at(answer, have)
                 try:
@@ -108,6 +108,8 @@ class ResumedDownload:
             raise UsageError(f"{self.name} is not at {self.address} (HTTP {error.code}).", self.otherwise) from None
         except urllib.error.URLError as error:
             raise UsageError(f"{self.address} cannot be reached ({error.reason}).", self.otherwise) from None
+        except (ValueError, http.client.InvalidURL) as error:  # of what HF_ENDPOINT says, or a redirect
+            raise UsageError(f"{self.address!r} leads to no address ({error}).", self.otherwise) from None
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(partial, str(error) or type(error).__name__) from None
         if have < self.size:

@@ -193,7 +193,11 @@ def _in_order(graph: Graph, order: Sequence[int], names: Mapping[int, str], what
     found = []
     for number, index in enumerate(order):
         tensor = graph.tensors[index]
-        if tensor.type != "FLOAT32" or tensor.shape is None or index not in names:
+        if index not in names:
+            raise UsageError(f"{what} {number}, {tensor.name!r}, is not in the file's signature.", _STEP)
+        if list(names.values()).count(names[index]) > 1:
+            raise UsageError(f"{what}s have one name twice, {names[index]!r}.", _STEP)
+        if tensor.type != "FLOAT32" or tensor.shape is None:
             shape = "no static shape" if tensor.shape is None else f"shape {list(tensor.shape)}"
             raise UsageError(f"{what} {number} is {tensor.type} with {shape}, not FLOAT32 of a static one.", _STEP)
         found.append(_Place(names[index], tensor.shape))
@@ -229,5 +233,5 @@ def _by_shape(outputs: Sequence[_Place], wanted: Mapping[str, Shape], what: str)
     if len(outputs) != len(wanted) or any(len(names) != 1 for names in found.values()):
         have = ", ".join(str(list(o.shape)) for o in outputs)
         want = ", ".join(f"{ours} {list(shape)}" for ours, shape in wanted.items())
-        raise UsageError(f"{what} gives {have}, where {want} belong.", _STEP)
+        raise UsageError(f"{what} gives {have or 'nothing'}, where {want} belong.", _STEP)
     return {ours: names[0] for ours, names in found.items()}

@@ -169,6 +169,8 @@ def read(file: Path) -> dict[str, Tensor]:
         content: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch lets its reader's errors through, of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if "weights_only" in reason:  # torch goes on to say how to run it
+            reason = "it holds more than tensors, and none of that is run"
         raise UsageError(f"The checkpoint {str(file)!r} cannot be read ({reason}).", META_NEXT_STEP) from error
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):

@@ -79,7 +79,7 @@ class PromptConstants:
         """Read `prompt_encode_const.bin`, as it lies beside the published decoder: little-endian float32, posmat
         [2, C/2], the embedding of a point on the object [C], and not_a_point [C], for a decoder of `channels` C.
 
-        Raises `UsageError` when the file has another size, or values that are not finite.
+        Raises `UsageError` when the file has another size, values that are not finite, or a part of zeros alone.
         """
         step = "Take the constants that belong to the decoder."
         wanted = 4 * 3 * channels
@@ -97,6 +97,9 @@ class PromptConstants:
         values = np.frombuffer(content, "<f4").astype(np.float32)
         if bad := int(values.size - np.isfinite(values).sum()):
             raise UsageError(f"The prompt constants {str(path)!r} hold {bad:,} values that are not finite.", step)
+        if not values.reshape(3, channels).any(axis=1).all():
+            # As a copy that broke off may leave it: without the matrix, every tap would be the same.
+            raise UsageError(f"The prompt constants {str(path)!r} hold nothing but zeros for one of the three.", step)
         posmat, point, padding = values.reshape(3, channels)
         embeddings = np.full((len(EMBEDDED), channels), np.nan, np.float32)
         embeddings[POSITIVE] = point

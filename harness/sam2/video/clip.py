@@ -126,7 +126,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         av = _av()
         try:
-            self._container = self._stack.enter_context(av.open(str(self.path), "w"))
+            self._container = self._stack.enter_context(av.open(_address(self.path), "w"))
         except (OSError, av.error.FFmpegError) as error:
             raise StorageError(f"{str(self.path)!r} cannot be written ({_reason(error)}).") from error
         return self
@@ -134,9 +134,14 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack:
-            if self._stream is not None and kind is None:
-                self._container.mux(self._stream.encode(None))
+        av = _av()
+        try:
+            with self._stack:
+                if self._stream is not None and kind is None:
+                    self._container.mux(self._stream.encode(None))
+        except (OSError, av.error.FFmpegError) as failed:  # a full disk shows when the file is finished
+            if kind is None:
+                raise StorageError(f"{str(self.path)!r} cannot be written ({_reason(failed)}).") from failed
 
     def add(self, frame: Photo, time: Fraction | None = None) -> None:
         """The next frame, at `time` in seconds from the first one's; None: one step of the rate after the last. A frame
@@ -160,7 +165,7 @@ class VideoWriter:
 def _opened(path: Path) -> Any:
     av = _av()
     try:
-        container = av.open(str(path))
+        container = av.open(_address(path))
     except (OSError, av.error.FFmpegError) as error:
         raise UsageError(f"{str(path)!r} is not a video that can be read ({_reason(error)}).", _STEP) from error
     if not container.streams.video:
@@ -168,6 +173,11 @@ def _opened(path: Path) -> Any:
         container.close()
         raise UsageError(f"{str(path)!r} has no pictures, only {kinds}.", _STEP)
     return container
+
+
+def _address(path: Path) -> str:
+    """The path as FFmpeg takes it for one: of `12:30.mp4` it would take the beginning for a protocol."""
+    return str(path.absolute())
 
 
 def _av() -> Any:
@@ -205,4 +215,4 @@ def _reason(error: Exception) -> str:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]

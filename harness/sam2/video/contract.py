@@ -203,13 +203,24 @@ class Constants:
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
                 raise ValueError(f"the shapes {shapes} are out of bounds")
-            temporal = np.array(told["memory_temporal_positional_encoding"], np.float32)
+            temporal = finite_float32(np.array(told["memory_temporal_positional_encoding"], np.float64))
             if temporal.ndim != 2 or temporal.shape[1] != sizes.memory_channels:
                 raise ValueError(f"the temporal table has shape {list(temporal.shape)}")
             mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
+            if not (len(mean) == len(std) == 3 and np.allclose([mean, std], [IMAGENET_MEAN, IMAGENET_STD], rtol=1e-3)):
+                raise ValueError(f"pixels have the mean {mean} and the std {std}, which are not SAM 2.1's")
             return cls(sizes, temporal, str(told["weights"]), bool(told["random_weights"]), mean, std)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error!r}).", STEP) from error
+
+
+def finite_float32(values: NDArray[Any]) -> FloatArray:
+    """The values as float32. Raises `ValueError` where one is not finite, or beyond float32."""
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(values, np.float32)
+    if bad := int(rounded.size - np.isfinite(rounded).sum()):
+        raise ValueError(f"{bad:,} values of the temporal table are not finite float32")
+    return rounded
 
 
 def constants_text(folder: Path) -> tuple[bytes, Path]:

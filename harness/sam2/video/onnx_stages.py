@@ -45,7 +45,10 @@ class OnnxStages:
         if self._record is not None:
             self._record(graph, inputs)
         wanted = {port.name: port.shape for port in ports(graph, self.constants.sizes)[1]}
-        made = dict(zip(wanted, self._sessions[graph].run(list(wanted), inputs), strict=True))
+        try:
+            made = dict(zip(wanted, self._sessions[graph].run(list(wanted), inputs), strict=True))
+        except Exception as error:  # the runtime's errors have no common root
+            raise UsageError(f"ONNX Runtime does not run {graph} ({_first_line(error)}).", NEXT_STEP) from error
         for name, shape in wanted.items():
             sizes = made[name].shape
             if len(sizes) != len(shape) or any(
@@ -107,8 +110,13 @@ def _open(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors have no common root
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{str(path)!r} is not a graph that ONNX Runtime takes ({reason}).", NEXT_STEP) from error
+        raise UsageError(
+            f"{str(path)!r} is not a graph that ONNX Runtime takes ({_first_line(error)}).", NEXT_STEP
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _ports(session: Any) -> Ports:

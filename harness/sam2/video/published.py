@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.core import safe_json
 from harness.core.errors import UsageError
 from harness.sam2.shared.image import IMAGENET_MEAN, IMAGENET_STD
-from harness.sam2.video.contract import Constants, Graph, GraphPort, Sizes, constants_text, ports
+from harness.sam2.video.contract import Constants, Graph, GraphPort, Sizes, constants_text, finite_float32, ports
 
 LARGEST_GRAPH = 1 << 30
 """Bytes of one .onnx file; the largest of the published ones has some 150 million."""
@@ -176,7 +176,10 @@ def load_constants(folder: Path, sizes: Sizes) -> Constants:
             raise UsageError(
                 f"In {str(path)!r} pixels have the {word} {found.tolist()}, in SAM 2.1 {list(wanted)}.", NEXT_STEP
             )
-    rows = np.ascontiguousarray(temporal.reshape(table), np.float32)
+    try:
+        rows = finite_float32(temporal.reshape(table))
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} does not hold the tracker's constants ({error}).", NEXT_STEP) from error
     return Constants(sizes, rows, f"the graphs in {str(folder)!r}", False, marks=False)
 
 

@@ -33,6 +33,8 @@ def show_track(found: TrackResult, out: Console) -> None:
     out.print(
         f"\n{escape(str(found.folder))}: overlay.mp4, contact.png, masks/, track.json; {escape(found.provenance)}."
     )
+    if found.nonfinite:
+        out.print(f"[red]{found.nonfinite:,} scores and mask logits are NaN or infinite: the masks are wrong.[/]")
     if found.is_random:
         out.print(RANDOM_NOTE)
 

@@ -16,17 +16,19 @@ from PIL import Image
 
 from harness.core.errors import UsageError
 from harness.core.progress import SILENT, Progress
+from harness.core.run_folder import to_json
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.files import make_folder, write_bytes
 from harness.sam2.shared.image import Photo, overlay
 from harness.sam2.video.bank import Padding
 from harness.sam2.video.clip import Clip, VideoWriter, open_clip
-from harness.sam2.video.stages import Stages
+from harness.sam2.video.stages import DecodedFrame, Stages
 from harness.sam2.video.tracker import NOTHING_TO_TRACK, Tracked, Tracker
 
 COLORS = ((230, 60, 60), (60, 130, 240), (70, 190, 90), (240, 170, 40), (170, 90, 220), (40, 200, 200))
 SHEET_FRAMES = 12
 SHEET_WIDTH = 320
+SHEET_HEIGHT = 4 * SHEET_WIDTH
 MAX_BACKWARD_BYTES = 4 << 30
 
 
@@ -38,7 +40,13 @@ class TrackResult:
     provenance: str
     is_random: bool
     frames: tuple[dict[str, Any], ...]
-    """One for each frame: its number, and for every object the model's IoU score, object score and share of pixels."""
+    """One for each frame: its number, and for every object the model's IoU score, object score, share of pixels,
+    and how many of its scores and mask logits are NaN or infinite."""
+
+    @property
+    def nonfinite(self) -> int:
+        """How many scores and mask logits of all frames are NaN or infinite; any makes the masks wrong."""
+        return sum(int(found["nonfinite"]) for row in self.frames for found in row["objects"].values())
 
     def to_json(self) -> dict[str, Any]:
         """track.json, schema 1."""
@@ -98,7 +106,7 @@ def track_clip(
     constants = stages.constants
     result = TrackResult(out, constants.provenance, constants.is_random, tuple(rows))
     write_png(out / "contact.png", sheet.picture())
-    write_bytes(out / "track.json", (json.dumps(result.to_json(), indent=1) + "\n").encode())
+    write_bytes(out / "track.json", (json.dumps(to_json(result.to_json()), indent=1) + "\n").encode())
     return result
 
 
@@ -160,10 +168,16 @@ def _row(seen: Tracked) -> dict[str, Any]:
             "object_score": decoded.object_score,
             "visible": decoded.object_score > 0,
             "area": float(seen.mask(identity).mean()),
+            "nonfinite": _nonfinite(decoded),
         }
         for identity, decoded in seen.objects.items()
     }
     return {"frame": seen.frame, "objects": objects}
+
+
+def _nonfinite(decoded: DecodedFrame) -> int:
+    told = (decoded.low_res_mask, np.array([decoded.iou, decoded.object_score]))
+    return sum(int(values.size - np.isfinite(values).sum()) for values in told)
 
 
 def _write_masks(out: Path, seen: Tracked) -> None:
@@ -193,7 +207,8 @@ class ContactSheet:
             if len(self._kept) == 2 * SHEET_FRAMES:
                 self._kept, self._every = self._kept[::2], 2 * self._every
             if self._seen % self._every == 0:
-                height = max(frame.shape[0] * SHEET_WIDTH // frame.shape[1], 1)
+                # A frame that is a strip is squeezed: its height at that width would fill the memory.
+                height = min(max(frame.shape[0] * SHEET_WIDTH // frame.shape[1], 1), SHEET_HEIGHT)
                 self._kept.append(np.array(Image.fromarray(frame).resize((SHEET_WIDTH, height))))
         self._seen += 1
 

@@ -134,3 +134,19 @@ def test_an_encoder_that_does_not_fit_is_refused_with_the_shape(
 def test_integers_are_refused() -> None:
     with pytest.raises(UsageError, match=r"its input 0 is INT32 with shape \[1, 16, 4, 4\], not FLOAT32"):
         bind_decoder(model(DECODER, [MASKS, SCORES], np.int32), "d.tflite")
+
+
+def test_two_outputs_of_one_name_and_one_that_the_signature_lacks_are_refused_as_such() -> None:
+    twice = model(DECODER, [MASKS, SCORES])
+    for port in twice.root.signatureDefs[0].outputs:
+        port.name = b"same"
+    twice.edited()
+    twice = Model.from_bytes(twice.to_bytes())
+    with pytest.raises(UsageError, match=r"its outputs have one name twice, 'same'\."):
+        bind_decoder(twice, "d.tflite")
+    lacking = model(DECODER, [MASKS, SCORES])
+    del lacking.root.signatureDefs[0].inputs[0]
+    lacking.edited()
+    lacking = Model.from_bytes(lacking.to_bytes())
+    with pytest.raises(UsageError, match=r"its input 0, '.*', is not in the file's signature\."):
+        bind_decoder(lacking, "d.tflite")

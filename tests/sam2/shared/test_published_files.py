@@ -141,7 +141,7 @@ def test_the_constants_lie_as_published(tmp_path: Path) -> None:
 
 def test_the_published_constants_have_as_many_bytes_as_the_file(tmp_path: Path) -> None:
     (size,) = [file.bytes for file in PUBLISHED_FILES if file.name == CONSTANTS]
-    (tmp_path / CONSTANTS).write_bytes(bytes(size))
+    (tmp_path / CONSTANTS).write_bytes(np.ones(size // 4, "<f4").tobytes())
     assert PromptConstants.published(tmp_path / CONSTANTS, 256, 1024).posmat.shape == (2, 128)
 
 
@@ -152,6 +152,7 @@ def test_the_published_constants_have_as_many_bytes_as_the_file(tmp_path: Path) 
         (VALUES.tobytes() + b"x", "have more than 192 bytes, not the 192"),
         (b"", "have 0 bytes"),
         (VALUES[:-2].tobytes() + np.array([np.nan, np.inf], "<f4").tobytes(), "hold 2 values that are not finite"),
+        (bytes(192), "hold nothing but zeros for one of the three"),
     ],
 )
 def test_constants_of_another_size_or_without_numbers_are_refused(tmp_path: Path, content: bytes, said: str) -> None:

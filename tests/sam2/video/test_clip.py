@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.core.errors import UsageError
+from harness.core.errors import StorageError, UsageError
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.image import Photo
 from harness.sam2.video.clip import VideoWriter, open_clip
 from harness.sam2.video.onnx_stages import OnnxStages
 from harness.sam2.video.scenario import motion_clip, motion_frame
-from harness.sam2.video.track import checked_clip, track_clip
+from harness.sam2.video.track import SHEET_HEIGHT, SHEET_WIDTH, ContactSheet, checked_clip, track_clip
 
 # The first test of a clip waits until the graphs are exported.
 pytestmark = pytest.mark.timeout(900)
@@ -129,6 +129,34 @@ def test_a_folder_is_taken_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"frame{number}.png")
     assert [int(frame[0, 0, 0]) for frame in open_clip(tmp_path).frames()] == [1, 9, 10]
+
+
+def test_a_digit_that_is_no_number_is_sorted_by_its_name(tmp_path: Path) -> None:
+    for name in ("²2.png", "²1.png"):
+        Image.new("RGB", (8, 6)).save(tmp_path / name)
+    assert [path.name for path in open_clip(tmp_path).images or ()] == ["²1.png", "²2.png"]
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter(Path("12:30.mp4"), Fraction(24)) as written:
+        written.add(motion_frame(0))
+    assert len(list(open_clip(Path("12:30.mp4")).frames())) == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with (
+        pytest.raises(StorageError, match=r"full\.mp4' cannot be written \(.*\)"),
+        VideoWriter(tmp_path / "full.mp4", Fraction(24)) as written,
+    ):
+        written.add(motion_frame(0))
+
+
+def test_a_strip_of_a_frame_does_not_fill_the_memory() -> None:
+    sheet = ContactSheet()
+    sheet.add(0, np.zeros((2000, 1, 3), np.uint8))
+    assert sheet.picture().shape == (SHEET_HEIGHT, SHEET_WIDTH, 3)
 
 
 def test_an_empty_file_a_text_and_a_missing_path_are_refused(tmp_path: Path) -> None:

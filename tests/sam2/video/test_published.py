@@ -22,7 +22,7 @@ from harness.sam2.shared.clicks import Tap
 from harness.sam2.video import published
 from harness.sam2.video.contract import GRAPHS
 from harness.sam2.video.onnx_stages import OnnxStages
-from harness.sam2.video.scenario import motion_clip
+from harness.sam2.video.scenario import motion_clip, motion_frame
 from harness.sam2.video.tracker import Tracker
 
 # The first test waits until the graphs are exported.
@@ -164,6 +164,48 @@ def test_a_graph_that_differs_from_the_card_is_refused_by_what_differs(
 ) -> None:
     change_graph(copied, graph, change)
     with pytest.raises(UsageError, match=said):
+        OnnxStages(copied)
+
+
+def put_behind(graph: Any, output: str, op: str, constant: Any) -> None:
+    """Have `op` of the output and a constant take its place."""
+    for node in graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+        node.input[:] = ["before" if name == output else name for name in node.input]
+    graph.initializer.append(constant)
+    graph.node.append(helper.make_node(op, ["before", constant.name], [output]))
+
+
+def test_masks_that_are_not_numbers_end_with_1_and_are_counted(copied: Path, tmp_path: Path) -> None:
+    Image.fromarray(motion_frame(0)).save(tmp_path / "0.png")
+    nan = helper.make_tensor("nan", TensorProto.FLOAT, [], [float("nan")])
+    change_graph(copied, "mask_decoder", lambda graph: put_behind(graph, "object_score_logits", "Add", nan))
+    asked = ["sam2", "track", str(tmp_path), "--at", "40,40", "--models", str(copied), "--out", str(tmp_path / "out")]
+    ended = CliRunner().invoke(app, asked)
+    assert (ended.exit_code, "1 scores and mask logits are NaN or infinite" in ended.output) == (1, True)
+    (row,) = json.loads((tmp_path / "out" / "track.json").read_text())["frames"]
+    assert (row["objects"]["1"]["object_score"], row["objects"]["1"]["nonfinite"]) == ("nan", 1)
+
+
+def test_a_run_that_the_runtime_refuses_is_told_with_its_reason(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"ONNX Runtime does not run pointer_tpos \(.*rank.*\)"):
+        OnnxStages(folder).pointer_positions(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e300])
+def test_a_temporal_table_that_float32_does_not_hold_is_refused(exported: Path, copied: Path, value: float) -> None:
+    told = json.loads((exported / "constants.json").read_text())
+    told["memory_temporal_positional_encoding"][0][0] = value
+    (copied / "constants.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match="1 values of the temporal table are not finite float32"):
+        OnnxStages(copied)
+
+
+def test_pixels_of_another_mean_are_refused_in_our_own_form_too(exported: Path, copied: Path) -> None:
+    told = json.loads((exported / "constants.json").read_text())
+    told["normalization"]["mean"] = [0.5, 0.5]
+    (copied / "constants.json").write_text(json.dumps(told))
+    with pytest.raises(UsageError, match=r"which are not SAM 2\.1's"):
         OnnxStages(copied)
 
 
