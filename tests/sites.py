@@ -9,8 +9,9 @@ from typing import Any
 
 
 class Site(http.server.ThreadingHTTPServer):
-    """Sends `sent`, announced as it is or as `length`, and counts. With `ranges`, it sends the rest where that is asked
-    for; the first bytes of what was asked are in `begun`, the paths in `paths`."""
+    """Sends `sent`, announced as it is or as `length`, and without a length where that is negative, and counts. With
+    `ranges`, it sends the rest where that is asked for; the first bytes of what was asked are in `begun`, the paths in
+    `paths`."""
 
     def __init__(self, sent: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -37,7 +38,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else self.server.code)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
-        self.send_header("Content-Length", str(whole - start))
+        if whole >= 0:
+            self.send_header("Content-Length", str(whole - start))
         self.end_headers()
         with suppress(ConnectionError):  # who asked has enough
             self.wfile.write(self.server.sent[start:])

@@ -68,6 +68,14 @@ def test_a_server_that_sends_the_whole_again_is_taken_at_its_word(site: Site, tm
     assert site.begun == [7]
 
 
+def test_a_page_in_its_place_leaves_what_came_before_as_it_was(site: Site, tmp_path: Path) -> None:
+    (tmp_path / PART).write_bytes(DATA[:7])
+    site.sent, site.ranges = b"<html>Log in first.</html>", False
+    with pytest.raises(UsageError, match=f"has 26 bytes, model.tflite {len(DATA):,}"):
+        wanted(site).into(tmp_path / "model.tflite")
+    assert (tmp_path / PART).read_bytes() == DATA[:7]
+
+
 def test_all_that_came_but_had_no_name_yet_is_not_asked_for_again(site: Site, tmp_path: Path) -> None:
     (tmp_path / PART).write_bytes(DATA)
     assert wanted(site).into(tmp_path / "model.tflite").read_bytes() == DATA
@@ -76,21 +84,21 @@ def test_all_that_came_but_had_no_name_yet_is_not_asked_for_again(site: Site, tm
 
 @pytest.mark.parametrize("sent", [DATA[:-1] + b"x", DATA + b"more"])
 def test_another_file_is_refused_and_nothing_of_it_stays(site: Site, tmp_path: Path, sent: bytes) -> None:
-    site.sent = sent
+    site.sent, site.length = sent, -1
     with pytest.raises(UsageError, match=f"was published: its SHA-256 is .*, not {DIGEST[:16]}"):
         wanted(site).into(tmp_path / "model.tflite")
     assert files(tmp_path) == {LOCK}
 
 
 def test_no_more_is_taken_than_the_file_has(site: Site, tmp_path: Path) -> None:
-    site.sent = bytes(50_000_000)
+    site.sent, site.length = bytes(50_000_000), -1
     with pytest.raises(UsageError) as refused:
         replace(wanted(site), size=1000).into(tmp_path / "model.tflite")
     assert hashlib.sha256(bytes(1001)).hexdigest()[:16] in refused.value.message
 
 
 def test_a_file_that_is_too_short_is_never_used(site: Site, tmp_path: Path) -> None:
-    site.sent = DATA[:-5]
+    site.sent, site.length = DATA[:-5], -1
     for _ in range(2):
         with pytest.raises(UsageError, match=rf"broke off after 5,019,995 of {len(DATA):,} bytes|HTTP 416"):
             wanted(site).into(tmp_path / "model.tflite")

@@ -55,7 +55,9 @@ OPTIONAL = {
     "model-card": {"candidates"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
     "sam2-ablate": {"candidates"},
+    "sam2-click": {"single_mask"},
     "sam2-fidelity": {"against"},
+    "sam2-track": {"nonfinite"},
     "schema": {"content"},
 }
 # Objects whose keys are names that others give.

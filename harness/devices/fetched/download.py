@@ -58,8 +58,8 @@ class Download:
         except urllib.error.HTTPError as error:
             error.close()
             raise DeviceError(f"{self.what} is not at {self.address} (HTTP {error.code}).", self.otherwise) from None
-        except urllib.error.URLError as error:
-            why = error.reason
+        except (urllib.error.URLError, ConnectionError) as error:
+            why = getattr(error, "reason", error)
             raise DeviceError(f"{self.what} cannot be fetched from {self.address} ({why}).", self.otherwise) from None
         except (OSError, http.client.HTTPException) as error:  # of the network or of the disk
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__

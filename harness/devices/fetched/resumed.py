@@ -116,9 +116,15 @@ class ResumedDownload:
             raise self._broken(partial, "the server sent no more")
 
     def _resumes_at(self, answer: http.client.HTTPResponse, have: int) -> int:
-        """Where in the file the answer begins: a server may send the whole all the same."""
+        """Where in the file the answer begins: a server may send the whole all the same. Raises `UsageError` for a
+        whole of another size, such as a page for people to log in: none of it is kept."""
         told = re.fullmatch(r"bytes (\d+)-\d+/.*", answer.headers.get("Content-Range") or "")
-        return have if answer.status == 206 and told and int(told[1]) == have else 0
+        if answer.status == 206 and told and int(told[1]) == have:
+            return have
+        length = answer.headers.get("Content-Length") or ""
+        if length.isdecimal() and int(length) != self.size:
+            raise UsageError(f"{self.address} has {int(length):,} bytes, {self.name} {self.size:,}.", self.otherwise)
+        return 0
 
     def _receive(
         self, answer: http.client.HTTPResponse, file: BinaryIO, have: int, advance: Callable[[float], None]

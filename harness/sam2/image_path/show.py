@@ -147,9 +147,11 @@ def show_click(found: Clicked, out: Console) -> None:
         f"the {decoder.unit.upper()}; {escape(found.provenance)}."
     )
     if found.nonfinite:
+        on_gpu = [word for word, unit in (("encoder", found.encoded.unit), ("decoder", decoder.unit)) if unit != "cpu"]
+        ways = " or ".join(f"`--{word} cpu`" for word in on_gpu)
         out.print(
             f"[red]{found.nonfinite} of the decoder's logits and scores are NaN or infinite: the masks are wrong.[/] "
-            "`--decoder cpu` or `--encoder cpu` shows where that begins."
+            + (f"{ways} shows where that begins." if ways else "All ran on the CPU, so the model's own values are.")
         )
     if found.is_random:
         out.print(RANDOM_NOTE)

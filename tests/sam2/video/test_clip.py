@@ -216,7 +216,8 @@ def test_track_leaves_masks_overlay_contact_sheet_and_scores(
     numbers = [4, 3, 2, 1, 0] if backward else [1, 2, 3, 4, 5]
     told = json.loads((tmp_path / "track.json").read_text())
     assert [row["frame"] for row in told["frames"]] == numbers == [row["frame"] for row in found.frames]
-    assert set(told["frames"][0]["objects"]["1"]) == {"iou_score", "object_score", "visible", "area"}
+    first = told["frames"][0]["objects"]["1"]
+    assert set(first) == {"iou_score", "object_score", "visible", "area", "nonfinite"} and first["nonfinite"] == 0
     assert sorted(p.name for p in (tmp_path / "masks" / "2").iterdir()) == sorted(f"{n:05d}.png" for n in numbers)
     assert len(list(open_clip(tmp_path / "overlay.mp4").frames())) == 5
     with Image.open(tmp_path / "contact.png") as sheet:
