@@ -132,7 +132,7 @@ def track(
 ) -> None:
     """Follow objects through a clip: masks, overlay video, contact sheet, track.json. Every --at and --box is an object
     of its own: first the points, then the boxes, from 1. Graphs run on ONNX Runtime, or through LiteRT on the CPU or
-    GPU of --device."""
+    GPU of --device. Exit 1 when scores or mask logits are NaN or infinite."""
     from harness.devices.registry import open_device
     from harness.sam2.video.conversion.exported import cached_export
     from harness.sam2.video.litert_stages import mixed
