@@ -97,13 +97,19 @@ class Examples:
         return [self._told("run --accelerator cpu", self.right)]
 
     def _compare(self) -> list[Any]:
-        return [self._told("compare", self.wrong), self._told("compare", self.right, self.none)]
+        two = ("--device", "host", "--device", "planted:none")
+        return [
+            self._told("compare", self.wrong),
+            self._told("compare", self.right, self.none),
+            self._told("compare", self.wrong, *two),
+        ]
 
     def _dump(self) -> list[Any]:
         return [self._told("dump", self.right)]
 
     def _localize(self) -> list[Any]:
-        return [self._told("localize", self.wrong)]
+        two = ("--device", "host", "--device", "planted:none")
+        return [self._told("localize", self.wrong), self._told("localize", self.wrong, "--no-explain", *two)]
 
     def _bench(self) -> list[Any]:
         words = "bench --accelerator cpu --replications 1"
@@ -160,7 +166,7 @@ class Examples:
 
     def _journal_line(self) -> list[Any]:
         self.of("localize")
-        (log,) = self.results.glob("*/journal/log")
+        log = min(self.results.glob("*/journal/log"))
         lines = [json.loads(line.partition(b" ")[2]) for line in log.read_bytes().splitlines()]
         return list({line["entry"]: line for line in lines}.values())
 
