@@ -21,6 +21,8 @@ from harness.localize.base.reference import label_of, output_label
 from harness.localize.find.dump import read_every_op
 from harness.report.across.ops import OpAcross, side_by_side, told, with_meetings
 from harness.report.across.ops import sentences as ops_sentences
+from harness.report.across.outputs import OutputMeeting
+from harness.report.across.outputs import sentences as output_sentences
 from harness.report.across.releases import Change, OnRelease, changes, family
 from harness.report.tables import OpRow, read_ops
 
@@ -42,28 +44,16 @@ class Measured:
         return facts
 
     @property
+    def wrong(self) -> frozenset[str]:
+        """The outputs that are off by more than rounding explains."""
+        return frozenset(each.name for each in self.comparison.outputs if not each.explained)
+
+    @property
     def state(self) -> str:
         """`pass`, `fail`, or `precision` where rounding explains the errors and the outputs are of no use."""
         if self.comparison.ok:
             return "pass"
         return "precision" if self.comparison.explained else "fail"
-
-
-@dataclass(frozen=True)
-class OutputMeeting:
-    """One output on two devices: whether they agree up to rounding (`why` says by how much they do not), the largest
-    difference in the output's unit, and whether both are wrong by the same error."""
-
-    output: str
-    devices: tuple[str, str]
-    agree: bool
-    why: str
-    max_abs: float
-    same_error: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return vars(self) | {"devices": list(self.devices)}
 
 
 @dataclass(frozen=True)
@@ -119,7 +109,8 @@ def compare_across(
     for each in there:
         _keep(each, told(ops))
     model = {"path": str(request.model), "sha256": ready.case.model.sha256, "ops": len(ready.case.graph.ops)}
-    said = [*_remarks(there), *ops_sentences(ops)]
+    wrong = {name: {each.facts["name"] for each in there if name in each.wrong} for name in {m.output for m in outputs}}
+    said = [*_remarks(there), *output_sentences(outputs, wrong), *ops_sentences(ops)]
     return AcrossComparison(model, asked, outputs, ops, _changes(there), tuple(said))
 
 
@@ -146,14 +137,10 @@ def _outputs(there: Sequence[Measured]) -> Iterator[OutputMeeting]:
                 continue
             why = changed_output(one.bench, one.case, one.comparison, {name: values})
             exact = one.bench.run.tensors.get(output_label(name), "reference")
-            both = not _explained(one, name) and not _explained(other, name)
-            same = both and same_error(mine, values, exact)
+            both = name in one.wrong and name in other.wrong
+            same = both and (not why or same_error(mine, values, exact))
             names = (one.facts["name"], other.facts["name"])
             yield OutputMeeting(name, names, not why, why, largest_difference(mine, values), same)
-
-
-def _explained(device: Measured, output: str) -> bool:
-    return all(each.explained for each in device.comparison.outputs if each.name == output)
 
 
 def _remarks(there: Sequence[Measured]) -> Iterator[str]:

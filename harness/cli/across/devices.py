@@ -71,20 +71,10 @@ def show_across_comparison(answer: AcrossComparison) -> None:
         of = "" if len(devices) == len(answer.asked) else f"{', '.join(devices)}: "
         say(f"[yellow]{escape(of)}{escape(note)}[/]")
     out.print("\n[bold]Between the devices[/]")
-    for met in answer.outputs:
-        one, other = map(escape, met.devices)
-        if met.same_error:
-            said = f"{one} and {other} are wrong by the same error"
-        elif met.agree:
-            said = f"{one} and {other} agree within rounding"
-        else:
-            said = f"{one} and {other} differ, by up to {met.max_abs:.3g}"
-        say(f"Output '{escape(met.output)}': {said}.")
     if told(answer.ops):
         out.print(ops_table(answer.ops))
     _show_between(answer.notes, answer.changes)
-    folders = [str(each.folder) for each in answer.asked if each.folder]
-    _show_folders(folders)
+    _show_folders(answer.asked)
 
 
 def show_across_localization(answer: AcrossLocalization) -> None:
@@ -104,7 +94,7 @@ def show_across_localization(answer: AcrossLocalization) -> None:
     if told(answer.ops):
         out.print(ops_table(answer.ops))
     _show_between(answer.notes, answer.changes)
-    _show_folders([str(each.folder) for each in answer.asked if each.folder])
+    _show_folders(answer.asked)
 
 
 def _by_note(asked: Sequence[Asked[Measured]]) -> dict[str, list[str]]:
@@ -134,11 +124,12 @@ def _show_between(notes: Sequence[str], changes: Sequence[Change]) -> None:
         say(f"LiteRT {escape(sentence)}")
 
 
-def _show_folders(folders: Sequence[str]) -> None:
+def _show_folders(asked: Sequence[Asked[Measured]] | Sequence[Asked[Localization]]) -> None:
+    folders = [each.folder for each in asked if each.folder]
     for folder in folders:
-        out.print(f"[dim]{escape(folder)}[/]")
-    if len(folders) > 1:
-        out.print(f"As a page: harness matrix {escape(shlex.join(folders))}")
+        out.print(f"[dim]{escape(str(folder))}[/]")
+    if folders:
+        out.print(f"As a page, with the other runs there: harness matrix {escape(shlex.quote(str(folders[0].parent)))}")
 
 
 def _compared(asked: Asked[Measured]) -> int:

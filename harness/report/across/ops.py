@@ -111,12 +111,12 @@ class OpAcross:
         wrong, right, unread = self.devices("culprit"), self.devices("fine", "inherited"), self.devices("unread")
         if not wrong:
             return f"{self.title} is right wherever it was read."
-        said = f"{self.title} is wrong on {_listed(wrong)}"
+        said = f"{self.title} is wrong on {listed(wrong)}"
         if len(wrong) > 1 and self.meetings:
             apart = [meeting for meeting in self.meetings if not meeting.same_error]
             said += ", by errors that differ" if apart else ", by the same error"
-        said += f", right on {_listed(right)}" if right else ""
-        said += f", not read on {_listed(unread)}" if unread else ""
+        said += f", right on {listed(right)}" if right else ""
+        said += f", not read on {listed(unread)}" if unread else ""
         return f"{said}."
 
     def to_json(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _on(device: str, row: OpRow | None) -> OpOnDevice:
     return OpOnDevice(device, row.verdict, row.ratio, row.local_max, row.expected_max, row.nonfinite or 0)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: `a`, `a and b`, `a, b and c`."""
     shown = [figures.name(each, 60) for each in names]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
