@@ -86,7 +86,7 @@ def _table(matrix: Matrix, lines: list[tuple[str, Line]]) -> Table:
         word = f"[{_COLOURS[line.tone]}]{line.mark} {escape(figures.name(line.finding.word, 40))}[/]"
         said = f"{word}{escape(figures.name(notes, 90))}"
         shown = "" if model == before else escape(figures.name(model, 60))
-        time = milliseconds(line.p50_ms) if line.p50_ms is not None and not line.slow else figures.NOTHING
+        time = "invalid" if line.slow else milliseconds(line.p50_ms)
         table.add_row(shown, escape(device), said, line.figure, time)
         before = model
     return table

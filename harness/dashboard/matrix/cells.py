@@ -50,6 +50,7 @@ MARKS: dict[State, str] = {
     "pass": "✓",
     "unjudged": "–",
 }
+_MOST_NAMED = 3
 _PRECISIONS = {"": "fp16", "default": "fp16", "fp16-fp32acc": "fp16 with fp32 sums"}
 
 
@@ -170,17 +171,18 @@ def finding_of(found: Found) -> Finding:
         return replace(made, ratio=None)
     lost = _lost(facts)
     partial = _partial(found)
-    notes = tuple(filter(None, (lost, partial)))
     if facts.judgement == "fail":
-        named = facts.culprits or (("no op could be named",) if facts.answer == "unresolved" else ())
-        notes += (", ".join(named[:3]),) if named else ()
-        if found.run is not None and found.run.by_precision and not lost:
+        notes = tuple(filter(None, (_culprits(found), lost, partial)))
+        if found.by_precision and not lost:
             return replace(made, state="precision", word="precision", notes=notes)
         return replace(made, state="fail", word="fail", notes=notes)
+    notes = tuple(filter(None, (lost, partial, _untold(found))))
     if lost:
         return replace(made, state="unclear", word="NaN", notes=notes)
     if partial:
         return replace(made, state="partial", word="right in part", notes=notes)
+    if notes:
+        return replace(made, state="unclear", word="right, but where?", notes=notes)
     return replace(made, state="pass", word="pass")
 
 
@@ -202,19 +204,36 @@ def _lost(facts: RunFacts) -> str:
 
 
 def _partial(found: Found) -> str:
-    """How much of the model the accelerator did not take, in a clause; empty where it took all."""
+    """How much of the model the accelerator did not take, in a clause; empty where it took all, and where that is not
+    known."""
     facts = found.facts
     if facts.accelerator in ("cpu", "reference"):
         return ""
-    whole = found.run.residency.full if found.run is not None else None
     if facts.delegated is not None and facts.nodes is not None:
-        if facts.delegated == facts.nodes and whole is not False:
+        if facts.delegated == facts.nodes and found.whole is not False:
             return ""
         return f"{facts.delegated} of {facts.nodes} nodes on the {facts.accelerator.upper()}"
-    if whole:
-        return ""
-    took = facts.accelerator.upper()
-    return f"not known what the {took} took" if whole is None else f"not all on the {took}"
+    return f"not all on the {facts.accelerator.upper()}" if found.whole is False else ""
+
+
+def _untold(found: Found) -> str:
+    """That nobody knows what the accelerator took, in a clause."""
+    facts = found.facts
+    known = found.whole is not None or (facts.delegated is not None and facts.nodes is not None)
+    return (
+        ""
+        if known or facts.accelerator in ("cpu", "reference")
+        else f"not known what the {facts.accelerator.upper()} took"
+    )
+
+
+def _culprits(found: Found) -> str:
+    """The ops that are wrong, with their causes where they are known."""
+    named = found.facts.culprits or tuple(f"{row.op} #{row.number}" for row in found.ops if row.verdict == "culprit")
+    if not named and found.facts.answer == "unresolved":
+        return "no op could be named"
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return ", ".join(named[:_MOST_NAMED]) + more
 
 
 def _unrun(job: Job) -> Finding:
@@ -228,7 +247,8 @@ def _unrun(job: Job) -> Finding:
 def _line(device: str, key: CellKey, findings: Sequence[Finding], runs: Sequence[Found]) -> Line:
     """Both newest first."""
     counted_here = _newest(findings)
-    worst = min(counted_here, key=lambda each: STATES.index(each.state))
+    # Of two that say the same, the one that has a page of its own.
+    worst = min(counted_here, key=lambda each: (STATES.index(each.state), each.command == "bench"))
     notes = worst.notes
     alike = [each for each in counted_here if each.command == worst.command]
     same = sum(each.state == worst.state for each in alike)

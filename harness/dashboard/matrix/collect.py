@@ -16,7 +16,7 @@ from harness.core.fields import Fields
 from harness.core.run_folder import find_run, read_run
 from harness.dashboard.facts import RunFacts, read_facts
 from harness.dashboard.index import run_folders
-from harness.report.record import Run, parse_run
+from harness.report.record import parse_run
 from harness.report.tables import OpRow, read_ops
 
 JOBS = "matrix.json"
@@ -31,12 +31,14 @@ _COMMANDS = (*JUDGING, "run", "bench")
 
 @dataclass(frozen=True)
 class Found:
-    """A run folder that was read. `run` is what its page shows, None of a benchmark; `code` is the exit code of a run
-    that failed, where it is known; `repetition` is a farm's number for it."""
+    """A run folder that was read. `by_precision`: rounding explains every output, and some are of no use; `whole`:
+    whether the accelerator took the whole model, None where that is not known; `code` is the exit code of a run that
+    failed, where it is known; `repetition` is a farm's number for it."""
 
     folder: Path
     facts: RunFacts
-    run: Run | None
+    by_precision: bool
+    whole: bool | None
     code: int | None
     ops: tuple[OpRow, ...] = ()
     repetition: int = 0
@@ -126,15 +128,19 @@ class _Collector:
             return True
         try:
             record = read_run(folder)
+            top = Fields(record)
             run = None if facts.benchmark else parse_run(record)
-            code = Fields(record).count("exit_code")
+            whole = top.child("result").flag("resident") if run is None else run.residency.full
+            code = top.count("exit_code")
         except (UsageError, RecursionError) as error:
             why = error.message if isinstance(error, UsageError) else "run.json is nested too deeply."
             return self._skip(f"{folder.name}: {why}")
         number = job.repetition if job else 0
         if code is None and job is not None:
             code = job.code
-        self.collected.runs.append(Found(folder, facts, run, code, self._ops(folder), number))
+        by_precision = run is not None and run.by_precision
+        found = Found(folder, facts, by_precision, whole, code, self._ops(folder), number)
+        self.collected.runs.append(found)
         return True
 
     def _ops(self, folder: Path) -> tuple[OpRow, ...]:

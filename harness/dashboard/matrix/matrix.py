@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,7 @@ MOST_SAID = 8
 SHOWN: dict[State, str] = {
     "fail": "fail",
     "precision": "fail by precision",
-    "unclear": "unresolved or NaN",
+    "unclear": "unclear",
     "trouble": "device trouble",
     "unfinished": "not finished",
     "partial": "right with a part on the CPU",
@@ -73,11 +73,6 @@ class ModelRow:
         """The ops that are wrong on some device."""
         return told(self.ops)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Whose ops were read."""
-        return tuple(each.device for each in self.ops[0].on) if self.ops else ()
-
     def to_json(self) -> dict[str, Any]:
         """Its fields."""
         return {
@@ -117,6 +112,11 @@ class Matrix:
     runs: int
     skipped: tuple[str, ...]
 
+    @property
+    def read(self) -> list[str]:
+        """The devices whose ops were read, of one model at least of which some op is wrong."""
+        return list(dict.fromkeys(each.device for row in self.rows for op in row.told[:1] for each in op.on))
+
     @cached_property
     def tally(self) -> dict[State, int]:
         """How many lines there are of each state, the worst first."""
@@ -136,8 +136,9 @@ class Matrix:
         return Verdict(tone, mark, said, tuple(self.said()))
 
     def said(self) -> list[str]:
-        """The ops that are wrong, and on which devices; then what releases changed."""
-        wrong = [f"{figures.name(row.name, 60)}: {op.sentence()}" for row in self.rows for op in row.told]
+        """The ops that are wrong, and on which devices, those that differ first; then what releases changed."""
+        ops = sorted(((row, op) for row in self.rows for op in row.told), key=lambda each: each[1].split != "differs")
+        wrong = [f"{figures.name(row.name, 60)}: {op.sentence()}" for row, op in ops]
         changed = [
             f"{figures.name(row.name, 60)}: {sentence}"
             for row in self.rows
@@ -166,7 +167,8 @@ def build_matrix(collected: Collected) -> Matrix:
     columns = tuple(
         _column(name, [line for devices in cells.values() for line in devices.get(name, ())]) for name in names
     )
-    rows = [_row(model, names, cells[model]) for model in sorted(cells)]
+    title_of = _titles([line for devices in cells.values() for lines in devices.values() for line in lines])
+    rows = [_row(model, names, cells[model], title_of) for model in sorted(cells)]
     kept = rows[: max(1, MOST_CELLS // max(1, len(names)))]
     skipped = list(collected.skipped)
     if len(kept) < len(rows):
@@ -176,28 +178,31 @@ def build_matrix(collected: Collected) -> Matrix:
     return Matrix(columns, tuple(kept), how, len(collected.runs), tuple(skipped))
 
 
-def _row(model: tuple[str, str], names: Sequence[str], devices: Mapping[str, Sequence[Line]]) -> ModelRow:
+def _row(
+    model: tuple[str, str],
+    names: Sequence[str],
+    devices: Mapping[str, Sequence[Line]],
+    title_of: Callable[[Line], str],
+) -> ModelRow:
     cells = tuple(tuple(devices.get(name, ())) for name in names)
     lines = [line for cell in cells for line in cell]
-    titles = _titles(lines)
-    ops = side_by_side([(title, line.read.ops) for title, line in zip(titles, lines, strict=True) if line.read])
+    ops = side_by_side([(title_of(line), line.read.ops) for line in lines if line.read])
     return ModelRow(*model, cells, ops, tuple(_releases(lines)))
 
 
-def _titles(lines: Sequence[Line]) -> list[str]:
+def _titles(lines: Sequence[Line]) -> Callable[[Line], str]:
     """What each line is called beside the others: the device, and as much more as tells them apart."""
-    runtimes = {device: {line.key.runtime for line in lines if line.device == device} for device in _devices(lines)}
-    hows = {line.key.how for line in lines}
-    found = []
+    runtimes: dict[str, set[str]] = defaultdict(set)
     for line in lines:
+        runtimes[line.device].add(line.key.runtime)
+    several = len({line.key.how for line in lines}) > 1
+
+    def title(line: Line) -> str:
         more = [f"LiteRT {line.key.runtime or '?'}"] if len(runtimes[line.device]) > 1 else []
-        more += [line.key.how.label] if len(hows) > 1 else []
-        found.append(", ".join([line.device, *more]))
-    return found
+        more += [line.key.how.label] if several else []
+        return ", ".join([line.device, *more])
 
-
-def _devices(lines: Iterable[Line]) -> list[str]:
-    return list(dict.fromkeys(line.device for line in lines))
+    return title
 
 
 def _releases(lines: Sequence[Line]) -> Iterable[ReleaseChange]:

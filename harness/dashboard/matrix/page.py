@@ -11,18 +11,21 @@ from harness.core.run_folder import write_page
 from harness.dashboard.matrix.cells import MARKS, STATES, TONES, Line
 from harness.dashboard.matrix.matrix import MOST_OPS, SHOWN, Matrix
 from harness.dashboard.pages import environment_of_pages, inlined
+from harness.report.across.ops import OpAcross, OpOnDevice
 
 WORDS = {
     "pass": "Every output within what rounding explains; the accelerator took the whole model.",
     "fail": "An output is off by more than rounding explains.",
     "precision": "Rounding explains the error, and the output is of no use: the device is innocent.",
     "partial": "The outputs are right, and the CPU ran a part of the model.",
-    "unclear": "NaN or infinite values, or no answer that holds.",
+    "unclear": "NaN or infinite values, no answer that holds, or nobody knows whether the accelerator ran it.",
     "trouble": "The device was lost, crashed, or refused the model.",
     "unfinished": "The run goes on, or was cut short; what it wrote until then counts for nothing.",
     "waiting": "A job that never ran.",
     "unjudged": "The model ran, and nobody compared its outputs.",
 }
+
+SPLITS = {"differs": "differ", "shared": "wrong wherever read", "unread": "read on one only", "alike": ""}
 
 
 def write_matrix(matrix: Matrix, path: Path, title: str) -> Path:
@@ -50,6 +53,11 @@ def render_matrix(matrix: Matrix, folder: Path, title: str) -> str:
         words += [] if told[line.device] else [f"LiteRT {line.key.runtime or 'unknown'}"]
         return ", ".join(words)
 
+    def on(op: OpAcross) -> list[OpOnDevice | None]:
+        """An op's cells in the order of the table's heads; None for a device whose ops of this model were not read."""
+        here = {each.device: each for each in op.on}
+        return [here.get(device) for device in matrix.read]
+
     values: dict[str, Any] = {
         "here": "",
         "root": "",
@@ -59,6 +67,8 @@ def render_matrix(matrix: Matrix, folder: Path, title: str) -> str:
         "releases": [row for row in matrix.rows if row.releases],
         "states_of": lambda row: [state for state in STATES if any(line.finding.state == state for line in row.lines)],
         "label_of": label_of,
+        "on": on,
+        "splits": SPLITS,
         "shown_as": SHOWN,
         "title": title,
         "matrix": matrix,
