@@ -45,13 +45,26 @@ from tests.documents import validator
 from tests.sam2.test_commands import RANDOM, clicked, measured
 
 NAMES = schemas.names()
-GPU = {"bench", "compare", "doctor", "dump", "export", "journal-line", "localize", "report", "run-record", "runs"}
+GPU = {
+    "bench",
+    "compare",
+    "doctor",
+    "dump",
+    "export",
+    "journal-line",
+    "localize",
+    "matrix",
+    "report",
+    "run-record",
+    "runs",
+}
 # Keys that may be missing; every other one that a document has is always there.
 OPTIONAL = {
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
     "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
+    "matrix": {"fail", "pass"},
     "model-card": {"candidates"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
     "sam2-ablate": {"candidates"},
@@ -109,7 +122,7 @@ class Examples:
 
     def _localize(self) -> list[Any]:
         two = ("--device", "host", "--device", "planted:none")
-        return [self._told("localize", self.wrong), self._told("localize", self.wrong, "--no-explain", *two)]
+        return [self._told("localize", self.wrong, "--no-explain", *two), self._told("localize", self.wrong)]
 
     def _bench(self) -> list[Any]:
         words = "bench --accelerator cpu --replications 1"
@@ -146,6 +159,10 @@ class Examples:
     def _dashboard(self) -> list[Any]:
         self.of("run")
         return [self._told("dashboard")]
+
+    def _matrix(self) -> list[Any]:
+        self.of("compare"), self.of("bench")
+        return [told("matrix", "--runs-in", self.results)]
 
     def _schema(self) -> list[Any]:
         return [told("schema"), told("schema", "chain")]
