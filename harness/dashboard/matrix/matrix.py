@@ -220,7 +220,7 @@ def _releases(lines: Sequence[Line]) -> Iterable[ReleaseChange]:
 
 def _column(name: str, lines: Sequence[Line]) -> DeviceColumn:
     gpus = {line.gpu for line in lines if line.gpu}
-    runtimes = {line.key.runtime for line in lines}
+    runtimes = {line.key.runtime for line in lines if line.key.runtime}
     return DeviceColumn(name, gpus.pop() if len(gpus) == 1 else "", runtimes.pop() if len(runtimes) == 1 else "")
 
 

@@ -50,7 +50,7 @@ def render_matrix(matrix: Matrix, folder: Path, title: str) -> str:
     def label_of(line: Line) -> str:
         """How a line ran, as far as neither the lead nor the head of its column tells it."""
         words = [] if matrix.how else [line.key.how.label]
-        words += [] if told[line.device] else [f"LiteRT {line.key.runtime or 'unknown'}"]
+        words += [] if told[line.device] or not line.key.runtime else [f"LiteRT {line.key.runtime}"]
         return ", ".join(words)
 
     def on(op: OpAcross) -> list[OpOnDevice | None]:
