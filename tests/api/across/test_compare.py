@@ -11,17 +11,22 @@ from harness.api.across.compare import AcrossComparison, compare_across
 from harness.api.across.localize import localize_across
 from harness.api.session import ModelRequest
 from harness.core.errors import UsageError
+from harness.graph.build import GraphBuilder
 from tests import models
+from tests.arrays import f32
 
 PHONES = ("planted:none", "planted:low-rank-constant", "planted:mali")
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> AcrossComparison:
-    """An ADD of a constant without a leading 1, which two of the phones get wrong."""
+    """An ADD of a constant without a leading 1, which two of the phones get wrong, behind two ops that are right."""
     folder = tmp_path_factory.mktemp("across")
+    graph = GraphBuilder()
+    fed = graph.unary("TANH", graph.unary("RELU", graph.input("x", (4, 8))))
+    graph.output(graph.binary("ADD", fed, graph.constant(f32([[row] * 8 for row in (1.0, 2.0, 3.0, 4.0)]))), "y")
     model = folder / "wrong.tflite"
-    model.write_bytes(models.wrong().to_bytes())
+    model.write_bytes(graph.build().to_bytes())
     return compare_across(ModelRequest(model, out=folder / "results"), PHONES)
 
 
@@ -62,7 +67,7 @@ def test_of_the_tensors_those_of_wrong_ops_and_outputs_stay(asked: AcrossCompari
     assert folder is not None
     kept = {path.name.split(".")[0] for path in (folder / "tensors").iterdir()}
     (op,) = [op for op in asked.ops if op.split != "alike"]
-    assert kept == {"output-y", f"{op.index:04d}-ADD"}
+    assert kept == {"output-y", "0001-TANH", f"{op.index:04d}-ADD"}
 
 
 def test_a_device_that_is_not_there_is_told_and_the_others_are_asked(tmp_path: Path) -> None:
