@@ -85,7 +85,7 @@ def _table(matrix: Matrix, lines: list[tuple[str, Line]]) -> Table:
         notes = f": {line.finding.notes[0]}" if line.finding.notes else ""
         word = f"[{_COLOURS[line.tone]}]{line.mark} {escape(figures.name(line.finding.word, 40))}[/]"
         said = f"{word}{escape(figures.name(notes, 90))}"
-        shown = "" if model == before else escape(figures.name(model, 60))
+        shown = "" if model == before else escape(figures.name(model.removesuffix(".tflite"), 60))
         time = "invalid" if line.slow else milliseconds(line.p50_ms)
         table.add_row(shown, escape(device), said, line.figure, time)
         before = model
