@@ -110,7 +110,7 @@ def compare_across(
         _keep(each, told(ops))
     model = {"path": str(request.model), "sha256": ready.case.model.sha256, "ops": len(ready.case.graph.ops)}
     wrong = {name: {each.facts["name"] for each in there if name in each.wrong} for name in {m.output for m in outputs}}
-    said = [*_remarks(there), *output_sentences(outputs, wrong), *ops_sentences(ops)]
+    said = [*_remarks(there), *output_sentences(outputs, wrong), *(ops_sentences(ops) if len(there) > 1 else ())]
     return AcrossComparison(model, asked, outputs, ops, _changes(there), tuple(said))
 
 
