@@ -20,3 +20,10 @@ def wrong() -> Model:
     rows = graph.constant(f32([[1.0] * 8, [2.0] * 8, [3.0] * 8, [4.0] * 8]))
     graph.output(graph.binary("ADD", graph.input("x", (4, 8)), rows), "y")
     return graph.build()
+
+
+def refused() -> Model:
+    """A RELU of rank 5, which phones refuse."""
+    graph = GraphBuilder()
+    graph.output(graph.unary("RELU", graph.input("x", (1, 1, 2, 2, 4))), "y")
+    return graph.build()

@@ -196,7 +196,7 @@ def _explained(run: RunFolder) -> Iterator[None]:
     except HarnessError as error:
         error.next_step = error.next_step.replace("log.txt", str(run.path / "log.txt"))
         with suppress(HarnessError):
-            run.save(status="failed", error=str(error))
+            run.save(status="failed", error=str(error), exit_code=error.exit_code)
             if isinstance(error, DeviceError):
                 run.log(error.log)
             write_report(run.path)

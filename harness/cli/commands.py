@@ -92,6 +92,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "dashboard": CommandEntry(
         "dashboard:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
     ),
+    "matrix": CommandEntry(
+        "across.matrix:matrix_command",
+        "Show many runs as one page: models, devices, and the ops that differ.",
+        "harness matrix",
+    ),
     "app": CommandEntry("machine:app", "Put the app on a phone before the first job."),
     "schema": CommandEntry(
         "machine:schema", "Print the JSON Schema of what the harness prints or writes.", "harness schema localize"

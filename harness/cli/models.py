@@ -58,7 +58,14 @@ def run(
 
 @with_judged_request
 def compare(words: Words, more: MoreModels = None, as_json: JsonOption = False, runs: RunsOption = 2) -> None:
-    """Compare the outputs of one or more models with the host CPU's; exit 1 when they are wrong."""
+    """Compare the outputs of one or more models with the host CPU's; exit 1 when they are wrong.
+
+    With several --device: each by itself, then the outputs and ops that differ between them.
+    """
+    if len(words.devices) > 1:
+        from harness.cli.across.devices import compare_devices
+
+        compare_devices(words, more, as_json=as_json, runs=runs)
     from harness.api.compare import compare_command
     from harness.cli.render import show_comparison
 
@@ -106,7 +113,8 @@ def localize(
 ) -> None:
     """Name the ops that break one or more models, why, and what mends it; exit 1 with culprits, 4 when unresolved.
 
-    An interrupted run of the same model, inputs, device and options under --out is continued.
+    An interrupted run of the same model, inputs, device and options under --out is continued. With several --device:
+    each by itself, then one table of op and device.
     """
     if resume is not None and fresh:
         raise UsageError("--resume and --fresh contradict each other.", "Give one of them.")
@@ -117,6 +125,12 @@ def localize(
     how: Resume = resume or ("never" if fresh else "auto")
     if resume is not None and more:
         raise UsageError("--resume continues the run of one model.", "Give that model alone.")
+    if len(words.devices) > 1:
+        if resume is not None:
+            raise UsageError("--resume continues the run of one device.", "Give that --device alone.")
+        from harness.cli.across.devices import localize_devices
+
+        localize_devices(words, more, as_json=as_json, resume=how, explain=explain, runs=runs)
     answers(
         words.each(more, lambda r, progress: localize_command(r, progress, resume=how, explain=explain, runs=runs)),
         as_json=as_json,

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, a phone, or planted:NAME.")]
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        show_default="host",
+        help="host, host@RELEASE, a phone, or planted:NAME; `compare` and `localize` take several.",
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, progress on stderr.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, max=86400, help="Seconds until a job is killed.")]
@@ -49,8 +57,22 @@ class Words:
     templates: tuple[Callable[..., Any], ...]
     given: tuple[dict[str, Any], ...]
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device that they name, each once."""
+        return tuple(dict.fromkeys(self.given[0]["device"] or ["host"]))
+
     def request(self) -> ModelRequest:
-        """What they say. Raises UsageError for words that contradict each other."""
+        """What they say, for a command that asks one device. Raises UsageError for words that contradict each other."""
+        if len(self.devices) > 1:
+            raise UsageError(
+                f"This command asks one device, not {len(self.devices)} ({', '.join(self.devices)}).",
+                "Give one --device; `compare`, `localize` and `bench` take several.",
+            )
+        return self.first_request()
+
+    def first_request(self) -> ModelRequest:
+        """The same for the first of the devices. Raises UsageError for words that contradict each other."""
         made = [template(**given) for template, given in zip(self.templates, self.given, strict=True)]
         request: ModelRequest = made[0] if len(made) == 1 else replace(made[0], limits=made[1])
         return request
@@ -59,14 +81,14 @@ class Words:
         self, more: Sequence[Path] | None, work: Callable[[ModelRequest, Progress], T]
     ) -> list[tuple[str, Callable[[Progress], T]]]:
         """The work on the model that they name, and on more."""
-        first = self.request()
+        first = self.first_request()
         requests = [first, *(replace(first, model=path) for path in more or ())]
         return [(str(request.model), partial(work, request)) for request in requests]
 
 
 def _template(
     model: ModelArgument,
-    device: DeviceOption = "host",
+    device: DevicesOption = None,
     accelerator: Annotated[
         Literal["cpu", "gpu", "npu"], typer.Option("--accelerator", help="What runs the model.")
     ] = "gpu",
@@ -104,7 +126,8 @@ def _template(
     options = Options(accelerator, precision, fallback=fallback)
     phone = PhoneOptions(apk, cool_down, tools)
     shapes = shapes_of(shape)
-    return ModelRequest(model, device, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)
+    first = device[0] if device else "host"
+    return ModelRequest(model, first, options, inputs, seed, out, timeout, signature, phone=phone, shapes=shapes)
 
 
 def _limits(

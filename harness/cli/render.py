@@ -95,7 +95,7 @@ def show_comparison(comparison: ModelComparison, device: str, model: Path, folde
     given = ", on random inputs" if comparison.drawn else ""
     say(
         f"{escape(device)} against plain kernels on this machine's CPU{given}: "
-        f"{residency_text(done.residency)}, {_runtime(done)}."
+        f"{residency_text(done.residency)}, {runtime_text(done)}."
     )
     for note in comparison.notes:
         say(f"[yellow]{escape(note)}[/]")
@@ -112,7 +112,8 @@ def _width() -> int | None:
     return out.width if out.is_terminal else None
 
 
-def _runtime(done: Completed) -> str:
+def runtime_text(done: Completed) -> str:
+    """The runtime's release, and the GPU where it is known; for the terminal, escaped."""
     return f"LiteRT {escape(done.runtime)}{f', {escape(done.adapter)}' if done.adapter else ''}"
 
 
@@ -129,7 +130,7 @@ def show_run(done: Completed, folder: Path) -> None:
         f"\n{residency_text(done.residency).capitalize()}; compiled in {done.compile_ns / 1e9:.2f} s; last run "
         f"{total:.1f} ms (write {last.write_ns / 1e6:.1f}, run {last.run_ns / 1e6:.1f}, read {last.read_ns / 1e6:.1f})."
     )
-    out.print(f"{_runtime(done)}.\n[dim]{escape(str(folder))}[/]")
+    out.print(f"{runtime_text(done)}.\n[dim]{escape(str(folder))}[/]")
 
 
 def culprit_line(culprit: Culprit) -> str:

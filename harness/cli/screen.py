@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -194,7 +194,12 @@ def answers(
             show(found)
     if as_json:
         print_json({"schema": 1, "models": documents})
-    raise typer.Exit(next((each for each in _WORST_FIRST if each in codes), EXIT_OK))
+    raise typer.Exit(worst_code(codes))
+
+
+def worst_code(codes: Collection[int]) -> int:
+    """The code of a command that asked for several answers: 1 where any is wrong, else 4, 3 or 2 where any ends so."""
+    return next((each for each in _WORST_FIRST if each in codes), EXIT_OK)
 
 
 def no_memory(error: MemoryError) -> UsageError:

@@ -47,6 +47,7 @@ _ODD = "backslashreplace"
 # What a run keeps when it is continued.
 _KEPT = frozenset({"run.json", "inputs.npz", "journal"})
 # What its record loses then.
+_LOST = frozenset({"error", "exit_code", "result", "outputs", "resumable"})
 
 
 @contextmanager
@@ -157,7 +158,7 @@ class RunFolder:
         record = read_run(path)
         run = cls(
             path,
-            {name: value for name, value in record.items() if name not in ("error", "result", "outputs", "resumable")},
+            {name: value for name, value in record.items() if name not in _LOST},
         )
         with writing(path):
             for entry in path.iterdir():

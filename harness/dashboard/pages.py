@@ -235,7 +235,7 @@ def _cell(series: Series | None) -> _MatrixCell | None:
 
 
 def _render(template: str, site: Site, here: str, root: str = "", **values: Any) -> str:
-    made = _environment()
+    made = environment_of_pages()
     return made.get_template(template).render(
         here=here,
         root=root,
@@ -245,8 +245,8 @@ def _render(template: str, site: Site, here: str, root: str = "", **values: Any)
         all_runs=len(site.runs),
         where=site.where if "run_cells" in _source(template) else {},
         states=found_by.STATES,
-        style=_inline("dashboard.css.j2"),
-        script=_inline("dashboard.js.j2"),
+        style=inlined("dashboard.css.j2"),
+        script=inlined("dashboard.js.j2"),
         **values,
     )
 
@@ -297,7 +297,8 @@ def _source(template: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment_of_pages() -> Environment:
+    """The templates of the site, and of the pages that look like it."""
     made = environment(TEMPLATES, report_page.TEMPLATES)
     made.filters |= {
         "ms": plots.milliseconds,
@@ -315,5 +316,6 @@ def _environment() -> Environment:
 
 
 @cache
-def _inline(template: str) -> tuple[Markup, str]:
-    return inline(_environment(), template)
+def inlined(template: str) -> tuple[Markup, str]:
+    """A script or a style as it stands in a page, and the source expression that the page's policy lets through."""
+    return inline(environment_of_pages(), template)

@@ -45,13 +45,26 @@ from tests.documents import validator
 from tests.sam2.test_commands import RANDOM, clicked, measured
 
 NAMES = schemas.names()
-GPU = {"bench", "compare", "doctor", "dump", "export", "journal-line", "localize", "report", "run-record", "runs"}
+GPU = {
+    "bench",
+    "compare",
+    "doctor",
+    "dump",
+    "export",
+    "journal-line",
+    "localize",
+    "matrix",
+    "report",
+    "run-record",
+    "runs",
+}
 # Keys that may be missing; every other one that a document has is always there.
 OPTIONAL = {
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
     "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
+    "matrix": {"fail", "pass"},
     "model-card": {"candidates"},
     "run-record": {"shader", "other_backend", "outputs", "resumable"},
     "sam2-ablate": {"candidates"},
@@ -99,13 +112,19 @@ class Examples:
         return [self._told("run --accelerator cpu", self.right)]
 
     def _compare(self) -> list[Any]:
-        return [self._told("compare", self.wrong), self._told("compare", self.right, self.none)]
+        two = ("--device", "host", "--device", "planted:none")
+        return [
+            self._told("compare", self.wrong),
+            self._told("compare", self.right, self.none),
+            self._told("compare", self.wrong, *two),
+        ]
 
     def _dump(self) -> list[Any]:
         return [self._told("dump", self.right)]
 
     def _localize(self) -> list[Any]:
-        return [self._told("localize", self.wrong)]
+        two = ("--device", "host", "--device", "planted:none")
+        return [self._told("localize", self.wrong, "--no-explain", *two), self._told("localize", self.wrong)]
 
     def _bench(self) -> list[Any]:
         words = "bench --accelerator cpu --replications 1"
@@ -143,6 +162,10 @@ class Examples:
         self.of("run")
         return [self._told("dashboard")]
 
+    def _matrix(self) -> list[Any]:
+        self.of("compare"), self.of("bench")
+        return [told("matrix", "--runs-in", self.results)]
+
     def _schema(self) -> list[Any]:
         return [told("schema"), told("schema", "chain")]
 
@@ -162,7 +185,7 @@ class Examples:
 
     def _journal_line(self) -> list[Any]:
         self.of("localize")
-        (log,) = self.results.glob("*/journal/log")
+        log = min(self.results.glob("*/journal/log"))
         lines = [json.loads(line.partition(b" ")[2]) for line in log.read_bytes().splitlines()]
         return list({line["entry"]: line for line in lines}.values())
 

@@ -18,6 +18,17 @@ def dump(bench: Workbench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Mo
         DeviceError: the reference or the untouched model does not complete.
     """
     comparison = compare_model(bench, case, keep=True)
+    return comparison, read_every_op(bench, case, comparison, budget=budget)
+
+
+def read_every_op(
+    bench: Workbench, case: Case, comparison: ModelComparison, *, budget: int = DUMP_BUDGET
+) -> list[OpRecord]:
+    """Each op's result on the device, kept and judged, of a model that was compared with its intermediates kept.
+
+    Raises:
+        DeviceError: the device does not give them.
+    """
     taps = choose(case.graph, None, case.on_cpu)
     size = sum(case.graph.tensors[t].nbytes for t in taps)
     bench.progress.stage(f"{len(taps)} tensors read on {bench.device.name}", 2 + len(taps) * TAP_SECONDS + size / 40e6)
@@ -37,4 +48,4 @@ def dump(bench: Workbench, case: Case, *, budget: int = DUMP_BUDGET) -> tuple[Mo
         records.append(record)
         bench.run.rows("ops.csv", OpRecord.HEADER, [record.row()])
     write_steps(bench.run, records)
-    return comparison, records
+    return records

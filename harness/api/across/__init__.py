@@ -1,0 +1,1 @@
+"""One model asked of several devices, and what differs between them."""
