@@ -22,7 +22,7 @@ from jsonschema.exceptions import best_match
 
 import harness
 from harness.core.run_folder import RunFolder
-from harness.localize.journal.log import Journal
+from harness.localize.probe.journal.log import Journal
 from harness.report import schemas
 
 PACKAGE = str(Path(harness.__file__).parent)

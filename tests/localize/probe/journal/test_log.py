@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from harness.core.errors import StorageError, UsageError
-from harness.localize.journal import log
-from harness.localize.journal.log import (
+from harness.localize.probe.journal import log
+from harness.localize.probe.journal.log import (
     MOST_LINE,
     History,
     Identity,
