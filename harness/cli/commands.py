@@ -90,9 +90,10 @@ COMMANDS: dict[str, CommandEntry] = {
         "harness export latest --format csv",
     ),
     "dashboard": CommandEntry(
-        "dashboard:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
+        "folders:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
     ),
     "app": CommandEntry("machine:app", "Put the app on a phone before the first job."),
+    "farm": CommandEntry("farm:app", "Many phones on many hosts: a matrix of jobs."),
     "schema": CommandEntry(
         "machine:schema", "Print the JSON Schema of what the harness prints or writes.", "harness schema localize"
     ),

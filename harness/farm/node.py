@@ -1,0 +1,96 @@
+"""A Dask worker that is there for as long as it is wanted: when its scheduler goes, it looks for it again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Worker
+
+from harness.core.errors import UsageError
+
+AGAIN_SECONDS = 1.0
+CONNECT_SECONDS = 20.0
+
+# What makes a farm of phones different from a cluster that computes.
+CONFIG: dict[str, Any] = {
+    "distributed.scheduler.work-stealing": False,  # it miscounts resources
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 1000,  # it counts jobs that were merely given to a worker that died
+    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:g}s",
+    "distributed.comm.retry.count": 1,
+    "distributed.admin.large-graph-warning-threshold": "64 MiB",
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+def configure(**more: Any) -> None:
+    """Set Dask up for this process."""
+    dask.config.set(CONFIG | more)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+
+
+def scheduler_address(text: str, *, tls: bool) -> str:
+    """`tls://HOST:PORT` of what was given, with or without the scheme. Raises UsageError."""
+    scheme = "tls" if tls else "tcp"
+    whole = text if "://" in text else f"{scheme}://{text}"
+    parts = urlsplit(whole)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if not parts.hostname or not port or parts.scheme not in ("tls", "tcp") or parts.path:
+        raise UsageError(f"'{text}' is no address of a scheduler.", f"Write it as {scheme}://HOST:8786.")
+    if parts.scheme != scheme:
+        raise UsageError(
+            f"{text} is {'without' if tls else 'with'} TLS.",
+            "Leave --no-tls out." if not tls else "Write tls:// or give --no-tls.",
+        )
+    return whole
+
+
+def own_address(scheduler: str) -> str:
+    """This host's address on the network that the scheduler is on; nothing is sent."""
+    parts = urlsplit(scheduler)
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as sock:
+            sock.connect(where)
+            return str(sock.getsockname()[0])
+    except OSError as error:
+        raise UsageError(
+            f"{scheduler} is not reached from here ({error.strerror or error}).",
+            "Give --address, or another one.",
+        ) from None
+
+
+async def serve(make: Callable[[], Worker], stopping: asyncio.Event, lost: Callable[[], None] = lambda: None) -> None:
+    """Have a worker that `make` makes until `stopping` is set. `lost` is called each time that it ended by itself."""
+    ended = asyncio.ensure_future(stopping.wait())
+    try:
+        while not stopping.is_set():
+            worker = make()
+            try:
+                await asyncio.wait_for(worker, CONNECT_SECONDS + 10)
+            except Exception:  # noqa: BLE001 - no scheduler yet, or no more: what it raises then is anything
+                with suppress(Exception):
+                    await worker.close(timeout=1, executor_wait=False)
+            else:
+                await asyncio.wait({ended, asyncio.ensure_future(worker.finished())}, return_when="FIRST_COMPLETED")
+                lost()
+                if stopping.is_set():
+                    with suppress(Exception):
+                        await asyncio.wait_for(worker.close(timeout=5, executor_wait=False), 15)
+            await asyncio.wait({ended}, timeout=AGAIN_SECONDS)
+    finally:
+        ended.cancel()

@@ -1,0 +1,75 @@
+"""How a farm stands: its hosts, their devices, those that were taken out, and what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from harness.core.errors import DeviceError
+from harness.farm.client import QUEUE, Farm, workers_of
+from harness.farm.node import configure
+
+# A client tells of its queue every few seconds.
+STALE_SECONDS = 30.0
+
+
+def farm_status(farm: Farm) -> dict[str, Any]:
+    """As `harness farm status --json` prints it. Raises DeviceError where the scheduler is not reached."""
+    configure()
+    try:
+        return asyncio.run(_asked(farm))
+    except OSError as error:
+        raise DeviceError(
+            f"The scheduler {farm.scheduler} is not reached ({str(error)[:200] or type(error).__name__}).",
+            "Start it with `harness farm scheduler`, and give the certificates of its farm.",
+        ) from None
+
+
+async def _asked(farm: Farm) -> dict[str, Any]:
+    async with farm.client() as client:
+        workers = await workers_of(client)
+        queues = await client.get_metadata([QUEUE], default={})
+        dashboard = client.dashboard_link
+        told = await client.run_on_scheduler(_dashboard)
+    serving = {worker.report.get("device"): worker for worker in workers if not worker.keeper}
+    hosts = []
+    for worker in sorted((worker for worker in workers if worker.keeper), key=lambda worker: worker.keeper):
+        devices = [
+            {
+                "name": str(device.get("name")),
+                "serial": str(device.get("serial")),
+                "state": _state(device, serving),
+                "reason": str(device.get("reason")),
+                "job": str(device.get("job")),
+                "offers": [str(offer) for offer in device.get("offers", ())],
+            }
+            for device in worker.report.get("devices", ())
+        ]
+        trouble = str(worker.report.get("trouble", ""))
+        hosts.append({"host": worker.keeper, "address": worker.address, "trouble": trouble, "devices": devices})
+    now = time.time()
+    waiting = [
+        {"matrix": str(queue["matrix"]), **{name: int(queue[name]) for name in ("waiting", "running", "done")}}
+        for queue in queues.values()
+        if now - queue["utc"] < STALE_SECONDS and queue["waiting"] + queue["running"]
+    ]
+    return {
+        "schema": 1,
+        "scheduler": farm.scheduler,
+        "dashboard": dashboard if told else None,
+        "hosts": hosts,
+        "queues": waiting,
+    }
+
+
+def _dashboard(dask_scheduler: Any) -> bool:
+    """Whether the scheduler has one."""
+    return "dashboard" in dask_scheduler.services
+
+
+def _state(device: dict[str, Any], serving: dict[Any, Any]) -> str:
+    state = str(device.get("state"))
+    if state != "here":
+        return state
+    return "busy" if device.get("job") else "free" if device.get("name") in serving else "starting"
