@@ -22,6 +22,7 @@ MOST_DOCUMENT = 16 << 20
 _ID = re.compile(r"[0-9a-f]{32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 Facts = TypeVar("Facts")
 
@@ -83,7 +84,7 @@ class JobOutcome:
 
     def check(self) -> JobOutcome:
         """Itself, once no name in it can lead out of its run folder. Raises UsageError."""
-        if self.run and not _NAME.fullmatch(self.run):
+        if self.run and not _RUN.fullmatch(self.run):
             raise UsageError(f"{self.run[:60]!r} is no name of a run folder.", "Look at the worker that sent it.")
         if len(self.files) > MOST_FILES or sum(file.size for file in self.files) > MOST_BYTES:
             raise UsageError(

@@ -74,17 +74,27 @@ def own_address(scheduler: str) -> str:
         ) from None
 
 
+async def _started(worker: Worker) -> bool:
+    """Whether it found its scheduler."""
+    try:
+        await asyncio.wait_for(worker, CONNECT_SECONDS + 10)
+    except Exception:  # noqa: BLE001 - no scheduler yet, or no more: what it raises then is anything
+        return False
+    return True
+
+
 async def serve(make: Callable[[], Worker], stopping: asyncio.Event, lost: Callable[[], None] = lambda: None) -> None:
     """Have a worker that `make` makes until `stopping` is set. `lost` is called each time that it ended by itself."""
     ended = asyncio.ensure_future(stopping.wait())
     try:
         while not stopping.is_set():
             worker = make()
-            try:
-                await asyncio.wait_for(worker, CONNECT_SECONDS + 10)
-            except Exception:  # noqa: BLE001 - no scheduler yet, or no more: what it raises then is anything
+            starting = asyncio.ensure_future(_started(worker))
+            await asyncio.wait({starting, ended}, return_when="FIRST_COMPLETED")
+            if not starting.done() or not starting.result():
+                starting.cancel()
                 with suppress(Exception):
-                    await worker.close(timeout=1, executor_wait=False)
+                    await asyncio.wait_for(worker.close(timeout=1, executor_wait=False), 5)
             else:
                 await asyncio.wait({ended, asyncio.ensure_future(worker.finished())}, return_when="FIRST_COMPLETED")
                 lost()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from harness.core.errors import DeviceError
-from harness.farm.client import QUEUE, Farm, workers_of
+from harness.farm.client import QUEUE, Farm, Worker, workers_of
 from harness.farm.node import configure
 
 # A client tells of its queue every few seconds.
@@ -32,6 +33,13 @@ async def _asked(farm: Farm) -> dict[str, Any]:
         queues = await client.get_metadata([QUEUE], default={})
         dashboard = client.dashboard_link
         told = await client.run_on_scheduler(_dashboard)
+    return status_document(farm.scheduler, dashboard if told else None, workers, queues)
+
+
+def status_document(
+    scheduler: str, dashboard: str | None, workers: Sequence[Worker], queues: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What the workers and the clients tell, as one document; a queue of which nothing was heard lately is left out."""
     serving = {worker.report.get("device"): worker for worker in workers if not worker.keeper}
     hosts = []
     for worker in sorted((worker for worker in workers if worker.keeper), key=lambda worker: worker.keeper):
@@ -56,8 +64,8 @@ async def _asked(farm: Farm) -> dict[str, Any]:
     ]
     return {
         "schema": 1,
-        "scheduler": farm.scheduler,
-        "dashboard": dashboard if told else None,
+        "scheduler": scheduler,
+        "dashboard": dashboard,
         "hosts": hosts,
         "queues": waiting,
     }

@@ -72,7 +72,7 @@ class Store:
 
     @contextmanager
     def running(self, matrix: str, job: str) -> Iterator[Path]:
-        """The empty folder of a job, for as long as it runs. Raises StorageError; BlockingIOError where it does already."""
+        """The empty folder of a job, for as long as it runs. Raises StorageError; BlockingIOError where it runs."""
         folder = self.job(matrix, job)
         with writing(folder):
             make_folder(folder)
