@@ -48,7 +48,7 @@ class SimulatedFarm:
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a process of the farm, `scheduler` or a host, with its output in a file."""
-        environment = dict(os.environ, PYTHONPATH=str(ROOT), HARNESS_CACHE=str(self.folder / "cache" / name))
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
         with (self.folder / f"{name}.out").open("ab") as out:
             process = subprocess.Popen(
                 [*self.prefix.get(name, []), *command],
@@ -65,22 +65,29 @@ class SimulatedFarm:
         words = ["farm", "scheduler", *self.trust, "--host", self.listens, "--port", str(self.port)]
         self.start("scheduler", [*HARNESS, *words, "--lost-after", str(lost_after), "--dashboard", "127.0.0.1:0"])
 
+    def standin_host(self, name: str, address: str = "127.0.0.1", *, harness: bool = False) -> list[str]:
+        """Start a host with two stand-in phones on an adb server of its own; their serials."""
+        self._host(name, address, standin=2, harness=harness)
+        return [f"{name}p{number}" for number in range(2)]
+
     def host(self, name: str, phones: int = 2, address: str = "127.0.0.1", **how: Any) -> list[str]:
         """Start a host with so many phones; their serials."""
-        folder = self.phones(name)
         serials = [f"{name}p{number}" for number in range(phones)]
         for serial in serials:
             self.phone(serial, **how)
+        self._host(name, address)
+        return serials
+
+    def _host(self, name: str, address: str, **more: Any) -> None:
         told = {
             "scheduler": self.address,
             "host": name,
             "address": address,
             "store": str(self.folder / f"{name}-store"),
         }
-        told |= {"phones": str(folder), "certificates": str(self.certificates or "")}
+        told |= {"phones": str(self.phones(name)), "certificates": str(self.certificates or "")} | more
         (self.folder / f"{name}.setup").write_text(json.dumps(told))
         self.start(name, [sys.executable, str(ROOT / "tests/farm/host.py"), str(self.folder / f"{name}.setup")])
-        return serials
 
     def phones(self, host: str) -> Path:
         folder = self.folder / "phones" / host

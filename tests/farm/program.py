@@ -1,6 +1,7 @@
 """`python program.py FOLDER WORDS…`: stands for `harness WORDS…` on a phone that does not exist, which keeps a log.
 
-FOLDER/<device>.json says how the phone is: `seconds` of a job, `fails` (device trouble), `refuses` (the model's own).
+FOLDER/<device>.json, else FOLDER/all.json, says how the phone is: `seconds` of a job, `fails` (device trouble),
+`refuses` (the model's own).
 FOLDER/<device>.log has a line for each beginning and each end of a job, written by the phone itself. Standard library
 alone: it starts in no time.
 """
@@ -21,8 +22,8 @@ def main() -> int:
     options = dict(zip(rest[::2], rest[1::2], strict=True))
     device = options["--device"]
     plain = device.replace(":", "_")
-    about = folder / f"{plain}.json"
-    how = json.loads(about.read_text()) if about.exists() else {}
+    about = next((path for path in (folder / f"{plain}.json", folder / "all.json") if path.exists()), None)
+    how = json.loads(about.read_text()) if about else {}
     probe = command == "run"
     asked = f"{Path(model).name} {options.get('--precision', '')} {options.get('--seed', '')}"
 
