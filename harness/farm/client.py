@@ -181,14 +181,14 @@ class _Drive:
                 self._notice_absent()
                 if time.monotonic() - told > 5:
                     told = time.monotonic()
-                    await client.set_metadata([QUEUE, self.record.id], self._queue())
+                    await client.set_metadata([QUEUE, client.id], self._queue())
                 if self.flying:
                     await asyncio.wait(set(self.flying), timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
                 else:
                     await asyncio.sleep(LOOK_SECONDS)
                 self._collect()
             if not self._pending():
-                await client.set_metadata([QUEUE, self.record.id], self._queue())
+                await client.set_metadata([QUEUE, client.id], self._queue())
         finally:
             for task in self.flying:
                 task.cancel()
@@ -204,7 +204,6 @@ class _Drive:
             "waiting": sum(map(len, self.queues.values())),
             "running": len(self.flying),
             "done": self.done,
-            "utc": time.time(),
         }
 
     def _collect(self, *, again: bool = False) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from harness.core.errors import DeviceError
 from harness.farm.client import QUEUE, Farm, Worker, workers_of
 from harness.farm.node import configure
-
-# A client tells of its queue every few seconds.
-STALE_SECONDS = 30.0
 
 
 def farm_status(farm: Farm) -> dict[str, Any]:
@@ -32,14 +28,15 @@ async def _asked(farm: Farm) -> dict[str, Any]:
         workers = await workers_of(client)
         queues = await client.get_metadata([QUEUE], default={})
         dashboard = client.dashboard_link
-        told = await client.run_on_scheduler(_dashboard)
-    return status_document(farm.scheduler, dashboard if told else None, workers, queues)
+        facts = await client.run_on_scheduler(_facts)
+    here = {name: queue for name, queue in queues.items() if name in facts["clients"]}
+    return status_document(farm.scheduler, dashboard if facts["dashboard"] else None, workers, here)
 
 
 def status_document(
     scheduler: str, dashboard: str | None, workers: Sequence[Worker], queues: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the workers and the clients tell, as one document; a queue of which nothing was heard lately is left out."""
+    """What the workers and the clients that are connected tell, as one document."""
     serving = {worker.report.get("device"): worker for worker in workers if not worker.keeper}
     hosts = []
     for worker in sorted((worker for worker in workers if worker.keeper), key=lambda worker: worker.keeper):
@@ -56,11 +53,10 @@ def status_document(
         ]
         trouble = str(worker.report.get("trouble", ""))
         hosts.append({"host": worker.keeper, "address": worker.address, "trouble": trouble, "devices": devices})
-    now = time.time()
     waiting = [
         {"matrix": str(queue["matrix"]), **{name: int(queue[name]) for name in ("waiting", "running", "done")}}
         for queue in queues.values()
-        if now - queue["utc"] < STALE_SECONDS and queue["waiting"] + queue["running"]
+        if queue["waiting"] + queue["running"]
     ]
     return {
         "schema": 1,
@@ -71,9 +67,9 @@ def status_document(
     }
 
 
-def _dashboard(dask_scheduler: Any) -> bool:
-    """Whether the scheduler has one."""
-    return "dashboard" in dask_scheduler.services
+def _facts(dask_scheduler: Any) -> dict[str, Any]:
+    """Whether the scheduler has a dashboard, and the ids of its clients."""
+    return {"dashboard": "dashboard" in dask_scheduler.services, "clients": list(dask_scheduler.clients)}
 
 
 def _state(device: dict[str, Any], serving: dict[Any, Any]) -> str:

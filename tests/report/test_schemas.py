@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
@@ -140,7 +139,7 @@ class Examples:
         return [told("export", latest, *words), told("export", latest, *words, "--out", self.folder / "ops.csv")]
 
     def _farm_certificates(self) -> list[Any]:
-        return [told("farm certificates", self.folder / "trust", "--node", "lab1")]
+        return [told("farm", "certificates", self.folder / "trust", "--node", "lab1")]
 
     def _farm_scheduler(self) -> list[Any]:
         return [{"schema": 1, "address": "tls://lab1:8786", "dashboard": shown} for shown in (None, "http://x/status")]
@@ -165,7 +164,7 @@ class Examples:
             "offers": ["serial:S1"],
         }
         keeper = {"host": "lab1", "trouble": "", "devices": [phone, phone | {"state": "here", "reason": ""}]}
-        queue = {"matrix": "m.toml", "waiting": 1, "running": 1, "done": 0, "utc": time.time()}
+        queue = {"matrix": "m.toml", "waiting": 1, "running": 1, "done": 0}
         workers = [Worker("tls://10.0.0.1:1", frozenset({"keeper:lab1"}), keeper)]
         return [status_document("tls://lab1:8786", None, workers, {"a": queue})]
 
