@@ -18,7 +18,7 @@ from typing import Any
 
 from distributed import Client
 
-from harness.core.errors import DeviceError, HarnessError, StorageError, UsageError
+from harness.core.errors import DeviceError, StorageError, UsageError
 from harness.core.progress import SILENT, Progress
 from harness.farm import store
 from harness.farm.execute import run_job
@@ -69,7 +69,7 @@ class Farm:
 
 
 @dataclass(frozen=True)
-class Worker:
+class FarmWorker:
     """A worker as the scheduler knows it. `report` is what it says of itself."""
 
     address: str
@@ -87,7 +87,7 @@ class Worker:
         return self.keeper or next((o.partition(":")[2] for o in self.offers if o.startswith("host:")), "")
 
 
-async def workers_of(client: Client) -> list[Worker]:
+async def workers_of(client: Client) -> list[FarmWorker]:
     """All that are connected. Raises OSError."""
     if client.scheduler is None:
         raise OSError("the connection ended")
@@ -95,7 +95,7 @@ async def workers_of(client: Client) -> list[Worker]:
     made = []
     for address, facts in found["workers"].items():
         report = facts.get("metrics", {}).get("farm")
-        made.append(Worker(address, frozenset(facts["resources"]), report if isinstance(report, dict) else {}))
+        made.append(FarmWorker(address, frozenset(facts["resources"]), report if isinstance(report, dict) else {}))
     return made
 
 
@@ -128,7 +128,7 @@ class _Drive:
     record: MatrixRecord
     progress: Progress
     left: list[JobSpec]
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[FarmWorker] = field(default_factory=list)
     flying: dict[asyncio.Task[None], JobSpec] = field(default_factory=dict)
     failures: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     absent_since: dict[tuple[str, ...], float] = field(default_factory=dict)
@@ -236,10 +236,29 @@ class _Drive:
                     del self.running_elsewhere[job]
                 self.running_elsewhere |= dict.fromkeys(running, worker.keeper)
                 for text in held["finished"]:
-                    outcome = from_text(JobOutcome, text).check()
-                    spec = self._taken(outcome.job)
-                    if spec is not None:
-                        await self._keep(client, worker.address, spec, outcome)
+                    await self._keep_finished(client, worker.address, text)
+
+    async def _keep_finished(self, client: Client, keeper: str, text: str) -> None:
+        """A job that a host finished before. Raises HostGone, and the job waits on then."""
+        try:
+            outcome = from_text(JobOutcome, text).check()
+        except UsageError:
+            return  # it is asked again, and then says so
+        spec = self._taken(outcome.job)
+        if spec is None:
+            return
+        try:
+            await self._keep(client, keeper, spec, outcome)
+        except UsageError as error:
+            self._give_up(spec, str(error))
+        except BaseException:
+            self.queues[needs(spec.device)].appendleft(spec)
+            raise
+
+    def _give_up(self, spec: JobSpec, reason: str) -> None:
+        self.record.gave_up(spec, reason)
+        self.progress.note(f"{spec.command} {spec.model} on {spec.device}: {reason}")
+        self._count()
 
     def _taken(self, job: str) -> JobSpec | None:
         """A job that waits here, out of its queue."""
@@ -320,30 +339,31 @@ class _Drive:
         except LacksFile as error:
             self.known = {(host, digest) for host, digest in self.known if digest != error.message}
             raise HostGone(error.message) from None
-        except DeviceFailed as error:
+        except (DeviceFailed, StorageError) as error:
             self.failures[spec.id].append(str(error))
             if len(self.failures[spec.id]) < MOST_DEVICE_FAILURES:
                 raise HostGone(str(error)) from None
-            self.record.gave_up(spec, f"{MOST_DEVICE_FAILURES} devices failed; the last: {error}")
-            self._count()
+            self._give_up(spec, f"{MOST_DEVICE_FAILURES} devices failed; the last: {error}")
             return
         except (TakenOut, Cancelled) as error:
             await asyncio.sleep(LOOK_SECONDS)
             raise HostGone(str(error)) from None
-        except (UsageError, StorageError) as error:
-            self.record.gave_up(spec, str(error))
-            self._count()
+        except UsageError as error:
+            self._give_up(spec, str(error))
             return
         except Exception as error:  # noqa: BLE001 - a worker that went, in Dask's many words
             await asyncio.sleep(LOOK_SECONDS)
             raise HostGone(str(error)) from None
         finally:
             future.release()
-        outcome = from_text(JobOutcome, text).check()
-        keeper = next((w.address for w in self.workers if w.keeper == outcome.host), None)
-        if keeper is None:
-            raise HostGone(f"{outcome.host} is gone")
-        await self._keep(client, keeper, spec, outcome)
+        try:
+            outcome = from_text(JobOutcome, text).check()
+            keeper = next((w.address for w in self.workers if w.keeper == outcome.host), None)
+            if keeper is None:
+                raise HostGone(f"{outcome.host} is gone")
+            await self._keep(client, keeper, spec, outcome)
+        except UsageError as error:
+            self._give_up(spec, str(error))
 
     async def _push(self, client: Client, host: str, matrix: str, digest: str) -> None:
         async with self.pushing[host, digest]:
@@ -358,7 +378,7 @@ class _Drive:
 
     async def _keep(self, client: Client, keeper: str, spec: JobSpec, outcome: JobOutcome) -> None:
         if outcome.job != spec.id:
-            raise HarnessError(f"{outcome.host} answered for job {outcome.job}, not {spec.id}.", "Use one release.")
+            raise UsageError(f"{outcome.host} answered for job {outcome.job}, not {spec.id}.", "Use one release.")
         partial = self.record.incoming / spec.id if outcome.run else None
         if partial is not None:
             await fetch(client, keeper, spec.matrix, outcome, partial)

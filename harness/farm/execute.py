@@ -51,7 +51,7 @@ _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass
-class Bench:
+class Station:
     """The device that this process works for. `program` is the harness; `stopping` ends what runs."""
 
     host: str
@@ -212,17 +212,17 @@ class _Ended:
     reason: str
 
 
-_here: Bench | None = None
+_here: Station | None = None
 
 
-def work_for(bench: Bench) -> None:
+def work_for(station: Station) -> None:
     """Let :func:`run_job` use this device."""
     global _here
-    _here = bench
+    _here = station
 
 
 def run_job(document: str) -> str:
-    """What Dask calls: a `JobSpec` as text, and its `JobOutcome` likewise. Raises as :meth:`Bench.do`."""
+    """What Dask calls: a `JobSpec` as text, and its `JobOutcome` likewise. Raises as :meth:`Station.do`."""
     if _here is None:
         raise UsageError("This worker has no device.", "Start it with `harness farm worker`.")
     return to_text(_here.do(from_text(JobSpec, document).check()))

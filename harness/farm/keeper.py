@@ -24,7 +24,7 @@ from harness.core import safe_json
 from harness.core.errors import DeviceError, HarnessError, UsageError
 from harness.devices.scratch import alone
 from harness.farm import store as kept
-from harness.farm.execute import PROGRAM, Bench
+from harness.farm.execute import PROGRAM, Station
 from harness.farm.found import Find, Found
 from harness.farm.node import configure, serve
 from harness.farm.phone import EXIT_TAKEN_OUT, PhoneSetup
@@ -233,10 +233,10 @@ class Keeper:
             known.reason, known.accelerator = event["out"], str(event.get("accelerator"))
 
     async def _probe(self, known: _Kept) -> None:
-        bench = Bench(self._setup.host, known.found, Store(self._setup.store), self._setup.program)
-        asked = asyncio.ensure_future(asyncio.to_thread(bench.probe, known.accelerator))
+        station = Station(self._setup.host, known.found, Store(self._setup.store), self._setup.program)
+        asked = asyncio.ensure_future(asyncio.to_thread(station.probe, known.accelerator))
         await asyncio.wait({asked, asyncio.ensure_future(self._stopping.wait())}, return_when="FIRST_COMPLETED")
-        bench.stopping.set()
+        station.stopping.set()
         why = await asked
         if not why and known.state == "out":
             known.state, known.reason, known.not_before = "here", "", 0.0

@@ -54,7 +54,7 @@ def scheduler_address(text: str, *, tls: bool) -> str:
     if parts.scheme != scheme:
         raise UsageError(
             f"{text} is {'without' if tls else 'with'} TLS.",
-            "Leave --no-tls out." if not tls else "Write tls:// or give --no-tls.",
+            "Write tls://, or give --no-tls." if tls else "Write tcp://, or leave --no-tls out.",
         )
     return whole
 

@@ -21,7 +21,7 @@ from distributed import Worker
 
 from harness.core import safe_json
 from harness.core.typed_json import read_as
-from harness.farm.execute import Bench, work_for
+from harness.farm.execute import Station, work_for
 from harness.farm.found import Found
 from harness.farm.node import configure, serve
 from harness.farm.store import Store
@@ -66,11 +66,11 @@ def main() -> int:
 
 async def _work(setup: PhoneSetup) -> int:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    bench = Bench(setup.host, setup.device, Store(Path(setup.store)), setup.program)
+    station = Station(setup.host, setup.device, Store(Path(setup.store)), setup.program)
     code = 0
 
     def stop() -> None:
-        bench.stopping.set()
+        station.stopping.set()
         stopping.set()
 
     def told(event: dict[str, Any]) -> None:
@@ -85,19 +85,19 @@ async def _work(setup: PhoneSetup) -> int:
             pass
         loop.call_soon_threadsafe(stop)
 
-    bench.tell = told
-    work_for(bench)
+    station.tell = told
+    work_for(station)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     threading.Thread(target=watch, daemon=True).start()
 
     def lost() -> None:
         """The job is asked again by whoever wants it: it must not go on here, beside that."""
-        bench.stopping.set()
+        station.stopping.set()
 
     def made() -> Worker:
         if not stopping.is_set():
-            bench.stopping.clear()
+            station.stopping.clear()
         return Worker(
             setup.scheduler,
             nthreads=1,
@@ -108,12 +108,12 @@ async def _work(setup: PhoneSetup) -> int:
             dashboard=False,
             memory_limit=0,
             local_directory=tempfile.gettempdir(),
-            metrics={"farm": lambda worker: {"host": setup.host, "device": setup.name, "job": bench.job}},
+            metrics={"farm": lambda worker: {"host": setup.host, "device": setup.name, "job": station.job}},
         )
 
     await serve(made, stopping, lost)
     for _ in range(600):  # what runs is told to end, and has some seconds for it
-        if not bench.job:
+        if not station.job:
             break
         await asyncio.sleep(0.05)
     return code

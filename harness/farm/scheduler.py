@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from distributed import Scheduler
@@ -57,7 +58,7 @@ async def schedule(
             f"The port {port} cannot be had ({error.strerror or error}).", "Give another with --port."
         ) from None
     async with scheduler:
-        services = scheduler.services.get("dashboard")
+        services = scheduler.services.get("dashboard") if find_spec("bokeh") is not None else None
         shown = f"http://{scheduler.ip}:{services.port}/status" if services is not None else ""
         ready(scheduler.address, shown)
         ended = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(scheduler.finished())}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from harness.core.errors import DeviceError
-from harness.farm.client import QUEUE, Farm, Worker, workers_of
+from harness.farm.client import QUEUE, Farm, FarmWorker, workers_of
 from harness.farm.node import configure
 
 
@@ -34,7 +35,7 @@ async def _asked(farm: Farm) -> dict[str, Any]:
 
 
 def status_document(
-    scheduler: str, dashboard: str | None, workers: Sequence[Worker], queues: dict[str, dict[str, Any]]
+    scheduler: str, dashboard: str | None, workers: Sequence[FarmWorker], queues: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """What the workers and the clients that are connected tell, as one document."""
     serving = {worker.report.get("device"): worker for worker in workers if not worker.keeper}
@@ -69,7 +70,8 @@ def status_document(
 
 def _facts(dask_scheduler: Any) -> dict[str, Any]:
     """Whether the scheduler has a dashboard, and the ids of its clients."""
-    return {"dashboard": "dashboard" in dask_scheduler.services, "clients": list(dask_scheduler.clients)}
+    shown = "dashboard" in dask_scheduler.services and find_spec("bokeh") is not None
+    return {"dashboard": shown, "clients": list(dask_scheduler.clients)}
 
 
 def _state(device: dict[str, Any], serving: dict[Any, Any]) -> str:

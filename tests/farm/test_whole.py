@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -109,16 +110,28 @@ def test_a_worker_that_is_killed_costs_nothing_that_is_finished(farm: SimulatedF
     check_all_done_once(farm, matrix, 16)
 
 
+def is_busy(farm: SimulatedFarm, serial: str) -> bool:
+    """Whether a phone does a job, by the lock that the job itself has."""
+    with (farm.phones("one") / f"{serial}.busy").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_job_is_ended_on_its_phone_when_the_client_is_interrupted(farm: SimulatedFarm) -> None:
     farm.schedule()
     (serial,) = farm.host("one", phones=1, seconds=60)
     matrix = farm.matrix(devices=[serial])
     client = farm.begin(matrix)
     farm.wait(lambda: farm.notes().get(serial), "job that began")
+    assert is_busy(farm, serial)
     began = time.monotonic()
     client.send_signal(signal.SIGINT)
     assert client.wait(60) == 130
     assert time.monotonic() - began < 45
+    assert not is_busy(farm, serial)
     assert json.loads((farm.folder / "out/matrix.json").read_text())["status"] == "interrupted"
     farm.processes.pop("client")
     farm.phone(serial, seconds=0.1)

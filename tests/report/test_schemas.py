@@ -152,7 +152,7 @@ class Examples:
         return [small_matrix(self.folder)]
 
     def _farm_status(self) -> list[Any]:
-        from harness.farm.client import Worker
+        from harness.farm.client import FarmWorker
         from harness.farm.status import status_document
 
         phone = {
@@ -165,7 +165,7 @@ class Examples:
         }
         keeper = {"host": "lab1", "trouble": "", "devices": [phone, phone | {"state": "here", "reason": ""}]}
         queue = {"matrix": "m.toml", "waiting": 1, "running": 1, "done": 0}
-        workers = [Worker("tls://10.0.0.1:1", frozenset({"keeper:lab1"}), keeper)]
+        workers = [FarmWorker("tls://10.0.0.1:1", frozenset({"keeper:lab1"}), keeper)]
         return [status_document("tls://lab1:8786", None, workers, {"a": queue})]
 
     def _dashboard(self) -> list[Any]:
