@@ -31,6 +31,9 @@ CONFIG: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.profile.enabled": False,
+    # What a scheduler remembers of the past: a farm runs for months.
+    "distributed.admin.log-length": 1000,
+    "distributed.admin.system-monitor.log-length": 600,
 }
 
 
