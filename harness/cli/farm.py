@@ -17,7 +17,7 @@ from harness.core.markup import escape
 from harness.core.signals import ENDING
 
 if TYPE_CHECKING:
-    from harness.farm.client import Farm
+    from harness.farm.node import Farm
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -232,8 +232,7 @@ def status(
 
 
 def _farm(address: str, certificates: Path | None, no_tls: bool) -> Farm:
-    from harness.farm.client import Farm
-    from harness.farm.node import scheduler_address
+    from harness.farm.node import Farm, scheduler_address
 
     folder = _folder(certificates, no_tls)
     return Farm(scheduler_address(address, tls=folder is not None), folder)

@@ -13,7 +13,6 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from distributed import Client
@@ -33,70 +32,13 @@ from harness.farm.job import (
     to_text,
 )
 from harness.farm.matrix import Matrix, needs
-from harness.farm.node import configure
+from harness.farm.node import QUEUE, Farm, FarmWorker, configure, workers_of
 from harness.farm.record import MatrixRecord
-from harness.farm.tls import security
 from harness.farm.transfer import HostGone, call, fetch, push
 
-ABSENT_SECONDS = 60.0
-PATIENCE_SECONDS = 600.0
-CONNECT_SECONDS = 15.0
 MOST_DEVICE_FAILURES = 3
 LOOK_SECONDS = 0.5
 END_SECONDS = 30.0
-QUEUE = "harness-farm-queue"
-
-
-@dataclass(frozen=True)
-class Farm:
-    """Where the farm is. Times in seconds: how long a device that nobody has is waited for, and a scheduler that does
-    not answer."""
-
-    scheduler: str
-    certificates: Path | None = None
-    absent_after: float = ABSENT_SECONDS
-    patience: float = PATIENCE_SECONDS
-
-    def client(self) -> Client:
-        """Not connected yet: `async with` it. Raises OSError then."""
-        return Client(
-            self.scheduler,
-            security=security(self.certificates) if self.certificates else None,
-            asynchronous=True,
-            timeout=CONNECT_SECONDS,
-            set_as_default=False,
-        )
-
-
-@dataclass(frozen=True)
-class FarmWorker:
-    """A worker as the scheduler knows it. `report` is what it says of itself."""
-
-    address: str
-    offers: frozenset[str]
-    report: dict[str, Any]
-
-    @property
-    def keeper(self) -> str:
-        """The host that it keeps files for; empty for one that works for a device."""
-        return next((offer.partition(":")[2] for offer in self.offers if offer.startswith("keeper:")), "")
-
-    @property
-    def host(self) -> str:
-        """The host that it is on."""
-        return self.keeper or next((o.partition(":")[2] for o in self.offers if o.startswith("host:")), "")
-
-
-async def workers_of(client: Client) -> list[FarmWorker]:
-    """All that are connected. Raises OSError."""
-    if client.scheduler is None:
-        raise OSError("the connection ended")
-    found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), CONNECT_SECONDS)
-    made = []
-    for address, facts in found["workers"].items():
-        report = facts.get("metrics", {}).get("farm")
-        made.append(FarmWorker(address, frozenset(facts["resources"]), report if isinstance(report, dict) else {}))
-    return made
 
 
 def run_matrix(farm: Farm, matrix: Matrix, record: MatrixRecord, progress: Progress = SILENT) -> None:

@@ -1,4 +1,5 @@
-"""A Dask worker that is there for as long as it is wanted: when its scheduler goes, it looks for it again."""
+"""What every process of a farm has of Dask: its settings, a worker that looks for its scheduler again when that goes,
+and a client that asks for the workers."""
 
 from __future__ import annotations
 
@@ -7,16 +8,24 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Worker
+from distributed import Client, Worker
 
 from harness.core.errors import UsageError
+from harness.farm.tls import security
 
 AGAIN_SECONDS = 1.0
 CONNECT_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
+ABSENT_SECONDS = 60.0
+PATIENCE_SECONDS = 600.0
+# Where clients tell of what waits.
+QUEUE = "harness-farm-queue"
 
 # What makes a farm of phones different from a cluster that computes.
 CONFIG: dict[str, Any] = {
@@ -107,3 +116,55 @@ async def serve(make: Callable[[], Worker], stopping: asyncio.Event, lost: Calla
             await asyncio.wait({ended}, timeout=AGAIN_SECONDS)
     finally:
         ended.cancel()
+
+
+@dataclass(frozen=True)
+class Farm:
+    """Where the farm is. Times in seconds: how long a device that nobody has is waited for, and a scheduler that does
+    not answer."""
+
+    scheduler: str
+    certificates: Path | None = None
+    absent_after: float = ABSENT_SECONDS
+    patience: float = PATIENCE_SECONDS
+
+    def client(self) -> Client:
+        """Not connected yet: `async with` it. Raises OSError then."""
+        return Client(
+            self.scheduler,
+            security=security(self.certificates) if self.certificates else None,
+            asynchronous=True,
+            timeout=ANSWER_SECONDS,
+            set_as_default=False,
+        )
+
+
+@dataclass(frozen=True)
+class FarmWorker:
+    """A worker as the scheduler knows it. `report` is what it says of itself."""
+
+    address: str
+    offers: frozenset[str]
+    report: dict[str, Any]
+
+    @property
+    def keeper(self) -> str:
+        """The host that it keeps files for; empty for one that works for a device."""
+        return next((offer.partition(":")[2] for offer in self.offers if offer.startswith("keeper:")), "")
+
+    @property
+    def host(self) -> str:
+        """The host that it is on."""
+        return self.keeper or next((o.partition(":")[2] for o in self.offers if o.startswith("host:")), "")
+
+
+async def workers_of(client: Client) -> list[FarmWorker]:
+    """All that are connected. Raises OSError."""
+    if client.scheduler is None:
+        raise OSError("the connection ended")
+    found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), ANSWER_SECONDS)
+    made = []
+    for address, facts in found["workers"].items():
+        report = facts.get("metrics", {}).get("farm")
+        made.append(FarmWorker(address, frozenset(facts["resources"]), report if isinstance(report, dict) else {}))
+    return made

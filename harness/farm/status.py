@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness.core.errors import DeviceError
-from harness.farm.client import QUEUE, Farm, FarmWorker, workers_of
-from harness.farm.node import configure
+from harness.farm.node import QUEUE, Farm, FarmWorker, configure, workers_of
 
 
 def farm_status(farm: Farm) -> dict[str, Any]:

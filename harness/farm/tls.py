@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> l
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     pem = serialization.Encoding.PEM
 
     def named(name: str) -> x509.Name:
@@ -46,8 +46,8 @@ def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> l
 
     def base(subject: str, issuer: x509.Name, key: Any) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder().subject_name(named(subject)).issuer_name(issuer).public_key(key)
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        return builder.not_valid_after(now + datetime.timedelta(days=days))
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
+        return builder.not_valid_after(now + timedelta(days=days))
 
     taken = [node for node in nodes if (folder / node).exists()]
     if taken:

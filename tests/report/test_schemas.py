@@ -152,7 +152,7 @@ class Examples:
         return [small_matrix(self.folder)]
 
     def _farm_status(self) -> list[Any]:
-        from harness.farm.client import FarmWorker
+        from harness.farm.node import FarmWorker
         from harness.farm.status import status_document
 
         phone = {
