@@ -13,8 +13,8 @@ import pytest
 
 from harness.core.errors import StorageError, UsageError
 from harness.localize.probe.journal import log
+from harness.localize.probe.journal.lines import MOST_LINE
 from harness.localize.probe.journal.log import (
-    MOST_LINE,
     History,
     Identity,
     Journal,
