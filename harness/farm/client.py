@@ -153,11 +153,11 @@ class _Drive:
         for task in [task for task in self.flying if task.done() or again]:
             spec = self.flying.pop(task)
             if not task.done() or task.cancelled():
-                self.queues[needs(spec.device)].appendleft(spec)
+                self._again(spec)
                 continue
             error = task.exception()
             if isinstance(error, HostGone | OSError):
-                self.queues[needs(spec.device)].appendleft(spec)
+                self._again(spec)
             elif error is not None:
                 raise error
 
@@ -194,8 +194,13 @@ class _Drive:
         except UsageError as error:
             self._give_up(spec, str(error))
         except BaseException:
-            self.queues[needs(spec.device)].appendleft(spec)
+            self._again(spec)
             raise
+
+    def _again(self, spec: JobSpec) -> None:
+        """A job has to be asked again, unless it was cut short only after it was written down."""
+        if spec.id not in self.record.finished:
+            self.queues[needs(spec.device)].appendleft(spec)
 
     def _give_up(self, spec: JobSpec, reason: str) -> None:
         self.record.gave_up(spec, reason)
