@@ -68,7 +68,7 @@ UNHURRIED = (
     "tests/localize/find/test_scale.py",
     "tests/localize/find/test_trouble.py",
     "tests/localize/find/test_unsteady.py",
-    "tests/localize/journal",
+    "tests/localize/probe/journal",
     "tests/localize/whole",
     "tests/report/test_browser.py",
     "tests/report/test_hostile.py",

@@ -316,7 +316,7 @@ fi
 if [[ "$PART" != light ]]; then
     begin "PyTorch's CPU build ($TORCH), to convert SAM 2.1: 0.2 GB to download, half a minute"
     install_torch
-    if [[ "$PART" == convert ]]; then extras=sam2 size=0.3; else extras=sam2,model-explorer,docs,dev size=0.5; fi
+    if [[ "$PART" == convert ]]; then extras=sam2 size=0.3; else extras=sam2,model-explorer,farm,docs,dev size=0.5; fi
     begin "the extras ${extras//,/, }: $size GB to download (a minute or two)"
     install "[$extras]"
 fi

@@ -22,7 +22,7 @@ from jsonschema.exceptions import best_match
 
 import harness
 from harness.core.run_folder import RunFolder
-from harness.localize.journal.log import Journal
+from harness.localize.probe.journal.log import Journal
 from harness.report import schemas
 
 PACKAGE = str(Path(harness.__file__).parent)
@@ -42,8 +42,13 @@ def validator(name: str) -> Draft202012Validator:
 def _places() -> tuple[dict[str, str], dict[str, str]]:
     """The schema of what each command prints, by its last word, and of each file, by its name."""
     told = schemas.catalogue()
-    printed = {command.split()[-1]: entry["name"] for entry in told for command in entry["commands"]}
+    printed = {_key(command): entry["name"] for entry in told for command in entry["commands"]}
     return printed, {Path(file).name: entry["name"] for entry in told for file in entry["files"]}
+
+
+def _key(command: str) -> str:
+    """A command's last word; of the farm's, which has a `run` of its own, both."""
+    return command if command.startswith("farm ") else command.split()[-1]
 
 
 def check(name: str, document: Any) -> None:
@@ -54,7 +59,7 @@ def check(name: str, document: Any) -> None:
 
 
 def check_printed(command: str, document: dict[str, Any]) -> None:
-    """What `harness COMMAND --json` printed; `command` is its last word."""
+    """What `harness COMMAND --json` printed; `command` is its last word, or `farm …`."""
     failed = document.get("status") == "failed" and "models" not in document
     printed = _places()[0]
     assert failed or command in printed, f"what `{command}` prints has no schema in harness/schemas/"
@@ -102,7 +107,9 @@ def words_of(command: Any) -> list[str]:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """`track` of `sam2 track …`, `runs` of `runs …`."""
+    """`track` of `sam2 track …`, `runs` of `runs …`, `farm run` of `farm run …`."""
+    if words[:1] == ["farm"]:
+        return " ".join(words[:2])
     return words[1] if words[:1] == ["sam2"] and len(words) > 1 else words[0] if words else ""
 
 
@@ -130,7 +137,8 @@ def _watch_stdout(patch: pytest.MonkeyPatch) -> None:
         printing(document)
         from harness.core.run_folder import to_json
 
-        check_printed(context.info_name if context else "", to_json(document))
+        names = [each.info_name for each in (context.parent, context) if each] if context else [""]
+        check_printed(command_of(names) if names[0] == "farm" else names[-1], to_json(document))
 
     def communicated(process: Any, *words: Any, **more: Any) -> Any:
         out, err = communicate(process, *words, **more)

@@ -20,7 +20,7 @@ from harness.graph.concrete import stored_shape
 from harness.graph.ops.audit import Audit, audit
 from harness.localize.base.comparison import COMPILE_SECONDS
 from harness.localize.explain.refused import Refused, Refusing
-from harness.localize.journal.device import is_passing
+from harness.localize.probe.journal.device import is_passing
 
 
 def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:

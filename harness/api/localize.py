@@ -18,8 +18,8 @@ from harness.localize.explain.explainer import SCRATCH
 from harness.localize.explain.explainer import explain as explain_culprits
 from harness.localize.find.crash_search import find_fatal, find_unsteady
 from harness.localize.find.localizer import localize
-from harness.localize.journal.device import Journaled
-from harness.localize.journal.resume import Resume
+from harness.localize.probe.journal.device import Journaled
+from harness.localize.probe.journal.resume import Resume
 from harness.report.page import write_report
 
 

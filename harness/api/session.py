@@ -31,8 +31,8 @@ from harness.graph.ops.repeatable import check_repeatable
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.explain.refused import Refusing
-from harness.localize.journal.device import Journaled
-from harness.localize.journal.resume import Resume, identity_of, open_run
+from harness.localize.probe.journal.device import Journaled
+from harness.localize.probe.journal.resume import Resume, identity_of, open_run
 from harness.numerics.usefulness import Limits
 from harness.report.page import write_report
 

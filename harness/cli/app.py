@@ -75,7 +75,11 @@ def main() -> None:
         traceback.print_exc()
         sys.exit(EXIT_DEFECT)
     except _Interrupted as signalled:
-        more = " The same command again continues it." if sys.argv[1:2] == ["localize"] else ""
+        more = (
+            " The same command again continues it."
+            if sys.argv[1:2] == ["localize"] or sys.argv[1:3] == ["farm", "run"]
+            else ""
+        )
         screen.err.print(f"Interrupted; what was written is kept.{more}")
         screen.print_failure("Interrupted.")
         sys.exit(128 + signalled.args[0])

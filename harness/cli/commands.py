@@ -90,7 +90,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "harness export latest --format csv",
     ),
     "dashboard": CommandEntry(
-        "dashboard:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
+        "folders:dashboard_command", "Build a static site over all runs of a results folder.", "harness dashboard"
     ),
     "matrix": CommandEntry(
         "across.matrix:matrix_command",
@@ -98,6 +98,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "harness matrix",
     ),
     "app": CommandEntry("machine:app", "Put the app on a phone before the first job."),
+    "farm": CommandEntry("farm:app", "Many phones on many hosts: a matrix of jobs."),
     "schema": CommandEntry(
         "machine:schema", "Print the JSON Schema of what the harness prints or writes.", "harness schema localize"
     ),

@@ -1,4 +1,4 @@
-"""`runs`, `report`, `export`: the run folders of a results folder."""
+"""`runs`, `report`, `export`, `dashboard`: the run folders of a results folder, and the site over all of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from harness.core.errors import UsageError
 from harness.core.markup import escape
 from harness.core.private import as_the_user
 from harness.core.run_folder import find_run, list_runs, read_run, writing
+from harness.dashboard.build import Built, build
+from harness.dashboard.watch import watch
 from harness.report import figures
 from harness.report.export import Format, export
 from harness.report.page import write_report
@@ -103,3 +105,42 @@ def export_command(
         screen.print_text(made.text)
     else:
         screen.out.print(escape(str(out)))
+
+
+def dashboard_command(
+    out: OutOption = Path("results"),
+    site: Annotated[
+        Path | None, typer.Option("--site", metavar="DIR", help="Where the site goes; default DIR/dashboard in --out.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Rebuild whenever a run changes, until interrupted.")] = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Copy the runs' reports into the site, to send it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a static site over all runs of a results folder; open its index.html."""
+    folder = site if site is not None else out / "dashboard"
+    if follow:
+        for again in watch(out, folder, bundle=bundle):
+            _show_site(again, as_json)
+    with screen.ProgressBar() as progress:
+        built = build(out, folder, bundle=bundle, progress=progress)
+    _show_site(built, as_json)
+
+
+def _show_site(built: Built, as_json: bool) -> None:
+    if as_json:
+        screen.print_json(
+            {
+                "schema": 1,
+                "page": str(built.site / "index.html"),
+                "runs": built.runs,
+                "histories": built.series,
+                "read": built.read,
+                "drawn": built.drawn,
+                "gone": built.gone,
+            }
+        )
+        return
+    screen.out.print(
+        f"{built.runs} runs in all, {built.read} read anew; {built.series} histories, {built.drawn} drawn anew"
+    )
+    screen.out.print(escape(str(built.site / "index.html")), soft_wrap=True)

@@ -120,7 +120,7 @@ def localize(
         raise UsageError("--resume and --fresh contradict each other.", "Give one of them.")
     from harness.api.localize import localize_command
     from harness.cli.render import show_localization
-    from harness.localize.journal.resume import Resume
+    from harness.localize.probe.journal.resume import Resume
 
     how: Resume = resume or ("never" if fresh else "auto")
     if resume is not None and more:

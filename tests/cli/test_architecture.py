@@ -18,9 +18,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("devices", "lint", "numerics", "remedies"),
     ("localize.base", "sam2.shared"),
-    ("latency", "localize.journal", "localize.probe", "report"),
+    ("latency", "localize.probe", "report"),
     ("dashboard", "localize.explain", "localize.find"),
-    ("api", "sam2.image_path", "sam2.video"),
+    ("api", "farm", "sam2.image_path", "sam2.video"),
     ("cli", "pytest_plugin"),
 )
 

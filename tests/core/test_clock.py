@@ -13,16 +13,19 @@ import pytest
 import harness
 from harness.core import run_folder
 from harness.core.run_folder import RunFolder, list_runs, read_run
-from harness.localize.journal import log
-from harness.localize.journal.log import Identity, Journal
-from harness.localize.journal.resume import open_run
+from harness.localize.probe.journal import log
+from harness.localize.probe.journal.log import Identity, Journal
+from harness.localize.probe.journal.resume import open_run
 
 PACKAGE = Path(harness.__file__).parent
 # Who may ask what time of day it is, and what for.
 ASKED = {
     "devices/scratch.py": "the age of a folder that nobody owns",
-    "localize/journal/log.py": "a note in each line, which nothing reads",
+    "localize/probe/journal/log.py": "a note in each line, which nothing reads",
     "core/run_folder.py": "the name of a run, and when it began",
+    "farm/record.py": "a note in each line, which nothing reads, and when a matrix was begun",
+    "farm/store.py": "the age of files that nobody asked for",
+    "farm/tls.py": "from when to when a certificate holds",
 }
 
 

@@ -16,7 +16,7 @@ from harness.core import safe_files
 from harness.core.errors import HarnessError, UsageError
 from harness.core.run_folder import list_runs, read_run
 from harness.dashboard.build import build
-from harness.localize.journal.log import FOLDER, Identity, Journal
+from harness.localize.probe.journal.log import FOLDER, Identity, Journal
 from harness.report.export import export
 from harness.report.page import write_report
 from tests.fuzz.documents import FILES, write

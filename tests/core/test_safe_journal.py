@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.localize.journal.log import FOLDER
+from harness.localize.probe.journal.log import FOLDER
 from tests.fuzz.journals import FACTS, PROBE, answered, ended, line, signed
 
 SECRET = b"not for anybody else"

@@ -15,8 +15,8 @@ from harness.devices.base import Device, Sink
 from harness.devices.execute import make_job
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
-from harness.localize.journal.device import Journaled, key_of
-from harness.localize.journal.log import FOLDER, SCHEMA, Identity, Journal
+from harness.localize.probe.journal.device import Journaled, key_of
+from harness.localize.probe.journal.log import FOLDER, SCHEMA, Identity, Journal
 
 IDENTITY = Identity("", "", "host", "host", "2.3.0", "", "gpu", "default", 0, "none")
 

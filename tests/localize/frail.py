@@ -18,8 +18,8 @@ from harness.graph.model import Model
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.find.localizer import localize
-from harness.localize.journal.device import Journaled
-from harness.localize.journal.resume import Resume, identity_of, open_run
+from harness.localize.probe.journal.device import Journaled
+from harness.localize.probe.journal.resume import Resume, identity_of, open_run
 from tests.localize.planted import SHIFTED, Half, InProcess, noisy
 
 Moment = Literal["before", "within", "after"]

@@ -42,6 +42,7 @@ from harness.sam2.video.track import TrackResult
 from harness.sam2.video.validate import FrameFigures, StageFigures, Validation
 from tests import models
 from tests.documents import validator
+from tests.farm.record import small_matrix
 from tests.sam2.test_commands import RANDOM, clicked, measured
 
 NAMES = schemas.names()
@@ -75,7 +76,7 @@ OPTIONAL = {
 }
 # Objects whose keys are names that others give.
 MAPS = {("audit", "ops"), ("chain", "inputs"), ("chain", "outputs"), ("run-record", "shapes"), ("sam2-fidelity", "ops")}
-MAPS |= {("sam2-track", "objects"), ("run-record", "limits")}
+MAPS |= {("farm-run", "counts"), ("sam2-track", "objects"), ("run-record", "limits")}
 FREE = {("schema", "content")}
 
 
@@ -157,6 +158,36 @@ class Examples:
     def _export(self) -> list[Any]:
         latest, words = self._latest(), ("--format", "csv")
         return [told("export", latest, *words), told("export", latest, *words, "--out", self.folder / "ops.csv")]
+
+    def _farm_certificates(self) -> list[Any]:
+        return [told("farm", "certificates", self.folder / "trust", "--node", "lab1")]
+
+    def _farm_scheduler(self) -> list[Any]:
+        return [{"schema": 1, "address": "tls://lab1:8786", "dashboard": shown} for shown in (None, "http://x/status")]
+
+    def _farm_worker(self) -> list[Any]:
+        names = {"host": "lab1", "scheduler": "tls://lab1:8786", "address": "10.0.0.1", "store": "farm"}
+        return [{"schema": 1} | names]
+
+    def _farm_run(self) -> list[Any]:
+        return [small_matrix(self.folder)]
+
+    def _farm_status(self) -> list[Any]:
+        from harness.farm.node import FarmWorker
+        from harness.farm.status import status_document
+
+        phone = {
+            "name": "S1",
+            "serial": "S1",
+            "state": "out",
+            "reason": "two failures",
+            "job": "",
+            "offers": ["serial:S1"],
+        }
+        keeper = {"host": "lab1", "trouble": "", "devices": [phone, phone | {"state": "here", "reason": ""}]}
+        queue = {"matrix": "m.toml", "waiting": 1, "running": 1, "done": 0}
+        workers = [FarmWorker("tls://10.0.0.1:1", frozenset({"keeper:lab1"}), keeper)]
+        return [status_document("tls://lab1:8786", None, workers, {"a": queue})]
 
     def _dashboard(self) -> list[Any]:
         self.of("run")
@@ -342,7 +373,7 @@ def test_every_property_is_described_in_a_line(name: str) -> None:
 
 
 def test_every_command_has_a_schema() -> None:
-    groups = {"app", "sam2"}
+    groups = {"app", "farm", "sam2"}
     commands = {name for name in COMMANDS if name not in groups}
     commands |= {f"{group} {name}" for group in groups for name in COMMANDS[group].load(group).commands}
     printed = [command for entry in schemas.catalogue() for command in entry["commands"]]

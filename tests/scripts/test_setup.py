@@ -109,7 +109,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 LIGHT = ["pip ."]
 CONVERT = [*LIGHT, f"pip {TORCH}", "pip .[sam2]"]
-ALL = [*LIGHT, f"pip {TORCH}", "pip .[sam2,model-explorer,docs,dev]"]
+ALL = [*LIGHT, f"pip {TORCH}", "pip .[sam2,model-explorer,farm,docs,dev]"]
 
 
 @pytest.mark.parametrize(("words", "wanted"), [([], LIGHT), (["light"], LIGHT), (["convert"], CONVERT), (["all"], ALL)])
@@ -162,7 +162,7 @@ def test_a_run_that_failed_is_no_set_up(checkout: Checkout) -> None:
     assert checkout.run("all", REFUSED=str(checkout.root)).returncode == 1
     (checkout.root / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     assert checkout.installed("light") == LIGHT, "of the packages before, nobody knows what is left"
-    assert checkout.run("all", REFUSED=f"{checkout.root}[sam2,model-explorer,docs,dev]").returncode == 1
+    assert checkout.run("all", REFUSED=f"{checkout.root}[sam2,model-explorer,farm,docs,dev]").returncode == 1
     assert checkout.installed("light") == [], "what failed was no part of it"
     assert checkout.installed("all") == ALL[1:]
 

@@ -89,6 +89,7 @@ class Phone:
             {
                 "ro.product.device": product,
                 "ro.serialno": self.serialno,
+                "ro.hardware.egl": "mali",
                 "sys.boot_completed": "1",
                 "ro.build.fingerprint": f"standin/{product}/{product}:14/standin/1:userdebug/test-keys",
                 "ro.build.version.release": "14",

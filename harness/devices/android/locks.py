@@ -31,8 +31,10 @@ class SerialLock:
     _turn: ClassVar[threading.Lock] = threading.Lock()
     """Held while the table is looked into and changed."""
 
-    def __init__(self, serial: str) -> None:
+    def __init__(self, serial: str, seconds: float | None = None) -> None:
+        """`seconds` to wait for others; by default `WAIT_SECONDS`."""
         self._serial = serial
+        self._seconds = seconds
         self._taken: tuple[int, Path] | None = None
 
     @property
@@ -88,7 +90,8 @@ class SerialLock:
         return file
 
     def _wait_for(self, file: IO[str]) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
+        seconds = WAIT_SECONDS if self._seconds is None else self._seconds
+        deadline = time.monotonic() + seconds
         while not (held := try_lock(file.fileno())):
             if held is None:
                 raise StorageError(
@@ -100,7 +103,7 @@ class SerialLock:
                 holder = file.read().strip()
                 raise DeviceError(
                     f"{self._serial} is in use by {f'process {holder}' if holder else 'another process'} "
-                    f"for over {WAIT_SECONDS:g} s.",
+                    f"for over {seconds:g} s.",
                     "Wait for it, or name another device.",
                 )
             time.sleep(POLL_SECONDS)

@@ -15,7 +15,7 @@ import pytest
 from harness.core.arrays import Array
 from harness.core.errors import UsageError
 from harness.core.job import Completed, Job, OutputPort, Rejected, Residency, Sample
-from harness.localize.journal.outputs import (
+from harness.localize.probe.journal.outputs import (
     LOG_KEPT,
     OutputWriter,
     completed_from,

@@ -11,8 +11,8 @@ from harness.core.errors import StorageError, UsageError
 from harness.core.job import Completed, Job, Outcome
 from harness.core.run_folder import RunFolder
 from harness.devices.base import Sink
-from harness.localize.journal.log import Identity
-from harness.localize.journal.resume import identity_of, open_run
+from harness.localize.probe.journal.log import Identity
+from harness.localize.probe.journal.resume import identity_of, open_run
 from tests.localize.frail import CASE, CHAIN, FAULTS, Frail, Killed, opened, search
 from tests.localize.planted import Half
 

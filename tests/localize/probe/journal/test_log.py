@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness.core.errors import StorageError, UsageError
-from harness.localize.journal import log
-from harness.localize.journal.log import (
-    MOST_LINE,
+from harness.localize.probe.journal import log
+from harness.localize.probe.journal.lines import MOST_LINE
+from harness.localize.probe.journal.log import (
     History,
     Identity,
     Journal,

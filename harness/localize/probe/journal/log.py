@@ -11,10 +11,7 @@ probe, or by the machine going down, which the boot id of the next session tells
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,15 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.core import safe_files, safe_json
-from harness.core.errors import StorageError, UsageError
-from harness.core.run_folder import writing
-from harness.devices.scratch import try_lock
+from harness.core import safe_files
+from harness.core.errors import UsageError
+from harness.localize.probe.journal.lines import MOST_LINE, CheckedLines, parsed
 
 SCHEMA = 1
 FOLDER = "journal"
-# A line holds figures and the end of a log, never tensors.
-MOST_LINE = 1 << 20
 MOST_BYTES = 1 << 30
 
 Ending = Literal["completed", "rejected", "crashed", "hung", "lost"]
@@ -110,24 +104,9 @@ class Journal:
         self.damaged = 0
         self.adapter = ""
         self.sessions = 0
-        path = self.folder / "log"
-        with writing(path):
-            self.folder.mkdir(exist_ok=True)
-            safe_files.check_folder(self.folder)
-            if os.path.lexists(path) and not safe_files.is_file(path):  # a pipe would be waited for
-                raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device")
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        if not (held := try_lock(self._file)):
-            os.close(self._file)
-            if held is None:
-                raise StorageError(
-                    f"Run {run} is on a file system without locks, where two commands could write one journal.",
-                    "Choose a folder on a disk of this machine with --out.",
-                )
-            raise UsageError(f"Run {run} is still being worked on.", "Wait for its end, or stop it.")
+        self._lines = CheckedLines(self.folder / "log", run)
         try:
-            self._end = self._load(run, identity)
-            if not self._end:
+            if not self._load(run, identity):
                 self.append("run", schema=SCHEMA, identity=asdict(identity))
             self.append("session", boot=boot_id(), pid=os.getpid())
         except BaseException:
@@ -136,9 +115,7 @@ class Journal:
 
     def close(self) -> None:
         """Let another process have it."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
+        self._lines.close()
 
     @property
     def finished(self) -> int:
@@ -161,18 +138,7 @@ class Journal:
         """Write one line, to the disk. Raises StorageError, and leaves no part of the line then."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"entry": entry, "utc": now, **fields}
-        body = json.dumps(line, allow_nan=True).encode()
-        raw = b"%08x %s\n" % (zlib.crc32(body), body)
-        with writing(self.folder / "log"):
-            try:
-                done = os.pwrite(self._file, raw, self._end)
-                if done < len(raw):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._file)
-            except OSError:
-                os.ftruncate(self._file, self._end)
-                raise
-        self._end += len(raw)
+        self._lines.append(line)
         self._take(line)
 
     def drop_outputs(self) -> None:
@@ -181,19 +147,11 @@ class Journal:
             with suppress(OSError):  # what cannot be removed, such as a folder of that name, is none of its files
                 path.unlink(missing_ok=True)
 
-    def _load(self, run: Path, identity: Identity) -> int:
-        """Read what is there; the offset behind its last whole line."""
-        size = os.fstat(self._file).st_size
-        if not size:
-            return 0
-        if size > MOST_BYTES:
-            raise UsageError(f"The journal of {run} is {size >> 20} MiB large.", "Start anew with --fresh.")
-        raw = os.pread(self._file, size, 0)
-        end = raw.rfind(b"\n") + 1
-        os.ftruncate(self._file, end)  # a last line without its end was never written
-        if not end:
-            return 0
-        lines = list(_lines(raw))
+    def _load(self, run: Path, identity: Identity) -> bool:
+        """Read what is there; whether there was a whole line."""
+        lines = [_entry(line) for line in self._lines.load(MOST_BYTES)]
+        if not lines:
+            return False
         found = None if lines[0] is None else _identity_of(lines[0])
         if found is None:
             raise UsageError(f"The journal of {run} cannot be read.", "Start anew with --fresh.")
@@ -204,7 +162,7 @@ class Journal:
         for line in lines:
             if line is not None:
                 self._take(line)
-        return end
+        return True
 
     def _take(self, line: dict[str, Any]) -> None:
         match line["entry"]:
@@ -264,15 +222,12 @@ def boot_id() -> str:
 
 
 def _lines(raw: bytes) -> Iterator[dict[str, Any] | None]:
-    """Each line's object; None for one that is damaged. A last line without its end was never written."""
-    for line in raw.split(b"\n")[:-1]:
-        head, _, body = line.partition(b" ")
-        try:
-            whole = len(line) <= MOST_LINE and int(head, 16) == zlib.crc32(body)
-            found = safe_json.loads(body) if whole else None
-        except ValueError:
-            found = None
-        yield found if isinstance(found, dict) and _is_entry(found) else None
+    """Each line's entry; None for one that is damaged."""
+    return map(_entry, parsed(raw))
+
+
+def _entry(line: dict[str, Any] | None) -> dict[str, Any] | None:
+    return line if line is not None and _is_entry(line) else None
 
 
 def _is_entry(line: dict[str, Any]) -> bool:

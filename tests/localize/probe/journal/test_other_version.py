@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import UsageError
-from harness.localize.journal import log
+from harness.localize.probe.journal import log
 from tests.localize.frail import CHAIN, FAULTS, Frail, Killed, search
 from tests.localize.planted import Half
 

@@ -16,7 +16,7 @@ from device_tests.corpus import rank3_pad_9272, rank3_pad_beside_loud_channels
 from harness.core.run_folder import read_run
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
-from harness.localize.journal.log import starts_after_finish
+from harness.localize.probe.journal.log import starts_after_finish
 from tests.cli.conftest import COMMAND
 from tests.localize.kills import WAIT, answer_of, journal_lines, kill_after, lasting, saved, start, the_run, wait_for
 from tests.mounts import in_mount

@@ -11,8 +11,8 @@ from harness.core.errors import UsageError
 from harness.core.run_folder import RunFolder, list_runs, read_run
 from harness.devices.base import Device
 from harness.localize.base.case import Case
-from harness.localize.journal.device import inputs_digest
-from harness.localize.journal.log import Identity, Journal, read_identity
+from harness.localize.probe.journal.device import inputs_digest
+from harness.localize.probe.journal.log import Identity, Journal, read_identity
 
 Resume = Literal["never", "auto"] | Path
 """`auto` continues the newest interrupted run of the same question, if there is one; a path names the run."""

@@ -10,7 +10,7 @@ import pytest
 
 from device_tests.corpus import rank3_pad_beside_loud_channels
 from harness.core.run_folder import read_run
-from harness.localize.journal.log import starts_after_finish
+from harness.localize.probe.journal.log import starts_after_finish
 from tests.leftovers import Watched
 from tests.localize.kills import answer_of, journal_lines, kill_after, lasting, saved, start, the_run, wait_for
 

@@ -21,11 +21,11 @@ from harness.devices.execute import make_job
 from harness.devices.worker import NO_READING
 from harness.localize.base.comparison import Workbench
 from harness.localize.find.localizer import localize
-from harness.localize.journal import log as journal_module
-from harness.localize.journal import outputs
-from harness.localize.journal.device import Journaled, key_of
-from harness.localize.journal.log import Journal, starts_after_finish
-from harness.localize.journal.resume import identity_of, open_run
+from harness.localize.probe.journal import log as journal_module
+from harness.localize.probe.journal import outputs
+from harness.localize.probe.journal.device import Journaled, key_of
+from harness.localize.probe.journal.log import Journal, starts_after_finish
+from harness.localize.probe.journal.resume import identity_of, open_run
 from tests.localize.frail import CASE, CHAIN, FAULTS, RESULTS, Frail, Killed, Moment, opened, search
 from tests.localize.planted import Half
 

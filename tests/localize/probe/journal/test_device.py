@@ -13,7 +13,7 @@ from harness.core.arrays import Array
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Outcome, OutputPort, Rejected, Residency, TimedOut
 from harness.devices.execute import NO_ROOM, make_job
 from harness.devices.worker import NO_READING
-from harness.localize.journal.device import (
+from harness.localize.probe.journal.device import (
     Journaled,
     _Compiled,
     _ending,
@@ -22,7 +22,7 @@ from harness.localize.journal.device import (
     is_passing,
     key_of,
 )
-from harness.localize.journal.log import RecordedFailure
+from harness.localize.probe.journal.log import RecordedFailure
 from tests.arrays import f32
 from tests.localize.frail import CASE, CHAIN, Frail, opened
 

@@ -36,8 +36,8 @@ from harness.devices.base import Device, DeviceFacts, Sink
 from harness.devices.execute import NO_ROOM
 from harness.devices.worker import NO_READING
 from harness.localize.base.result import Probes, Quarantined
-from harness.localize.journal.log import Ending, History, Journal, RecordedFailure
-from harness.localize.journal.outputs import (
+from harness.localize.probe.journal.log import Ending, History, Journal, RecordedFailure
+from harness.localize.probe.journal.outputs import (
     OutputWriter,
     completed_from,
     deliver,

@@ -1,0 +1,55 @@
+"""What a client makes of a connection that ends at an awkward moment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from harness.core.progress import SILENT
+from harness.farm import client as module
+from harness.farm.client import _Drive
+from harness.farm.matrix import needs, read_matrix
+from harness.farm.node import Farm
+from harness.farm.record import MatrixRecord
+from tests.farm.record import outcome
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["after it was written down", "before"])
+def test_a_job_that_is_cut_short_is_asked_again_unless_it_was_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """The connection ends while the host is told to drop its copy, or before."""
+    (tmp_path / "m.tflite").write_bytes(b"model")
+    (tmp_path / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
+    record = MatrixRecord(tmp_path / "out")
+    matrix = read_matrix(tmp_path / "m.toml", record.id)
+    (spec,) = record.begin(matrix)
+    drive = _Drive(Farm("tcp://127.0.0.1:1"), matrix, record, SILENT, [spec], total=1)
+
+    async def hangs(*words: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def fetched(*words: Any) -> None:
+        words[-1].mkdir(parents=True)
+
+    monkeypatch.setattr(module, "call", hangs)
+    monkeypatch.setattr(module, "fetch", fetched if after else hangs)
+
+    async def cut() -> None:
+        keeping: Any = drive._keep(None, "keeper", spec, outcome(spec))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(keeping)
+        drive.flying[task] = spec
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait({task})
+        drive._collect(again=True)
+
+    asyncio.run(cut())
+    assert list(drive.queues[needs("S1")]) == ([] if after else [spec])
+    assert (spec.id in record.finished) is after
+    record.close()

@@ -1,0 +1,41 @@
+"""Names and addresses of a farm's machines and devices."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("distributed")
+
+from harness.core.errors import UsageError
+from harness.farm.found import gpu_family
+from harness.farm.node import own_address, scheduler_address
+
+
+@pytest.mark.parametrize(
+    ("driver", "family"),
+    [("mali", "mali"), ("adreno", "adreno"), ("powervr", "powervr"), ("Mali-G715", "mali"), ("", ""), ("7x", "")],
+)
+def test_the_gpu_s_family_is_in_its_driver_s_name(driver: str, family: str) -> None:
+    assert gpu_family(driver) == family
+
+
+def test_an_address_has_the_scheme_that_fits() -> None:
+    assert scheduler_address("lab1:8786", tls=True) == "tls://lab1:8786"
+    assert scheduler_address("tcp://lab1:8786", tls=False) == "tcp://lab1:8786"
+
+
+@pytest.mark.parametrize("text", ["lab1", "lab1:x", "lab1:99999", "http://lab1:1", "tls://lab1:1/x", ":8786", ""])
+def test_what_is_no_address_is_a_sentence(text: str) -> None:
+    with pytest.raises(UsageError, match="is no address of a scheduler"):
+        scheduler_address(text, tls=True)
+
+
+def test_plain_and_secured_are_not_mixed() -> None:
+    with pytest.raises(UsageError, match="is without TLS"):
+        scheduler_address("tcp://lab1:8786", tls=True)
+    with pytest.raises(UsageError, match="is with TLS"):
+        scheduler_address("tls://lab1:8786", tls=False)
+
+
+def test_a_host_s_own_address_is_on_the_scheduler_s_network() -> None:
+    assert own_address("tls://127.0.0.1:8786") == "127.0.0.1"
