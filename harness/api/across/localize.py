@@ -14,7 +14,7 @@ from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import TensorStore
 from harness.core.visible import counted
 from harness.localize.base.result import Localization
-from harness.localize.journal.resume import Resume
+from harness.localize.probe.journal.resume import Resume
 from harness.report.across.ops import OpAcross, sentences, side_by_side, with_meetings
 from harness.report.across.releases import Change, OnRelease, changes, family
 from harness.report.tables import OpRow, read_ops

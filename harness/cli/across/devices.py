@@ -21,7 +21,7 @@ from harness.report.across.releases import Change, sentences
 
 if TYPE_CHECKING:
     from harness.cli.options import Words
-    from harness.localize.journal.resume import Resume
+    from harness.localize.probe.journal.resume import Resume
 
 _COLOURS = {"pass": "green", "culprits": "red", "unresolved": "yellow"}
 _LOCALIZED = {"pass": EXIT_OK, "culprits": EXIT_WRONG, "unresolved": EXIT_UNRESOLVED}

@@ -20,6 +20,8 @@ from harness.report.record import parse_run
 from harness.report.tables import OpRow, read_ops
 
 JOBS = "matrix.json"
+DEFAULT = "default"
+"""A farm's word for whatever release a device has."""
 MOST_RUNS = 5000
 MOST_JOBS = 20_000
 JUDGING = ("compare", "localize", "dump")
@@ -179,15 +181,16 @@ class _Collector:
 
     def _job(self, entry: Fields, folder: Path) -> None:
         """Raises UsageError where a field is of another type."""
+        runtime = entry.text("runtime")
         job = Job(
             model=entry.text("model").replace("\\", "/").rstrip("/").rpartition("/")[2],
             device=entry.text("device"),
-            runtime=entry.text("runtime"),
+            runtime="" if runtime == DEFAULT else runtime,
             precision=entry.text("precision"),
             command=entry.text("command"),
             state=entry.text("state"),
             reason=entry.text("reason"),
-            code=entry.count("code"),
+            code=entry.count("exit_code"),
             repetition=entry.count("repetition") or 0,
         )
         if not job.model or not job.device:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 JOB = {"model": "models/decoder.tflite", "device": "pixel8a", "runtime": "2.3.0", "precision": "fp16",
        "command": "compare", "repetition": 0, "state": "cancelled", "run": None, "host": "a", "serial": "",
-       "seconds": None, "code": None, "reason": "nobody has a pixel8a"}  # fmt: skip
+       "seconds": None, "exit_code": None, "reason": "nobody has a pixel8a"}  # fmt: skip
 
 
 def jobs(folder: Path, *changed: Any, **more: Any) -> None:
@@ -97,7 +97,7 @@ def test_jobs_that_left_no_run_stand_in_the_matrix_with_their_reason(make: Make,
         results,
         {"device": "pixel7", "run": run.name, "state": "done"},
         {},
-        {"device": "s24", "code": 3, "reason": "lost"},
+        {"device": "s24", "exit_code": 3, "reason": "lost", "runtime": "default"},
     )
     (row,) = build_matrix(collect([], results)).rows
     told = {line.device: (line.finding.state, line.finding.word, line.finding.notes) for line in row.lines}
@@ -106,6 +106,7 @@ def test_jobs_that_left_no_run_stand_in_the_matrix_with_their_reason(make: Make,
         "pixel8a": ("waiting", "cancelled", ("nobody has a pixel8a",)),
         "s24": ("trouble", "device trouble", ("lost",)),
     }
+    assert [line.key.runtime for line in row.lines if line.device == "s24"] == [""]
 
 
 def test_a_job_that_never_ran_is_not_hidden_by_a_run_of_another_night(make: Make, results: Path) -> None:
