@@ -12,6 +12,8 @@ change one day is no fault of whoever runs the tests with it."""
 
 FIRST = "HARNESS_TESTS_FIRST"
 """Files and folders whose tests come before all others, in this order, with blanks between: what takes longest."""
+BETWEEN = "HARNESS_TESTS_BETWEEN"
+"""A folder whose files come evenly between those of all others: its tests wait more than they compute."""
 
 IGNORED = (
     # torch.export deep-copies a class that warns about itself; nothing here uses it.
@@ -33,3 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((at for at, path in enumerate(first) if item.nodeid.startswith(path)), len(first))
 
     items.sort(key=place)
+    between = os.environ.get(BETWEEN, "")
+    files: tuple[dict[str, None], dict[str, None]] = {}, {}
+    for item in items:
+        files[bool(between) and item.nodeid.startswith(between)][_file(item)] = None
+    share = {file: (at + 0.5) / len(half) for half in files for at, file in enumerate(half)}
+    items.sort(key=lambda item: share[_file(item)])
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]

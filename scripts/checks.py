@@ -25,7 +25,9 @@ LONGEST_FIRST = (
     "tests/docs/test_blocks.py",
     "tests/localize/whole",
 )
-FIRST = "HARNESS_TESTS_FIRST"
+# Its tests wait for a phone more than they compute: one after the other at the end they would leave a core idle.
+WAITING = "tests/standin"
+FIRST, BETWEEN = "HARNESS_TESTS_FIRST", "HARNESS_TESTS_BETWEEN"
 IN_THAT_ORDER = ("--dist", "loadfile", "--no-loadscope-reorder")
 THROUGH_ADB = tuple(f"device_tests/test_{name}.py" for name in ("corpus", "explained", "latency"))
 # Bugs that were reported by others, and healthy models beside them. What is left out, and float32, which takes a
@@ -96,7 +98,7 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
         Stage(
             "tests",
             pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, *IN_THAT_ORDER, *rest),
-            {FIRST: " ".join(LONGEST_FIRST)},
+            {FIRST: " ".join(LONGEST_FIRST), BETWEEN: WAITING},
         ),
         Stage("alone", pytest(*ALONE, "--device", "host", *not_slow)),
         Stage("adb", pytest(*THROUGH_ADB, *QUICKER, "--device", "pixel8a", *not_slow, before=standin), beside=True),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -79,9 +80,10 @@ def test_warnings_are_errors_for_those_who_ask_for_it(
     assert done.returncode == code, done.stdout
 
 
-def test_what_takes_longest_is_begun_first() -> None:
+def in_order(*paths: str) -> list[str]:
+    """The files of tests there, in the order in which the stage begins them."""
     (tests,) = [stage for stage in checks.stages("2", []) if stage.name == "tests"]
-    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/scripts", "tests/docs/test_blocks.py"]
+    words = [sys.executable, "-m", "pytest", "--collect-only", "-q", *paths]
     done = subprocess.run(
         words,
         env=os.environ | {name: value for name, value in tests.env.items() if value},
@@ -91,6 +93,19 @@ def test_what_takes_longest_is_begun_first() -> None:
         cwd=ROOT,
         check=True,
     )
-    files = list(dict.fromkeys(line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line))
+    return list(dict.fromkeys(line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line))
+
+
+def test_what_takes_longest_is_begun_first() -> None:
+    files = in_order("tests/scripts", "tests/docs/test_blocks.py")
     assert files[0] == "tests/docs/test_blocks.py" in checks.LONGEST_FIRST
     assert len(files) > 3
+
+
+def test_what_waits_comes_between_what_computes() -> None:
+    files = in_order("tests/standin/tools", "tests/scripts", "tests/docs/test_blocks.py")
+    waiting = [at for at, file in enumerate(files) if file.startswith(checks.WAITING)]
+    assert len(waiting) >= 3
+    assert waiting[0] < len(files) / 3 and waiting[-1] >= len(files) * 2 / 3
+    assert max(after - before for before, after in itertools.pairwise(waiting)) <= len(files) / 3
+    assert next(file for file in files if not file.startswith(checks.WAITING)) == "tests/docs/test_blocks.py"

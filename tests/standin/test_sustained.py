@@ -99,7 +99,8 @@ def test_a_phone_that_reboots_is_waited_for_and_nothing_is_lost(phone: Phone, st
     assert cell["complete"] and cell["measured_minutes"] >= MINUTES
     assert cell["processes"][0]["samples"] >= before
     assert all(level["until_s"] <= gap["at_s"] + 1e-6 or level["from_s"] >= gap["at_s"] for level in cell["levels"])
-    assert mode(phone)["asked"] == ["true", "true", "false"]  # the boot itself turned it off in between
+    # The boot itself turned it off in between; where the harness was slower than the boot, it was turned off once more.
+    assert mode(phone)["asked"] in (["true", "true", "false"], ["true", "false", "true", "false"])
 
 
 def test_a_phone_that_stays_away_leaves_what_was_measured(phone: Phone, start: Start) -> None:
