@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -120,15 +121,17 @@ def test_a_run_of_another_user_is_told_as_unreadable(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = bench(tmp_path / "r", 0)
-    lstat = os.lstat
 
-    def refused(path: Any, **more: Any) -> os.stat_result:
-        if Path(path).parent == closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return lstat(path, **more)
+    def refusing(real: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def refused(path: Any, **more: Any) -> os.stat_result:
+            if Path(path).parent == closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, **more)  # other threads ask too
 
-    monkeypatch.setattr(os, "lstat", refused)
-    monkeypatch.setattr(os, "stat", refused)
+        return refused
+
+    monkeypatch.setattr(os, "lstat", refusing(os.lstat))
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
     assert run_folders(tmp_path / "r") == [closed]
 
 
