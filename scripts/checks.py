@@ -58,6 +58,7 @@ UNHURRIED = (
     "tests/dashboard/test_watch.py",
     "tests/devices",
     "tests/docs/test_blocks.py",
+    "tests/farm",
     "tests/fuzz",
     "tests/graph/test_verify.py",
     "tests/latency",
