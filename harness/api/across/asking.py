@@ -57,3 +57,8 @@ def ask_each(
             yield Asked(device, error=error)
         else:
             yield Asked(device, found, folder)
+
+
+def model_facts(request: ModelRequest, ready: Prepared) -> dict[str, Any]:
+    """What a document says of the model that all were asked about."""
+    return {"path": str(request.model), "sha256": ready.case.model.sha256, "ops": len(ready.case.graph.ops)}

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from harness.api.across.asking import Asked, ask_each, prepared_for
+from harness.api.across.asking import Asked, ask_each, model_facts, prepared_for
 from harness.api.across.meeting import largest_difference, meetings, same_error
 from harness.api.scope import notes
 from harness.api.session import ModelRequest, close, session
@@ -23,7 +23,7 @@ from harness.report.across.ops import OpAcross, side_by_side, told, with_meeting
 from harness.report.across.ops import sentences as ops_sentences
 from harness.report.across.outputs import OutputMeeting
 from harness.report.across.outputs import sentences as output_sentences
-from harness.report.across.releases import Change, OnRelease, changes, family
+from harness.report.across.releases import Change, release_changes
 from harness.report.tables import OpRow, read_ops
 
 
@@ -108,10 +108,11 @@ def compare_across(
     outputs = tuple(_outputs(there))
     for each in there:
         _keep(each, told(ops))
-    model = {"path": str(request.model), "sha256": ready.case.model.sha256, "ops": len(ready.case.graph.ops)}
+    model = model_facts(request, ready)
     wrong = {name: {each.facts["name"] for each in there if name in each.wrong} for name in {m.output for m in outputs}}
     said = [*_remarks(there), *output_sentences(outputs, wrong), *(ops_sentences(ops) if len(there) > 1 else ())]
-    return AcrossComparison(model, asked, outputs, ops, _changes(there), tuple(said))
+    tested = release_changes((each.facts["name"], each.facts["runtime"], each.state, each.rows) for each in there)
+    return AcrossComparison(model, asked, outputs, ops, tested, tuple(said))
 
 
 def _measure(request: ModelRequest, progress: Progress, runs: int) -> tuple[Measured, Path]:
@@ -150,15 +151,6 @@ def _remarks(there: Sequence[Measured]) -> Iterator[str]:
             yield f"No op was read on {each.facts['name']}."
     if len(there) < 2:
         yield f"{counted(len(there), 'device')} of those named could be asked, so nothing was compared between devices."
-
-
-def _changes(there: Sequence[Measured]) -> tuple[Change, ...]:
-    tested = []
-    for each in there:
-        if family(each.facts["name"]) == "host":
-            ops = {op.title: op.on[0].verdict for op in side_by_side([("", each.rows)])}
-            tested.append(OnRelease(each.facts["runtime"], each.state, ops))
-    return changes(tested)
 
 
 def _keep(device: Measured, wrong: Sequence[OpAcross]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.api.across.asking import Asked, ask_each, prepared_for
+from harness.api.across.asking import Asked, ask_each, model_facts, prepared_for
 from harness.api.across.meeting import meetings
 from harness.api.localize import localize_command
 from harness.api.session import ModelRequest
@@ -16,7 +16,7 @@ from harness.core.visible import counted
 from harness.localize.base.result import Localization
 from harness.localize.probe.journal.resume import Resume
 from harness.report.across.ops import OpAcross, sentences, side_by_side, with_meetings
-from harness.report.across.releases import Change, OnRelease, changes, family
+from harness.report.across.releases import Change, release_changes
 from harness.report.tables import OpRow, read_ops
 
 _WORST = ("culprits", "unresolved")
@@ -81,8 +81,14 @@ def localize_across(
     ops = side_by_side(read)
     stores = [(each.device, TensorStore(each.folder / "tensors")) for each in asked if each.folder]
     ops = with_meetings(ops, meetings(ready.case.graph, stores, ops))
-    model = {"path": str(request.model), "sha256": ready.case.model.sha256, "ops": len(ready.case.graph.ops)}
-    return AcrossLocalization(model, asked, ops, _changes(asked, dict(read)), tuple(_notes(asked, dict(read), ops)))
+    model = model_facts(request, ready)
+    rows = dict(read)
+    tested = release_changes(
+        (each.device, each.found.device["runtime"], each.found.status, rows[each.device])
+        for each in asked
+        if each.found
+    )
+    return AcrossLocalization(model, asked, ops, tested, tuple(_notes(asked, rows, ops)))
 
 
 def _rows(asked: Asked[Localization]) -> tuple[OpRow, ...]:
@@ -99,15 +105,6 @@ def _notes(
     if len(answered) < 2:
         said.append(f"{counted(len(answered), 'device')} of those named could be asked.")
     return [*said, *(sentences(ops) if len(answered) > 1 else ())]
-
-
-def _changes(asked: Sequence[Asked[Localization]], rows: dict[str, tuple[OpRow, ...]]) -> tuple[Change, ...]:
-    tested = []
-    for each in asked:
-        if each.found and family(each.device) == "host":
-            ops = {op.title: op.on[0].verdict for op in side_by_side([("", rows[each.device])])}
-            tested.append(OnRelease(each.found.device["runtime"], each.found.status, ops))
-    return changes(tested)
 
 
 def _entry(asked: Asked[Localization]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.core.errors import UsageError
 from harness.devices.host.releases import version_of
-from harness.report.tables import Verdict
+from harness.report.across.ops import side_by_side
+from harness.report.tables import OpRow, Verdict
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,13 @@ def _is_release(word: str) -> bool:
 def sentences(found: Sequence[Change]) -> list[str]:
     """Each change in a sentence."""
     return [change.sentence() for change in found]
+
+
+def release_changes(answers: Iterable[tuple[str, str, str, Sequence[OpRow]]]) -> tuple[Change, ...]:
+    """What releases of the host's runtime changed, of devices' names, releases, words of their answers and ops."""
+    tested = []
+    for device, release, state, rows in answers:
+        if family(device) == "host":
+            ops = {op.title: op.on[0].verdict for op in side_by_side([("", rows)])}
+            tested.append(OnRelease(release, state, ops))
+    return changes(tested)
