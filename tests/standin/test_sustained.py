@@ -23,6 +23,12 @@ from tests.standin.phone import Phone
 from tests.standin.test_fixed import marker, mode, until
 
 MINUTES = 0.1
+"""For a load that nothing happens to."""
+LASTING = 0.25
+"""For one that goes on after something happened: on a machine that is busy with other tests, which samples are warm-up
+is told after five of its fifteen seconds only, and none is in the folder before."""
+ENDLESS = 10.0
+"""For one that is ended."""
 WAIT = 180.0
 
 
@@ -39,9 +45,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Command:
     """A benchmark in a process of its own."""
 
-    def __init__(self, phone: Phone, apk: Path, model: Path, out: Path, *words: object) -> None:
+    def __init__(self, phone: Phone, apk: Path, model: Path, out: Path, minutes: float, *words: object) -> None:
         self.out = out
-        given = ["--device", phone.serial, "--apk", apk, "--accelerator", "cpu", "--sustained", MINUTES, *words]
+        given = ["--device", phone.serial, "--apk", apk, "--accelerator", "cpu", "--sustained", minutes, *words]
         given += ["--replications", 1, "--no-accuracy", "--out", out, "--json"]
         self.process = subprocess.Popen(
             [*COMMAND, "bench", str(model), *map(str, given)],
@@ -75,8 +81,8 @@ def start(phone: Phone, apk: Path, model: Path, tmp_path: Path) -> Iterator[Star
     started: list[Command] = []
     phone.write("power", {"hal": True, "fixed": False, "asked": []})
 
-    def begin(*words: object) -> Command:
-        started.append(Command(phone, apk, model, tmp_path / "out", *words))
+    def begin(minutes: float, *words: object) -> Command:
+        started.append(Command(phone, apk, model, tmp_path / "out", minutes, *words))
         return started[-1]
 
     yield begin
@@ -86,7 +92,7 @@ def start(phone: Phone, apk: Path, model: Path, tmp_path: Path) -> Iterator[Star
 
 
 def test_a_phone_that_reboots_is_waited_for_and_nothing_is_lost(phone: Phone, start: Start) -> None:
-    command = start("--fixed-performance")
+    command = start(LASTING, "--fixed-performance")
     until(command.runs)
     before = command.samples()
     phone.reboot()
@@ -96,7 +102,7 @@ def test_a_phone_that_reboots_is_waited_for_and_nothing_is_lost(phone: Phone, st
     assert gap["why"] == "rebooted" and gap["seconds"] > 0
     assert {p["stretch"] for p in cell["processes"]} == {0, 1}
     assert len({p["boot_id"] for p in cell["processes"]}) == 2
-    assert cell["complete"] and cell["measured_minutes"] >= MINUTES
+    assert cell["complete"] and cell["measured_minutes"] >= LASTING
     assert cell["processes"][0]["samples"] >= before
     assert all(level["until_s"] <= gap["at_s"] + 1e-6 or level["from_s"] >= gap["at_s"] for level in cell["levels"])
     # The boot itself turned it off in between; where the harness was slower than the boot, it was turned off once more.
@@ -104,7 +110,7 @@ def test_a_phone_that_reboots_is_waited_for_and_nothing_is_lost(phone: Phone, st
 
 
 def test_a_phone_that_stays_away_leaves_what_was_measured(phone: Phone, start: Start) -> None:
-    command = start("--wait", 2, "--fixed-performance")
+    command = start(ENDLESS, "--wait", 2, "--fixed-performance")
     until(command.runs)
     phone.shut_down()
     try:
@@ -112,7 +118,7 @@ def test_a_phone_that_stays_away_leaves_what_was_measured(phone: Phone, start: S
         assert code == EXIT_DEVICE
         last = errors.strip().splitlines()[-1]
         assert f"{phone.serial} did not come back within 2 s: {phone.serial} is not there" in last
-        assert f"of {MINUTES:g} minutes are kept in {cell['run']}." in last
+        assert f"of {ENDLESS:g} minutes are kept in {cell['run']}." in last
         assert (cell["complete"], cell["gaps"][0]["seconds"]) == (False, None)
         record = read_run(Path(cell["run"]))
         assert record["status"] == "failed"
@@ -123,7 +129,7 @@ def test_a_phone_that_stays_away_leaves_what_was_measured(phone: Phone, start: S
 
 
 def test_an_app_that_is_killed_is_started_again_and_the_mode_put_back_at_the_end(phone: Phone, start: Start) -> None:
-    command = start("--fixed-performance")
+    command = start(LASTING, "--fixed-performance")
     until(command.runs)
     os.kill(phone.pid, signal.SIGKILL)
     _, cell, _ = command.end()
@@ -133,7 +139,7 @@ def test_an_app_that_is_killed_is_started_again_and_the_mode_put_back_at_the_end
 
 
 def test_a_host_that_is_killed_leaves_its_samples_and_no_mode(phone: Phone, start: Start) -> None:
-    command = start("--fixed-performance")
+    command = start(ENDLESS, "--fixed-performance")
     until(command.runs)
     assert mode(phone)["fixed"] is True
     kept = command.samples()
@@ -147,13 +153,13 @@ def test_a_host_that_is_killed_leaves_its_samples_and_no_mode(phone: Phone, star
 
 
 def test_ctrl_c_says_what_it_came_to_and_puts_the_mode_back(phone: Phone, start: Start) -> None:
-    command = start("--fixed-performance")
+    command = start(ENDLESS, "--fixed-performance")
     until(command.runs)
     command.process.send_signal(signal.SIGINT)
     text, errors = command.process.communicate(timeout=WAIT)
     assert command.process.returncode == 130
     assert json.loads(text)["error"] == "Interrupted."
-    assert " of 0.1 minutes: " in errors
+    assert f" of {ENDLESS:g} minutes: " in errors
     assert mode(phone)["asked"] == ["true", "false"]
     (folder,) = list_runs(command.out)
     assert read_run(folder)["result"]["complete"] is False
@@ -161,7 +167,7 @@ def test_ctrl_c_says_what_it_came_to_and_puts_the_mode_back(phone: Phone, start:
 
 
 def test_the_thermal_state_of_the_phone_is_told_beside(phone: Phone, start: Start) -> None:
-    _, cell, _ = start().end()
+    _, cell, _ = start(MINUTES).end()
     assert cell["warmth"]["states"] == ["none"]
     assert cell["warmth"]["first_celsius"] == 31.2
     assert cell["fixed_performance"] is None
@@ -170,7 +176,7 @@ def test_the_thermal_state_of_the_phone_is_told_beside(phone: Phone, start: Star
 
 def test_a_phone_without_the_mode_is_one_sentence(phone: Phone, start: Start) -> None:
     phone.change("power", hal=False)
-    command = start("--fixed-performance")
+    command = start(MINUTES, "--fixed-performance")
     text, errors = command.process.communicate(timeout=WAIT)
     assert command.process.returncode == EXIT_DEVICE
     assert json.loads(text)["status"] == "failed"
@@ -207,5 +213,5 @@ def test_a_plain_benchmark_may_have_the_mode_too(phone: Phone, start: Start, mod
 
 def test_a_run_lasts_its_minutes_by_the_clock(phone: Phone, start: Start) -> None:
     began = time.monotonic()
-    _, cell, _ = start().end()
+    _, cell, _ = start(MINUTES).end()
     assert MINUTES * 60 <= cell["seconds"] <= time.monotonic() - began

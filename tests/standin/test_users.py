@@ -63,7 +63,7 @@ def test_a_job_runs_for_that_user_and_its_result_says_so(adb: Adb, phone: Phone,
         assert phone.read("process")["user"] == device.user == 10
         assert device.described()["user"] == "10"
         phone.change("users", current=0)
-        device.launcher.kill()
+        device.stop()
         completed(device, job, "running it")  # the owner has the phone again
         assert phone.read("process")["user"] == device.user == 0
         assert "user" not in device.described()
