@@ -1,5 +1,6 @@
-"""From a name on the command line to a device: `host`, `host@2.1.5`, a profile such as `pixel8a`, a serial, any of the
-latter two with `@server:port` behind it for a remote adb server; `planted:mali` for a phone that is none."""
+"""From a name on the command line to a device: `host`, `host@2.1.5`, `web`, `web@2.5.3`, a profile such as `pixel8a`,
+a serial, any of the latter two with `@server:port` behind it for a remote adb server; `planted:mali` for a phone that
+is none."""
 
 from __future__ import annotations
 
@@ -24,6 +25,9 @@ from harness.devices.host.device import HostDevice
 from harness.devices.host.environments import release_environment
 from harness.devices.planted.catalogue import PREFIX, bugs_of
 from harness.devices.planted.device import PlantedDevice
+from harness.devices.web.browser import browser_program
+from harness.devices.web.device import WebDevice
+from harness.devices.web.package import package_folder, release_of
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -191,6 +195,11 @@ def _python_of(name: str, progress: Say | None = None) -> str:
     return sys.executable if name == "host" else release_environment(name.removeprefix("host@"), progress)
 
 
+def _browser_of(name: str, progress: Say | None = None) -> str:
+    package_folder(release_of(name), progress)
+    return browser_program()
+
+
 # The last one claims what no other does. To add a kind: a module with its `Device`, and its entry here.
 KINDS = (
     DeviceKind(
@@ -199,6 +208,13 @@ KINDS = (
         open=lambda name, progress, phone: HostDevice(name, progress=progress),
         check=_python_of,
         profiler_python=_python_of,
+        in_parts=True,
+    ),
+    DeviceKind(
+        "web",
+        claims=lambda name: name == "web" or name.startswith("web@"),
+        open=lambda name, progress, phone: WebDevice(name, progress=progress),
+        check=_browser_of,
         in_parts=True,
     ),
     DeviceKind(

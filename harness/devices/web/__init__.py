@@ -1,0 +1,1 @@
+"""A browser as a device: LiteRT.js on WebGPU, or on WebAssembly as its CPU, in Chromium."""

@@ -1,0 +1,230 @@
+"""Chromium, started without a window in a process group of its own, with a profile that does not outlive it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import DeviceError
+from harness.core.signals import signal_name
+from harness.devices.host.log_file import LogFile
+from harness.devices.web.devtools import DevTools, DevToolsError
+
+BROWSER = "HARNESS_BROWSER"
+"""Names the browser's program, where it is not the first of `PROGRAMS` on PATH."""
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+MEND = "Install Chromium (apt-get install chromium), or set HARNESS_BROWSER to a Chrome or Chromium from 113 on."
+ANSWER_SECONDS = 30.0
+FENCE_SECONDS = 2.0
+END_SECONDS = 5.0
+_LEVELLED = re.compile(r"(?:INFO|WARNING|ERROR|FATAL): |[IWEF]\d{4} ")
+LONGEST_LINE = 8192
+"""Characters of one message of the console that go to the log."""
+
+ARGUMENTS = (
+    "--headless=new",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-dev-shm-usage",  # containers have 64 MB of it
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+    "--password-store=basic",
+    "--use-mock-keychain",
+    # Nothing but the page's server is there.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--enable-logging=stderr",
+    "--log-level=1",  # what the console says comes over the pipe
+    # WebGPU where the browser would not offer it: on Linux, and on the software adapter.
+    "--enable-unsafe-webgpu",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
+
+
+def browser_program() -> str:
+    """The browser's program. Raises DeviceError where there is none."""
+    named = os.environ.get(BROWSER)
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise DeviceError(f"{BROWSER} names '{named}', which is no program.", MEND)
+        return found
+    for name in PROGRAMS:
+        if found := shutil.which(name):
+            return found
+    if MAC.exists():
+        return str(MAC)
+    raise DeviceError(f"There is no browser: {', '.join(PROGRAMS)} are not on PATH.", MEND)
+
+
+class Browser:
+    """One run of the browser with one page. `ended` is called once, from another thread, when the page or the browser
+    has gone by itself."""
+
+    def __init__(self, program: str, folder: Path, log: LogFile, ended: Callable[[], None]) -> None:
+        self._program, self._folder, self._log, self._told_end = program, folder, log, ended
+        self._process: subprocess.Popen[bytes] | None = None
+        self._tools: DevTools | None = None
+        self._session = ""
+        self._crash = ""
+        self._writing = threading.Lock()
+
+    def start(self, address: str) -> None:
+        """Start it and show the page at that address. Raises DeviceError."""
+        try:
+            self._launch()
+            self._show(address)
+        except DevToolsError as error:
+            death = self.death(END_SECONDS)
+            self.kill()
+            raise DeviceError(
+                f"{self._program} did not start: {death[0] if death else error}. {self._last_line()}".strip(), MEND
+            ) from None
+        except OSError as error:
+            self.kill()
+            raise DeviceError(f"{self._program} cannot be started ({error.strerror}).", MEND) from None
+
+    def _launch(self) -> None:
+        profile, temporary = self._folder / "profile", self._folder / "tmp"
+        for folder in (profile, temporary):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        arguments = [*ARGUMENTS, f"--user-data-dir={profile}"]
+        if os.geteuid() == 0:
+            arguments.append("--no-sandbox")  # root has no other way
+        there_in, commands = os.pipe()
+        events, there_out = os.pipe()
+        environment = os.environ | {
+            "TMPDIR": str(temporary),
+            "XDG_CONFIG_HOME": str(profile),
+            "XDG_CACHE_HOME": str(profile),
+            "XDG_RUNTIME_DIR": str(temporary),
+        }
+        start = str(Path(__file__).with_name("start.py"))
+        try:
+            with self._log.open() as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", start, str(there_in), str(there_out), self._program, *arguments],
+                    pass_fds=[there_in, there_out],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    cwd=self._folder,
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(commands)
+            os.close(events)
+            raise
+        finally:
+            os.close(there_in)
+            os.close(there_out)
+        self._tools = DevTools(commands, events, self._event, self._told_end)
+
+    def _show(self, address: str) -> None:
+        assert self._tools is not None
+        made = self._tools.call("Target.createTarget", ANSWER_SECONDS, url="about:blank")
+        target = str(made.get("targetId"))
+        attached = self._tools.call("Target.attachToTarget", ANSWER_SECONDS, targetId=target, flatten=True)
+        self._session = str(attached.get("sessionId"))
+        for domain in ("Inspector", "Runtime", "Log", "Page"):
+            self._tools.call(f"{domain}.enable", ANSWER_SECONDS, self._session)
+        # Not on the command line, which every user of this machine can read.
+        self._tools.call("Page.navigate", ANSWER_SECONDS, self._session, url=address)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the browser's first process, while it runs."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def fence(self) -> None:
+        """Wait until the log has all that the page's console said so far; in vain where the page is stuck or gone."""
+        if self._tools is not None and self._process is not None and not self._crash:
+            with suppress(DevToolsError):
+                self._tools.call("Runtime.evaluate", FENCE_SECONDS, self._session, expression="0")
+
+    def death(self, seconds: float = 2.0) -> tuple[str, str] | None:
+        """(sentence, signal name) where page or browser ended by themselves, within so many seconds; else None."""
+        if self._crash:
+            return self._crash, ""
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        if code < 0:
+            name = signal_name(-code)
+            return f"the browser was ended by {name}", name
+        return f"the browser ended with exit code {code}", ""
+
+    def kill(self) -> None:
+        """End all of its processes and wait for the end."""
+        process, self._process = self._process, None
+        tools, self._tools = self._tools, None
+        if process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if tools is not None:
+            tools.close()
+        self._crash = ""
+        for name in ("profile", "tmp"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def _event(self, method: str, about: dict[str, Any]) -> None:
+        if method == "Runtime.consoleAPICalled":
+            self._say(str(about.get("type")), " ".join(map(_value, _list(about.get("args")))))
+        elif method == "Runtime.exceptionThrown":
+            details = about.get("exceptionDetails")
+            thrown = details if isinstance(details, dict) else {}
+            exception = thrown.get("exception")
+            said = exception.get("description") if isinstance(exception, dict) else thrown.get("text")
+            self._say("error", f"uncaught: {said}")
+        elif method == "Log.entryAdded":
+            entry = about.get("entry")
+            if isinstance(entry, dict):
+                self._say(str(entry.get("level")), str(entry.get("text")))
+        elif method in ("Inspector.targetCrashed", "Target.targetCrashed"):
+            how = str(about.get("status") or "crashed")
+            self._crash = self._crash or f"the page's process ended ({how})"
+            self._told_end()
+
+    def _say(self, level: str, text: str) -> None:
+        known = _LEVELLED.match(text)
+        told = {"error": "ERROR: ", "assert": "ERROR: ", "warning": "WARNING: "}.get(level, "INFO: ")
+        line = (text if known else told + text)[:LONGEST_LINE].rstrip()
+        with self._writing, self._log.path.open("ab") as log:
+            log.write(line.encode("utf-8", "replace") + b"\n")
+
+    def _last_line(self) -> str:
+        return " ".join(self._log.since(0).strip().splitlines()[-1:])
+
+
+def _value(argument: Any) -> str:
+    if not isinstance(argument, dict):
+        return ""
+    return str(argument.get("value", argument.get("description", argument.get("unserializableValue", ""))))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,142 @@
+"""A browser as a device: `web`, or `web@2.5.3` for a release of LiteRT.js.
+
+The page speaks the wire itself; the server between passes frames on. What the browser says beside an answer decides
+whether it counts: see `harness.devices.web.evidence`.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from harness.core.job import Completed, Crashed, Job, Outcome, Rejected
+from harness.core.progress import Say
+from harness.devices.base import Device, Sink
+from harness.devices.host.log_file import LogFile
+from harness.devices.link import Link
+from harness.devices.scratch import Scratch
+from harness.devices.web.browser import Browser, browser_program
+from harness.devices.web.evidence import evidence_in
+from harness.devices.web.package import package_folder, release_of
+from harness.devices.web.server import PageServer
+
+MOST_MODELS = 12
+"""Models that one run of the browser compiles: WebAssembly's memory never shrinks, and what the runtime leaks stays."""
+
+
+# Chromium misses a desktop.
+_NOISE = re.compile(r"\[[\d:/.]+:\w+:(?:dbus|device/bluetooth|ui/base/idle|media/gpu/vaapi)/")
+
+
+class WebLauncher:
+    """Starts the browser with the page, and ends it."""
+
+    def __init__(self, release: str, progress: Say | None = None) -> None:
+        program = browser_program()
+        package = package_folder(release, progress)
+        page = Path(str(files("harness.devices.web").joinpath("page")))
+        self._scratch = Scratch("harness-web-")
+        self._log = LogFile(self._scratch.path / "log.txt")
+        self._server = PageServer(_served(page=page, **_packages(package)))
+        self._browser = Browser(program, self._scratch.path, self._log, self._server.disconnect)
+
+    def start(self) -> Link:
+        """Start the browser, and connect to its page. Raises DeviceError."""
+        here = self._server.connect()
+        try:
+            self._browser.start(self._server.address)
+        except BaseException:
+            here.close()
+            raise
+        return Link(here)
+
+    @property
+    def pid(self) -> int | None:
+        """The browser's first process, while it runs."""
+        return self._browser.pid
+
+    def death(self) -> tuple[str, str] | None:
+        """How the page or the browser ended."""
+        return self._browser.death()
+
+    def lost(self, reason: str) -> str:
+        """Nothing more can be said: the browser is here, and its page spoke nonsense."""
+        return reason
+
+    def kill(self) -> None:
+        """End all of the browser's processes, and remove its profile."""
+        self._server.disconnect()
+        self._browser.kill()
+
+    def close(self) -> None:
+        """End the server too, and remove what is on disk."""
+        self.kill()
+        self._server.close()
+        self._log.close()
+        self._scratch.close()
+
+    def log_mark(self) -> int:
+        """Bytes logged so far."""
+        return self._log.mark()
+
+    def log(self, mark: int) -> str:
+        """What browser and page said since `mark`."""
+        self._browser.fence()
+        return "".join(line for line in self._log.since(mark).splitlines(True) if not _NOISE.match(line))
+
+
+class WebDevice(Device):
+    """LiteRT.js in a browser on this machine: WebGPU, and WebAssembly as the CPU."""
+
+    own_process = True
+
+    def __init__(self, name: str = "web", *, progress: Say | None = None) -> None:
+        self.launcher = WebLauncher(release_of(name), progress)
+        self._models = 0
+        super().__init__(name, "web", self.launcher)
+
+    @property
+    def pid(self) -> int | None:
+        """The browser's first process."""
+        return self.launcher.pid
+
+    def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+        """Run a job; as :meth:`Device.run`. What completed while the browser complained is a refusal."""
+        if self._held != (job.sha256, job.options):
+            if self._models >= MOST_MODELS:
+                self._drop()
+            self._models += 1
+        if self._link is None:
+            self._models = 1
+        done = self._judged(super().run(job, sink))
+        if not isinstance(done, Completed):
+            self._drop()  # what a fault left behind is no ground for the next job
+        return done
+
+    def _judged(self, done: Outcome) -> Outcome:
+        found = evidence_in(done.log)
+        if found.lost and isinstance(done, Completed | Rejected):
+            return Crashed(f"the browser's GPU process ended: {found.lost}", "", done.log)
+        if found.complaints and isinstance(done, Completed):
+            return Rejected(found.reason, (), done.log)
+        return done
+
+    def close(self) -> None:
+        """End the browser and remove its folder."""
+        super().close()
+        self.launcher.close()
+
+
+def _packages(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in ("core", "wasm-utils")}
+
+
+def _served(**folders: Path) -> dict[str, Path]:
+    """Every file of the folders by its path in the server's."""
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": path
+        for name, folder in folders.items()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

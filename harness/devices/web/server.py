@@ -1,0 +1,205 @@
+"""The page's server: its files, and the frames that go between it and the harness.
+
+It listens on 127.0.0.1 alone, and answers only under a path with a token that is made for each start. Frames pass as
+they are: the page fetches a request from `next` when it is ready for one, and posts its answers to `answer`.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import select
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from harness.core import safe_json
+from harness.devices.link import MAGIC, MAX_HEADER
+
+IDLE_SECONDS = 20.0
+"""After so long without a request the page is told so, and asks again."""
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".wasm": "application/wasm"}
+HEADERS = {
+    # The page may share memory between threads only where it is isolated from other origins.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Nothing is fetched from anywhere else. The runtime makes functions of strings, and workers of blobs.
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; img-src data:",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
+_HEAD = struct.Struct(">4sI")
+_CHUNK = 1 << 18
+
+
+class PageServer:
+    """Serves `files`, by their path below the token, and passes frames between the page and a socket."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = files
+        self.token = secrets.token_urlsafe(24)
+        self.turn = threading.Lock()
+        """Held by whoever reads a request: an earlier page may still be asking."""
+        self._peer: socket.socket | None = None
+        page = self
+
+        class Handler(_Handler):
+            server_page = page
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self.port = int(self._http.server_address[1])
+        threading.Thread(target=self._http.serve_forever, args=(0.1,), name="page", daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """The page's."""
+        return f"http://127.0.0.1:{self.port}/{self.token}/page/index.html"
+
+    def connect(self) -> socket.socket:
+        """The harness's end of a fresh connection to the page; what was on an earlier one is dropped."""
+        here, there = socket.socketpair()
+        self.disconnect()
+        self._peer = there
+        return here
+
+    def disconnect(self) -> None:
+        """End the connection: the harness's end reads its end."""
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            with suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+            peer.close()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self.disconnect()
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def peer(self) -> socket.socket | None:
+        """The page's end of the connection, while there is one."""
+        return self._peer
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_page: PageServer
+
+    def do_GET(self) -> None:
+        path = self._below_token()
+        if path == "next":
+            self._next()
+        elif path is not None and (file := self.server_page.files.get(path)) is not None:
+            try:
+                content = file.read_bytes()
+            except OSError:
+                self._answer(404)
+                return
+            self._answer(200, content, TYPES.get(file.suffix, "application/octet-stream"))
+        else:
+            self._answer(404)
+
+    def do_POST(self) -> None:
+        if self._below_token() != "answer":
+            self.close_connection = True
+            self._answer(404)
+            return
+        length = self.headers.get("Content-Length", "")
+        peer = self.server_page.peer
+        if not length.isdecimal() or peer is None:
+            self.close_connection = True
+            self._answer(410 if length.isdecimal() else 411)
+            return
+        left = int(length)
+        try:
+            while left and (piece := self.rfile.read(min(left, _CHUNK))):
+                peer.sendall(piece)
+                left -= len(piece)
+        except OSError:
+            self.close_connection = True
+            self._answer(410)
+            return
+        self._answer(200)
+
+    def _below_token(self) -> str | None:
+        """The path behind the token; None for whoever lacks it, or came by another name of this machine."""
+        known = f"127.0.0.1:{self.server_page.port}"
+        _, token, *rest = (*self.path.partition("?")[0].split("/", 2), "")
+        token_is_right = secrets.compare_digest(token.encode(), self.server_page.token.encode())
+        return rest[0] if token_is_right and self.headers.get("Host") == known else None
+
+    def _next(self) -> None:
+        with self.server_page.turn:
+            peer = self.server_page.peer
+            if peer is None:
+                self._answer(410)
+                return
+            try:
+                if not _readable(peer, IDLE_SECONDS):
+                    self._answer(204)
+                    return
+                head, left = _header_of(peer)
+                self._begin(200, "application/octet-stream", len(head) + left)
+                self.wfile.write(head)
+                while left:
+                    piece = peer.recv(min(left, _CHUNK))
+                    if not piece:
+                        raise ConnectionError
+                    self.wfile.write(piece)
+                    left -= len(piece)
+            except (OSError, ValueError):
+                self.close_connection = True
+                with suppress(OSError):
+                    self._answer(410)
+
+    def _answer(self, status: int, content: bytes = b"", kind: str = "text/plain") -> None:
+        self._begin(status, kind, len(content))
+        self.wfile.write(content)
+
+    def _begin(self, status: int, kind: str, length: int) -> None:
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        if status != 204:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: stderr is not the server's."""
+
+
+def _readable(peer: socket.socket, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(peer, select.POLLIN)
+    return bool(poll.poll(math.ceil(1000 * seconds)))
+
+
+def _header_of(peer: socket.socket) -> tuple[bytes, int]:
+    """A frame's beginning as it came, and how many bytes of payload follow. Raises OSError at the connection's end,
+    ValueError for no frame."""
+    head = _exactly(peer, _HEAD.size)
+    magic, length = _HEAD.unpack(head)
+    if magic != MAGIC or length > MAX_HEADER:
+        raise ValueError("no frame")
+    raw = _exactly(peer, length)
+    header = safe_json.loads(raw)
+    return head + raw, sum(int(entry["bytes"]) for entry in header["payloads"])
+
+
+def _exactly(peer: socket.socket, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        piece = peer.recv(count - len(got))
+        if not piece:
+            raise ConnectionError
+        got += piece
+    return bytes(got)
