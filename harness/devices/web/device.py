@@ -10,7 +10,8 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from harness.core.job import Completed, Crashed, Job, Outcome, Rejected
+from harness.core.errors import DeviceError
+from harness.core.job import Completed, Job, Outcome, Rejected
 from harness.core.progress import Say
 from harness.devices.base import Device, Sink
 from harness.devices.host.log_file import LogFile
@@ -25,6 +26,8 @@ MOST_MODELS = 12
 """Models that one run of the browser compiles: WebAssembly's memory never shrinks, and what the runtime leaks stays."""
 
 
+NO_WEBGPU = "this browser has no WebGPU"
+MEND_WEBGPU = "Use --accelerator cpu, or set HARNESS_BROWSER to a Chrome or Chromium from 113 on."
 # Chromium misses a desktop.
 _NOISE = re.compile(r"\[[\d:/.]+:\w+:(?:dbus|device/bluetooth|ui/base/idle|media/gpu/vaapi)/")
 
@@ -58,7 +61,7 @@ class WebLauncher:
 
     def death(self) -> tuple[str, str] | None:
         """How the page or the browser ended."""
-        return self._browser.death()
+        return (self._server.gone, "") if self._server.gone else self._browser.death()
 
     def lost(self, reason: str) -> str:
         """Nothing more can be said: the browser is here, and its page spoke nonsense."""
@@ -102,24 +105,23 @@ class WebDevice(Device):
         return self.launcher.pid
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
-        """Run a job; as :meth:`Device.run`. What completed while the browser complained is a refusal."""
+        """Run a job; as :meth:`Device.run`. What completed while the browser complained is a refusal.
+
+        Raises:
+            DeviceError: the browser cannot be started, or has no WebGPU and the job is one for the GPU.
+        """
         if self._held != (job.sha256, job.options):
             if self._models >= MOST_MODELS:
                 self._drop()
             self._models += 1
         if self._link is None:
             self._models = 1
-        done = self._judged(super().run(job, sink))
-        if not isinstance(done, Completed):
+        done = super().run(job, sink)
+        if isinstance(done, Completed) and (found := evidence_in(done.log)).complaints:
+            done = Rejected(found.reason, (), done.log)
             self._drop()  # what a fault left behind is no ground for the next job
-        return done
-
-    def _judged(self, done: Outcome) -> Outcome:
-        found = evidence_in(done.log)
-        if found.lost and isinstance(done, Completed | Rejected):
-            return Crashed(f"the browser's GPU process ended: {found.lost}", "", done.log)
-        if found.complaints and isinstance(done, Completed):
-            return Rejected(found.reason, (), done.log)
+        if isinstance(done, Rejected) and done.reason.startswith(NO_WEBGPU):
+            raise DeviceError(f"Device '{self.name}' has no GPU: {done.reason}.", MEND_WEBGPU, done.log)
         return done
 
     def close(self) -> None:

@@ -15,20 +15,18 @@ SHORTEST = 300
 
 # The page's own word for what no error scope of the runtime's took.
 _UNCAPTURED = re.compile(r"^ERROR: uncaptured GPU error: (.+)$")
-_LOST = re.compile(r"GPU device lost \(.*$")
 # The GPU process's log of errors in WebGPU commands, captured or not.
 _VALIDATION = re.compile(r"^\[[\d:/.]+:(?:ERROR|WARNING):[\w/.]*(?:webgpu|dawn)[\w/.]*[:(]\d+\)?\] (.+)$")
-_ENDED = re.compile(r"^\[[\d:/.]+:ERROR:\S*gpu_process_host\S*\] (GPU process exited unexpectedly.*)$")
 _FAILED = re.compile(r"^(?:ERROR: )?(?:ERROR: )?(Failed to (?:allocate|invoke|run|create|apply|modify|register)\b.*)$")
+_SPEAKER = re.compile(r'^GPU\w{1,40}: "?')
+_WHERE = re.compile(r"\s-\sWhile\s")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Against the values that came with a log: `complaints`, each once and in order, and what ended the GPU's process
-    or device, if that was it."""
+    """Against the values that came with a log: what was complained of, each once and in order."""
 
     complaints: tuple[str, ...] = ()
-    lost: str = ""
 
     @property
     def reason(self) -> str:
@@ -42,12 +40,15 @@ class Evidence:
 def evidence_in(log: str) -> Evidence:
     """What a job's log holds against its result."""
     found: dict[str, None] = {}
-    lost = ""
     for line in lines_of(log):
         for pattern in (_UNCAPTURED, _VALIDATION, _FAILED):
             if told := pattern.search(line):
-                found[told[1].strip().rstrip(".")[:SHORTEST]] = None
+                found[_plain(told[1])] = None
                 break
-        if told := _LOST.search(line) or _ENDED.search(line):
-            lost = lost or told[0].partition("] ")[2].strip() or told[0].strip()
-    return Evidence(tuple(found), lost[:SHORTEST])
+    return Evidence(tuple(found))
+
+
+def _plain(said: str) -> str:
+    """A complaint without who passed it on, and where in the API it arose: stderr and the page then say the same."""
+    text = _SPEAKER.sub("", said.replace("\\n", " "))
+    return _WHERE.split(text)[0].strip(' ."')[:SHORTEST]

@@ -11,6 +11,7 @@ import secrets
 import select
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,8 @@ from harness.devices.link import MAGIC, MAX_HEADER
 
 IDLE_SECONDS = 20.0
 """After so long without a request the page is told so, and asks again."""
+LONGEST_WORD = 500
+"""Bytes of the page's last words."""
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".wasm": "application/wasm"}
 HEADERS = {
     # The page may share memory between threads only where it is isolated from other origins.
@@ -46,14 +49,15 @@ class PageServer:
         self.token = secrets.token_urlsafe(24)
         self.turn = threading.Lock()
         """Held by whoever reads a request: an earlier page may still be asking."""
+        self.gone = ""
+        """Why the page gave up, in its own words, where it did."""
         self._peer: socket.socket | None = None
         page = self
 
         class Handler(_Handler):
             server_page = page
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self.port = int(self._http.server_address[1])
         threading.Thread(target=self._http.serve_forever, args=(0.1,), name="page", daemon=True).start()
 
@@ -66,6 +70,7 @@ class PageServer:
         """The harness's end of a fresh connection to the page; what was on an earlier one is dropped."""
         here, there = socket.socketpair()
         self.disconnect()
+        self.gone = ""
         self._peer = there
         return here
 
@@ -89,6 +94,15 @@ class PageServer:
         return self._peer
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that ends breaks its connections off."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_page: PageServer
@@ -108,17 +122,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404)
 
     def do_POST(self) -> None:
-        if self._below_token() != "answer":
-            self.close_connection = True
-            self._answer(404)
-            return
+        path, peer = self._below_token(), self.server_page.peer
         length = self.headers.get("Content-Length", "")
-        peer = self.server_page.peer
-        if not length.isdecimal() or peer is None:
+        if path not in ("answer", "gone") or not length.isdecimal() or len(length) > 18 or peer is None:
             self.close_connection = True
-            self._answer(410 if length.isdecimal() else 411)
+            self._answer(410 if path in ("answer", "gone") and peer is None else 404)
             return
         left = int(length)
+        if path == "gone":
+            said = self.rfile.read(min(left, LONGEST_WORD)).decode("utf-8", "replace")
+            self.server_page.gone = " ".join(said.split()) or "the page gave up"
+            self.server_page.disconnect()
+            self.close_connection = True
+            self._answer(200)
+            return
         try:
             while left and (piece := self.rfile.read(min(left, _CHUNK))):
                 peer.sendall(piece)

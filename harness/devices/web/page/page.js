@@ -1,7 +1,7 @@
 // Answers the harness's requests one after another. They are fetched from the server that served this page, which
 // passes frames on as they are.
 
-import {Compiled, DeviceLost, RELEASE, Refusal} from './runtime.js';
+import {Compiled, DeviceLost, RELEASE, Refusal, whenLost} from './runtime.js';
 import {decode, encode, sha256} from './wire.js';
 
 const PROTOCOL = 1;
@@ -94,12 +94,17 @@ function nanoseconds(milliseconds) {
   return Math.round(milliseconds * 1e6);
 }
 
-// One sentence of what was thrown, and what kind of failure it is: after some of them nothing here can be relied on.
-function failure(error) {
-  const ended = error instanceof DeviceLost || error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
-  const text = error instanceof Error ? error.message : String(error);
-  return {kind: ended ? 'crashed' : 'rejected', reason: text.slice(0, 2000) || 'no reason was given'};
+// After these nothing here can be relied on: the harness starts another browser.
+function isTheEnd(error) {
+  return error instanceof DeviceLost || error instanceof WebAssembly.RuntimeError;
 }
+
+async function end(error) {
+  const why = error instanceof DeviceLost ? error.message : `WebAssembly trapped: ${error.message}`;
+  await fetch('../gone', {method: 'POST', body: why});
+}
+
+whenLost(end); // while nothing is asked, too
 
 for (;;) {
   const response = await fetch('../next', {cache: 'no-store'});
@@ -111,7 +116,12 @@ for (;;) {
     if (!answer) throw new Refusal(`unknown request '${request.header.type}'`);
     await answer(request);
   } catch (error) {
-    if (!(error instanceof Refusal)) console.error(`ERROR: ${error?.stack ?? error}`);
-    await send({type: 'failed', id: request.header.id, ...failure(error)});
+    if (isTheEnd(error)) {
+      await end(error);
+      break;
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    if (!(error instanceof Refusal)) console.error(`ERROR: ${text.replaceAll('\n', ' ')}`);
+    await send({type: 'failed', id: request.header.id, kind: 'rejected', reason: text.slice(0, 2000) || 'no reason was given'});
   }
 }

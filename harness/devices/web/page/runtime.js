@@ -11,6 +11,12 @@ const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffe
 
 let loaded = ''; // which build of the runtime
 let gpu = null; // {device, lost: a promise that only ever fails}
+let tellLoss = () => {};
+
+// Has `told` called with a DeviceLost when the GPU is lost.
+export function whenLost(told) {
+  tellLoss = told;
+}
 
 // The release, as the package itself states it.
 export const RELEASE = await fetch('../core/package.json').then((file) => file.json()).then(({version}) => version);
@@ -25,20 +31,19 @@ async function openGpu() {
   const wanted = {powerPreference: 'high-performance'};
   const adapter = await navigator.gpu.requestAdapter(wanted)
     ?? await navigator.gpu.requestAdapter({...wanted, forceFallbackAdapter: true});
-  if (!adapter) throw new Refusal("this browser's WebGPU has no adapter");
+  if (!adapter) throw new Refusal('this browser has no WebGPU adapter');
   const device = await adapter.requestDevice({
     requiredFeatures: FEATURES.filter((feature) => adapter.features.has(feature)),
     requiredLimits: Object.fromEntries(LIMITS.map((limit) => [limit, adapter.limits[limit]])),
   });
   device.addEventListener('uncapturederror', (event) => {
-    console.error(`uncaptured GPU error: ${event.error.constructor.name}: ${event.error.message}`);
+    const said = event.error.message.replaceAll('\n', ' ');
+    console.error(`uncaptured GPU error: ${event.error.constructor.name}: ${said}`);
   });
   const lost = device.lost.then((info) => {
-    const why = `GPU device lost (${info.reason}): ${info.message}`;
-    console.error(why);
-    throw new DeviceLost(why);
+    throw new DeviceLost(`the browser lost its GPU (${info.reason}): ${info.message}`);
   });
-  lost.catch(() => {}); // whoever waits for it hears of it
+  lost.catch(tellLoss);
   const {vendor, architecture, description} = adapter.info;
   const name = description || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter';
   const software = adapter.info.isFallbackAdapter || architecture === 'swiftshader';
