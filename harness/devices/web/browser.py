@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,8 @@ MEND = "Install Chromium (apt-get install chromium), or set HARNESS_BROWSER to a
 ANSWER_SECONDS = 30.0
 FENCE_SECONDS = 2.0
 END_SECONDS = 5.0
+LONGEST_TEMPORARY = 60
+"""Bytes of the path of its temporary folder, in which it makes a socket: with a longer one it aborts."""
 _LEVELLED = re.compile(r"(?:INFO|WARNING|ERROR|FATAL): |[IWEF]\d{4} ")
 LONGEST_LINE = 8192
 """Characters of one message of the console that go to the log."""
@@ -85,6 +88,7 @@ class Browser:
         self._tools: DevTools | None = None
         self._session = ""
         self._crash = ""
+        self._made: list[Path] = []
         self._writing = threading.Lock()
 
     def start(self, address: str) -> None:
@@ -104,9 +108,12 @@ class Browser:
 
     def _launch(self) -> None:
         profile, temporary = self._folder / "profile", self._folder / "tmp"
-        for folder in (profile, temporary):
+        if len(os.fsencode(temporary)) > LONGEST_TEMPORARY:
+            temporary = Path(tempfile.mkdtemp(prefix="harness-web-", dir="/tmp"))
+        self._made = [profile, temporary]
+        for folder in self._made:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         arguments = [*ARGUMENTS, f"--user-data-dir={profile}"]
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")  # root has no other way
@@ -188,8 +195,8 @@ class Browser:
         if tools is not None:
             tools.close()
         self._crash = ""
-        for name in ("profile", "tmp"):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
+        for folder in self._made:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _event(self, method: str, about: dict[str, Any]) -> None:
         if method == "Runtime.consoleAPICalled":

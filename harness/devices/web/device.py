@@ -59,6 +59,11 @@ class WebLauncher:
         """The browser's first process, while it runs."""
         return self._browser.pid
 
+    @property
+    def token(self) -> str:
+        """What the page is known by."""
+        return self._server.token
+
     def death(self) -> tuple[str, str] | None:
         """How the page or the browser ended."""
         return (self._server.gone, "") if self._server.gone else self._browser.death()

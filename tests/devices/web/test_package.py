@@ -1,0 +1,174 @@
+"""LiteRT.js is fetched once, by its digest; what npm is, a script stands in for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import DeviceError, UsageError
+from harness.devices.web import package
+from harness.devices.web.package import CORE, UTILS, available_releases, package_folder, pinned, release_of
+
+NPM = f"""#!{sys.executable}
+import json, pathlib, shutil, sys
+here = pathlib.Path(__file__).parent
+(here / "asked").open("a").write(" ".join(sys.argv[1:4]) + "\\n")
+if (here / "fails").exists():
+    sys.exit((here / "fails").read_text())
+if sys.argv[1] == "view":
+    print((here / "versions").read_text())
+else:
+    name = next(word for word in sys.argv if word.startswith("@litertjs/")).partition("/")[2].partition("@")[0]
+    shutil.copy(here / (name + ".archive"), pathlib.Path(sys.argv[-1]) / (name + "-1.tgz"))
+"""
+
+
+def archive(files: dict[str, str], *, links: bool = False) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as packed:
+        for name, text in files.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(text.encode())
+            packed.addfile(about, io.BytesIO(text.encode()))
+        if links:
+            about = tarfile.TarInfo("package/link")
+            about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            packed.addfile(about)
+    return raw.getvalue()
+
+
+ABOUT = json.dumps({"version": "9.0.0", "dependencies": {UTILS: "^9.0.0"}})
+CONTENT = {
+    "core": archive(
+        {"package/package.json": ABOUT, "package/dist/index.js": "core", "package/../../out": "evil"}, links=True
+    ),
+    "wasm-utils": archive({"package/dist/index.js": "utils"}),
+}
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an npm that gives `CONTENT`, the only program on PATH; the cache is an empty one."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "npm").write_text(NPM, encoding="utf-8")
+    (folder / "npm").chmod(0o755)
+    for name, content in CONTENT.items():
+        (folder / f"{name}.archive").write_bytes(content)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def digest(content: bytes) -> str:
+    return "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, str]]]:
+    """What is pinned: release 9.0.0, as `CONTENT` has it."""
+    names = {CORE: "core", UTILS: "wasm-utils"}
+    release = {package: {"version": "9.0.0", "integrity": digest(CONTENT[name])} for package, name in names.items()}
+    pins = {"9.0.0": release}
+    monkeypatch.setattr(package, "pinned", lambda: pins)
+    return pins
+
+
+@pytest.mark.usefixtures("known")
+def test_a_release_is_fetched_once_and_only_its_own_files_are_kept(npm: Path, tmp_path: Path) -> None:
+    folder = package_folder("9.0.0")
+    assert (folder / "core/dist/index.js").read_text() == "core"
+    assert (folder / "wasm-utils/dist/index.js").read_text() == "utils"
+    assert not list(tmp_path.rglob("out")) and not list(tmp_path.rglob("link"))
+    asked = (npm / "asked").read_text()
+    assert asked.count("pack") == 2
+    (npm / "npm").unlink()
+    assert package_folder("9.0.0") == folder
+
+
+@pytest.mark.usefixtures("known")
+def test_a_damaged_release_is_fetched_again(npm: Path) -> None:
+    folder = package_folder("9.0.0")
+    (folder / "core/dist/index.js").write_text("changed")
+    said: list[str] = []
+    assert package_folder("9.0.0", said.append) == folder
+    assert (folder / "core/dist/index.js").read_text() == "core"
+    assert said == ["index.js is not as it was installed", f"fetching {CORE} 9.0.0 (again)"]
+
+
+def test_another_file_than_the_pinned_one_is_not_used(npm: Path, known: dict[str, dict[str, dict[str, str]]]) -> None:
+    known["9.0.0"][UTILS]["integrity"] = "sha512-AAAA"
+    with pytest.raises(DeviceError, match=r"wasm-utils@9\.0\.0 is not used: .* not sha512-AAAA"):
+        package_folder("9.0.0")
+    assert not list((npm.parent / "cache" / "litertjs").iterdir())
+
+
+def test_a_release_without_a_known_digest_says_so(npm: Path, known: dict[str, dict[str, dict[str, str]]]) -> None:
+    known.clear()
+    said: list[str] = []
+    assert (package_folder("9.0.0", said.append) / "wasm-utils/dist/index.js").read_text() == "utils"
+    assert said == [f"no known digest for {CORE} 9.0.0", f"fetching {CORE} 9.0.0 (once)"]
+
+
+@pytest.mark.usefixtures("known")
+def test_without_npm_or_a_connection_one_sentence_says_so(npm: Path) -> None:
+    (npm / "fails").write_text("npm error code ENOTFOUND\nnpm error network request failed")
+    with pytest.raises(DeviceError, match=r"core@9\.0\.0 cannot be fetched \(npm error code ENOTFOUND\)"):
+        package_folder("9.0.0")
+    (npm / "npm").unlink()
+    with pytest.raises(DeviceError, match=r"core@9\.0\.0 is not in the cache, and npm is not on PATH") as caught:
+        package_folder("9.0.0")
+    assert "Install npm" in caught.value.next_step
+
+
+@pytest.mark.usefixtures("known")
+def test_an_archive_that_is_none_or_too_large_is_refused(
+    npm: Path, known: dict[str, dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (npm / "core.archive").write_bytes(b"no archive")
+    known["9.0.0"][CORE]["integrity"] = digest(b"no archive")
+    with pytest.raises(DeviceError, match=r"LiteRT\.js 9\.0\.0 is damaged"):
+        package_folder("9.0.0")
+    (npm / "core.archive").write_bytes(CONTENT["core"])
+    known["9.0.0"][CORE]["integrity"] = digest(CONTENT["core"])
+    monkeypatch.setattr(package, "MOST_BYTES", 3)
+    with pytest.raises(DeviceError, match="more than 2000 files or 3 bytes"):
+        package_folder("9.0.0")
+
+
+def test_releases_are_listed_from_the_oldest_that_works(npm: Path) -> None:
+    (npm / "versions").write_text('["0.1.1", "2.5.2", "2.0.0", "10.0.0", "3.0.0-beta.1", "weird"]')
+    assert available_releases() == ("2.0.0", "2.5.2", "3.0.0-beta.1", "10.0.0")
+    (npm / "fails").write_text("npm error code ENOTFOUND")
+    with pytest.raises(DeviceError, match=r"cannot be listed \(npm error code ENOTFOUND\)"):
+        available_releases()
+
+
+@pytest.mark.parametrize(("name", "release"), [("web", "2.5.3"), ("web@2.0.0", "2.0.0"), ("web@3.1.0", "3.1.0")])
+def test_a_name_has_a_release(name: str, release: str) -> None:
+    assert release_of(name) == release
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("web@", "'' is not a release"), ("web@latest", "'latest' is not a release"), ("web@0.2.1", "has another API")],
+)
+def test_what_is_no_release_is_misuse(name: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        release_of(name)
+
+
+def test_every_pinned_release_has_both_packages() -> None:
+    assert package.DEFAULT in pinned()
+    for release, packages in pinned().items():
+        assert set(packages) == {CORE, UTILS} and packages[CORE]["version"] == release
+        for about in packages.values():
+            raw = base64.b64decode(about["integrity"].removeprefix("sha512-"), validate=True)
+            assert about["integrity"].startswith("sha512-") and len(raw) == 64
