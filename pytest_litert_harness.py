@@ -48,7 +48,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "device": {
         "action": "append",
         "metavar": "NAME",
-        "help": "host, host@RELEASE, a phone; may be repeated (default: host)",
+        "help": "host, web, either @RELEASE, a phone; may be repeated (default: host)",
     },
     "job-timeout": {"type": float, "default": 600.0, "metavar": "S", "help": "seconds until a job is killed"},
     "apk": {"type": Path, "metavar": "FILE", "help": "a prebuilt app for phones, instead of Gradle's"},

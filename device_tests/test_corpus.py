@@ -3,8 +3,10 @@
 import pytest
 
 from device_tests.corpus import CORPUS, Bug
+from device_tests.corpus.web import OTHERWISE, REFUSED, UNRESOLVED, WEB, culprits_on_web
 from device_tests.without_app import compiles_each_time
 from harness.api.on_device import OnDevice
+from harness.core.errors import DeviceRefused
 from harness.remedies.cause import Cause
 
 MEASURED = {name for bug in CORPUS for name in bug.broken}
@@ -17,10 +19,31 @@ def tellings(bug: Bug) -> list[tuple[tuple[int, str, str], ...]]:
     return [bug.culprits, differing] if bug.unwritten else [bug.culprits]
 
 
+def check_on_web(web: OnDevice, bug: Bug) -> None:
+    if bug.name in REFUSED:
+        with pytest.raises(DeviceRefused) as caught:
+            web.localize(bug.build())
+        assert caught.value.reason.startswith(REFUSED[bug.name])
+        return
+    answer = web.localize(bug.build())
+    named = tuple((c.record.index, c.record.op, c.cause) for c in answer.culprits)
+    if bug.name in UNRESOLVED:
+        assert (answer.status, named) == ("unresolved", ())
+        return
+    expected = culprits_on_web(bug)
+    assert (answer.status, named) == ("culprits" if expected else "pass", expected)
+    if bug.name not in OTHERWISE and expected:
+        single = tuple(index for index, _, _ in expected)
+        assert tuple(c.record.first for c in answer.culprits) == (single if bug.first is None else (bug.first,))
+
+
 @pytest.mark.parametrize("bug", CORPUS, ids=lambda bug: bug.name)
 def test_a_known_bug_is_named_exactly_and_nothing_else_is(
     on_device: OnDevice, bug: Bug, request: pytest.FixtureRequest
 ) -> None:
+    if on_device.name == WEB:
+        check_on_web(on_device, bug)
+        return
     if bug.pending and (on_device.name in bug.pending or on_device.name not in MEASURED):
         reason = bug.pending.get(on_device.name, "answered wrongly elsewhere")
         request.applymarker(pytest.mark.xfail(reason=reason, strict=on_device.name in MEASURED))

@@ -13,15 +13,12 @@ from harness.core.errors import DeviceDied, DeviceError, DeviceSilent, UsageErro
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
 from harness.core.visible import best_at_one
-from harness.devices.host.environments import release_environment
-from harness.devices.host.releases import available_releases, between
-from harness.devices.registry import open_device
+from harness.devices.host.releases import PACKAGE, between
+from harness.devices.registry import KINDS, Releases, check_device, kind_of, open_device
 from harness.graph.model import Model
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.probe import control
 from harness.report.page import write_report
-
-DEVICE = {"name": "host", "kind": "host", "runtime": "", "gpu": ""}
 
 
 @dataclass(frozen=True)
@@ -84,21 +81,23 @@ class RuntimeBisection:
 
 
 def bisect_runtime_command(
-    request: ModelRequest, first: str, last: str | None, *, every: bool = False, progress: Progress = SILENT
+    request: ModelRequest, first: str | None, last: str | None, *, every: bool = False, progress: Progress = SILENT
 ) -> tuple[RuntimeBisection, Path]:
-    """Compare the model on releases between `first` and `last` until every change that shows is traced to one.
+    """Compare the model on releases between `first` and `last` until every change that shows is traced to one. None is
+    the oldest that the kind of device begins with, or the newest.
 
     Each comparison is a run of its own, in `releases/` of the run folder. Raises HarnessError.
     """
-    if request.device != "host":
-        raise UsageError(f"'{request.device}' has one runtime.", "Use --device host, which can have any release.")
+    known = _releases(request.device)
+    device = {"name": request.device, "kind": request.device, "runtime": "", "gpu": ""}
     model = Model.load(request.model)
     about = {"path": str(request.model), "sha256": model.sha256, "ops": len(model.graph().ops)}
     progress.stage("listing the releases", 3.0)
-    releases = between(available_releases(), first, last)
+    package = f"{known.package} for this Python" if known.package == PACKAGE else known.package
+    releases = between(known.available(), first or known.oldest, last, package)
     with RunFolder.create(request.out, "bisect-runtime", str(request.model), request.device) as run:
         options = {"accelerator": request.options.accelerator, "precision": request.options.precision}
-        run.save(model=about, device=DEVICE, options=options)
+        run.save(model=about, device=device, options=options)
         tested: dict[str, Tested] = {}
 
         def ask(release: str) -> State:
@@ -108,15 +107,25 @@ def bisect_runtime_command(
 
         found = bisect(releases, ask, every=every, why=lambda release: tested[release].why)
         answer = RuntimeBisection(about, tuple(tested[release] for release in found.states), found)
-        run.save(status="done", result=answer.to_json(), device=DEVICE | {"runtime": answer.tested[-1].release})
+        run.save(status="done", result=answer.to_json(), device=device | {"runtime": answer.tested[-1].release})
         write_report(run.path)
         return answer, run.path
 
 
+def _releases(device: str) -> Releases:
+    kind = kind_of(device)
+    if kind.releases is None or device != kind.name:
+        several = [kind.name for kind in KINDS if kind.releases is not None]
+        raise UsageError(
+            f"'{device}' has one runtime.", f"Use --device {' or '.join(several)}, which can have any release."
+        )
+    return kind.releases
+
+
 def _test(release: str, request: ModelRequest, progress: Progress) -> Tested:
-    device = f"host@{release}"
+    device = f"{request.device}@{release}"
     try:
-        release_environment(release, lambda what: progress.stage(what, 30.0))
+        check_device(device, lambda what: progress.stage(what, 30.0))
     except DeviceError as error:
         return Tested(release, "untestable", error.message)
     why = ""

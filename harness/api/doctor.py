@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness import __version__
-from harness.core.errors import DeviceError, in_a_clone, install_extra
+from harness.core.errors import DeviceError, StorageError, in_a_clone, install_extra
 from harness.core.job import Completed, Options
 from harness.devices.android.adb import Adb, AdbError, Attached, Server, adb_binary
 from harness.devices.android.apk import installed_elsewhere, installed_version
@@ -26,8 +26,9 @@ from harness.devices.android.users import foreground_user
 from harness.devices.android.ways import ways_in
 from harness.devices.cache import cache_folder
 from harness.devices.execute import failure, make_job
-from harness.devices.host.device import HostDevice
-from harness.devices.registry import attached_devices, phones
+from harness.devices.registry import attached_devices, open_device, phones
+from harness.devices.web.browser import browser_program
+from harness.devices.web.package import DEFAULT, MEND, is_kept
 from harness.graph.build import GraphBuilder
 
 LEAST_PYTHON = (3, 11)
@@ -57,6 +58,7 @@ def examine(results: Path) -> Iterator[Check]:
         _python,
         _runtime,
         _gpu,
+        _browser,
         _adb,
         _ways,
         lambda: _disk("disk for results", results),
@@ -89,31 +91,51 @@ def _runtime() -> Check:
 
 
 def _gpu() -> Check:
+    mend = (
+        "make setup  (it installs a Vulkan driver new enough for Dawn)"
+        if in_a_clone()
+        else "Install a Vulkan driver new enough for Dawn: Mesa 23.1 or later, as Debian 13's mesa-vulkan-drivers."
+    )
+    return _two_ops("GPU", "host", "missing", mend, "Update the GPU driver.")
+
+
+def _browser() -> Check:
+    """Nothing is fetched: a release of LiteRT.js that is not there yet is said to be missing."""
+    name = f"web (LiteRT.js {DEFAULT})"
+    try:
+        program = browser_program()
+    except DeviceError as error:
+        return Check(name, "optional", error.message, f"{error.next_step}  (browsers only)")
+    if not is_kept(DEFAULT):
+        by_npm = "the first job fetches it by npm" if shutil.which("npm") else "npm, which fetches it, is not on PATH"
+        return Check(name, "optional", f"{program}; LiteRT.js is not in the cache: {by_npm}", MEND)
+    return _two_ops(name, "web", "optional", "Update the browser, or set HARNESS_BROWSER to another one.")
+
+
+def _two_ops(name: str, device_name: str, lacking: State, mend: str, update: str = "") -> Check:
     """2048 + 1 - 2048 is 1, but 0 in float16, where 2049 does not exist."""
     graph = GraphBuilder()
     x = graph.input("x", (1, 4))
     graph.output(graph.binary("SUB", graph.binary("ADD", x, graph.constant([1.0])), graph.constant([2048.0])), "y")
     inputs = {"x": np.array([[2048.0, 0.0, 1024.0, -1.0]], np.float32)}
     exact = np.array([[1.0, -2047.0, -1023.0, -2048.0]], np.float32)
-    mend = (
-        "make setup  (it installs a Vulkan driver new enough for Dawn)"
-        if in_a_clone()
-        else "Install a Vulkan driver new enough for Dawn: Mesa 23.1 or later, as Debian 13's mesa-vulkan-drivers."
-    )
-    with HostDevice() as device:
-        try:
+    try:
+        with open_device(device_name) as device:
             outcome = device.run(make_job(graph.build(), inputs, Options(), timeout=120))
-        except DeviceError as error:
-            return Check("GPU", "missing", error.message, mend)
-        if not isinstance(outcome, Completed):
-            return Check("GPU", "missing", failure("The host", outcome, "running a two-op model").message, mend)
+    except (DeviceError, StorageError) as error:
+        return Check(name, lacking, error.message, mend)
+    if not isinstance(outcome, Completed):
+        said = failure(f"The {device_name}", outcome, "running a two-op model").message
+        return Check(name, lacking, said, mend)
     got = outcome.outputs["y"]
     half = got[0, 0] == 0.0
     expected = np.where(exact == 1.0, 0.0, exact) if half else exact
-    detail = f"{outcome.adapter or 'unnamed adapter'}; stores float{16 if half else 32}; two ops ran fully delegated"
+    # A browser may run both in one shader, in which nothing is stored.
+    stores = "" if device_name == "web" else f"stores float{16 if half else 32}; "
+    detail = f"{outcome.adapter or 'unnamed adapter'}; {stores}two ops ran fully delegated"
     if not np.array_equal(got, expected):
-        return Check("GPU", "missing", f"{detail}, but gave {got.tolist()}", "Update the GPU driver.")
-    return Check("GPU", "ok", detail)
+        return Check(name, lacking, f"{detail}, but gave {got.tolist()}", update or mend)
+    return Check(name, "ok", detail)
 
 
 def _adb() -> Check:

@@ -73,7 +73,7 @@ class BackendWord(StrEnum):
 def bench_command(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="One or more .tflite files.")],
     device: Annotated[
-        list[str] | None, typer.Option("--device", help="host, host@RELEASE or a phone; may be repeated.")
+        list[str] | None, typer.Option("--device", help="host, web, either @RELEASE or a phone; may be repeated.")
     ] = None,
     accelerator: Annotated[
         list[AcceleratorWord] | None,

@@ -27,7 +27,6 @@ from harness.cli.options import (
 )
 from harness.cli.screen import answer, answers
 from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
-from harness.devices.host.releases import OLDEST
 
 if TYPE_CHECKING:
     from harness.api.session import ModelRequest
@@ -144,13 +143,15 @@ def localize(
 def bisect_runtime(
     words: Words,
     as_json: JsonOption = False,
-    first: Annotated[str, typer.Option("--from", metavar="RELEASE", help="The oldest release.")] = OLDEST,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="RELEASE", help="The oldest release; default the oldest that runs.")
+    ] = None,
     last: Annotated[
         str | None, typer.Option("--to", metavar="RELEASE", help="The newest release; default the newest there is.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Test every release, not only where a change shows.")] = False,
 ) -> None:
-    """Say which release of the host's runtime broke or mended a model; exit 1 when it is wrong on the newest."""
+    """Say which release of the runtime broke or mended a model; exit 1 when it is wrong on the newest."""
     from harness.api.bisect_runtime import bisect_runtime_command
     from harness.cli.render import show_bisection
 

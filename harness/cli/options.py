@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DeviceOption = Annotated[str, typer.Option("--device", help="host, host@RELEASE, a phone, or planted:NAME.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="host, web, either @RELEASE, a phone, or planted:NAME.")]
 DevicesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
         show_default="host",
-        help="host, host@RELEASE, a phone, or planted:NAME; `compare` and `localize` take several.",
+        help="host, web, either @RELEASE, a phone, or planted:NAME; `compare` and `localize` take several.",
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run folders go.")]

@@ -21,6 +21,9 @@ _NO_REASON = re.compile(r"Failed to (?:initialize|apply|create|modify|build|load
 # What the log says of parts that are missing and not needed.
 _BESIDE = re.compile(r"plugin|accelerator|dlopen|shared library", re.I)
 
+COMPLAINED = "the browser complained, so that its outputs are no result: "
+"""How a refusal begins that shows only when a model runs."""
+
 _PLAIN_CAUSES = (
     (re.compile(r"(?:Operation is not supported|Not supported op \w+)\.?"), ""),
     (re.compile(r"Tensor dimensions must be less than 5"), "rank over 4"),

@@ -21,13 +21,14 @@ from harness.devices.android.no_app.device import ToolDevice
 from harness.devices.android.no_app.folder import chosen_tools
 from harness.devices.android.recovery import UNAUTHORIZED
 from harness.devices.base import Device
+from harness.devices.host import releases
 from harness.devices.host.device import HostDevice
 from harness.devices.host.environments import release_environment
 from harness.devices.planted.catalogue import PREFIX, bugs_of
 from harness.devices.planted.device import PlantedDevice
+from harness.devices.web import package
 from harness.devices.web.browser import browser_program
 from harness.devices.web.device import WebDevice
-from harness.devices.web.package import package_folder, release_of
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -50,6 +51,16 @@ def profiles() -> dict[str, DeviceProfile]:
 
 
 @dataclass(frozen=True)
+class Releases:
+    """Of a runtime: the package's name, the oldest release to begin with, and all that there are, oldest first, which
+    raises DeviceError where the package index cannot be asked."""
+
+    package: str
+    oldest: str
+    available: Callable[[], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class DeviceKind:
     """A kind of device, and all that the rest of the harness asks of it by name.
 
@@ -57,6 +68,7 @@ class DeviceKind:
     complains of a name that cannot be opened, without starting anything. `profiler_python`: for kinds whose runtime's
     profiler can be asked on this machine, the Python that has that runtime. `in_parts`: the GPU may be a software one,
     for which large models are cut in two. `fixed_performance`: its devices may have Android's mode of that name.
+    `releases`: for kinds of which `NAME@RELEASE` runs another release of the runtime, what there is of them.
     """
 
     name: str
@@ -66,6 +78,7 @@ class DeviceKind:
     profiler_python: Callable[[str], str] | None = None
     in_parts: bool = False
     fixed_performance: bool = False
+    releases: Releases | None = None
 
 
 def kind_of(name: str) -> DeviceKind:
@@ -97,7 +110,7 @@ def find_phone(name: str) -> Adb:
         if plain not in known:
             raise UsageError(
                 f"There is no device '{name}': adb sees {seen}.",
-                f"Use host, host@RELEASE, a serial that adb lists, or one of: {', '.join(profiles())}.",
+                f"Use host, web, either @RELEASE, a serial that adb lists, or one of: {', '.join(profiles())}.",
             )
         if known[plain].state in ("unauthorized", "no permissions"):
             raise DeviceError(f"{plain} is {known[plain].state} for adb.", UNAUTHORIZED)
@@ -196,7 +209,7 @@ def _python_of(name: str, progress: Say | None = None) -> str:
 
 
 def _browser_of(name: str, progress: Say | None = None) -> str:
-    package_folder(release_of(name), progress)
+    package.package_folder(package.release_of(name), progress)
     return browser_program()
 
 
@@ -209,6 +222,7 @@ KINDS = (
         check=_python_of,
         profiler_python=_python_of,
         in_parts=True,
+        releases=Releases(releases.PACKAGE, releases.OLDEST, lambda: releases.available_releases()),
     ),
     DeviceKind(
         "web",
@@ -216,6 +230,7 @@ KINDS = (
         open=lambda name, progress, phone: WebDevice(name, progress=progress),
         check=_browser_of,
         in_parts=True,
+        releases=Releases(package.CORE, package.OLDEST, lambda: package.available_releases()),
     ),
     DeviceKind(
         "planted",

@@ -45,8 +45,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             raise DeviceError(refused[release])
         return sys.executable
 
-    monkeypatch.setattr(bisect_runtime, "available_releases", lambda: LISTED)
-    monkeypatch.setattr(bisect_runtime, "release_environment", environment)
+    monkeypatch.setattr(releases, "available_releases", lambda: LISTED)
+    monkeypatch.setattr("harness.devices.registry.release_environment", environment)
     monkeypatch.setattr("harness.devices.host.device.release_environment", environment)
     return refused
 
@@ -185,7 +185,7 @@ def test_a_release_that_refuses_the_model_is_told_apart_from_a_wrong_one(
 def test_only_the_host_has_several_releases(tmp_path: Path, cli: Cli) -> None:
     said = cli("bisect-runtime", saved(tmp_path, healthy_mlp()), "--device", "host@2.1.5")
     assert said.code == 2
-    assert said.sentence == "'host@2.1.5' has one runtime. Use --device host, which can have any release."
+    assert said.sentence == "'host@2.1.5' has one runtime. Use --device host or web, which can have any release."
 
 
 def test_the_installed_release_needs_no_environment_of_its_own() -> None:
@@ -220,7 +220,7 @@ def test_a_release_that_survives_nothing_is_not_one_that_broke_the_model(
         raise DeviceDied("host@2.2.0 crashed while running the model: SIGABRT.")
 
     monkeypatch.setattr(bisect_runtime, "compare_command", dies)
-    monkeypatch.setattr(bisect_runtime, "release_environment", lambda *arguments: sys.executable)
+    monkeypatch.setattr(bisect_runtime, "check_device", lambda *arguments: None)
     crashed = Crashed("SIGABRT", "SIGABRT")
     devices = {"untestable": Deadly(lambda model: True, crashed), "fails": Deadly(lambda model: False, crashed)}
     for state, device in devices.items():

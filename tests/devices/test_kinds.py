@@ -15,6 +15,9 @@ from harness.devices.registry import KINDS, kind_of, open_device
     [
         ("host", "host"),
         ("host@2.1.5", "host"),
+        ("web", "web"),
+        ("web@2.5.2", "web"),
+        ("webs", "android"),
         ("planted:mali", "planted"),
         ("planted", "android"),
         ("hosts", "android"),
@@ -30,11 +33,16 @@ def test_the_last_kind_claims_what_no_other_does() -> None:
     assert KINDS[-1].claims("anything at all") and len({kind.name for kind in KINDS}) == len(KINDS)
 
 
-def test_only_the_hosts_profiler_can_be_asked_and_only_its_gpu_may_be_a_software_one() -> None:
-    host, planted, android = KINDS
+def test_host_and_browser_have_releases_of_their_runtimes() -> None:
+    packages = {kind.name: kind.releases.package for kind in KINDS if kind.releases is not None}
+    assert packages == {"host": "ai-edge-litert", "web": "@litertjs/core"}
+
+
+def test_only_the_hosts_profiler_can_be_asked_and_only_what_is_here_may_have_a_software_gpu() -> None:
+    host, web, planted, android = KINDS
     assert host.profiler_python is not None and host.profiler_python("host") == sys.executable
-    assert android.profiler_python is planted.profiler_python is None
-    assert (host.in_parts, planted.in_parts, android.in_parts) == (True, False, False)
+    assert android.profiler_python is planted.profiler_python is web.profiler_python is None
+    assert (host.in_parts, web.in_parts, planted.in_parts, android.in_parts) == (True, True, False, False)
 
 
 def test_the_host_has_a_process_of_its_own_once_it_is_asked() -> None:

@@ -19,6 +19,7 @@ from harness.core.visible import counted
 from harness.dashboard.facts import RunFacts
 from harness.dashboard.matrix.collect import Collected, Found, Job
 from harness.dashboard.series import LaneKey, lane_key
+from harness.report.across.releases import family
 from harness.report.figures import times
 from harness.report.verdict import Tone
 
@@ -276,6 +277,6 @@ def _newest(findings: Iterable[Finding]) -> list[Finding]:
 
 def _runtime(device: str, known: dict[str, set[str]]) -> str:
     """The release that a device without an answer has: as its name tells, or the only one that its other runs have."""
-    if device.startswith("host@"):
-        return device.removeprefix("host@")[:40]
+    if family(device) != device:
+        return device.partition("@")[2][:40]
     return next(iter(known[device])) if len(known[device]) == 1 else ""

@@ -39,8 +39,10 @@ def available_releases() -> tuple[str, ...]:
     return tuple(sorted({word.strip() for word in found[1].split(",")}, key=version_of))
 
 
-def between(releases: tuple[str, ...], first: str, last: str | None) -> tuple[str, ...]:
-    """The releases from `first` to `last` (None: the newest), both included.
+def between(
+    releases: tuple[str, ...], first: str, last: str | None, package: str = f"{PACKAGE} for this Python"
+) -> tuple[str, ...]:
+    """The releases from `first` to `last` (None: the newest), both included, of that package.
 
     Raises:
         UsageError: one of them is not among the releases, or they are in the wrong order.
@@ -48,9 +50,7 @@ def between(releases: tuple[str, ...], first: str, last: str | None) -> tuple[st
     last = releases[-1] if last is None else last
     for release in (first, last):
         if release not in releases:
-            raise UsageError(
-                f"'{release}' is not a release of {PACKAGE} for this Python.", f"There are {', '.join(releases)}."
-            )
+            raise UsageError(f"'{release}' is not a release of {package}.", f"There are {', '.join(releases)}.")
     if version_of(first) >= version_of(last):
         raise UsageError(f"{first} is not older than {last}.", "Give the older release to --from, the newer to --to.")
     return releases[releases.index(first) : releases.index(last) + 1]

@@ -16,6 +16,8 @@ from harness.core.progress import Say
 from harness.devices.base import Device, Sink
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link
+from harness.devices.refusal import explain_refusal
+from harness.devices.residency import refused_ops
 from harness.devices.scratch import Scratch
 from harness.devices.web.browser import Browser, browser_program
 from harness.devices.web.evidence import evidence_in
@@ -122,8 +124,8 @@ class WebDevice(Device):
         if self._link is None:
             self._models = 1
         done = super().run(job, sink)
-        if isinstance(done, Completed) and (found := evidence_in(done.log)).complaints:
-            done = Rejected(found.reason, (), done.log)
+        if isinstance(done, Completed) and (against := _against(done, job)) is not None:
+            done = against
             self._drop()  # what a fault left behind is no ground for the next job
         if isinstance(done, Rejected) and done.reason.startswith(NO_WEBGPU):
             raise DeviceError(f"Device '{self.name}' has no GPU: {done.reason}.", MEND_WEBGPU, done.log)
@@ -133,6 +135,15 @@ class WebDevice(Device):
         """End the browser and remove its folder."""
         super().close()
         self.launcher.close()
+
+
+def _against(done: Completed, job: Job) -> Rejected | None:
+    """The refusal that a completed job really is; None where nothing tells against it."""
+    alone = job.options.accelerator == "gpu" and job.options.fallback == "none"
+    if alone and refused_ops(done.log):  # up to 2.0.0 the runtime goes on
+        return Rejected(*explain_refusal("the GPU delegate took only a part of the model", done.log), done.log)
+    found = evidence_in(done.log)
+    return Rejected(found.reason, (), done.log) if found.complaints else None
 
 
 def _packages(folder: Path) -> dict[str, Path]:

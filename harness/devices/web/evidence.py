@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from harness.devices.log_lines import lines_of
+from harness.devices.refusal import COMPLAINED
 
 SHORTEST = 300
 """Characters of a complaint that are quoted."""
@@ -17,7 +18,8 @@ SHORTEST = 300
 _UNCAPTURED = re.compile(r"^ERROR: uncaptured GPU error: (.+)$")
 # The GPU process's log of errors in WebGPU commands, captured or not.
 _VALIDATION = re.compile(r"^\[[\d:/.]+:(?:ERROR|WARNING):[\w/.]*(?:webgpu|dawn)[\w/.]*[:(]\d+\)?\] (.+)$")
-_FAILED = re.compile(r"^(?:ERROR: )?(?:ERROR: )?(Failed to (?:allocate|invoke|run|create|apply|modify|register)\b.*)$")
+_FAILED = re.compile(r"^ERROR: .{0,300}?\b([Ff]ailed to (?:allocate|invoke|run)\b.*)$")
+_CONSEQUENCE = "is invalid due to a previous error"
 _SPEAKER = re.compile(r'^GPU\w{1,40}: "?')
 _WHERE = re.compile(r"\s-\sWhile\s")
 
@@ -34,7 +36,7 @@ class Evidence:
         if not self.complaints:
             return ""
         more = f" (and {len(self.complaints) - 1} more)" if len(self.complaints) > 1 else ""
-        return f"the browser complained, so that its outputs are no result: {self.complaints[0]}{more}"
+        return f"{COMPLAINED}{self.complaints[0]}{more}"
 
 
 def evidence_in(log: str) -> Evidence:
@@ -45,7 +47,8 @@ def evidence_in(log: str) -> Evidence:
             if told := pattern.search(line):
                 found[_plain(told[1])] = None
                 break
-    return Evidence(tuple(found))
+    causes = [said for said in found if not said.endswith(_CONSEQUENCE)]
+    return Evidence(tuple(causes or found))
 
 
 def _plain(said: str) -> str:

@@ -81,7 +81,7 @@ def package_folder(release: str, progress: Say | None = None) -> Path:
     try:
         make_folder(home.parent)
         with alone(cache_folder() / "locks" / f"litertjs-{home.name}.lock", 2 * FETCH_SECONDS):
-            if not home.exists() or installed.damage(home / "files", home / "files.json") != "":
+            if not is_kept(release):  # another process may have been first
                 shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
                 try:
                     _fill(partial, release)
@@ -95,6 +95,12 @@ def package_folder(release: str, progress: Say | None = None) -> Path:
             "Free disk space, remove that folder, or set HARNESS_CACHE to another one.",
         ) from None
     return home / "files"
+
+
+def is_kept(release: str) -> bool:
+    """Whether a release is in the cache, undamaged."""
+    home = _home(release)
+    return home.exists() and installed.damage(home / "files", home / "files.json") == ""
 
 
 def _home(release: str) -> Path:

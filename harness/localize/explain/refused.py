@@ -9,20 +9,22 @@ A list of refused ops that a phone's log cuts off is completed by what the deleg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.arrays import OpIndex
 from harness.core.errors import DeviceRefused, HarnessError, UsageError
-from harness.core.job import Completed, Crashed, Options, Rejected
+from harness.core.job import Completed, Crashed, Job, Options, Rejected
 from harness.core.progress import SILENT, Progress
 from harness.devices.base import Device
 from harness.devices.execute import NO_TYPE, make_job
 from harness.devices.loadable import check_loadable
-from harness.devices.refusal import dynamic_tensor, grouped, may_follow, refusals
+from harness.devices.refusal import COMPLAINED, dynamic_tensor, grouped, may_follow, refusals
 from harness.devices.residency import MESSAGE_BYTES, refused_and_cut
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.graph import surgery
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Graph, Model
 from harness.localize.base.placement import ask_alone, merged
 from harness.localize.probe import control
@@ -158,16 +160,29 @@ class Refusing:
             compiles += 1
             asked = "which op ends the process" if crashes else "which op is refused"
             self.progress.stage(f"{asked}: {told} (compile {compiles} of {MOST_COMPILES} at most)", 3.0)
-            outcome = self.device.run(make_job(part, {}, self.options, timeout=self.timeout, wanted=(), iterations=0))
+            outcome = self.device.run(self._job(part, runs=reason.startswith(COMPLAINED)))
             if isinstance(outcome, Crashed):
                 return "bad" if crashes else "unresolved"
             if isinstance(outcome, Rejected) and not crashes:
-                return "bad" if outcome.reason == reason else "unresolved"
+                return "bad" if _alike(outcome.reason, reason) else "unresolved"
             return "good" if isinstance(outcome, Completed | Rejected) else "unresolved"
 
         found = find_windows(len(items), ask, limit=MOST_COMPILES)
         smaller = [window for window in found.failing if window != Window(0, len(items)) or len(items) == 1]
         return [items[window.start : window.stop] for window in smaller]
+
+    def _job(self, part: Model, *, runs: bool) -> Job:
+        """A part to be compiled, and to be run as well where only that shows the refusal."""
+        wanted = None if runs else ()
+        given = random_inputs(part.graph(), 0) if runs else {}
+        return make_job(part, given, self.options, timeout=self.timeout, wanted=wanted, iterations=int(runs))
+
+
+def _alike(reason: str, other: str) -> bool:
+    """Whether two refusals are the same one. What a browser complains of states how far over a limit a part goes."""
+    if reason.startswith(COMPLAINED):
+        reason, other = (re.sub(r"\d+", "N", text) for text in (reason, other))
+    return reason == other
 
 
 def _in_full(error: DeviceRefused, blamed: Refused) -> DeviceRefused:

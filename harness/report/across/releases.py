@@ -68,9 +68,15 @@ def changes(tested: Iterable[OnRelease]) -> tuple[Change, ...]:
     return tuple(each for each in made if each.was != each.now or each.mended or each.broken)
 
 
+FAMILIES = ("host", "web")
+"""Devices of which `NAME@RELEASE` has another release of the runtime."""
+
+
 def family(device: str) -> str:
-    """The device whose runtimes are compared: `host` for every `host@RELEASE`, any other by its own name."""
-    return "host" if device.startswith("host@") else device
+    """The device whose runtimes are compared: `host` for every `host@RELEASE`, `web` likewise, any other by its own
+    name."""
+    kind, at, _ = device.partition("@")
+    return kind if at and kind in FAMILIES else device
 
 
 def _change(one: OnRelease, other: OnRelease) -> Change:

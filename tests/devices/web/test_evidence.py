@@ -51,3 +51,16 @@ def test_what_every_run_says_is_no_evidence() -> None:
 def test_a_long_complaint_is_cut() -> None:
     (said,) = evidence_in("ERROR: uncaptured GPU error: GPUValidationError: " + "x" * (2 * LONGEST)).complaints
     assert said == "x" * SHORTEST
+
+
+def test_what_follows_from_another_error_is_not_quoted() -> None:
+    later = (
+        "ERROR: uncaptured GPU error: GPUValidationError: [Invalid CommandBuffer] is invalid due to a previous error."
+    )
+    assert evidence_in(f"{later}\n{PAGE}\n").complaints == (TEXTURE,)
+    assert evidence_in(later).complaints == ("[Invalid CommandBuffer] is invalid due to a previous error",)
+
+
+def test_a_run_that_failed_inside_the_runtime_is_told_by_its_log_alone() -> None:
+    said = "ERROR: [litert_compiled_model.cc:146] Failed to invoke\nERROR: Node number 5 (LITERT_WEBGPU) failed to invoke.\n"
+    assert evidence_in(said).complaints == ("Failed to invoke", "failed to invoke")

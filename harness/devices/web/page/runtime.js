@@ -94,7 +94,8 @@ export class Compiled {
     const gpuOptions = {precision: precision === 'fp32' ? 'fp32' : 'fp16'};
     made.model = await unlessLost(litert.loadAndCompile(bytes, {accelerator: 'webgpu', gpuOptions}));
     made.onGpu = true;
-    made.full = made.model.options.accelerator === 'webgpu' && made.model.isFullyAccelerated;
+    // Releases that cannot be asked log what the GPU does not take.
+    made.full = made.model.options.accelerator === 'webgpu' && (made.model.isFullyAccelerated ?? true);
     if (!made.full && fallback !== 'cpu') {
       made.delete();
       throw new Refusal('the GPU delegate took only a part of the model');

@@ -1,0 +1,50 @@
+"""What LiteRT.js 2.5.3 on Chromium's software GPU makes of the corpus, where it is not what the host's delegate does.
+
+It is the same delegate, so most bugs are there and are named alike. But a browser tells of shaders that do not compile
+and of limits that are exceeded, LiteRT.js has no tensors of bool, and there are no infinities in float16 on that GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from device_tests.corpus.bug import NOW, Bug
+from harness.devices.refusal import COMPLAINED
+
+WEB = "web"
+Named = tuple[tuple[int, str, str], ...]
+
+_NO_BOOL = "Element type BOOL is not supported"
+_TOO_MANY = f"{COMPLAINED}Dispatch workgroup count Z ("
+
+REFUSED: Mapping[str, str] = {
+    "int32_constant_vector": f"{COMPLAINED}Error while parsing WGSL",
+    "select_by_row": _NO_BOOL,
+    "steps_at_rounded_values": _NO_BOOL,
+    "grouped_convolution": f"{COMPLAINED}Binding size for [Buffer (unlabeled)] is zero",
+    "space_to_depth_batch": f"{COMPLAINED}Error while parsing WGSL",
+    "depth_to_space_batch": f"{COMPLAINED}Error while parsing WGSL",
+    "flat_input": _TOO_MANY,
+    "flat_input_cut_up": _TOO_MANY,
+    "uneven_input": _TOO_MANY,
+    "large_vocabulary": _TOO_MANY,
+    "many_operands": f"{COMPLAINED}The number of sampled textures (",
+}
+"""How the refusal begins, by the bug's name."""
+
+OTHERWISE: Mapping[str, Named] = {
+    # -1e9 becomes NaN where the sum is stored, not where it is read.
+    "softmax_mask": ((0, "ADD", "overflow"),),
+    "mask_out_of_range": ((0, "ADD", "overflow"), (2, "PAD", "kernel")),
+    "power_of_negative": (),
+    "narrow_input": (),
+    "harmful_underflow": (),
+}
+
+UNRESOLVED = frozenset({"convolution_then_scale", "padded_then_pooled"})
+"""What was never written differs between two runs there, and no run that is read inside is wrong."""
+
+
+def culprits_on_web(bug: Bug) -> Named:
+    """What is to be named, of a model that is not refused."""
+    return OTHERWISE.get(bug.name, bug.culprits if NOW in bug.broken else ())
