@@ -131,6 +131,11 @@ class Device:
         return None
 
     @property
+    def beside(self) -> tuple[int, ...]:
+        """Further processes on this machine that work for that one."""
+        return ()
+
+    @property
     def sent_bytes(self) -> int:
         """Bytes sent to the process that runs now."""
         return 0 if self._link is None else self._link.sent_bytes

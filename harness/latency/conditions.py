@@ -7,7 +7,7 @@ state with each run, and its headroom when asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,9 @@ class Moment:
     clock_mhz: float | None
 
 
-def read_moment(pid: int | None, root: Path = Path("/")) -> Moment:
-    """The counters now. `pid` is the process that runs the model; without one, it is on another machine, of which this
-    one's counters say nothing."""
+def read_moment(pid: int | None, root: Path = Path("/"), beside: Sequence[int] = ()) -> Moment:
+    """The counters now. `pid` is the process that runs the model, `beside` those that work for it; without one, the
+    model is on another machine, of which this one's counters say nothing."""
     if pid is None:
         return Moment(None, None, None, 0.0, None, None, None, None)
     busy = stolen = total = None
@@ -43,8 +43,8 @@ def read_moment(pid: int | None, root: Path = Path("/")) -> Moment:
         user, nice, system, idle, wait, irq, soft, steal = (int(cell) / _TICK for cell in cells)
         busy, stolen = user + nice + system + irq + soft, steal
         total = busy + stolen + idle + wait
-    own = sum(_used(process, root) for process in {os.getpid(), pid})
-    return Moment(busy, stolen, total, own, *_scheduled(pid, root), _throttled(root), _clock_mhz(root))
+    own = sum(_used(process, root) for process in {os.getpid(), pid, *beside})
+    return Moment(busy, stolen, total, own, *_scheduled({pid, *beside}, root), _throttled(root), _clock_mhz(root))
 
 
 def between(before: Moment, after: Moment, thermal: str = "", headroom: float | None = None) -> Conditions:
@@ -116,11 +116,11 @@ def _used(pid: int, root: Path) -> float:
     return 0.0
 
 
-def _scheduled(pid: int, root: Path) -> tuple[float | None, float | None]:
-    """Seconds that the threads of a process ran, and waited for a core."""
+def _scheduled(pids: Iterable[int], root: Path) -> tuple[float | None, float | None]:
+    """Seconds that the threads of these processes ran, and waited for a core."""
     ran = queued = 0.0
     seen = False
-    for path in root.glob(f"proc/{pid}/task/*/schedstat"):
+    for path in (path for pid in pids for path in root.glob(f"proc/{pid}/task/*/schedstat")):
         with suppress(OSError, ValueError, IndexError):
             cells = path.read_text("ascii").split()
             ran, queued, seen = ran + int(cells[0]) / 1e9, queued + int(cells[1]) / 1e9, True

@@ -297,10 +297,11 @@ def clocked(device: Device, job: Job, began: float) -> Clocked | Failure:
         DeviceError: the device cannot be reached.
     """
     device.facts()  # starting the process is no part of the round
-    before, elapsed, started = read_moment(device.pid), time.monotonic() - began, time.perf_counter_ns()
+    before = read_moment(device.pid, beside=device.beside)
+    elapsed, started = time.monotonic() - began, time.perf_counter_ns()
     done = device.run(job)
     if not isinstance(done, Completed):
         return done
-    wall, after = time.perf_counter_ns() - started, read_moment(device.pid)
+    wall, after = time.perf_counter_ns() - started, read_moment(device.pid, beside=device.beside)
     seen = replace(between(before, after, done.thermal), fixed_performance=device.fixed_performance)
     return Clocked(done, Round(0, 0, elapsed, done.samples, job.warmup, wall, seen, done.boot_id, done.runtime))

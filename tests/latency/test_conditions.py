@@ -44,6 +44,16 @@ def test_shares_are_of_what_passed_between_two_moments(tmp_path: Path) -> None:
     assert peak_bytes(PID, tmp_path) == 2048 * 1024
 
 
+def test_what_works_for_the_model_is_no_stranger(tmp_path: Path) -> None:
+    def moments(beside: tuple[int, ...]) -> Conditions:
+        before = read_moment(1, machine(tmp_path, busy=100, idle=50, own=10, queued=1), beside)
+        after = read_moment(1, machine(tmp_path, busy=107, idle=53, own=14, queued=2), beside)
+        return between(before, after)
+
+    assert moments(()).foreign == pytest.approx(7 / 10)
+    assert (moments((PID,)).foreign, moments((PID,)).waited) == (pytest.approx(3 / 10), pytest.approx(1 / 5))
+
+
 def test_nothing_is_made_up_of_another_machine(tmp_path: Path) -> None:
     root = machine(tmp_path, busy=1, idle=1, own=1, queued=1)
     assert between(read_moment(None, root), read_moment(None, root), "none") == Conditions(thermal="none")

@@ -163,6 +163,19 @@ class Browser:
         """Process id of the browser's first process, while it runs."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
+    def processes(self) -> dict[int, tuple[str, float]]:
+        """Kind (`renderer`, `GPU`) and processor seconds of each of its processes; empty where it does not tell."""
+        try:
+            told = self._tools.call("SystemInfo.getProcessInfo", FENCE_SECONDS) if self._tools is not None else {}
+        except DevToolsError:
+            return {}
+        entries = [entry for entry in _list(told.get("processInfo")) if isinstance(entry, dict)]
+        return {
+            int(entry["id"]): (str(entry.get("type")), float(entry.get("cpuTime") or 0))
+            for entry in entries
+            if isinstance(entry.get("id"), int)
+        }
+
     def fence(self) -> None:
         """Wait until the log has all that the page's console said so far; in vain where the page is stuck or gone."""
         if self._tools is not None and self._process is not None and not self._crash:

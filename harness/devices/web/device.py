@@ -61,6 +61,15 @@ class WebLauncher:
         """The browser's first process, while it runs."""
         return self._browser.pid
 
+    def page_process(self) -> int | None:
+        """The process of the page: of those for pages, the one that has computed the most."""
+        pages = {pid: seconds for pid, (kind, seconds) in self._browser.processes().items() if kind == "renderer"}
+        return max(pages, key=lambda pid: pages[pid], default=None)
+
+    def processes(self) -> tuple[int, ...]:
+        """All processes of the browser."""
+        return tuple(self._browser.processes())
+
     @property
     def token(self) -> str:
         """What the page is known by."""
@@ -104,12 +113,20 @@ class WebDevice(Device):
     def __init__(self, name: str = "web", *, progress: Say | None = None) -> None:
         self.launcher = WebLauncher(release_of(name), progress)
         self._models = 0
+        self._page: tuple[int | None, int | None] = None, None  # of which browser, and its process
         super().__init__(name, "web", self.launcher)
 
     @property
     def pid(self) -> int | None:
-        """The browser's first process."""
-        return self.launcher.pid
+        """The process of the page, in which WebAssembly computes."""
+        if self._page[0] is None or self._page[0] != self.launcher.pid:
+            self._page = self.launcher.pid, self.launcher.page_process()
+        return self._page[1]
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """The browser's other processes: that of the GPU computes, where the GPU is a software one."""
+        return tuple(pid for pid in self.launcher.processes() if pid != self.pid)
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         """Run a job; as :meth:`Device.run`. What completed while the browser complained is a refusal.

@@ -24,8 +24,8 @@ GPU = {"accelerator": "gpu"}
 
 def processes(device: WebDevice, kind: str = "") -> list[psutil.Process]:
     """The browser's processes that run, of a kind: `gpu-process`, `renderer`."""
-    assert device.pid is not None
-    every = [psutil.Process(device.pid), *psutil.Process(device.pid).children(recursive=True)]
+    first = psutil.Process(device.launcher.pid)
+    every = [first, *first.children(recursive=True)]
     return [each for each in every if not kind or f"--type={kind}" in each.cmdline()]
 
 
@@ -97,11 +97,11 @@ def test_what_the_api_cannot_do_is_one_sentence(stub: WebDevice, options: dict[s
 
 def test_a_trap_is_a_crash_and_the_next_job_has_another_browser(stub: WebDevice) -> None:
     stub.facts()
-    before = stub.pid
+    before = stub.launcher.pid
     done = stub.run(asking("trap"))
     assert isinstance(done, Crashed) and done.reason == "WebAssembly trapped: unreachable"
     is_well(stub)
-    assert stub.pid != before
+    assert stub.launcher.pid != before
 
 
 @pytest.mark.gpu
@@ -157,8 +157,8 @@ def test_a_page_or_a_browser_that_hangs_is_ended_in_time(stub: WebDevice) -> Non
     assert isinstance(stub.run(asking("spin", timeout=3)), TimedOut)
     assert time.monotonic() - before < 15
     is_well(stub)
-    assert stub.pid is not None
-    os.killpg(stub.pid, signal.SIGSTOP)
+    assert stub.launcher.pid is not None
+    os.killpg(stub.launcher.pid, signal.SIGSTOP)
     assert isinstance(stub.run(asking("wait", timeout=3)), TimedOut)
     is_well(stub)
 
@@ -171,7 +171,7 @@ def test_the_browser_is_another_after_so_many_models(chromium: str, monkeypatch:
         pids = []
         for word in ("a", "a", "b", "c", "c"):
             assert isinstance(device.run(asking(word)), Completed)
-            pids.append(device.pid)
+            pids.append(device.launcher.pid)
         assert pids[0] == pids[1] == pids[2] and pids[3] == pids[4] != pids[0]
     finally:
         device.close()
@@ -189,6 +189,13 @@ def test_nothing_is_left_behind(chromium: str, tmp_path: Path, monkeypatch: pyte
     while (left := [p for p in running if runs(p)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
+
+
+def test_the_page_and_what_works_for_it_are_known_by_their_processes(stub: WebDevice) -> None:
+    is_well(stub)
+    assert stub.pid in {process.pid for process in processes(stub, "renderer")}
+    running = {process.pid for process in processes(stub)}
+    assert stub.launcher.pid in stub.beside and set(stub.beside) <= running and stub.pid not in stub.beside
 
 
 def test_the_token_is_on_no_command_line(stub: WebDevice) -> None:

@@ -62,5 +62,5 @@ def test_what_follows_from_another_error_is_not_quoted() -> None:
 
 
 def test_a_run_that_failed_inside_the_runtime_is_told_by_its_log_alone() -> None:
-    said = "ERROR: [litert_compiled_model.cc:146] Failed to invoke\nERROR: Node number 5 (LITERT_WEBGPU) failed to invoke.\n"
+    said = "ERROR: [compiled_model.cc:146] Failed to invoke\nERROR: Node number 5 (LITERT_WEBGPU) failed to invoke.\n"
     assert evidence_in(said).complaints == ("Failed to invoke", "failed to invoke")
