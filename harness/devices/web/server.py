@@ -105,6 +105,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a header waits 40 ms for the page to acknowledge it
     server_page: PageServer
 
     def do_GET(self) -> None:
