@@ -124,7 +124,7 @@ def test_each_sentence_has_its_next_step(monkeypatch: pytest.MonkeyPatch) -> Non
         find_phone("none@")
     assert misused.value.message == "There is no device 'none@': adb sees S0 (akita)."
     names = ", ".join(registry.profiles())
-    assert misused.value.next_step == f"Use host, host@RELEASE, a serial that adb lists, or one of: {names}."
+    assert misused.value.next_step == f"Use host, web, either @RELEASE, a serial that adb lists, or one of: {names}."
 
 
 def test_a_reconnection_that_fails_is_no_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ class Browser:
         known = _LEVELLED.match(text)
         told = {"error": "ERROR: ", "assert": "ERROR: ", "warning": "WARNING: "}.get(level, "INFO: ")
         line = (text if known else told + text)[:LONGEST_LINE].rstrip()
-        with self._writing, self._log.path.open("ab") as log:
+        with suppress(OSError), self._writing, self._log.path.open("ab") as log:  # a full disk ends no job
             log.write(line.encode("utf-8", "replace") + b"\n")
 
     def _last_line(self) -> str:
