@@ -41,8 +41,9 @@ OTHERWISE: Mapping[str, Named] = {
     "harmful_underflow": (),
 }
 
-UNRESOLVED = frozenset({"convolution_then_scale", "padded_then_pooled"})
-"""What was never written differs between two runs there, and no run that is read inside is wrong."""
+UNSTEADY = frozenset({"convolution_then_scale", "padded_then_pooled"})
+"""What was never written may differ between two runs there, and no run that is read inside is wrong: unresolved, or named
+as on the host."""
 
 
 def culprits_on_web(bug: Bug) -> Named:
