@@ -16,7 +16,7 @@ from harness.core.job import Job, Options, OutputPort
 from harness.devices.web.browser import browser_program
 from harness.devices.web.device import WebDevice
 
-STUB = Path(__file__).parent / "stub"
+STUB = Path(__file__).with_name("litert_stub.js")
 
 
 def lacking(what: str) -> None:
@@ -36,21 +36,32 @@ def chromium() -> str:
         raise
 
 
-def stub_folder(*_: object) -> Path:
-    return STUB
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `package_folder` gives it, with the stand-in in the place of the package."""
+    folder = tmp_path_factory.mktemp("litertjs")
+    files = {
+        "core/package.json": '{"version": "2.5.3"}',
+        "core/dist/index.js": STUB.read_text("utf-8"),
+        "wasm-utils/dist/index.js": "export {};",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def stub(chromium: str) -> Iterator[WebDevice]:
+def stub(chromium: str, package: Path) -> Iterator[WebDevice]:
     """The device, with the stand-in for LiteRT.js."""
     with pytest.MonkeyPatch.context() as patch:
-        device = opened_stub(patch)
+        device = opened_stub(patch, package)
         yield device
         device.close()
 
 
-def opened_stub(patch: pytest.MonkeyPatch) -> WebDevice:
-    patch.setattr("harness.devices.web.device.package_folder", stub_folder)
+def opened_stub(patch: pytest.MonkeyPatch, package: Path) -> WebDevice:
+    patch.setattr("harness.devices.web.device.package_folder", lambda *_: package)
     return WebDevice()
 
 

@@ -164,9 +164,11 @@ def test_a_page_or_a_browser_that_hangs_is_ended_in_time(stub: WebDevice) -> Non
 
 
 @pytest.mark.slow
-def test_the_browser_is_another_after_so_many_models(chromium: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_browser_is_another_after_so_many_models(
+    chromium: str, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MOST_MODELS", 2)
-    device = opened_stub(monkeypatch)
+    device = opened_stub(monkeypatch, package)
     try:
         pids = []
         for word in ("a", "a", "b", "c", "c"):
@@ -177,9 +179,9 @@ def test_the_browser_is_another_after_so_many_models(chromium: str, monkeypatch:
         device.close()
 
 
-def test_nothing_is_left_behind(chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_behind(chromium: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    device = opened_stub(monkeypatch)
+    device = opened_stub(monkeypatch, package)
     is_well(device)
     running = processes(device)
     assert len(running) > 2 and list(tmp_path.iterdir())
@@ -205,7 +207,7 @@ def test_the_token_is_on_no_command_line(stub: WebDevice) -> None:
 
 
 def test_a_browser_without_webgpu_is_said_to_be_one(
-    chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chromium: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = tmp_path / "browser"
     without.write_text(
@@ -213,7 +215,7 @@ def test_a_browser_without_webgpu_is_said_to_be_one(
     )
     without.chmod(0o755)
     monkeypatch.setenv(BROWSER, str(without))
-    device = opened_stub(monkeypatch)
+    device = opened_stub(monkeypatch, package)
     try:
         with pytest.raises(DeviceError, match=r"'web' has no GPU: this browser has no WebGPU adapter") as caught:
             device.run(asking("well", options=GPU))
@@ -234,13 +236,13 @@ def test_a_browser_without_webgpu_is_said_to_be_one(
     ],
 )
 def test_a_program_that_is_no_browser_is_said_to_be_none(
-    script: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: str, reason: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = tmp_path / "none"
     none.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     none.chmod(0o755)
     monkeypatch.setenv(BROWSER, str(none))
-    device = opened_stub(monkeypatch)
+    device = opened_stub(monkeypatch, package)
     try:
         with pytest.raises(DeviceError, match=reason):
             device.run(asking("well"))
@@ -248,12 +250,12 @@ def test_a_program_that_is_no_browser_is_said_to_be_none(
         device.close()
 
 
-def test_no_browser_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_browser_is_one_sentence(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(BROWSER, raising=False)
     monkeypatch.setattr("harness.devices.web.browser.MAC", tmp_path / "none")
     with pytest.raises(DeviceError, match=r"There is no browser: chromium, .* are not on PATH"):
-        opened_stub(monkeypatch)
+        opened_stub(monkeypatch, package)
     monkeypatch.setenv(BROWSER, "no-such-browser")
     with pytest.raises(DeviceError, match="HARNESS_BROWSER names 'no-such-browser', which is no program"):
-        opened_stub(monkeypatch)
+        opened_stub(monkeypatch, package)
