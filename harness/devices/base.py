@@ -125,6 +125,10 @@ class Device:
             link.close()
         self._launcher.kill()
 
+    def start_anew(self) -> None:
+        """From the next start on, be a process of its own from its beginning: for times, which differ between processes
+        by how their memory is laid out."""
+
     @property
     def pid(self) -> int | None:
         """The process on this machine that runs models, if it is one and it is there."""

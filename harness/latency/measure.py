@@ -197,6 +197,7 @@ def _devices(subjects: Sequence[Subject], open_device: Open, stack: ExitStack) -
         if name not in phones:
             device = stack.enter_context(open_device(name))
             check_times(device)
+            device.start_anew()
             if device.own_process:
                 devices.append(device)
                 continue

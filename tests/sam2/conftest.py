@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.devices.cache import cache_folder
 from harness.sam2.image_path.convert import ConvertedDecoder, convert_decoder, make_missing
 from harness.sam2.image_path.pipeline import Models
 from harness.sam2.image_path.workload import Workload, prepare
@@ -25,6 +27,9 @@ from tests.published_layout import foreign, published_constants
 
 if TYPE_CHECKING:
     from transformers import Sam2Config, Sam2Model, Sam2VideoModel
+
+KEPT_SECONDS = 14 * 24 * 3600.0
+"""For which a conversion is taken for new."""
 
 
 @pytest.fixture(scope="session")
@@ -126,14 +131,26 @@ def prepared(
 
 
 @pytest.fixture(scope="session")
-def small_models(small_folder: Path, of_this_run: Path, once: Once) -> tuple[Models, Models]:
+def small_models(small_folder: Path, once: Once) -> tuple[Models, Models]:
     """The small model with the first published decoder, and with the second; with float32 weights, both decoders for a
-    tap and the encoder in one cache folder: for reading. A conversion takes half a minute of a core, whatever its size.
+    tap and the encoder in one cache folder: for reading. A conversion takes half a minute of a core, whatever its size,
+    so these are kept between runs as a user's are, under names that the code, the weights and the packages go into.
     """
-    variants = (PUBLISHED_V1, DecoderVariant(attention="rank4"))
-    first, second = (Models.of(of_this_run / "small-models", str(small_folder), 0, variant) for variant in variants)
-    once("small-models-made", lambda: make_missing([first.decoder(2), second.decoder(2), *first.encoder(1)]))
+    variants, kept = (PUBLISHED_V1, DecoderVariant(attention="rank4")), cache_folder() / "tests" / "small-models"
+    first, second = (Models.of(kept, str(small_folder), 0, variant) for variant in variants)
+
+    def make() -> int:
+        _remove_old(kept)
+        return make_missing([first.decoder(2), second.decoder(2), *first.encoder(1)])
+
+    once("small-models-made", make)
     return first, second
+
+
+def _remove_old(folder: Path) -> None:
+    for path in folder.glob("*"):
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            path.unlink()
 
 
 def _published(folder: Path, made: tuple[Models, Models], weights: WeightKind) -> None:

@@ -18,6 +18,7 @@ from harness.core.progress import Say
 from harness.core.signals import signal_name
 from harness.devices.base import Device
 from harness.devices.host.environments import release_environment
+from harness.devices.host.forked import Forked, fork
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link
 from harness.devices.scratch import Scratch
@@ -38,10 +39,12 @@ class HostLauncher:
         self._scratch = Scratch("harness-host-")
         self._folder = self._scratch.path
         self._log = LogFile(self._folder / "log.txt")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
+        self.anew = False
 
     def start(self) -> Link:
-        """Start the worker with the far end of a socket pair as its only inherited descriptor.
+        """Start the worker with the far end of a socket pair as its only inherited descriptor: forked from a process
+        that has the runtime imported, or, where `anew`, as a process of its own.
 
         Raises:
             DeviceError: the worker's Python, or room for its files, is not there.
@@ -51,21 +54,25 @@ class HostLauncher:
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, paths)))
         if not self._paths:  # in a release's environment only what was installed may lie
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        environment.setdefault("XDG_RUNTIME_DIR", str(self._folder))  # Dawn complains without it
+        own = {} if "XDG_RUNTIME_DIR" in environment else {"XDG_RUNTIME_DIR": str(self._folder)}  # Dawn wants one
         store = self._folder / "models"
         try:
             store.mkdir(exist_ok=True)
             if not self._paths:
                 _link_package(self._folder / "src")
             with there, self._log.open() as log:
-                self._process = subprocess.Popen(
-                    # The store as seen from its own folder: the runtime takes no path that is no UTF-8.
-                    [self._python, "-m", "harness.devices.worker", str(there.fileno()), store.name],
-                    pass_fds=[there.fileno()],
+                # The store as seen from its own folder: the runtime takes no path that is no UTF-8.
+                peer, name = there.fileno(), store.name
+                forked = None
+                if not self.anew:
+                    forked = fork(self._python, environment, own, self._folder, name, peer, log.fileno())
+                self._process = forked or subprocess.Popen(
+                    [self._python, "-m", "harness.devices.worker", str(peer), name],
+                    pass_fds=[peer],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=environment,
+                    env=environment | own,
                     cwd=self._folder,
                     start_new_session=True,  # Ctrl-C is the caller's to handle
                 )
@@ -131,6 +138,10 @@ class HostDevice(Device):
         else:
             self.launcher = HostLauncher(release_environment(name.removeprefix("host@"), progress), ())
         super().__init__(name, "host", self.launcher)
+
+    def start_anew(self) -> None:
+        """A worker that is forked is laid out as the one before it."""
+        self.launcher.anew = True
 
     @property
     def pid(self) -> int | None:

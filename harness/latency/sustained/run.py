@@ -109,6 +109,7 @@ def sustain(load: Load, plan: SustainedPlan, open_device: Open, keep: Keep, prog
     """
     with open_device(load.measured.subject.cell.device) as device:
         check_times(device)
+        device.start_anew()
         _Loading(load, plan, device, keep, progress).run()
 
 

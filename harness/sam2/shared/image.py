@@ -30,6 +30,8 @@ MAX_PIXELS = 64_000_000
 
 _TOO_MANY = f"more than {MAX_PIXELS // 10**6} million."
 _SCALE_DOWN = "Scale it down first; the model itself looks at 1024 x 1024."
+_FEWER_BITS = "Save it with 8 or 16 bits a channel."
+_BITS_PER_SAMPLE = 258
 _STEP = "Give a JPEG, PNG or WebP photo."
 # What cameras and screens give. Pillow goes by the content, whatever a file is called, and for an EPS it starts
 # Ghostscript, which runs the program in the file.
@@ -45,7 +47,8 @@ def load_photo(path: Path | str) -> Photo:
     """The photo in a file, turned upright as its EXIF data says, as RGB: transparency is dropped, 16-bit grey scaled,
     CMYK converted. Its size is known before its pixels are decoded, so a photo over `MAX_PIXELS` takes no memory.
 
-    Raises `UsageError` when it is no file or not a readable image, is too large, or holds floating-point values.
+    Raises `UsageError` when it is no file or not a readable image, is too large, or holds
+    floating-point values or integers of more than 16 bits.
     """
     try:
         with warnings.catch_warnings():
@@ -55,6 +58,8 @@ def load_photo(path: Path | str) -> Photo:
                 raise UsageError(f"{str(path)!r} is no regular file.", _STEP)
             image: Image.Image = Image.open(path, formats=_FORMATS)
             with image:
+                if max(_bits(image)) > 16:
+                    raise UsageError(f"{str(path)!r} has {max(_bits(image))} bits a channel.", _FEWER_BITS)
                 _check_size(image.width, image.height, repr(str(path)))
                 return _as_rgb(ImageOps.exif_transpose(image), path)
     except FileNotFoundError as error:
@@ -65,9 +70,15 @@ def load_photo(path: Path | str) -> Photo:
         raise UsageError(f"{str(path)!r} is not a readable image.", _STEP) from error
 
 
+def _bits(image: Image.Image) -> tuple[int, ...]:
+    """Of each channel, where a TIFF says so and has integers: Pillow takes those of 32 bits for signed ones."""
+    tags = getattr(image, "tag_v2", {})
+    return tuple(tags.get(_BITS_PER_SAMPLE, (8,))) if image.mode != "F" else (8,)
+
+
 def _as_rgb(image: Image.Image, path: Path | str) -> Photo:
     if image.mode == "F":
-        raise UsageError(f"{str(path)!r} holds floating-point values.", "Save it with 8 or 16 bits a channel.")
+        raise UsageError(f"{str(path)!r} holds floating-point values.", _FEWER_BITS)
     if image.mode.startswith("I"):
         # 16-bit grey; Pillow's own conversion would clip it at 255.
         grey = np.clip(np.asarray(image), 0, 65535) / 257

@@ -266,4 +266,7 @@ def _offline() -> bool:
 
 
 def _endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    told = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if "@" in told.partition("://")[2].partition("/")[0]:
+        raise UsageError("HF_ENDPOINT has a user or a password in it, and none is sent.", "Give the address alone.")
+    return told

@@ -199,12 +199,14 @@ class Constants:
         content, path = constants_text(folder)
         try:
             told: dict[str, Any] = safe_json.loads(content)
+            if told["schema"] != 1:
+                raise ValueError(f"its schema is {told['schema']!r}, and this release reads 1")
             shapes, normal = told["shapes"], told["normalization"]
             sizes = Sizes(**{name: int(shapes[name]) for name in Sizes.__dataclass_fields__})
             if not (64 <= sizes.side <= 2048 and 1 <= sizes.blocks <= 64 and 1 <= sizes.pointers <= 256):
                 raise ValueError(f"the shapes {shapes} are out of bounds")
             temporal = finite_float32(np.array(told["memory_temporal_positional_encoding"], np.float64))
-            if temporal.ndim != 2 or temporal.shape[1] != sizes.memory_channels:
+            if temporal.shape != (sizes.blocks, sizes.memory_channels):
                 raise ValueError(f"the temporal table has shape {list(temporal.shape)}")
             mean, std = (tuple(float(v) for v in normal[key]) for key in ("mean", "std"))
             if not (len(mean) == len(std) == 3 and np.allclose([mean, std], [IMAGENET_MEAN, IMAGENET_STD], rtol=1e-3)):

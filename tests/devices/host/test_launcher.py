@@ -57,6 +57,7 @@ def test_a_worker_gets_one_socket_its_store_and_no_input(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     launcher = HostLauncher("/there/python", () if own else (Path("/a"), Path("/b")))
+    launcher.anew = True
     try:
         assert launcher.pid is None
         assert launcher.death() is None
@@ -90,6 +91,7 @@ def test_a_runtime_folder_that_is_there_is_left(
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1")
     launcher = HostLauncher("/there/python")
+    launcher.anew = True
     launcher.start().close()
     launcher.close()
     assert started[0][1]["env"]["XDG_RUNTIME_DIR"] == "/run/user/1"

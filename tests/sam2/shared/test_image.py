@@ -218,6 +218,14 @@ def test_floating_point_values_are_refused(tmp_path: Path) -> None:
         image.load_photo(tmp_path / "float.tiff")
 
 
+@pytest.mark.parametrize("sample_format", [1, 2])  # unsigned, signed
+def test_integers_of_32_bits_are_refused(sample_format: int, tmp_path: Path) -> None:
+    path = tmp_path / "deep.tiff"
+    Image.fromarray(np.full((4, 4), 1 << 30, np.int32)).save(path, tiffinfo={339: sample_format})
+    with pytest.raises(UsageError, match=r"deep\.tiff' has 32 bits a channel"):
+        image.load_photo(path)
+
+
 def test_a_single_pixel_is_a_photo(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "one.png")
     photo = image.load_photo(tmp_path / "one.png")

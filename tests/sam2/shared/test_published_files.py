@@ -216,6 +216,17 @@ def test_without_an_answer_the_published_files_are_not_had(tmp_path: Path, monke
         fetch_published(tmp_path)
 
 
+def test_a_password_in_the_endpoint_is_refused_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://someone:secret@127.0.0.1:1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(UsageError) as caught:
+        fetch_published(tmp_path)
+    assert "HF_ENDPOINT has a user or a password in it" in caught.value.message
+    assert "secret" not in str(caught.value)
+
+
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """What the published files are for this test, and a hub may be asked."""

@@ -201,6 +201,18 @@ def test_a_temporal_table_that_float32_does_not_hold_is_refused(exported: Path, 
         OnnxStages(copied)
 
 
+def test_a_temporal_table_of_other_rows_and_another_schema_are_refused(exported: Path, copied: Path) -> None:
+    told = json.loads((exported / "constants.json").read_text())
+    name = "memory_temporal_positional_encoding"
+    for rows in (told[name][:1], told[name] * 3):
+        (copied / "constants.json").write_text(json.dumps(told | {name: rows}))
+        with pytest.raises(UsageError, match=rf"the temporal table has shape \[{len(rows)}, "):
+            OnnxStages(copied)
+    (copied / "constants.json").write_text(json.dumps(told | {"schema": 2}))
+    with pytest.raises(UsageError, match="its schema is 2, and this release reads 1"):
+        OnnxStages(copied)
+
+
 def test_pixels_of_another_mean_are_refused_in_our_own_form_too(exported: Path, copied: Path) -> None:
     told = json.loads((exported / "constants.json").read_text())
     told["normalization"]["mean"] = [0.5, 0.5]
