@@ -16,8 +16,11 @@ SHORTEST = 300
 
 # The page's own word for what no error scope of the runtime's took.
 _UNCAPTURED = re.compile(r"^ERROR: uncaptured GPU error: (.+)$")
-# The GPU process's log of errors in WebGPU commands, captured or not.
-_VALIDATION = re.compile(r"^\[[\d:/.]+:(?:ERROR|WARNING):[\w/.]*(?:webgpu|dawn)[\w/.]*[:(]\d+\)?\] (.+)$")
+# Chromium's log of errors in WebGPU commands; what it says of drivers and adapters when it starts is not meant.
+_VALIDATION = re.compile(
+    r"^\[[\d:/.]+:ERROR:[\w/.]*(?:webgpu|dawn)[\w/.]*[:(]\d+\)?\] "
+    r'(GPU\w{1,40}: ".+|.*?(?: - While |[Vv]alidation error).*)$'
+)
 _FAILED = re.compile(r"^ERROR: .{0,300}?\b([Ff]ailed to (?:allocate|invoke|run)\b.*)$")
 _CONSEQUENCE = "is invalid due to a previous error"
 _SPEAKER = re.compile(r'^GPU\w{1,40}: "?')

@@ -160,7 +160,11 @@ class Refusing:
             compiles += 1
             asked = "which op ends the process" if crashes else "which op is refused"
             self.progress.stage(f"{asked}: {told} (compile {compiles} of {MOST_COMPILES} at most)", 3.0)
-            outcome = self.device.run(self._job(part, runs=reason.startswith(COMPLAINED)))
+            try:
+                job = self._job(part, runs=reason.startswith(COMPLAINED))
+            except UsageError:
+                return "unresolved"  # no inputs can be drawn for it
+            outcome = self.device.run(job)
             if isinstance(outcome, Crashed):
                 return "bad" if crashes else "unresolved"
             if isinstance(outcome, Rejected) and not crashes:

@@ -19,6 +19,8 @@ PAGE = (
 TEXTURE = "Texture size ([Extent3D width:1048576]) exceeded maximum texture size ([Extent3D width:8192])"
 
 HARMLESS = """\
+[1:1:1130/020451.947477:WARNING:gpu/command_buffer/service/webgpu_decoder_impl.cc:1801] No Vulkan backend.
+[1:1:1130/020451.947477:ERROR:gpu/command_buffer/service/dawn_instance.cc:92] vkCreateInstance: Found no drivers!
 [1:1:1130/020451.947477:WARNING:sandbox/policy/linux/sandbox_linux.cc:405] InitializeSandbox() called with threads.
 [1:5:1130/020214.885522:ERROR:gpu/ipc/client/command_buffer_proxy_impl.cc:285] ContextResult::kTransientFailure
 WARNING: [npu_registry.cc:34] NPU accelerator could not be loaded and registered: kLiteRtStatusErrorInvalidArgument.

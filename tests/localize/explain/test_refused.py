@@ -15,6 +15,7 @@ from harness.core.errors import EXIT_DEVICE, EXIT_MISUSE, DeviceError, DeviceRef
 from harness.core.job import Completed, Crashed, Job, Lost, Options, Outcome, Rejected, Residency, TimedOut
 from harness.devices.base import Device
 from harness.devices.execute import failure
+from harness.devices.refusal import COMPLAINED
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.localize.explain.refused import MOST_COMPILES, Refusing
@@ -38,6 +39,20 @@ class Refuses:
         self.asked += 1
         kinds = {op.name for op in Model.from_bytes(job.model).graph().ops}
         return Rejected(self.reason) if self.kind in kinds else DONE
+
+
+class Complains(Refuses):
+    """As a browser does, only where such a model runs, and of a number that depends on the model."""
+
+    def run(self, job: Job, sink: Any = None) -> Outcome:
+        ops = Model.from_bytes(job.model).graph().ops
+        if job.iterations == 0:  # the question whether it refuses everything
+            assert [op.name for op in ops] == ["RELU"]
+            return DONE
+        assert (job.iterations, len(job.outputs)) == (1, 1) and all(a.size for a in job.inputs.values())
+        self.asked += 1
+        reason = f"{COMPLAINED}{60000 + len(ops)} workgroups"
+        return Rejected(reason) if self.kind in {op.name for op in ops} else DONE
 
 
 def refusing(device: Refuses, model: Model) -> Refusing:
@@ -68,6 +83,15 @@ def test_the_compiles_are_bounded() -> None:
     device = Refuses("TANH")
     refusing(device, chain(*["RELU", "TANH"] * 50)).ops(Rejected(device.reason))
     assert device.asked <= MOST_COMPILES
+
+
+def test_a_complaint_that_only_a_run_brings_is_traced_to_its_op_by_running_parts() -> None:
+    device = Complains("TANH")
+    reason = f"{COMPLAINED}60043 workgroups"
+    found = refusing(device, chain(*["RELU"] * 20, "TANH", *["ABS"] * 22)).ops(Rejected(reason))
+    assert found.lines == (f"TANH #20: {reason}",) and device.asked > 1
+    other = f"{COMPLAINED}another thing"
+    assert refusing(device, chain("RELU", "TANH", "ABS")).ops(Rejected(other)).lines == (other,)
 
 
 def test_ops_that_the_runtime_named_are_not_asked_for() -> None:
