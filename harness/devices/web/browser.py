@@ -79,11 +79,14 @@ def browser_program() -> str:
 
 
 class Browser:
-    """One run of the browser with one page. `ended` is called once, from another thread, when the page or the browser
-    has gone by itself."""
+    """One run of the browser with one page. From another thread, `ended` is called when the page or the browser has
+    gone by itself, and `uncaught` with what the page threw and did not catch."""
 
-    def __init__(self, program: str, folder: Path, log: LogFile, ended: Callable[[], None]) -> None:
-        self._program, self._folder, self._log, self._told_end = program, folder, log, ended
+    def __init__(
+        self, program: str, folder: Path, log: LogFile, ended: Callable[[], None], uncaught: Callable[[str], None]
+    ) -> None:
+        self._program, self._folder, self._log = program, folder, log
+        self._told_end, self._told_uncaught = ended, uncaught
         self._process: subprocess.Popen[bytes] | None = None
         self._tools: DevTools | None = None
         self._session = ""
@@ -156,7 +159,9 @@ class Browser:
         for domain in ("Inspector", "Runtime", "Log", "Page"):
             self._tools.call(f"{domain}.enable", ANSWER_SECONDS, self._session)
         # Not on the command line, which every user of this machine can read.
-        self._tools.call("Page.navigate", ANSWER_SECONDS, self._session, url=address)
+        shown = self._tools.call("Page.navigate", ANSWER_SECONDS, self._session, url=address)
+        if shown.get("errorText"):
+            raise DevToolsError(f"it does not show its page ({str(shown['errorText'])[:100]})")
 
     @property
     def pid(self) -> int | None:
@@ -220,6 +225,7 @@ class Browser:
             exception = thrown.get("exception")
             said = exception.get("description") if isinstance(exception, dict) else thrown.get("text")
             self._say("error", f"uncaught: {said}")
+            self._told_uncaught(str(said))
         elif method == "Log.entryAdded":
             entry = about.get("entry")
             if isinstance(entry, dict):

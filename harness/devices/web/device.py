@@ -44,7 +44,7 @@ class WebLauncher:
         self._scratch = Scratch("harness-web-")
         self._log = LogFile(self._scratch.path / "log.txt")
         self._server = PageServer(_served(page=page, **_packages(package)))
-        self._browser = Browser(program, self._scratch.path, self._log, self._server.disconnect)
+        self._browser = Browser(program, self._scratch.path, self._log, self._server.disconnect, self._server.uncaught)
 
     def start(self) -> Link:
         """Start the browser, and connect to its page. Raises DeviceError."""

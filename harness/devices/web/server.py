@@ -51,6 +51,8 @@ class PageServer:
         """Held by whoever reads a request: an earlier page may still be asking."""
         self.gone = ""
         """Why the page gave up, in its own words, where it did."""
+        self.asked = False
+        """Whether it has asked for a request since the last connection was made."""
         self._peer: socket.socket | None = None
         page = self
 
@@ -70,7 +72,7 @@ class PageServer:
         """The harness's end of a fresh connection to the page; what was on an earlier one is dropped."""
         here, there = socket.socketpair()
         self.disconnect()
-        self.gone = ""
+        self.gone, self.asked = "", False
         self._peer = there
         return here
 
@@ -81,6 +83,12 @@ class PageServer:
             with suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
             peer.close()
+
+    def uncaught(self, said: str) -> None:
+        """Give the page up that threw this before it asked for anything: its modules did not load."""
+        if not self.asked:
+            self.gone = f"its page did not load ({' '.join(said.split())[:LONGEST_WORD]})"
+            self.disconnect()
 
     def close(self) -> None:
         """Serve no more."""
@@ -155,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         return rest[0] if token_is_right and self.headers.get("Host") == known else None
 
     def _next(self) -> None:
+        self.server_page.asked = True
         with self.server_page.turn:
             peer = self.server_page.peer
             if peer is None:

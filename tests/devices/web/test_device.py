@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -248,6 +249,22 @@ def test_a_program_that_is_no_browser_is_said_to_be_none(
             device.run(asking("well"))
     finally:
         device.close()
+
+
+def test_a_package_that_does_not_load_is_said_so_at_once(
+    chromium: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "package"
+    shutil.copytree(package, broken)
+    (broken / "core/dist/index.js").write_text("throw new Error('it is broken');", encoding="utf-8")
+    device = opened_stub(monkeypatch, broken)
+    before = time.monotonic()
+    try:
+        with pytest.raises(DeviceError, match=r"'web' did not start: its page did not load \(Error: it is broken"):
+            device.run(asking("well"))
+    finally:
+        device.close()
+    assert time.monotonic() - before < 30
 
 
 def test_no_browser_is_one_sentence(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
