@@ -167,7 +167,7 @@ def test_ctrl_c_says_what_it_came_to_and_puts_the_mode_back(phone: Phone, start:
 
 
 def test_the_thermal_state_of_the_phone_is_told_beside(phone: Phone, start: Start) -> None:
-    _, cell, _ = start(MINUTES).end()
+    _, cell, _ = start(LASTING).end()
     assert cell["warmth"]["states"] == ["none"]
     assert cell["warmth"]["first_celsius"] == 31.2
     assert cell["fixed_performance"] is None

@@ -67,8 +67,9 @@ def test_a_job_runs_for_that_user_and_its_result_says_so(adb: Adb, phone: Phone,
         completed(device, job, "running it")  # the owner has the phone again
         assert phone.read("process")["user"] == device.user == 0
         assert "user" not in device.described()
+        device.launcher.kill()  # and not told to end by itself
+        assert phone.read("stopping") == {"pid": phone.pid}
     assert having(adb) == [0, 10]
-    assert phone.read("stopping") == {"pid": phone.pid}
 
 
 def test_a_comparison_s_document_names_the_user(

@@ -109,7 +109,7 @@ def show_drift(found: Drift, out: Console) -> None:
         table.add_column(title, justify="right")
     for one in found.graphs:
         if one.failure:
-            table.add_row(one.graph, f"[red]{escape(one.failure)}[/]")
+            table.add_row(one.graph, "[red]not run[/]", "–", "–", "–")
             continue
         shares = list(one.by_frame().values())
         figures = [f"{share:.4f}" for share in (min(shares), shares[-1])] if shares else ["–", "–"]
@@ -117,10 +117,18 @@ def show_drift(found: Drift, out: Console) -> None:
         delegated = ("fully" if one.full else "partly") + (f", {one.parts} parts" if one.parts > 1 else "")
         table.add_row(one.graph, delegated, *figures, begun)
     out.print(table)
-    starter = found.starter
-    word = "[green]no drift[/]" if starter is None else f"[red]drift[/] starts in {starter.graph}"
+    failed = [one for one in found.graphs if one.failure]
+    for one in failed:
+        out.print(f"[red]{one.graph}[/]: {escape(one.failure)}", soft_wrap=True)
+    if found.starter is not None:
+        word = f"[red]drift[/] starts in {found.starter.graph}"
+    elif failed:
+        word = "[red]nothing measured[/]" if len(failed) == len(found.graphs) else "[yellow]no drift in the others[/]"
+    else:
+        word = "[green]no drift[/]"
     out.print(f"\n{word}: masks against all graphs on the CPU, limit {LIMIT}.")
-    out.print(f"{found.side} pixels, {escape(found.device)}, {escape(found.adapter)}; {escape(found.provenance)}.")
+    where = ", ".join(filter(None, (found.device, found.adapter)))
+    out.print(f"{found.side} pixels, {escape(where)}; {escape(found.provenance)}.")
     small = sum(not mask.tells for one in found.graphs for mask in one.masks)
     if small:
         out.print(f"{small} masks of fewer than {SMALLEST} pixels are left out.")

@@ -137,6 +137,22 @@ def test_a_mask_of_a_few_pixels_is_no_drift(tmp_path: Path) -> None:
     assert all(path.is_file() for path in write_plots(found, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("others", "said"), [((), "nothing measured: "), (("mask_decoder",), "no drift in the others: ")]
+)
+def test_a_graph_that_was_not_run_has_not_drifted_and_has_not_stood_the_test(
+    others: tuple[Rewritten, ...], said: str
+) -> None:
+    failed = GraphDrift("vision_encoder", failure="host gave no answer while running vision_encoder.")
+    found = Drift("random weights", True, 128, "host", "", True, (failed, *(drifting(one, 1.0) for one in others)))
+    screen = Console(record=True, width=80)
+    show_drift(found, screen)
+    text = screen.export_text()
+    assert "vision_encoder: host gave no answer while running vision_encoder.\n" in text
+    assert f"\n{said}masks against all graphs on the CPU" in text
+    assert "128 pixels, host; random weights." in text
+
+
 def test_the_starter_is_the_first_to_fall_below_the_limit_and_of_those_the_worst(tmp_path: Path) -> None:
     graphs = (
         drifting("vision_encoder", 1.0, 1.0, 0.2),
