@@ -160,12 +160,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _borrowed(config: pytest.Config) -> LentDevices:
     """The farm's devices that are named; from the process that collected, where this is one of its workers."""
-    session, errors = _harness("harness.farm.lent.session"), _harness("harness.core.errors")
+    errors, tls = _harness("harness.core.errors"), _harness("harness.farm.tls")
     folder = _option(config, "farm-certificates") or os.environ.get(_CERTIFICATES) or None
     no_tls, address = _option(config, "farm-no-tls"), _option(config, "farm")
+    for option in ("apk", "tools"):
+        if _option(config, option):
+            raise pytest.UsageError(f"--{option} is of this machine, and a farm's hosts have their own: leave it out.")
     if no_tls and _option(config, "farm-certificates") is None:
         folder = None
     try:
+        tls.require_packages()
+        session = _harness("harness.farm.lent.session")
         farm = session.farm_at(address, Path(folder) if folder else None, no_tls, _option(config, "farm-absent-after"))
         told = getattr(config, "workerinput", {}).get(_TOLD)
         if told is not None:

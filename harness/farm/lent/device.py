@@ -25,14 +25,14 @@ from harness.devices.kept import BY_DIGEST, KeptInputs, sent_with_run
 from harness.devices.link import Link, LinkError, Message
 from harness.farm.lent import wire
 from harness.farm.lent.line import Line
-from harness.farm.lent.pins import Pin, soon
+from harness.farm.lent.pins import Pin
 from harness.farm.node import Farm
 
 START_SECONDS = 1800.0
 """For whatever comes before a job on a phone: waiting for whoever has it, installing, its reboot."""
 ANSWER_SECONDS = 120.0
-AGAIN_SECONDS = 10.0
-"""How long a farm that has not lent the device once is asked for it again."""
+AGAIN_SECONDS = 60.0
+"""How often a farm that does not lend the device is asked for it: many tests may want it one after another."""
 
 
 class Told(Exception):
@@ -56,7 +56,7 @@ class Borrowed:
         self._link: Link | None = None
         self._ident = 0
         self._opened = 0
-        self._refused = False
+        self._refused: tuple[DeviceError, float] | None = None
         self._turn = threading.RLock()
 
     @contextmanager
@@ -73,12 +73,18 @@ class Borrowed:
         return True
 
     def link(self) -> Link:
-        """The line's socket, of a new line where there is none. Raises DeviceError."""
+        """The line's socket, of a new line where there is none. Raises DeviceError, the last one again where that is
+        not long ago."""
         if self._link is None:
-            line = Line(soon(self._farm, AGAIN_SECONDS) if self._refused else self._farm, self.pin)
-            self._refused = True
-            self._link = line.open()
-            self._line, self._refused = line, False
+            if self._refused is not None and time.monotonic() - self._refused[1] < AGAIN_SECONDS:
+                raise self._refused[0]
+            line = Line(self._farm, self.pin)
+            try:
+                self._link = line.open()
+            except DeviceError as error:
+                self._refused = error, time.monotonic()
+                raise
+            self._line, self._refused = line, None
             self.generation += 1
             self.sent.clear()
         return self._link

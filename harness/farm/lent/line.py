@@ -23,9 +23,9 @@ from harness.core.visible import visible
 from harness.devices.android.locks import WAIT_SECONDS
 from harness.devices.link import Link
 from harness.farm.lent.host import END_SECONDS, lend
-from harness.farm.lent.pins import LOOK_SECONDS, Pin, absent, not_reached
+from harness.farm.lent.pins import LOOK_SECONDS, Pin, absent, configure_client, not_reached
 from harness.farm.lent.wire import PIECE_BYTES, LoanSpec
-from harness.farm.node import Farm, FarmWorker, configure, workers_of
+from harness.farm.node import Farm, FarmWorker, workers_of
 
 POLL_SECONDS = 5.0
 """How long a question for bytes waits on the host."""
@@ -105,7 +105,7 @@ class Line:
             self._begun.set()
 
     async def _whole(self) -> None:
-        configure()
+        configure_client()
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         if self._stopped.is_set():
             return
@@ -217,8 +217,8 @@ class Line:
             await done.pop()
         except LoanOver as error:
             self._over = str(error)
-        except OSError as error:
-            self._over = await self._lost(client, error)
+        except OSError:
+            self._over = await self._lost(client)
             self._unreachable = True
         finally:
             for task in tasks:
@@ -254,13 +254,13 @@ class Line:
             raise LoanOver(f"{self._pin.host} lends no devices: it has another release of the harness")
         return told
 
-    async def _lost(self, client: Client, error: OSError) -> str:
+    async def _lost(self, client: Client) -> str:
         """What went: the worker, or the scheduler with it."""
         try:
             await workers_of(client)
         except (OSError, TimeoutError):
             return f"the scheduler {self._farm.scheduler} was lost"
-        return f"the farm's process for {self._pin.place} went ({str(error)[:200] or type(error).__name__})"
+        return f"the farm's process for {self._pin.place} went"
 
 
 def _still_open(told: dict[str, Any]) -> None:

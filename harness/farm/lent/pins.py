@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.core.errors import DeviceError
 from harness.farm.matrix import DEFAULT, check_device_words, device_name, needs
@@ -55,11 +56,17 @@ def pin_devices(farm: Farm, words: Sequence[str], say: Callable[[str], None] = l
     """
     for word in words:
         check_device_words("--device", word)
-    configure()
+    configure_client()
     try:
         return asyncio.run(_found(farm, words, say))
     except (OSError, TimeoutError) as error:
         raise not_reached(farm, error) from None
+
+
+def configure_client() -> None:
+    """Set Dask up for a program that borrows: what it logs of a connection that ends is told in other words."""
+    configure()
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def not_reached(farm: Farm, error: BaseException) -> DeviceError:
@@ -117,8 +124,3 @@ def _serial(workers: Sequence[FarmWorker], host: str, device: str) -> str:
             if known.get("name") == device:
                 return str(known.get("serial", ""))
     return ""
-
-
-def soon(farm: Farm, seconds: float) -> Farm:
-    """The same farm, with less patience."""
-    return replace(farm, absent_after=min(farm.absent_after, seconds))

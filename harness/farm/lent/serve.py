@@ -148,7 +148,7 @@ class Server:
 
     def _run(self, message: Message) -> None:
         device, asked = self._device(message), wire.read_request(message.fields.get("ask"))
-        if self._model[0] != asked.sha256:
+        if self._model[0] != asked.sha256 or not self._model[1]:
             self._model = "", b""  # never two large ones at once
             self._model = asked.sha256, self._file(asked.sha256) or b""
         inputs = self._inputs(message)

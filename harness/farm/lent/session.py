@@ -22,7 +22,7 @@ from harness.devices.registry import DeviceKind, claiming, kind_of
 from harness.farm.lent.device import Borrowed, FarmDevice
 from harness.farm.lent.pins import Pin, pin_devices
 from harness.farm.node import Farm, scheduler_address
-from harness.farm.tls import require_packages, security
+from harness.farm.tls import security
 
 
 def farm_at(address: str, certificates: Path | None, no_tls: bool, absent_after: float) -> Farm:
@@ -31,11 +31,16 @@ def farm_at(address: str, certificates: Path | None, no_tls: bool, absent_after:
     Raises:
         UsageError: it is no address, certificates are missing, or are given with `no_tls`.
     """
-    require_packages()
     if no_tls and certificates is not None:
         raise UsageError("Certificates and no TLS contradict each other.", "Give one of them.")
     if not 0 <= absent_after <= 86400:
         raise UsageError(f"{absent_after:g} s is no time to wait for a device.", "Give 0 to 86400.")
+    if certificates is None and not no_tls:
+        raise UsageError(
+            "No certificates are named.",
+            "Give --farm-certificates DIR, this machine's of `harness farm certificates`, or --farm-no-tls on a "
+            "network where every machine is trusted.",
+        )
     security(certificates, without=no_tls)
     folder = certificates.absolute() if certificates is not None else None
     return Farm(scheduler_address(address, tls=folder is not None), folder, absent_after=absent_after)
