@@ -66,7 +66,8 @@ def pin_devices(farm: Farm, words: Sequence[str], say: Callable[[str], None] = l
 def configure_client() -> None:
     """Set Dask up for a program that borrows: what it logs of a connection that ends is told in other words."""
     configure()
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gives the second a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def not_reached(farm: Farm, error: BaseException) -> DeviceError:
