@@ -12,6 +12,8 @@ error; it never skips a test.
     def test_the_gpu_is_used(latency):
         assert latency("model.tflite").resident
 
+With `--farm ADDRESS` the devices are those of a farm (docs/farm.md): tests run here, their jobs on the farm's hosts.
+
 What `latency` measured is kept as `harness bench` keeps it, under --results, and the session ends with a table of it.
 
 Every option and fixture has a name that is the plugin's own (`--litert-device`, `litert_on_device`) and a short one
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from harness.api.on_device import OnDevice
     from harness.devices.android.device import PhoneOptions
     from harness.devices.base import Device
+    from harness.farm.lent.session import LentDevices
     from harness.latency.record import BenchResult
 
 _PROPERTY = "harness-latency"
@@ -55,12 +58,32 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "tools": {"type": Path, "metavar": "DIR", "help": "LiteRT's run_model and its libraries for phones, and no app"},
     "cool-down": {"type": float, "default": 0.0, "metavar": "S", "help": "longest wait for a phone to cool down"},
     "results": {"metavar": "DIR", "help": "keep run folders and reports here (default: pytest's own folder)"},
+    "farm": {"metavar": "ADDRESS", "help": "--device names devices of the farm of this scheduler, as lab1:8786"},
+    "farm-certificates": {
+        "metavar": "DIR",
+        "type": Path,
+        "help": "this node's, for --farm (default: HARNESS_FARM_CERTIFICATES)",
+    },
+    "farm-no-tls": {"action": "store_true", "help": "with --farm: neither certificates nor encryption"},
+    "farm-absent-after": {
+        "type": float,
+        "default": 60.0,
+        "metavar": "S",
+        "help": "with --farm: longest wait for a device that no host has",
+    },
 }
+_CERTIFICATES = "HARNESS_FARM_CERTIFICATES"
+_DEALT = ("load", "loadscope", "loadfile", "worksteal")
+_TOLD = "litert_farm"
+"""What a worker of pytest-xdist is told of the farm's devices, so that a name is one device for all of them."""
+
+
+_LENT: pytest.StashKey[LentDevices] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--litert-device`, `--litert-job-timeout`, `--litert-apk`, `--litert-tools`, `--litert-cool-down`,
-    `--litert-results`."""
+    `--litert-results`, `--litert-farm` and its like."""
     _add(parser, "litert-")
     if getattr(pluginmanager, "_conftest_plugins", ()):  # named in a conftest.py: the hook below is over
         _add(parser, "")
@@ -73,7 +96,7 @@ def pytest_load_initial_conftests(
     """The short names of the options, where no plugin and no conftest.py has taken them. Until then what follows one
     of them looks like a path to pytest, which looks for the first conftest.py there: that is prevented."""
     paths = getattr(early_config.known_args_namespace, "file_or_dir", [])
-    short = {f"--{name}" for name in _OPTIONS}
+    short = {f"--{name}" for name, keywords in _OPTIONS.items() if "action" not in keywords or name == "device"}
     for option, value in itertools.pairwise(args):
         if option in short and value in paths:
             paths.remove(value)
@@ -120,7 +143,13 @@ def _harness(module: str) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every device named must be here, before any test is collected."""
+    """Every device named must be here, or in the farm, before any test is collected."""
+    if _option(config, "farm") is not None:
+        config.stash[_LENT] = _borrowed(config)
+        return
+    for option in ("farm-certificates", "farm-no-tls"):
+        if _option(config, option):
+            raise pytest.UsageError(f"--{option} says how a farm is reached, and none is named: give --farm ADDRESS.")
     for name in _option(config, "device") or ():
         registry, errors = _harness("harness.devices.registry"), _harness("harness.core.errors")
         try:
@@ -129,33 +158,84 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--device {name}: {error}") from None
 
 
+def _borrowed(config: pytest.Config) -> LentDevices:
+    """The farm's devices that are named; from the process that collected, where this is one of its workers."""
+    errors, tls = _harness("harness.core.errors"), _harness("harness.farm.tls")
+    folder = _option(config, "farm-certificates") or os.environ.get(_CERTIFICATES) or None
+    no_tls, address = _option(config, "farm-no-tls"), _option(config, "farm")
+    for option in ("apk", "tools"):
+        if _option(config, option):
+            raise pytest.UsageError(f"--{option} is of this machine, and a farm's hosts have their own: leave it out.")
+    if no_tls and _option(config, "farm-certificates") is None:
+        folder = None
+    try:
+        tls.require_packages()
+        session = _harness("harness.farm.lent.session")
+        farm = session.farm_at(address, Path(folder) if folder else None, no_tls, _option(config, "farm-absent-after"))
+        told = getattr(config, "workerinput", {}).get(_TOLD)
+        if told is not None:
+            lent: LentDevices = session.LentDevices.told(farm, told)
+        else:
+            lent = session.LentDevices.found(farm, _names(config), lambda text: sys.stderr.write(f"{text}\n"))
+    except errors.HarnessError as error:
+        raise pytest.UsageError(f"--farm {address}: {error}") from None
+    return lent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist which devices the names mean."""
+    lent = node.config.stash.get(_LENT, None)
+    if lent is not None:
+        node.workerinput[_TOLD] = lent.document()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Return the farm's devices, whatever the session came to."""
+    lent = config.stash.get(_LENT, None)
+    if lent is not None:
+        lent.close()
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Which devices this session is about, where some were named."""
+    lent = config.stash.get(_LENT, None)
+    if lent is not None:
+        where = ", ".join(f"{name} ({lent.place(name)})" for name in _names(config))
+        return f"devices: {where}, of the farm {_option(config, 'farm')}"
     named = _option(config, "device")
     return f"devices: {', '.join(named)}" if named else None
+
+
+def _names(config: pytest.Config) -> list[str]:
+    return list(dict.fromkeys(_option(config, "device") or ["host"]))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run of each test for each device."""
     if "litert_device_name" in metafunc.fixturenames:
-        names = dict.fromkeys(_option(metafunc.config, "device") or ["host"])
-        metafunc.parametrize("litert_device_name", list(names), scope="session")
+        metafunc.parametrize("litert_device_name", _names(metafunc.config), scope="session")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under pytest-xdist with `--dist loadgroup`, the tests of one device go to one worker and none waits for it.
+    """Under pytest-xdist with `--dist loadgroup`, and on a farm however tests are dealt out, the tests of one device go
+    to one worker and none waits for it.
 
     A scheduler and no `xdist_group` marks: pytest-xdist 3.8 loses those under pytest 9.2, whose node ids are fixed.
     """
-    if config.getoption("dist") != "loadgroup":
+    lent = config.stash.get(_LENT, None)
+    if config.getoption("dist") not in ("loadgroup", *(() if lent is None else _DEALT)):
         return None
-    names = _option(config, "device") or ["host"]
+    names = _names(config)
     from xdist.scheduler import LoadGroupScheduling
 
     class ByDevice(LoadGroupScheduling):  # type: ignore[misc]  # no types there
         def _split_scope(self, nodeid: str) -> str:
-            return device_in(nodeid, names) or super()._split_scope(nodeid)
+            name = device_in(nodeid, names)
+            if not name:
+                return str(super()._split_scope(nodeid))
+            return name if lent is None else str(lent.place(name))  # two names may mean one device
 
     return ByDevice(config, log)
 
@@ -212,7 +292,16 @@ def device_in(nodeid: str, names: Sequence[str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def litert_device(litert_device_name: str, request: pytest.FixtureRequest) -> Iterator[Device]:
+def _litert_loan(litert_device_name: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A device of a farm stays this session's from its first job until its last test has ended."""
+    yield
+    lent = request.config.stash.get(_LENT, None)
+    if lent is not None:
+        lent.give_back(litert_device_name)
+
+
+@pytest.fixture(scope="session")
+def litert_device(litert_device_name: str, _litert_loan: None, request: pytest.FixtureRequest) -> Iterator[Device]:
     """The device itself, started on the first job and nobody else's until the session ends."""
     with _harness("harness.devices.registry").open_device(litert_device_name, phone=_phone(request.config)) as opened:
         yield opened
@@ -220,7 +309,10 @@ def litert_device(litert_device_name: str, request: pytest.FixtureRequest) -> It
 
 @pytest.fixture(scope="session")
 def litert_on_device(
-    litert_device_name: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    litert_device_name: str,
+    _litert_loan: None,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> OnDevice:
     """The harness's commands on the chosen device."""
     kept = _option(request.config, "results")

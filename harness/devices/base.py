@@ -7,7 +7,7 @@ Both kinds of device share everything here. What differs (how to start, where th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -164,6 +164,16 @@ class Device:
         """Whether the clocks are pinned by a mode of the device's own; None where nobody asked for that."""
         return None
 
+    @property
+    def host(self) -> str:
+        """The host of a farm that it is at; empty for a device of this machine's own."""
+        return ""
+
+    def clocked_there(self) -> Mapping[str, float | None] | None:
+        """How long the last job took by the clock of the machine that the device is at, `wall_ns`, and what that
+        machine's surroundings were, as `latency.record.Conditions`; None where that machine is this one."""
+        return None
+
     def celsius(self) -> float | None:
         """The device's temperature, in degrees Celsius; None where it does not tell."""
         return None
@@ -171,7 +181,7 @@ class Device:
     def described(self, runtime: str = "", gpu: str = "") -> dict[str, str]:
         """The device as documents have it, with the runtime and the GPU where they are known."""
         said = {"name": self.name, "kind": self.kind, "runtime": runtime, "gpu": gpu}
-        more = {"serial": self.serial, "user": str(self.user or "")}
+        more = {"serial": self.serial, "user": str(self.user or ""), "host": self.host}
         return said | {name: value for name, value in more.items() if value}
 
     def facts(self) -> DeviceFacts:

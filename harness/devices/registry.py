@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
@@ -83,7 +83,20 @@ class DeviceKind:
 
 def kind_of(name: str) -> DeviceKind:
     """The kind of the device of that name: the first that claims it."""
-    return next(kind for kind in KINDS if kind.claims(name))
+    return next(kind for kind in (*_claimed, *KINDS) if kind.claims(name))
+
+
+_claimed: list[DeviceKind] = []
+
+
+@contextmanager
+def claiming(kind: DeviceKind) -> Iterator[None]:
+    """Meanwhile, `kind` is asked before all others whether a name is its own."""
+    _claimed.insert(0, kind)
+    try:
+        yield
+    finally:
+        _claimed.remove(kind)
 
 
 def open_device(name: str, progress: Say | None = None, phone: PhoneOptions | None = None) -> Device:

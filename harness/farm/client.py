@@ -32,7 +32,7 @@ from harness.farm.job import (
     to_text,
 )
 from harness.farm.matrix import Matrix, needs
-from harness.farm.node import QUEUE, Farm, FarmWorker, configure, workers_of
+from harness.farm.node import QUEUE, Farm, FarmWorker, absent_sentence, configure, workers_of
 from harness.farm.record import MatrixRecord
 from harness.farm.transfer import HostGone, call, fetch, push
 
@@ -245,14 +245,7 @@ class _Drive:
                 self.absent_since.pop(need, None)
                 continue
             if now - self.absent_since.setdefault(need, now) >= self.farm.absent_after:
-                out = [
-                    f"{device['name']} is taken out: {device['reason']}"
-                    for worker in self.workers
-                    for device in worker.report.get("devices", ())
-                    if device.get("state") == "out" and set(device.get("offers", ())) >= set(need)
-                ]
-                why = f"No device has {', '.join(need)} for {self.farm.absent_after:g} s"
-                why += f" ({'; '.join(out)})." if out else "."
+                why = absent_sentence(need, self.farm.absent_after, self.workers)
                 self.progress.note(f"{why} {len(queue)} jobs wait for it; they are left.")
                 while queue:
                     self.record.mark(queue.popleft(), "absent", why)

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,18 @@ class Station:
         if inputs is not None:
             _linked(self.store.file(spec.inputs), inputs)
         words = command_words(
-            spec, device_name(spec, self.device.name), str(model), str(inputs or ""), str(folder / "out")
+            spec,
+            device_name(spec.device, spec.runtime, self.device.name),
+            str(model),
+            str(inputs or ""),
+            str(folder / "out"),
         )
         why = self._wait_for_phone(deadline, spec)
         ended = _Ended("timed out", None, why) if why else self._run(words, folder, deadline, spec.matrix)
         if ended.state == "cancelled":
             raise Cancelled("The job was ended.")
         if ended.code == EXIT_DEVICE:
-            self._judge(spec, ended.reason)
+            self._judge(spec.accelerator, ended.reason)
         else:
             self.failures = 0
         run = next((path for path in (folder / "out").glob("*") if _RUN.fullmatch(path.name) and path.is_dir()), None)
@@ -138,6 +142,23 @@ class Station:
         self.store.finish(spec.matrix, outcome)
         return outcome
 
+    @contextmanager
+    def lent(self, loan: str) -> Iterator[Callable[[str], None]]:
+        """The device for whatever is no job. What it gives is to be called with an accelerator after device trouble,
+        and has the device looked at. Raises TakenOut, Cancelled."""
+        with self._turn:
+            if self.out:
+                raise TakenOut(self.out)
+            if self.stopping.is_set():
+                raise Cancelled("The worker was ended.")
+            self.job = loan
+            self.tell({"job": loan})
+            try:
+                yield lambda accelerator: self._judge(accelerator, "")
+            finally:
+                self.job = ""
+                self.tell({"job": ""})
+
     def _wait_for_phone(self, deadline: float, spec: JobSpec) -> str:
         """Wait until nobody else has the phone, for at most the job's own time; why that did not come, else empty."""
         while self.device.lock:
@@ -153,9 +174,9 @@ class Station:
                 raise Cancelled("The job was ended while it waited for the phone.")
         return ""
 
-    def _judge(self, spec: JobSpec, reason: str) -> None:
+    def _judge(self, accelerator: str, reason: str) -> None:
         """After a job that ended with device trouble: was it the device? Raises DeviceFailed if so."""
-        why = self.probe(spec.accelerator)
+        why = self.probe(accelerator)
         if self.stopping.is_set():
             raise Cancelled("The worker was ended.")
         if not why:
@@ -164,7 +185,7 @@ class Station:
         self.failures += 1
         if self.failures >= MOST_FAILURES:
             self.out = f"{self.failures} device failures in a row; the last: {reason or why}"
-            self.tell({"out": self.out, "accelerator": spec.accelerator})
+            self.tell({"out": self.out, "accelerator": accelerator})
         raise DeviceFailed(f"{self.device.name} on {self.host}: {reason or why}")
 
     def probe(self, accelerator: str) -> str:
@@ -221,11 +242,16 @@ def work_for(station: Station) -> None:
     _here = station
 
 
-def run_job(document: str) -> str:
-    """What Dask calls: a `JobSpec` as text, and its `JobOutcome` likewise. Raises as :meth:`Station.do`."""
+def station_here() -> Station:
+    """The device of this process. Raises UsageError where it has none."""
     if _here is None:
         raise UsageError("This worker has no device.", "Start it with `harness farm worker`.")
-    return to_text(_here.do(from_text(JobSpec, document).check()))
+    return _here
+
+
+def run_job(document: str) -> str:
+    """What Dask calls: a `JobSpec` as text, and its `JobOutcome` likewise. Raises as :meth:`Station.do`."""
+    return to_text(station_here().do(from_text(JobSpec, document).check()))
 
 
 def _linked(source: Path, target: Path) -> None:

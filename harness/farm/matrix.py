@@ -150,12 +150,12 @@ def is_host(device: str) -> bool:
     return "kind:host" in needs(device)
 
 
-def device_name(spec: JobSpec, found: str) -> str:
-    """What `--device` is given on the host: `found` is the serial of the phone there."""
-    if not is_host(spec.device):
+def device_name(device: str, runtime: str, found: str) -> str:
+    """What `--device` is given on the host for a device of the matrix: `found` is the serial of the phone there."""
+    if not is_host(device):
         return found
-    word = next(word for word in spec.device.split(",") if "=" not in word)
-    return word if spec.runtime == DEFAULT else f"host@{spec.runtime}"
+    word = next((word for word in device.split(",") if "=" not in word), found)
+    return word if runtime == DEFAULT else f"host@{runtime}"
 
 
 def _means_nothing(spec: JobSpec) -> str:
@@ -253,8 +253,9 @@ def _digest(path: Path) -> str:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}).", "Correct the matrix.") from None
 
 
-def _device(path: Path, text: str) -> str:
-    """`pixel8a`, `gpu=mali`, or several with commas between, once they are seen to be that."""
+def check_device_words(where: str, text: str) -> str:
+    """`pixel8a`, `gpu=mali`, or several with commas between, once they are seen to be that. Raises UsageError, whose
+    sentence says `where` it stands."""
     names = 0
     for word in text.split(","):
         key, equals, value = word.partition("=")
@@ -262,11 +263,16 @@ def _device(path: Path, text: str) -> str:
         fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@\[\]-]{0,99}", value if equals else word)
         if not fits or (equals and key not in PROPERTIES):
             raise UsageError(
-                f"{path}: devices has {text[:60]!r}, which is neither a device nor a property.",
+                f"{where} has {text[:60]!r}, which is neither a device nor a property.",
                 f"Write a name as for --device, or one of {', '.join(f'{name}=…' for name in PROPERTIES)}.",
             )
-        if word.startswith("host@"):
-            raise UsageError(f"{path}: devices has {text[:60]!r}.", 'Write devices = ["host"] and runtimes = ["…"].')
     if names > 1:
-        raise UsageError(f"{path}: {text[:60]!r} names two devices at once.", "Put each in quotes of its own.")
+        raise UsageError(f"{where} has {text[:60]!r}, which names two devices at once.", "Name each by itself.")
+    return text
+
+
+def _device(path: Path, text: str) -> str:
+    check_device_words(f"{path}: devices", text)
+    if any(word.startswith("host@") for word in text.split(",")):
+        raise UsageError(f"{path}: devices has {text[:60]!r}.", 'Write devices = ["host"] and runtimes = ["…"].')
     return text

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ QUEUE = "harness-farm-queue"
 CONFIG: dict[str, Any] = {
     "distributed.scheduler.work-stealing": False,  # it miscounts resources
     "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.reuse-broadcast-comm": True,  # else each question to a worker costs a TLS handshake
     "distributed.scheduler.allowed-failures": 1000,  # it counts jobs that were merely given to a worker that died
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:g}s",
     "distributed.comm.retry.count": 1,
@@ -156,6 +157,18 @@ class FarmWorker:
     def host(self) -> str:
         """The host that it is on."""
         return self.keeper or next((o.partition(":")[2] for o in self.offers if o.startswith("host:")), "")
+
+
+def absent_sentence(need: Sequence[str], seconds: float, workers: Sequence[FarmWorker]) -> str:
+    """That no device has what is needed, waited for so long; and which ones do but are taken out, and why."""
+    out = [
+        f"{device['name']} is taken out: {device['reason']}"
+        for worker in workers
+        for device in worker.report.get("devices", ())
+        if device.get("state") == "out" and set(device.get("offers", ())) >= set(need)
+    ]
+    more = f" ({'; '.join(out)})" if out else ""
+    return f"No device has {', '.join(need)} for {seconds:g} s{more}."
 
 
 async def workers_of(client: Client) -> list[FarmWorker]:

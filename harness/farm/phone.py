@@ -23,6 +23,7 @@ from harness.core import safe_json
 from harness.core.typed_json import read_as
 from harness.farm.execute import Station, work_for
 from harness.farm.found import Found
+from harness.farm.lent.host import HANDLERS
 from harness.farm.node import configure, serve
 from harness.farm.store import Store
 from harness.farm.tls import security
@@ -98,7 +99,7 @@ async def _work(setup: PhoneSetup) -> int:
     def made() -> Worker:
         if not stopping.is_set():
             station.stopping.clear()
-        return Worker(
+        worker = Worker(
             setup.scheduler,
             nthreads=1,
             name=f"{setup.host}/{setup.name}#{os.getpid()}",
@@ -110,6 +111,8 @@ async def _work(setup: PhoneSetup) -> int:
             local_directory=tempfile.gettempdir(),
             metrics={"farm": lambda worker: {"host": setup.host, "device": setup.name, "job": station.job}},
         )
+        worker.handlers.update(HANDLERS)
+        return worker
 
     await serve(made, stopping, lost)
     for _ in range(600):  # what runs is told to end, and has some seconds for it

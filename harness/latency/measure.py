@@ -17,6 +17,7 @@ from harness.core.arrays import Array
 from harness.core.errors import UsageError
 from harness.core.job import Completed, Failure, Job, Options, Sample
 from harness.core.progress import SILENT, Progress
+from harness.core.typed_json import read_as
 from harness.core.visible import counted
 from harness.devices.base import Device
 from harness.devices.execute import failure, make_job, patiently
@@ -304,5 +305,9 @@ def clocked(device: Device, job: Job, began: float) -> Clocked | Failure:
     if not isinstance(done, Completed):
         return done
     wall, after = time.perf_counter_ns() - started, read_moment(device.pid, beside=device.beside)
-    seen = replace(between(before, after, done.thermal), fixed_performance=device.fixed_performance)
+    seen = between(before, after, done.thermal)
+    there = device.clocked_there()
+    if there is not None:  # what passed here has the way there in it
+        wall, seen = int(there["wall_ns"] or 0), read_as(Conditions, {**there, "thermal": done.thermal})
+    seen = replace(seen, fixed_performance=device.fixed_performance)
     return Clocked(done, Round(0, 0, elapsed, done.samples, job.warmup, wall, seen, done.boot_id, done.runtime))

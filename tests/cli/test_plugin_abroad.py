@@ -159,3 +159,42 @@ def test_a_tests_own_failure_is_told_without_the_terminal_plugin(tmp_path: Path)
     suite(tmp_path, "import harness.core.errors\ndef test_it():\n    assert 1 == 2\n")
     code, _ = pytest_in(tmp_path, "-p", "no:terminal", "--junitxml", "junit.xml")
     assert code == 1 and "assert 1 == 2" in (tmp_path / "junit.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--farm-no-tls",), "--farm-no-tls says how a farm is reached, and none is named: give --farm ADDRESS."),
+        (("--farm", "nowhere", "--farm-no-tls"), "--farm nowhere: 'nowhere' is no address of a scheduler."),
+        (("--litert-farm", "lab1:8786"), "--farm lab1:8786: No certificates are named. Give --farm-certificates DIR"),
+        (("--farm", "lab1:8786", "--farm-no-tls", "--device", "a,b"), "which names two devices at once"),
+        (("--farm", "lab1:8786", "--farm-no-tls", "--apk", "a.apk"), "--apk is of this machine"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_farm_that_cannot_be_meant_ends_the_session_in_a_sentence(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    pytest.importorskip("distributed")
+    suite(tmp_path, "def test_it(device):\n    pass\n")
+    code, out = pytest_in(tmp_path, *words)
+    assert code == 4 and said in out and "Traceback" not in out
+
+
+def test_a_farm_without_the_extra_is_a_sentence(tmp_path: Path) -> None:
+    suite(tmp_path, "def test_it(device):\n    pass\n", "import sys\nsys.modules['distributed'] = None\n")
+    code, out = pytest_in(tmp_path, "--farm", "lab1:8786", "--farm-no-tls")
+    assert code == 4 and "The farm needs distributed, which is not installed. pip install" in out
+
+
+def test_a_flag_takes_no_path_from_pytest(tmp_path: Path) -> None:
+    """What follows an option with a value is no path; what follows one without is."""
+    checks = tmp_path / "checks"
+    checks.mkdir()
+    suite(
+        checks,
+        "def test_it(request):\n    assert request.config.getoption('--mine') == 'yes'\n",
+        "def pytest_addoption(parser):\n    parser.addoption('--mine')\n",
+    )
+    code, out = pytest_in(tmp_path, "--farm-no-tls", "checks", "--mine", "yes")
+    assert code == 4 and "says how a farm is reached" in out, out

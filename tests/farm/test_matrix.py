@@ -100,11 +100,11 @@ def test_the_command_is_the_harness_s_own(tmp_path: Path) -> None:
     spec = next(
         job for job in read(tmp_path, cool_down="30").jobs if job.command == "bench" and job.device == "pixel8a"
     )
-    words = command_words(spec, device_name(spec, "SERIAL"), "m.tflite", "x.npz", "out")
+    words = command_words(spec, device_name(spec.device, spec.runtime, "SERIAL"), "m.tflite", "x.npz", "out")
     assert words[:4] == ["bench", "m.tflite", "--device", "SERIAL"]
     assert words[-4:] == ["--inputs", "x.npz", "--cool-down", "30"]
     other = next(job for job in read(tmp_path, runtimes='["2.1.5"]').jobs)
-    assert device_name(other, "host") == "host@2.1.5"
+    assert device_name(other.device, other.runtime, "host") == "host@2.1.5"
 
 
 @pytest.mark.parametrize(

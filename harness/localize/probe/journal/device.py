@@ -95,6 +95,11 @@ class Journaled(Device):
         """The device's own."""
         return self._inner.user
 
+    @property
+    def host(self) -> str:
+        """The device's own."""
+        return self._inner.host
+
     def facts(self) -> DeviceFacts:
         """What the device says of itself."""
         return self._inner.facts()
