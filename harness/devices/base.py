@@ -126,8 +126,8 @@ class Device:
         self._launcher.kill()
 
     def start_anew(self) -> None:
-        """From the next start on, be a process of its own from its beginning: for times, which differ between processes
-        by how their memory is laid out."""
+        """From now on be a process of its own from its beginning, and no copy of another: for times, which differ
+        between processes by how their memory is laid out."""
 
     @property
     def pid(self) -> int | None:

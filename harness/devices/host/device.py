@@ -140,7 +140,9 @@ class HostDevice(Device):
         super().__init__(name, "host", self.launcher)
 
     def start_anew(self) -> None:
-        """A worker that is forked is laid out as the one before it."""
+        """A worker that is forked is laid out as the one before it; one that is there already is ended."""
+        if not self.launcher.anew:
+            self.stop()
         self.launcher.anew = True
 
     @property

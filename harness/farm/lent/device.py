@@ -153,6 +153,7 @@ class FarmDevice(Device):
         choices = wire.PhoneChoices(phone.cool_down, phone.fixed_performance, phone.return_seconds)
         self._phone, self._start_seconds = asdict(choices), START_SECONDS + phone.cool_down
         self._number = borrowed.number()
+        self._anew = False
         self._generation = -1
         self._state = wire.DeviceState()
         self._before = 0, 0
@@ -203,6 +204,10 @@ class FarmDevice(Device):
     def clocked_there(self) -> dict[str, float | None] | None:
         """How long the last job took there."""
         return None if self._round is None else asdict(self._round)
+
+    def start_anew(self) -> None:
+        """Said with every job."""
+        self._anew = True
 
     def celsius(self) -> float | None:
         """The device's temperature; None where it does not tell, or is not reached."""
@@ -263,7 +268,9 @@ class FarmDevice(Device):
         self._have(job.sha256, np.frombuffer(job.model, np.uint8))
         kept = self._inputs.keep(job.inputs, self._have)
         fields, payloads = sent_with_run(job.inputs, kept)
-        borrowed.send("run", deadline, payloads, device=self._number, ask=wire.request_of(job), **fields)
+        borrowed.send(
+            "run", deadline, payloads, device=self._number, ask=wire.request_of(job), anew=self._anew, **fields
+        )
         expected = list(job.outputs)
         reply = borrowed.answer(deadline, _most(expected))
         while reply.type == "output":

@@ -160,10 +160,13 @@ class Server:
         def sink(name: str, values: Array) -> None:
             self._send("output", message, [(name, values)])
 
+        if message.fields.get("anew") is True:
+            device.start_anew()
         device.facts()  # starting the process is no part of the job
-        before, started = read_moment(device.pid), time.perf_counter_ns()
+        before, started = read_moment(device.pid, beside=device.beside), time.perf_counter_ns()
         outcome = device.run(job, sink)
-        wall, seen = time.perf_counter_ns() - started, between(before, read_moment(device.pid))
+        wall, after = time.perf_counter_ns() - started, read_moment(device.pid, beside=device.beside)
+        seen = between(before, after)
         self.trouble = _trouble(outcome, asked.options.accelerator)
         round = wire.Round(wall, seen.clock_mhz, seen.throttled, seen.waited, seen.foreign, seen.stolen)
         document = wire.outcome_document(outcome, round)

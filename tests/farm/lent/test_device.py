@@ -5,6 +5,7 @@ Only the way between them is short: a socket pair in place of Dask. `test_sessio
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("distributed")
@@ -233,6 +235,19 @@ def test_time_passes_by_the_clock_of_the_host(borrowed: Borrowed, monkeypatch: p
     assert isinstance(found, Clocked)
     assert 0 < found.turn.wall_ns < 0.3e9
     assert found.turn.conditions.foreign is not None
+
+
+def test_a_benchmark_s_process_there_is_no_copy_of_another(borrowed: Borrowed) -> None:
+    with FarmDevice(borrowed, PhoneOptions()) as device:
+        assert isinstance(device.run(job(wide())), Completed)
+        (inner,) = ShortLine.made[-1].server._devices.values()
+        first = inner.pid
+        device.start_anew()
+        for _ in range(2):
+            assert isinstance(device.run(job(wide())), Completed)
+        assert inner.pid is not None and psutil.Process(inner.pid).ppid() == os.getpid() != first
+        again = inner.pid
+        assert isinstance(device.run(job(wide())), Completed) and inner.pid == again  # and stays
 
 
 def test_a_name_that_the_host_does_not_know_is_its_sentence(borrowed: Borrowed) -> None:
