@@ -12,7 +12,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distributed import Client
@@ -20,7 +20,7 @@ from distributed import Client
 from harness.core.errors import DeviceError, StorageError, UsageError
 from harness.core.progress import SILENT, Progress
 from harness.farm import store
-from harness.farm.execute import run_job
+from harness.farm.execute import ANSWERED, run_job
 from harness.farm.job import (
     Cancelled,
     DeviceFailed,
@@ -78,6 +78,8 @@ class _Drive:
     known: set[tuple[str, str]] = field(default_factory=set)
     greeted: set[str] = field(default_factory=set)
     running_elsewhere: dict[str, str] = field(default_factory=dict)
+    doable: set[JobSpec] = field(default_factory=set)
+    """What some device did, without id and repetition."""
     pushing: defaultdict[tuple[str, str], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     total: int = 0
     done: int = 0
@@ -87,6 +89,8 @@ class _Drive:
         self.total = len(self.left)
         for spec in self.left:
             self.queues[needs(spec.device)].append(spec)
+        done = {job for job, row in self.record.finished.items() if row["exit_code"] in ANSWERED}
+        self.doable |= {_kind(spec) for spec in self.matrix.jobs if spec.id in done}
         if not self.left:
             return
         self.progress.stage(f"{self.total} jobs", 60.0 * self.total)
@@ -270,7 +274,7 @@ class _Drive:
         self.record.mark(spec, "running")
         future = client.submit(
             run_job,
-            to_text(spec),
+            to_text(replace(spec, done_before=_kind(spec) in self.doable)),
             key=f"job-{spec.matrix}-{spec.id}",
             resources=dict.fromkeys(needs(spec.device), 1),
             retries=0,
@@ -330,6 +334,8 @@ class _Drive:
         if partial is not None:
             await fetch(client, keeper, spec.matrix, outcome, partial)
         self.record.arrived(spec, outcome, partial)
+        if outcome.exit_code in ANSWERED:
+            self.doable.add(_kind(spec))
         self._count()
         if outcome.state != "done" or outcome.exit_code not in (0, 1, 4):
             why = outcome.reason or f"it ended with {outcome.exit_code}"
@@ -348,3 +354,8 @@ class _Drive:
                     return
                 keepers = still
                 await asyncio.sleep(LOOK_SECONDS)
+
+
+def _kind(spec: JobSpec) -> JobSpec:
+    """The same for all repetitions of a job."""
+    return replace(spec, id="", repetition=0)

@@ -30,7 +30,8 @@ Facts = TypeVar("Facts")
 @dataclass(frozen=True)
 class JobSpec:
     """What is asked. `device` is a word of the matrix, as `pixel8a` or `gpu=mali`; `model` the file's name and
-    `sha256` its digest; `inputs` the digest of an .npz, empty for random ones; `timeout` and `cool_down` in seconds."""
+    `sha256` its digest; `inputs` the digest of an .npz, empty for random ones; `timeout` and `cool_down` in seconds.
+    `done_before`: another repetition of the same was done, so that a device which fails at it is to blame."""
 
     id: str
     matrix: str
@@ -46,6 +47,7 @@ class JobSpec:
     seed: int
     timeout: float
     cool_down: float
+    done_before: bool = False
 
     def check(self) -> JobSpec:
         """Itself, once its names are seen to be names. Raises UsageError."""
