@@ -31,7 +31,7 @@ from harness.farm.job import (
     from_text,
     to_text,
 )
-from harness.farm.matrix import Matrix, needs
+from harness.farm.matrix import Matrix, is_host, needs
 from harness.farm.node import QUEUE, Farm, FarmWorker, configure, workers_of
 from harness.farm.record import MatrixRecord
 from harness.farm.transfer import HostGone, call, fetch, push
@@ -39,6 +39,8 @@ from harness.farm.transfer import HostGone, call, fetch, push
 MOST_DEVICE_FAILURES = 3
 LOOK_SECONDS = 0.5
 END_SECONDS = 30.0
+# From here on a benchmark of a phone may be that of its host; what drives one phone takes a fraction of a core.
+BUSY_CORES = 0.5
 
 
 def run_matrix(farm: Farm, matrix: Matrix, record: MatrixRecord, progress: Progress = SILENT) -> None:
@@ -340,6 +342,10 @@ class _Drive:
         if outcome.state != "done" or outcome.exit_code not in (0, 1, 4):
             why = outcome.reason or f"it ended with {outcome.exit_code}"
             self.progress.note(f"{spec.command} {spec.model} on {outcome.serial}: {why}")
+        busy = outcome.cores_busy or 0.0
+        if spec.command == "bench" and not is_host(spec.device) and busy >= BUSY_CORES:
+            told = f"{spec.command} {spec.model} on {outcome.serial}: the cores of {outcome.host} were {busy:.0%} busy."
+            self.progress.note(f"{told} What went over its cables may have waited.")
         with suppress(HostGone):
             await call(client, keeper, store.drop, spec.matrix, [spec.id])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 def main() -> int:
     folder, command, model, *words = Path(sys.argv[1]), *sys.argv[2:]
-    rest = [word for word in words if word != "--json"]
+    rest = [word for word in words if word not in ("--json", "--quick")]
     options = dict(zip(rest[::2], rest[1::2], strict=True))
     device = options["--device"]
     plain = device.replace(":", "_")
