@@ -2,8 +2,8 @@
 
 One process of a host works for one device, so that two jobs never meet on it; the phone's lock keeps everybody else
 away. A command that ends with device trouble is followed by a small model; a device that does not do that has failed.
-One that does has failed too where the job got no answer, and the same was done before, or the failure before it was of
-another model. After two failures with no job done in between the device is taken out.
+A phone that does has failed too where the job got no answer, and the same was done before, or the failure before it was
+of another model. After two failures with no job done in between the device is taken out.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class Station:
         why = self.probe(spec.accelerator)
         if self.stopping.is_set():
             raise Cancelled("The worker was ended.")
-        if not why and ended.trouble == "refused":
-            return  # an answer, of a device that works
+        if not why and (ended.trouble == "refused" or not self.device.lock):
+            return  # an answer, of a device that works; and what a release does on the host is that release's own
         counts = bool(why) or spec.done_before or spec.sha256 != self.failed
         self._stands(self.failures + counts, spec.sha256)
         reason = f"{self.device.name} on {self.host}: {ended.reason or why}"

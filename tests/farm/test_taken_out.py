@@ -26,13 +26,13 @@ from tests.farm.conftest import HARNESS, SimulatedFarm
 class Bench:
     """A station over a phone that does not exist, and jobs of three models for it."""
 
-    def __init__(self, folder: Path, **how: Any) -> None:
+    def __init__(self, folder: Path, lock: str = "S1-number", **how: Any) -> None:
         self.folder = folder
         (folder / "phones").mkdir()
         self.phone(**how)
         program = (sys.executable, str(Path(__file__).with_name("program.py")), str(folder / "phones"))
         self.told: list[dict[str, Any]] = []
-        self.station = Station("lab", Found("S1", "", ()), Store(folder / "store"), program, tell=self.told.append)
+        self.station = Station("lab", Found("S1", lock, ()), Store(folder / "store"), program, tell=self.told.append)
         (folder / "store/files").mkdir(parents=True)
         for name in ("a", "b", "c"):
             (folder / f"{name}.tflite").write_bytes(name.encode())
@@ -86,6 +86,12 @@ def test_refusals_of_many_models_are_answers(tmp_path: Path) -> None:
     bench = Bench(tmp_path, refuses=True)
     assert [bench.station.do(job).exit_code for job in bench.jobs("a", "b", "c")] == [3] * 3
     assert not bench.station.out and bench.station.failures == 0
+
+
+def test_what_releases_do_on_the_host_is_theirs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lock="", breaks=True)
+    assert [bench.station.do(job).exit_code for job in bench.jobs("a", "b", "c")] == [3] * 3
+    assert not bench.station.out
 
 
 def test_a_job_that_is_done_in_between_begins_anew(tmp_path: Path) -> None:
@@ -149,7 +155,7 @@ def test_a_phone_that_does_only_small_models_is_out_longer_and_longer(farm: Simu
     begun = [float(note[-1]) for note in farm.notes()[bad] if note[0] == "begin"]
     said = (farm.folder / "one.out").read_text()
     taken_out = said.count(f"{bad} is taken out")
-    assert 2 <= taken_out <= 5 and len(begun) <= 2 * taken_out + 2
+    assert 2 <= taken_out <= 8 and len(begun) <= 2 * taken_out + 2
     assert f"{bad} is taken out, 3 times now with no job done between, for 6 s" in said
     now = devices(farm)[bad]
     assert now["times_out"] >= 2 and (now["state"] != "out" or "it does a small model" in now["reason"])
