@@ -14,12 +14,19 @@ import pytest
 
 pytest.importorskip("distributed")
 
+from rich.console import Console
+
+from harness.cli import farm as command
+from harness.cli import screen
 from harness.farm.execute import Station
 from harness.farm.found import Found
 from harness.farm.job import DeviceFailed, JobSpec, TakenOut
 from harness.farm.keeper import LONGEST_OUT_SECONDS, out_seconds
 from harness.farm.matrix import read_matrix
+from harness.farm.node import FarmWorker
+from harness.farm.status import status_document
 from harness.farm.store import Store
+from tests.documents import check
 from tests.farm.conftest import HARNESS, SimulatedFarm
 
 
@@ -131,6 +138,29 @@ def test_each_further_time_it_stays_out_twice_as_long_up_to_an_hour() -> None:
     assert [out_seconds(times, 60.0) for times in range(1, 6)] == [0.0, 60.0, 120.0, 240.0, 480.0]
     assert out_seconds(30, 60.0) == out_seconds(3000, 60.0) == LONGEST_OUT_SECONDS == 3600.0
     assert out_seconds(9, 7200.0) == 7200.0
+
+
+@pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        (1, "2 device failures in a row; a small model in 0 s"),
+        (3, "2 device failures in a row; out 3 times with no job done between; a small model in 119 s"),
+    ],
+)
+def test_the_status_says_why_how_often_and_until_when(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int, sentence: str
+) -> None:
+    """From what the host tells with its heartbeat to the line that a person reads."""
+    device = {"name": "S1", "serial": "S1-number", "state": "out", "reason": "2 device failures in a row"}
+    device |= {"times_out": times, "probe_in": 119.4 if times > 1 else 0.0, "job": "", "offers": ["serial:S1"]}
+    report = {"host": "lab", "trouble": "", "devices": [device]}
+    keeper = FarmWorker("tcp://127.0.0.1:1", frozenset({"keeper:lab"}), report)
+    found = status_document("tcp://127.0.0.1:2", None, [keeper], {})
+    check("farm-status", found)
+    monkeypatch.setattr("harness.farm.status.farm_status", lambda farm: found)
+    monkeypatch.setattr(screen, "out", Console(width=400))
+    command.status("127.0.0.1:2", no_tls=True)
+    assert sentence in capsys.readouterr().out
 
 
 def devices(farm: SimulatedFarm) -> dict[str, dict[str, Any]]:
