@@ -151,7 +151,12 @@ def test_the_status_says_why_how_often_and_until_when(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int, sentence: str
 ) -> None:
     """From what the host tells with its heartbeat to the line that a person reads."""
-    device = {"name": "S1", "serial": "S1-number", "state": "out", "reason": "2 device failures in a row"}
+    device: dict[str, Any] = {
+        "name": "S1",
+        "serial": "S1-number",
+        "state": "out",
+        "reason": "2 device failures in a row",
+    }
     device |= {"times_out": times, "probe_in": 119.4 if times > 1 else 0.0, "job": "", "offers": ["serial:S1"]}
     report = {"host": "lab", "trouble": "", "devices": [device]}
     keeper = FarmWorker("tcp://127.0.0.1:1", frozenset({"keeper:lab"}), report)
