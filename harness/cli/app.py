@@ -14,7 +14,7 @@ import typer
 from harness import __version__
 from harness.cli import screen
 from harness.cli.commands import Commands
-from harness.core.errors import EXIT_DEFECT, HarnessError
+from harness.core.errors import EXIT_DEFECT, DeviceError, HarnessError
 from harness.core.private import owner_only
 from harness.core.signals import ENDING
 
@@ -69,7 +69,7 @@ def main() -> None:
         _run()
     except HarnessError as error:
         screen.print_error(error)
-        screen.print_failure(str(error))
+        screen.print_failure(str(error), trouble=error.trouble if isinstance(error, DeviceError) else None)
         sys.exit(error.exit_code)
     except Exception:  # noqa: BLE001 - ours: a traceback, and a code that cannot be read as "numerically wrong"
         traceback.print_exc()

@@ -43,20 +43,15 @@ def farm() -> None:
 def certificates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where they go; an authority that is there is used.")],
     node: Annotated[
-        list[str] | None, typer.Option("--node", metavar="NAME", help="A machine of the farm; repeatable. [node]")
+        list[str] | None,
+        typer.Option("--node", metavar="NAME", help="A machine of the farm, by host name or IP; repeatable. [node]"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an authority and certificates for the machines of a farm; keys are for their owner's eyes alone."""
-    import re
-
     from harness.farm.tls import make_certificates
 
-    names = list(dict.fromkeys(node or ["node"]))
-    for name in names:
-        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9.-]{0,62}", name):
-            raise UsageError(f"'{name[:80]}' is no name of a machine.", "Use letters, digits, `.` and `-`.")
-    made = [str(path) for path in make_certificates(folder, names)]
+    made = [str(path) for path in make_certificates(folder, list(dict.fromkeys(node or ["node"])))]
     if as_json:
         screen.print_json({"schema": 1, "authority": str(folder / "ca.pem"), "nodes": made})
         return
@@ -221,7 +216,7 @@ def status(
     for host in found["hosts"]:
         for device in host["devices"]:
             words = (host["host"], device["name"], device["state"], ", ".join(device["offers"]))
-            table.add_row(*map(escape, words), escape(device["job"] or device["reason"]))
+            table.add_row(*map(escape, words), escape(device["job"] or _why_out(device)))
         if host["trouble"] or not host["devices"]:
             table.add_row(escape(host["host"]), "", "", "", escape(host["trouble"] or "no devices"))
     screen.out.print(table, width=None if screen.out.is_terminal else 1000, crop=False)
@@ -229,6 +224,14 @@ def status(
         left = f"{queue['waiting']} wait, {queue['running']} run, {queue['done']} done"
         screen.say(f"{escape(queue['matrix'])}: {left}")
     screen.say(f"Dashboard: {escape(found['dashboard'] or 'none; it needs the package bokeh at the scheduler')}")
+
+
+def _why_out(device: dict[str, Any]) -> str:
+    """Why a device was taken out, how often, and when it may come back; empty for one that was not."""
+    if device["state"] != "out":
+        return str(device["reason"])
+    often = f"; out {device['times_out']} times with no job done between" if device["times_out"] > 1 else ""
+    return f"{device['reason']}{often}; a small model in {device['probe_in']:.0f} s"
 
 
 def _farm(address: str, certificates: Path | None, no_tls: bool) -> Farm:

@@ -26,6 +26,7 @@ from harness.core.errors import (
     EXIT_WRONG,
     FREE_MEMORY,
     HarnessError,
+    Trouble,
     UsageError,
 )
 from harness.core.markup import escape
@@ -213,12 +214,13 @@ def print_error(error: HarnessError) -> None:
     err.print(f"[red]{escape(error.message)}[/] {escape(error.next_step)}".rstrip())
 
 
-def print_failure(sentence: str, words: Sequence[str] | None = None) -> None:
+def print_failure(sentence: str, words: Sequence[str] | None = None, trouble: Trouble | None = None) -> None:
     """The document that a command leaves when it cannot do what it was asked, where `words`, by default the process's,
-    ask for one."""
+    ask for one. `trouble`: what device trouble it was, where it was that."""
     if "--json" in (sys.argv[1:] if words is None else words):
         try:
-            print_json({"schema": 1, "status": "failed", "error": sentence})
+            more = {"trouble": trouble} if trouble is not None else {}
+            print_json({"schema": 1, "status": "failed", "error": sentence} | more)
             sys.stdout.flush()
         except BrokenPipeError:  # the exit code is what is left to tell
             _end_stdout()

@@ -5,6 +5,7 @@ and the next step, never as a traceback. Anything else that escapes is a defect 
 """
 
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from harness.core.visible import visible
 
@@ -15,6 +16,10 @@ EXIT_DEVICE = 3
 EXIT_UNRESOLVED = 4
 EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits.h
 
+
+Trouble = Literal["refused", "reference", "crashed", "silent", "lost"]
+"""What device trouble was: the runtime did not take the model, the host's own CPU did not, the process on the device
+crashed, gave no answer in time, or the device is not there, or anything else of it."""
 
 FREE_MEMORY = "Free memory, or export the model for smaller shapes."
 """The next step where memory does not suffice."""
@@ -60,6 +65,7 @@ class DeviceError(HarnessError):
     said."""
 
     exit_code = EXIT_DEVICE
+    trouble: ClassVar[Trouble] = "lost"
 
     def __init__(self, message: str, next_step: str = "", log: str = "") -> None:
         super().__init__(message, next_step)
@@ -69,6 +75,8 @@ class DeviceError(HarnessError):
 class DeviceRefused(DeviceError):
     """A device whose runtime did not take a model: what was being done, its `reason`, and the `ops` that it names, if
     it names any."""
+
+    trouble: ClassVar[Trouble] = "refused"
 
     def __init__(
         self,
@@ -90,13 +98,19 @@ class NoReference(DeviceError):
     """A model that the host's CPU runtime does not compute, so that there is nothing to compare with, however often it
     is asked."""
 
+    trouble: ClassVar[Trouble] = "reference"
+
 
 class DeviceDied(DeviceError):
     """The process on the device crashed, or gave no answer in time and was ended: a property of the model, maybe."""
 
+    trouble: ClassVar[Trouble] = "crashed"
+
 
 class DeviceSilent(DeviceDied):
     """The process gave no answer in time and was ended: it may have been slow."""
+
+    trouble: ClassVar[Trouble] = "silent"
 
 
 class UnresolvedError(HarnessError):

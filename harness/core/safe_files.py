@@ -137,3 +137,40 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Return once a file's content is on the disk. Raises OSError, as :func:`read`."""
+    with _opened(path) as (file, _):
+        os.fsync(file.fileno())
+
+
+def names_to_disk(folder: Path) -> None:
+    """Return once it is on the disk which names a folder has; what lies in it is not. A file system that cannot do
+    that, and a folder that cannot be read, are passed over. Raises OSError: the disk is broken."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def all_to_disk(folder: Path) -> None:
+    """Return once a folder is on the disk with all files and folders in it. Links and the like have no content.
+
+    Raises:
+        OSError: a file cannot be read, or the disk is full or broken.
+    """
+    for path in folder.iterdir():
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            all_to_disk(path)
+        elif stat.S_ISREG(mode):
+            to_disk(path)
+    names_to_disk(folder)

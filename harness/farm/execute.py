@@ -1,8 +1,9 @@
 """A job on its device: the harness's own command in a process of its own, ended when its time is up or nobody wants it.
 
 One process of a host works for one device, so that two jobs never meet on it; the phone's lock keeps everybody else
-away. A command that ends with device trouble is followed by a small model: where the device does that, the trouble was
-the job's own; where it does not, the device has failed, and after two failures in a row it is taken out.
+away. A command that ends with device trouble is followed by a small model; a device that does not do that has failed.
+A phone that does has failed too where the job got no answer, and the same was done before, or the failure before it was
+of another model. After two failures with no job done in between the device is taken out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import safe_files, safe_json
-from harness.core.errors import EXIT_DEVICE, DeviceError, UsageError
+from harness.core.errors import EXIT_DEVICE, EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, DeviceError, UsageError
 from harness.core.run_folder import read_run
 from harness.devices.android.locks import SerialLock
 from harness.farm.found import Found
@@ -44,6 +45,8 @@ from harness.latency.conditions import read_moment
 
 PROGRAM = (sys.executable, "-m", "harness")
 MOST_FAILURES = 2
+ANSWERED = (EXIT_OK, EXIT_WRONG, EXIT_UNRESOLVED)
+"""Exit codes of a command that had from its device what it asked."""
 PROBE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _MOST_SAID = 64 << 20
@@ -60,6 +63,8 @@ class Station:
     program: tuple[str, ...] = PROGRAM
     out: str = ""
     failures: int = 0
+    failed: str = ""
+    """The digest of the model of the last job that came to nothing here, until one is done."""
     job: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     tell: Callable[[dict[str, Any]], None] = lambda event: None
@@ -117,10 +122,10 @@ class Station:
         ended = _Ended("timed out", None, why) if why else self._run(words, folder, deadline, spec.matrix)
         if ended.state == "cancelled":
             raise Cancelled("The job was ended.")
-        if ended.code == EXIT_DEVICE:
-            self._judge(spec.accelerator, ended.reason)
-        else:
-            self.failures = 0
+        if not why and (ended.code == EXIT_DEVICE or ended.state == "timed out"):
+            self._judge(spec, ended)
+        elif ended.code in ANSWERED:
+            self._stands(0, "")
         run = next((path for path in (folder / "out").glob("*") if _RUN.fullmatch(path.name) and path.is_dir()), None)
         after = read_moment(os.getpid())
         busy = None
@@ -154,7 +159,7 @@ class Station:
             self.job = loan
             self.tell({"job": loan})
             try:
-                yield lambda accelerator: self._judge(accelerator, "")
+                yield self._look_at
             finally:
                 self.job = ""
                 self.tell({"job": ""})
@@ -174,19 +179,42 @@ class Station:
                 raise Cancelled("The job was ended while it waited for the phone.")
         return ""
 
-    def _judge(self, accelerator: str, reason: str) -> None:
-        """After a job that ended with device trouble: was it the device? Raises DeviceFailed if so."""
+    def _judge(self, spec: JobSpec, ended: _Ended) -> None:
+        """After a job without an answer: was it the device? Raises DeviceFailed where the job is to be asked again."""
+        if ended.trouble == "reference":
+            return
+        why = self.probe(spec.accelerator)
+        if self.stopping.is_set():
+            raise Cancelled("The worker was ended.")
+        if not why and (ended.trouble == "refused" or not self.device.lock):
+            return  # an answer, of a device that works; and what a release does on the host is that release's own
+        counts = bool(why) or spec.done_before or spec.sha256 != self.failed
+        self._stands(self.failures + counts, spec.sha256)
+        self._take_out_if_due(why, ended.reason or why, spec.accelerator)
+        if why or (spec.done_before and ended.state == "done"):
+            raise DeviceFailed(f"{self.device.name} on {self.host}: {ended.reason or why}")
+
+    def _look_at(self, accelerator: str) -> None:
+        """After device trouble of what is no job. Raises DeviceFailed where the device does not do a small model."""
         why = self.probe(accelerator)
         if self.stopping.is_set():
             raise Cancelled("The worker was ended.")
-        if not why:
-            self.failures = 0
-            return
-        self.failures += 1
+        if why:
+            self._stands(self.failures + 1, self.failed)
+            self._take_out_if_due(why, why, accelerator)
+            raise DeviceFailed(f"{self.device.name} on {self.host}: {why}")
+
+    def _take_out_if_due(self, why: str, last: str, accelerator: str) -> None:
         if self.failures >= MOST_FAILURES:
-            self.out = f"{self.failures} device failures in a row; the last: {reason or why}"
+            does = f"it does not do a small model either ({why})" if why else "it does a small model"
+            self.out = f"{self.failures} device failures in a row, and {does}; the last: {last}"
             self.tell({"out": self.out, "accelerator": accelerator})
-        raise DeviceFailed(f"{self.device.name} on {self.host}: {reason or why}")
+            raise DeviceFailed(f"{self.device.name} on {self.host}: {last}")
+
+    def _stands(self, failures: int, failed: str) -> None:
+        """Take note of the failures in a row; whoever starts the next process for this device is told."""
+        self.failures, self.failed = failures, failed
+        self.tell({"failures": failures, "failed": failed})
 
     def probe(self, accelerator: str) -> str:
         """Have the device do a small model; empty where it did, else why not."""
@@ -223,7 +251,7 @@ class Station:
             code = leash.wait()
         if state == "timed out":
             return _Ended(state, None, "The job was ended: its time was up.")
-        return _Ended(state, code, _reason(folder, code))
+        return _Ended(state, code, *_reason(folder, code))
 
 
 @dataclass(frozen=True)
@@ -231,6 +259,7 @@ class _Ended:
     state: State
     code: int | None
     reason: str
+    trouble: str = ""
 
 
 _here: Station | None = None
@@ -261,18 +290,18 @@ def _linked(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _reason(folder: Path, code: int) -> str:
-    """Why a command has no answer: what its document says, else the last line that it said."""
+def _reason(folder: Path, code: int) -> tuple[str, str]:
+    """Why a command has no answer: what its document says, else the last line that it said; and what trouble it was."""
     if code in (0, 1):
-        return ""
+        return "", ""
     with suppress(OSError, ValueError):
         document = safe_json.loads(safe_files.read(folder / "stdout", _MOST_SAID))
         if isinstance(document, dict) and isinstance(document.get("error"), str):
-            return str(document["error"])[:1000]
+            return str(document["error"])[:1000], str(document.get("trouble", ""))
     with suppress(OSError):
         said = safe_files.tail(folder / "stderr", 4000)[0].decode("utf-8", "replace").strip().splitlines()
-        return said[-1][:1000] if said and code != 4 else ""
-    return ""
+        return (said[-1][:1000] if said and code != 4 else ""), ""
+    return "", ""
 
 
 def _status(run: Path | None) -> str:

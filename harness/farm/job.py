@@ -30,7 +30,9 @@ Facts = TypeVar("Facts")
 @dataclass(frozen=True)
 class JobSpec:
     """What is asked. `device` is a word of the matrix, as `pixel8a` or `gpu=mali`; `model` the file's name and
-    `sha256` its digest; `inputs` the digest of an .npz, empty for random ones; `timeout` and `cool_down` in seconds."""
+    `sha256` its digest; `inputs` the digest of an .npz, empty for random ones; `timeout` and `cool_down` in seconds.
+    `quick`: as the option of `bench`. `done_before`: another repetition of the same was done, so that a device which
+    fails at it is to blame."""
 
     id: str
     matrix: str
@@ -46,6 +48,8 @@ class JobSpec:
     seed: int
     timeout: float
     cool_down: float
+    quick: bool = False
+    done_before: bool = False
 
     def check(self) -> JobSpec:
         """Itself, once its names are seen to be names. Raises UsageError."""
@@ -152,5 +156,6 @@ def command_words(spec: JobSpec, device: str, model: str, inputs: str, out: str)
     words = [spec.command, model, "--device", device, "--out", out, "--json", "--timeout", f"{spec.timeout:g}"]
     words += ["--accelerator", spec.accelerator, "--precision", spec.precision, "--seed", str(spec.seed)]
     words += ["--inputs", inputs] if inputs else []
+    words += ["--quick"] if spec.quick else []
     words += ["--cool-down", f"{spec.cool_down:g}"] if spec.cool_down else []
     return words

@@ -1,8 +1,9 @@
 """What a host does for the farm: it finds its devices, has one Dask worker process for each, and keeps the files.
 
 A device that adb no longer lists loses its process, and with it its resources; one that comes back gets a new one. One
-that was taken out gets none until it does a small model. How each stands is in the figures that this host's own Dask
-worker sends along with its heartbeat.
+that was taken out gets none until it does a small model. The first time it is asked for that at once; each further time
+with no job done since, the wait before that is twice as long. How each stands is in the figures that this host's own
+Dask worker sends along with its heartbeat.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from harness.farm import store as kept
 from harness.farm.execute import PROGRAM, Station
 from harness.farm.found import Find, Found
 from harness.farm.node import configure, serve
-from harness.farm.phone import EXIT_TAKEN_OUT, PhoneSetup
+from harness.farm.phone import PhoneSetup
 from harness.farm.store import Store
 from harness.farm.tls import security
 
@@ -36,6 +37,7 @@ PROBE_EVERY_SECONDS = 60.0
 # A phone that reboots in a job comes back within this; the job waits for it.
 GONE_SECONDS = 120.0
 _LONGEST_PAUSE = 30.0
+LONGEST_OUT_SECONDS = 3600.0
 
 DeviceState = Literal["here", "gone", "out"]
 
@@ -58,11 +60,14 @@ class HostSetup:
 
 @dataclass
 class _Kept:
-    """A device and the process that works for it."""
+    """A device and the process that works for it. `times_out`: how often it was taken out since it last did a job."""
 
     found: Found
     state: DeviceState = "here"
     reason: str = ""
+    times_out: int = 0
+    failures: int = 0
+    failed: str = ""
     job: str = ""
     accelerator: str = "gpu"
     process: asyncio.subprocess.Process | None = None
@@ -71,6 +76,11 @@ class _Kept:
     not_before: float = 0.0
     pause: float = 1.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+def out_seconds(times: int, probe_every: float) -> float:
+    """How long a device stays out, before it is probed, the nth time with no job done in between, in seconds."""
+    return 0.0 if times < 2 else min(probe_every * 2.0 ** min(times - 2, 30), max(LONGEST_OUT_SECONDS, probe_every))
 
 
 class Keeper:
@@ -116,12 +126,15 @@ class Keeper:
 
     def report(self) -> dict[str, Any]:
         """How the devices stand, as the scheduler is told."""
+        now = time.monotonic()
         devices = [
             {
                 "name": device.found.name,
                 "serial": device.found.lock,
                 "state": device.state,
                 "reason": device.reason,
+                "times_out": device.times_out,
+                "probe_in": round(max(0.0, device.next_probe - now), 1) if device.state == "out" else None,
                 "job": device.job,
                 "offers": list(device.found.offers),
             }
@@ -161,7 +174,6 @@ class Keeper:
             if name in found:
                 if known.missing_since is not None and known.state == "gone":
                     known.state = "out" if known.reason else "here"
-                    known.next_probe = now
                     self._say(f"{name} is back.")
                 known.found, known.missing_since = found[name], None
                 if known.state == "out" and now >= known.next_probe:
@@ -195,6 +207,8 @@ class Keeper:
             offers=known.found.offers,
             store=str(setup.store),
             program=setup.program,
+            failures=known.failures,
+            failed=known.failed,
         )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -213,11 +227,10 @@ class Keeper:
                 self._hear(known, line)
         except (OSError, ValueError):  # it died, or says what it does not say
             process.stdin.close()
-        code = await process.wait()
+        await process.wait()
         known.process, known.job = None, ""
-        if known.state == "here" and code == EXIT_TAKEN_OUT:
-            known.state, known.next_probe = "out", time.monotonic() + setup.probe_every
-            self._say(f"{known.found.name} is taken out: {known.reason}.")
+        if known.reason and known.state == "here":
+            known.state = "out"
         elif time.monotonic() - began > _LONGEST_PAUSE:
             known.pause = 1.0
         else:
@@ -231,6 +244,14 @@ class Keeper:
             known.job = event["job"]
         if isinstance(event.get("out"), str):
             known.reason, known.accelerator = event["out"], str(event.get("accelerator"))
+            known.times_out, known.failures, known.failed = known.times_out + 1, 0, ""
+            wait = out_seconds(known.times_out, self._setup.probe_every)
+            known.next_probe = time.monotonic() + wait
+            often = f", {known.times_out} times now with no job done between, for {wait:g} s" if wait else ""
+            self._say(f"{known.found.name} is taken out{often}: {known.reason.rstrip('.')}.")
+        if isinstance(event.get("failures"), int):
+            known.failures, known.failed = event["failures"], str(event.get("failed"))
+            known.times_out = known.times_out if known.failures else 0
 
     async def _probe(self, known: _Kept) -> None:
         station = Station(self._setup.host, known.found, Store(self._setup.store), self._setup.program)

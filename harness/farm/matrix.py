@@ -4,7 +4,8 @@
     devices = ["host", "pixel8a", "gpu=mali"]
     commands = ["compare", "bench"]
 
-What may be left out: `runtimes`, `precisions`, `repetitions`, `accelerator`, `seed`, `timeout`, `cool_down`, `name`.
+What may be left out: `runtimes`, `precisions`, `repetitions`, `accelerator`, `seed`, `timeout`, `cool_down`, `quick`,
+`name`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DEFAULT = "default"
 PROPERTIES = ("serial", "model", "gpu", "host")
 _KEYS = (
     *("name", "models", "devices", "runtimes", "precisions", "commands", "repetitions", "accelerator", "seed"),
-    *("timeout", "cool_down"),
+    *("timeout", "cool_down", "quick"),
 )
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}"
 _RELEASE = r"[0-9]+(\.[0-9]+){1,3}[A-Za-z0-9.]*"
@@ -91,6 +92,7 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
     seed = int(read.number("seed", 0, 0, 2**31 - 1, whole=True))
     timeout = read.number("timeout", 3600.0, 0.1, 86400.0)
     cool_down = read.number("cool_down", 600.0, 0.0, 86400.0)
+    quick = read.flag("quick")
     (name,) = read.choices("name", [re.sub("[^A-Za-z0-9._-]+", "-", path.stem)[:60] or "matrix"], None, single=True)
     if not re.fullmatch(_NAME, name):
         raise read.wrong("name", name, "a name of letters, digits, `.`, `_` and `-`")
@@ -102,7 +104,8 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
     cells = product(models, devices, runtimes, precisions, commands, range(1, repetitions + 1))
     for model, device, runtime, precision, command, repetition in cells:
         facts = (model.sha256, model.inputs_sha256, model.path.name, device, runtime, precision, accelerator, command)
-        digest = hashlib.sha256(repr((*facts, repetition, seed)).encode()).hexdigest()[:32]
+        more = ("quick",) if quick and command == "bench" else ()
+        digest = hashlib.sha256(repr((*facts, repetition, seed, *more)).encode()).hexdigest()[:32]
         spec = JobSpec(
             id=digest,
             matrix=matrix_id,
@@ -118,6 +121,7 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
             seed=seed,
             timeout=timeout,
             cool_down=cool_down if command == "bench" else 0.0,
+            quick=bool(more),
         ).check()
         why = _means_nothing(spec)
         if why:
@@ -209,6 +213,12 @@ class _Table:
         for word in found:
             if among is not None and word not in among:
                 raise self.wrong(key, word, f"one of {', '.join(among)}")
+        return found
+
+    def flag(self, key: str) -> bool:
+        found = self._table.get(key, False)
+        if not isinstance(found, bool):
+            raise self.wrong(key, found, "true or false")
         return found
 
     def number(self, key: str, default: float, least: float, most: float, *, whole: bool = False) -> float:

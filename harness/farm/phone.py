@@ -1,7 +1,7 @@
 """`python -m harness.farm.phone`: the process that works for one device of a host.
 
 It reads one line of JSON from its standard input, and ends when that closes. On its standard output it tells, a line of
-JSON each, which job it has and that its device is taken out.
+JSON each, which job it has, how many failures in a row, and that its device is taken out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ LINGER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class PhoneSetup:
-    """What the process is told. `certificates` is empty without TLS; `store` is the host's."""
+    """What the process is told. `certificates` is empty without TLS; `store` is the host's. `failures` in a row and the
+    model that `failed` last are what the process before it knew."""
 
     scheduler: str
     address: str
@@ -47,6 +48,8 @@ class PhoneSetup:
     offers: tuple[str, ...]
     store: str
     program: tuple[str, ...]
+    failures: int = 0
+    failed: str = ""
 
     @property
     def device(self) -> Found:
@@ -68,6 +71,7 @@ def main() -> int:
 async def _work(setup: PhoneSetup) -> int:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     station = Station(setup.host, setup.device, Store(Path(setup.store)), setup.program)
+    station.failures, station.failed = setup.failures, setup.failed
     code = 0
 
     def stop() -> None:

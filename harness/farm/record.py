@@ -1,8 +1,9 @@
 """What a matrix came to, in a folder: a run folder for each job, `matrix.json` beside them, and a journal that decides
 what is finished.
 
-A job is finished once its run folder is in its place and the journal's line that says so is on the disk. `matrix.json`
-is made from the journal, now and then and at the end.
+A job is finished once its run folder is in its place with all its files, and the journal's line that says so is
+written: each is on the disk before the next, so that a loss of power takes nothing that the journal calls finished.
+`matrix.json` is made from the journal, now and then and at the end.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class MatrixRecord:
         return left
 
     def arrived(self, spec: JobSpec, outcome: JobOutcome, partial: Path | None) -> None:
-        """A job is finished: put its run folder in its place, and write that down. Raises StorageError."""
+        """A job is finished: put its run folder in its place, and write that down. `partial` is that folder, with
+        all its files on the disk already. Raises StorageError."""
         run = ""
         if partial is not None:
             with writing(self.folder):
@@ -173,8 +175,11 @@ class MatrixRecord:
             with suppress(OSError):
                 if not place.exists():
                     partial.rename(place)
-                    return place.name
-        raise UsageError(f"{self.folder} has a thousand runs named {name}.", "Name another folder with --out.")
+                    break
+        else:
+            raise UsageError(f"{self.folder} has a thousand runs named {name}.", "Name another folder with --out.")
+        safe_files.names_to_disk(self.folder)
+        return place.name
 
     def _take(self, line: dict[str, Any]) -> None:
         if line.get("entry") == "matrix" and line.get("schema") == SCHEMA and _ID.fullmatch(str(line.get("id"))):

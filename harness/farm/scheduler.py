@@ -17,6 +17,7 @@ PORT = 8786
 LOST_SECONDS = 60.0
 # A job whose device went is given back to its client after this, which says so.
 NO_DEVICE_SECONDS = 30.0
+FORGET_SECONDS = 60.0
 # It asks nobody who he is: this machine alone, unless somebody wants it otherwise.
 DASHBOARD = "127.0.0.1:8787"
 
@@ -62,4 +63,14 @@ async def schedule(
         shown = f"http://{scheduler.ip}:{services.port}/status" if services is not None else ""
         ready(scheduler.address, shown)
         ended = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(scheduler.finished())}
-        await asyncio.wait(ended, return_when="FIRST_COMPLETED")
+        while not any(task.done() for task in ended):
+            await asyncio.wait(ended, timeout=FORGET_SECONDS, return_when="FIRST_COMPLETED")
+            forget(scheduler)
+
+
+def forget(scheduler: Scheduler) -> None:
+    """Drop what Dask keeps of groups of tasks that are gone: its spans hold each for ever, some kilobytes for a job."""
+    known = set(scheduler.task_groups.values())
+    spans = scheduler.extensions.get("spans")
+    for span in spans.spans.values() if spans is not None else ():
+        span.groups &= known

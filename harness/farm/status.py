@@ -46,6 +46,8 @@ def status_document(
                 "serial": str(device.get("serial")),
                 "state": _state(device, serving),
                 "reason": str(device.get("reason")),
+                "times_out": device.get("times_out"),
+                "probe_in": device.get("probe_in"),
                 "job": str(device.get("job")),
                 "offers": [str(offer) for offer in device.get("offers", ())],
             }

@@ -63,12 +63,16 @@ class Store:
         return from_text(JobOutcome, text).check()
 
     def finish(self, matrix: str, outcome: JobOutcome) -> None:
-        """Write how a job ended, to the disk. Raises StorageError."""
+        """Write how a job ended, to the disk, after its run folder. Raises StorageError."""
         path = self.job(matrix, outcome.job) / "outcome.json"
-        with writing(path), safe_files.replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-            file.write(to_text(outcome))
-            file.flush()
-            os.fsync(file.fileno())
+        with writing(path):
+            if outcome.run:
+                safe_files.all_to_disk(path.parent / "out")
+                safe_files.names_to_disk(path.parent)
+            with safe_files.replacing(path) as partial:
+                partial.write_text(to_text(outcome), encoding="utf-8")
+                safe_files.to_disk(partial)
+            safe_files.names_to_disk(path.parent)
 
     @contextmanager
     def running(self, matrix: str, job: str) -> Iterator[Path]:
@@ -188,6 +192,7 @@ def put(sha256: str, matrix: str, offset: int, piece: bytes, size: int) -> None:
         if found != sha256:
             partial.unlink()
             raise UsageError(f"A file came over as {found[:12]}…, not {sha256[:12]}….", "Run the command again.")
+        safe_files.to_disk(partial)  # a name without its content would be a model that every job then takes
         partial.replace(path)
 
 

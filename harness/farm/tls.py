@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +17,9 @@ from harness.core.run_folder import writing
 DAYS = 825
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
 AUTHORITY_KEY = "ca-key.pem"
+MOST_NAME = 64
+"""Characters of a node's name: X.509 has no room for more in a certificate's common name."""
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 
 
 def require_packages() -> None:
@@ -26,12 +31,37 @@ def require_packages() -> None:
         raise UsageError(f"The farm needs {error.name}, which is not installed.", f"{install_extra('farm')}") from None
 
 
+def node_name(text: str) -> str:
+    """A node's name, which its folder has too: a host name or an IP address of at most `MOST_NAME` characters.
+
+    Raises:
+        UsageError: it is something else, or what a file of the authority is called.
+    """
+    shown = repr(text[:80])
+    step = "Give a host name such as lab1 or lab1.example.org, or an IP address, with --node."
+    if len(text) > MOST_NAME:
+        raise UsageError(f"{shown} is longer than the {MOST_NAME} characters that a node's name may have.", step)
+    if not _HOST_NAME.fullmatch(text) and _address(text) is None:
+        raise UsageError(f"{shown} is no name of a node.", step)
+    if text.lower() in (AUTHORITY, AUTHORITY_KEY):
+        raise UsageError(f"{shown} is what a file of the authority is called.", step)
+    return text
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return None if "%" in text else found  # a zone is a name of this machine's alone
+
+
 def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> list[Path]:
     """Make an authority in `folder`, or take the one that is there, and for each node a folder with its certificate,
     its key and the authority's certificate. Keys are readable by their owner alone.
 
     Raises:
-        UsageError: a node has a folder already. StorageError: it cannot be written.
+        UsageError: as :func:`node_name`, or a node has a folder already. StorageError: it cannot be written.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -49,7 +79,9 @@ def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> l
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
         return builder.not_valid_after(now + timedelta(days=days))
 
-    taken = [node for node in nodes if (folder / node).exists()]
+    for node in nodes:
+        node_name(node)
+    taken = [node for node in nodes if os.path.lexists(folder / node)]
     if taken:
         raise UsageError(f"{folder / taken[0]} is there already.", "Remove it for a new one, or name another node.")
     with owner_only():
@@ -75,10 +107,12 @@ def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> l
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         for node in nodes:
             key = ec.generate_private_key(ec.SECP256R1())
+            address = _address(node)
+            called = x509.DNSName(node) if address is None else x509.IPAddress(address)
             certificate = (
                 base(node, authority.subject, key.public_key())
                 .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-                .add_extension(x509.SubjectAlternativeName([x509.DNSName(node)]), critical=False)
+                .add_extension(x509.SubjectAlternativeName([called]), critical=False)
                 .add_extension(_usage(x509, signs=False), critical=True)
                 .add_extension(uses, critical=False)
                 .add_extension(issuer, critical=False)

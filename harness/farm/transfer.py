@@ -11,6 +11,7 @@ from typing import Any
 
 from distributed import Client
 
+from harness.core import safe_files
 from harness.core.errors import UsageError
 from harness.core.private import make_folder
 from harness.core.run_folder import writing
@@ -65,7 +66,7 @@ async def push(client: Client, keeper: str, matrix: str, sha256: str, path: Path
 
 
 async def fetch(client: Client, keeper: str, matrix: str, outcome: JobOutcome, folder: Path) -> None:
-    """Bring a finished job's run folder here, past what lies in `folder`.
+    """Bring a finished job's run folder here, past what lies in `folder`, and onto the disk.
 
     Raises:
         HostGone, StorageError. UsageError: a file is not what its digest says.
@@ -83,10 +84,16 @@ async def fetch(client: Client, keeper: str, matrix: str, outcome: JobOutcome, f
         for (file, _, _), piece in zip(wanted, found, strict=True):
             with writing(folder), (folder / file.name).open("ab") as target:
                 target.write(piece)
+    await asyncio.to_thread(_checked_on_disk, outcome, folder)
+
+
+def _checked_on_disk(outcome: JobOutcome, folder: Path) -> None:
     for file in outcome.files:
         with (folder / file.name).open("rb") as source:
             if hashlib.file_digest(source, "sha256").hexdigest() != file.sha256:
                 raise UsageError(f"{file.name} of job {outcome.job} came over changed.", "Run the command again.")
+    with writing(folder):
+        safe_files.all_to_disk(folder)
 
 
 def _batches(files: Sequence[StoredFile]) -> list[list[tuple[StoredFile, int, int]]]:

@@ -17,6 +17,7 @@ from harness.core.run_folder import TensorStore, list_runs, read_run
 from harness.graph.build import GraphBuilder
 from harness.graph.edit import signature_def
 from harness.graph.model import Model
+from tests import models
 from tests.cli.conftest import Cli
 from tests.localize.planted import SHIFTED, Half, is_untouched
 
@@ -260,6 +261,11 @@ class TestFailures:
         assert said.code == EXIT_DEVICE
         assert said.json["status"] == "failed"
         assert said.json["error"].startswith("No Pixel 8a (akita) is attached")
+        assert said.json["trouble"] == "lost"
+
+    def test_a_refusal_is_told_from_other_trouble(self, cli: Cli, tmp_path: Path) -> None:
+        said = cli("compare", saved(tmp_path, models.refused()), "--json", "--device", "planted:refusals")
+        assert (said.code, said.json["trouble"]) == (EXIT_DEVICE, "refused")
 
 
 class TestTheRest:

@@ -3,7 +3,7 @@
 SETUP.json has `scheduler`, `host`, `address`, `store`, `phones` (a folder) and maybe `certificates`. The folder has a
 file `<serial>.json` for each phone that is attached; one that is removed is a phone that is gone. With `standin` there
 are so many stand-in phones instead, each a real adbd, on an adb server of this host's own; with `harness` they do what
-the harness asks of them, else `program.py` says so.
+the harness asks of them, and `noted.py` writes it down; else `program.py` says what they do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.farm.execute import PROGRAM
 from harness.farm.found import Find, Finder, Found
 from harness.farm.keeper import HostSetup, Keeper
 
@@ -27,13 +26,14 @@ from harness.farm.keeper import HostSetup, Keeper
 def main() -> None:
     told = json.loads(Path(sys.argv[1]).read_text())
     phones = Path(told["phones"])
-    with simulated(told, phones) if "standin" not in told else standins(told) as find:
-        program = (sys.executable, str(Path(__file__).with_name("program.py")), str(phones))
-        keep(told, find, PROGRAM if told.get("harness") else program)
+    with simulated(told, phones) if "standin" not in told else standins(told, phones) as find:
+        here = Path(__file__).parent
+        words = ["noted.py", "job"] if told.get("harness") else ["program.py"]
+        keep(told, find, (sys.executable, str(here / words[0]), *words[1:], str(phones)))
 
 
 @contextmanager
-def standins(told: dict[str, Any]) -> Iterator[Find]:
+def standins(told: dict[str, Any], phones: Path) -> Iterator[Find]:
     """Real adb, real adbd, no phone."""
     from tests.standin import app
     from tests.standin.phone import AdbServer, Phone, make_apk, temporary_state
@@ -46,8 +46,10 @@ def standins(told: dict[str, Any]) -> Iterator[Find]:
         for number in range(told["standin"]):
             state = temporary_state()
             stack.callback(shutil.rmtree, state)
-            phone = Phone(state, command, "akita" if number % 2 == 0 else "tokay")
+            phone = Phone(state, [], "akita" if number % 2 == 0 else "tokay")
             stack.callback(phone.close)
+            noted = [sys.executable, str(Path(__file__).with_name("noted.py")), "app", str(phones)]
+            phone.change("app", command=[*noted, phone.serial.replace(":", "_"), *command])
             phone.change("properties", **{"ro.serialno": f"{told['host']}p{number}"})
             phone.boot()
             phone.connect()

@@ -1,7 +1,7 @@
 """`python program.py FOLDER WORDS…`: stands for `harness WORDS…` on a phone that does not exist, which keeps a log.
 
-FOLDER/<device>.json, else FOLDER/all.json, says how the phone is: `seconds` of a job, `fails` (device trouble),
-`refuses` (the model's own).
+FOLDER/<device>.json, else FOLDER/all.json, says how the phone is: `seconds` of a job, `fails` (device trouble, whatever
+it is given), `breaks` (it crashes on all but the small model), `refuses` (it takes none but the small model).
 FOLDER/<device>.log has a line for each beginning and each end of a job, written by the phone itself. Standard library
 alone: it starts in no time.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 def main() -> int:
     folder, command, model, *words = Path(sys.argv[1]), *sys.argv[2:]
-    rest = [word for word in words if word != "--json"]
+    rest = [word for word in words if word not in ("--json", "--quick")]
     options = dict(zip(rest[::2], rest[1::2], strict=True))
     device = options["--device"]
     plain = device.replace(":", "_")
@@ -40,9 +40,11 @@ def main() -> int:
         return 70
     note("probe" if probe else "begin")
     time.sleep(0.01 if probe else float(how.get("seconds", 0.1)))
-    failed = how.get("fails") or (how.get("refuses") and not probe)
+    trouble = {"fails": "lost", "breaks": "crashed", "refuses": "refused"}
+    failed = next((word for key, word in trouble.items() if how.get(key) and not (probe and key != "fails")), None)
     if failed:
-        sys.stdout.write(json.dumps({"schema": 1, "status": "failed", "error": f"{device} is not well. Look at it."}))
+        told = {"schema": 1, "status": "failed", "error": f"{device} is not well. Look at it.", "trouble": failed}
+        sys.stdout.write(json.dumps(told))
         note("fail")
         return 3
     if not probe:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,10 +16,12 @@ from pathlib import Path
 import pytest
 
 from harness.farm.tls import make_certificates
+from tests.documents import check_run
 from tests.farm.conftest import SimulatedFarm
 from tests.farm.test_whole import check_all_done_once
 from tests.parts import MissingPart, lacking
 from tests.standin.adbd import fetch_adbd
+from tests.standin.build import build
 
 pytestmark = pytest.mark.slow
 HOSTS = ("one", "two", "three")
@@ -117,3 +121,73 @@ def test_a_host_that_is_cut_off_and_returns_costs_nothing(network: Network, tmp_
     finally:
         network.plug("two", "up")
         farm.close()
+
+
+def check_by_the_phones(farm: SimulatedFarm, jobs: int) -> str:
+    """By the phones' own logs: the app began only while some job had the phone and once the app before was gone, and
+    every job that came to its end had it. Counts, in a sentence."""
+    starts = ends = cut = 0
+    for log in sorted((farm.folder / "phones").glob("*/*.log")):
+        notes = [line.split() for line in (log.read_text() + log.with_suffix(".app").read_text()).splitlines()]
+        job, used = "", 0
+        for what, *_, _when in sorted(notes, key=lambda note: float(note[-1])):
+            match what:
+                case "begin" | "probe":
+                    cut += job == "begin"
+                    job, used = what, 0
+                case "start":
+                    assert job, f"{log}: the app began while nobody had the phone"
+                    starts, used = starts + 1, used + 1
+                case "end":
+                    assert job == "begin" and used, f"{log}: a job ended without the app"
+                    job, ends = "", ends + 1
+                case "fail":
+                    job, cut = "", cut + 1
+                case _:
+                    raise AssertionError(f"{log}: {what}")
+    assert ends == jobs
+    return f"{jobs} jobs, {starts} starts of the app, {cut} jobs cut short and done again"
+
+
+def test_real_jobs_on_three_hosts_are_done_once_each_though_one_is_cut_off(
+    network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the harness itself does on six phones, by the app's own code: 30 comparisons and 30 benchmarks."""
+    began = time.monotonic()
+    try:
+        build()
+    except MissingPart as missing:
+        lacking(missing)
+    make_certificates(tmp_path / "trust", ["all"])
+    prefix = {host: ["ip", "netns", "exec", network.space(host)] for host in HOSTS}
+    farm = SimulatedFarm(tmp_path, prefix, tmp_path / "trust" / "all", listens=network.here)
+    try:
+        farm.schedule(lost_after=15)
+        serials = [each for host in HOSTS for each in farm.standin_host(host, network.address(host), harness=True)]
+        commands = ["compare", "bench"]
+        matrix = farm.matrix(devices=serials, commands=commands, accelerator="cpu", quick=True, repetitions=5)
+        farm.begin(matrix, "--absent-after", "300")
+        cut_after = random.randint(5, 40)
+        farm.wait_finished(cut_after, 900)
+        network.plug("two", "down")
+        time.sleep(45)
+        before = farm.finished()
+        assert before < 60
+        network.plug("two", "up")
+        client = farm.processes.pop("client")
+        # 4: a benchmark beside others on the same cores says itself that it does not count.
+        assert client.wait(1500) in (0, 4), farm.said()
+        check_all_done_once(farm, matrix, 60, (0, 4))
+        said = check_by_the_phones(farm, 60)
+        rows = json.loads((tmp_path / "out/matrix.json").read_text())["jobs"]
+        for row in rows:
+            assert row["serial"] == row["device"] and row["host"] == row["serial"][:-2]
+            assert row["exit_code"] in ((0,) if row["command"] == "compare" else (0, 4)), row
+            check_run(tmp_path / "out" / row["run"])
+        assert len({row["serial"] for row in rows}) == 6
+    finally:
+        network.plug("two", "up")
+        farm.close()
+    with capsys.disabled():
+        more = f"cut off after {cut_after}, {before} finished when it returned, {time.monotonic() - began:.0f} s in all"
+        sys.stdout.write(f"\n{said}; {more}\n")

@@ -67,6 +67,7 @@ def test_what_means_nothing_is_skipped_with_its_reason(tmp_path: Path) -> None:
         ({"runtimes": '["../x"]'}, "runtimes has '../x', not `default` or a release"),
         ({"repetitions": "0"}, "repetitions has '0', not a whole number from 1 to 1000"),
         ({"repetitions": "true"}, "repetitions has 'True', not a whole number"),
+        ({"quick": "1"}, "quick has '1', not true or false"),
         ({"timeout": "nan"}, "timeout has 'nan', not a number"),
         ({"accelerator": '"tpu"'}, "accelerator has 'tpu', not one of cpu, gpu, npu"),
         ({"name": '"../up"'}, "name has '../up', not a name"),
@@ -103,6 +104,9 @@ def test_the_command_is_the_harness_s_own(tmp_path: Path) -> None:
     words = command_words(spec, device_name(spec.device, spec.runtime, "SERIAL"), "m.tflite", "x.npz", "out")
     assert words[:4] == ["bench", "m.tflite", "--device", "SERIAL"]
     assert words[-4:] == ["--inputs", "x.npz", "--cool-down", "30"]
+    quick = [job for job in read(tmp_path, quick="true").jobs if job.command == "bench"]
+    assert all("--quick" in command_words(job, "host", "m.tflite", "", "out") for job in quick)
+    assert not {job.id for job in quick} & {job.id for job in read(tmp_path).jobs}
     other = next(job for job in read(tmp_path, runtimes='["2.1.5"]').jobs)
     assert device_name(other.device, other.runtime, "host") == "host@2.1.5"
 

@@ -30,10 +30,10 @@ def test_sixty_jobs_are_done_once_each(farm: SimulatedFarm) -> None:
     assert {row["host"] for row in told["jobs"] if row["device"] == serials[0]} == {"one"}
 
 
-def check_all_done_once(farm: SimulatedFarm, matrix: Path, jobs: int) -> None:
+def check_all_done_once(farm: SimulatedFarm, matrix: Path, jobs: int, codes: tuple[int, ...] = (0,)) -> None:
     """The same command again comes to the end; the journal has each job once, and so have the phones' own logs."""
     code, told = farm.run(matrix)
-    assert (code, told["counts"]) == (0, {"done": jobs})
+    assert code in codes and told["counts"] == {"done": jobs}
     farm.check_never_two_at_once()
     lines = [json.loads(line.split(b" ", 1)[1]) for line in (farm.folder / "out/journal/log").read_bytes().splitlines()]
     finished = [line["job"]["job"] for line in lines if line["entry"] == "finished"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,8 @@ from harness.api.bisect_runtime import RuntimeBisection
 from harness.api.bisect_runtime import Tested as OneRelease  # no class of tests
 from harness.cli.app import app
 from harness.cli.commands import COMMANDS
-from harness.core.errors import UsageError
+from harness.cli.screen import print_failure
+from harness.core.errors import DeviceRefused, UsageError
 from harness.core.job import Residency
 from harness.core.run_folder import list_runs, to_json
 from harness.localize.explain import remedy_trials
@@ -63,6 +66,7 @@ GPU = {
 OPTIONAL = {
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
+    "failure": {"trouble"},
     "journal-line": {"cut"},
     "localize": {"runs", "rows", "on_cpu"},
     "matrix": {"fail", "pass"},
@@ -181,10 +185,16 @@ class Examples:
             "serial": "S1",
             "state": "out",
             "reason": "two failures",
+            "times_out": 2,
+            "probe_in": 60.0,
             "job": "",
             "offers": ["serial:S1"],
         }
-        keeper = {"host": "lab1", "trouble": "", "devices": [phone, phone | {"state": "here", "reason": ""}]}
+        keeper = {
+            "host": "lab1",
+            "trouble": "",
+            "devices": [phone, phone | {"state": "here", "reason": "", "probe_in": None}],
+        }
         queue = {"matrix": "m.toml", "waiting": 1, "running": 1, "done": 0}
         workers = [FarmWorker("tls://10.0.0.1:1", frozenset({"keeper:lab1"}), keeper)]
         return [status_document("tls://lab1:8786", None, workers, {"a": queue})]
@@ -201,7 +211,9 @@ class Examples:
         return [told("schema"), told("schema", "chain")]
 
     def _failure(self) -> list[Any]:
-        return [told("run", "--nonsense")]
+        with redirect_stdout(io.StringIO()) as refused:
+            print_failure("pixel8a rejected the model.", ["--json"], DeviceRefused.trouble)
+        return [told("run", "--nonsense"), json.loads(refused.getvalue())]
 
     def _bisect_runtime(self) -> list[Any]:
         tested = (OneRelease("2.1.3", "right", folder=Path("r")), OneRelease("2.1.4", "fails", "refused"))

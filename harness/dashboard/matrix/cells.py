@@ -23,9 +23,11 @@ from harness.report.across.releases import family
 from harness.report.figures import times
 from harness.report.verdict import Tone
 
-State = Literal["fail", "precision", "unclear", "trouble", "unfinished", "partial", "waiting", "pass", "unjudged"]
+State = Literal[
+    "fail", "precision", "unclear", "trouble", "unfinished", "partial", "waiting", "pass", "unjudged", "skipped"
+]
 STATES: tuple[State, ...] = (
-    "fail", "precision", "unclear", "trouble", "unfinished", "partial", "waiting", "pass", "unjudged",
+    "fail", "precision", "unclear", "trouble", "unfinished", "partial", "waiting", "pass", "unjudged", "skipped",
 )  # fmt: skip
 """The worst first, as they outweigh each other in a cell."""
 
@@ -39,6 +41,7 @@ TONES: dict[State, Tone] = {
     "waiting": "plain",
     "pass": "good",
     "unjudged": "plain",
+    "skipped": "plain",
 }
 MARKS: dict[State, str] = {
     "fail": "◆",
@@ -50,7 +53,10 @@ MARKS: dict[State, str] = {
     "waiting": "–",
     "pass": "✓",
     "unjudged": "–",
+    "skipped": "∅",
 }
+SKIPPED = "skipped"
+"""A farm's word for a job that means nothing."""
 _MOST_NAMED = 3
 _PRECISIONS = {"": "fp16", "default": "fp16", "fp16-fp32acc": "fp16 with fp32 sums"}
 
@@ -238,8 +244,10 @@ def _culprits(found: Found) -> str:
 
 
 def _unrun(job: Job) -> Finding:
-    """What a job says that left no run."""
+    """What a job says that left no run: it was skipped because it means nothing, or it should have run."""
     why = (job.reason,) if job.reason else ()
+    if job.state == SKIPPED:
+        return Finding("skipped", job.state, job.command, notes=why, repetition=job.repetition)
     if job.code == EXIT_DEVICE:
         return Finding("trouble", "device trouble", job.command, notes=why, repetition=job.repetition)
     return Finding("waiting", job.state or "not run", job.command, notes=why, repetition=job.repetition)

@@ -33,6 +33,7 @@ SHOWN: dict[State, str] = {
     "waiting": "not run",
     "pass": "pass",
     "unjudged": "not judged",
+    "skipped": "skipped",
 }
 _JUDGED = ("pass", "fail", "precision")
 
@@ -124,14 +125,15 @@ class Matrix:
         return {state: seen[state] for state in STATES if seen[state]}
 
     def verdict(self) -> Verdict:
-        """In a sentence how many pass, and what the others do; below it the ops that tell devices apart."""
-        cells = sum(self.tally.values())
+        """In a sentence how many pass of those that mean something, and what the others do; below it the ops that tell
+        devices apart."""
+        cells = sum(number for state, number in self.tally.items() if state != "skipped")
         said = f"{counted(len(self.rows), 'model')} on {counted(len(self.devices), 'device')}: "
         said += f"{self.tally.get('pass', 0)} of {cells} pass"
         others = [f"{number} {SHOWN[state]}" for state, number in self.tally.items() if state != "pass"]
         said += f"; {', '.join(others)}." if others else "."
         wrong = self.tally.get("fail", 0) + self.tally.get("precision", 0)
-        tone: Tone = "bad" if wrong else "good" if self.tally.get("pass", 0) == cells else "open"
+        tone: Tone = "bad" if wrong else "good" if self.tally.get("pass", 0) == cells > 0 else "open"
         mark = {"bad": "Fail", "good": "Pass", "open": "Incomplete"}[tone]
         return Verdict(tone, mark, said, tuple(self.said()))
 
@@ -220,7 +222,7 @@ def _releases(lines: Sequence[Line]) -> Iterable[ReleaseChange]:
 
 def _column(name: str, lines: Sequence[Line]) -> DeviceColumn:
     gpus = {line.gpu for line in lines if line.gpu}
-    runtimes = {line.key.runtime for line in lines if line.key.runtime}
+    runtimes = {line.key.runtime for line in lines if line.key.runtime and line.finding.state != "skipped"}
     return DeviceColumn(name, gpus.pop() if len(gpus) == 1 else "", runtimes.pop() if len(runtimes) == 1 else "")
 
 

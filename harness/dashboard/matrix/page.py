@@ -23,6 +23,7 @@ WORDS = {
     "unfinished": "The run goes on, or was cut short; what it wrote until then counts for nothing.",
     "waiting": "A job that never ran.",
     "unjudged": "The model ran, and nobody compared its outputs.",
+    "skipped": "A job that means nothing, as a phone with a release of the host’s runtime: nobody was to run it.",
 }
 
 SPLITS = {"differs": "differ", "shared": "wrong wherever read", "unread": "read on one only", "alike": ""}

@@ -11,6 +11,7 @@ import pytest
 from harness.core.errors import UsageError
 from harness.dashboard.matrix.collect import collect
 from harness.dashboard.matrix.matrix import build_matrix
+from harness.dashboard.matrix.page import render_matrix
 
 if TYPE_CHECKING:
     from tests.dashboard.matrix.conftest import Make
@@ -107,6 +108,33 @@ def test_jobs_that_left_no_run_stand_in_the_matrix_with_their_reason(make: Make,
         "s24": ("trouble", "device trouble", ("lost",)),
     }
     assert [line.key.runtime for line in row.lines if line.device == "s24"] == [""]
+
+
+def test_jobs_that_mean_nothing_are_counted_by_themselves_and_take_no_cell_s_pass(make: Make, results: Path) -> None:
+    run = make(device="pixel7")
+    means_nothing = {"state": "skipped", "reason": "2.1.5 can be chosen for `host` alone"}
+    jobs(
+        results,
+        {"device": "pixel7", "run": run.name, "state": "done", "runtime": "default"},
+        {"device": "pixel7", "command": "bench", "runtime": "default"} | means_nothing,
+        {"device": "pixel8a", "runtime": "2.1.5"} | means_nothing,
+    )
+    matrix = build_matrix(collect([], results))
+    assert matrix.tally == {"pass": 1, "skipped": 1}
+    assert matrix.verdict().sentence == "1 model on 2 devices: 1 of 1 pass; 1 skipped."
+    assert matrix.verdict().tone == "good"
+    assert [device.runtime for device in matrix.devices if device.name == "pixel8a"] == [""]
+    told = {line.device: (line.finding.state, line.finding.notes) for line in matrix.rows[0].lines}
+    assert told == {"pixel7": ("pass", ()), "pixel8a": ("skipped", ("2.1.5 can be chosen for `host` alone",))}
+    page = render_matrix(matrix, results, "night")
+    assert "∅ skipped" in page and "– not run" not in page
+
+
+def test_a_night_of_nothing_but_skipped_jobs_is_no_pass(results: Path) -> None:
+    results.mkdir(exist_ok=True)
+    jobs(results, {"state": "skipped", "reason": "it means nothing"})
+    verdict = build_matrix(collect([], results)).verdict()
+    assert (verdict.tone, verdict.sentence) == ("open", "1 model on 1 device: 0 of 0 pass; 1 skipped.")
 
 
 def test_a_job_that_never_ran_is_not_hidden_by_a_run_of_another_night(make: Make, results: Path) -> None:

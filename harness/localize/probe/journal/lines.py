@@ -39,7 +39,10 @@ class CheckedLines:
             safe_files.check_folder(path.parent)
             if os.path.lexists(path) and not safe_files.is_file(path):  # a pipe would be waited for
                 raise OSError(errno.EINVAL, "it is no file but a link, a folder or a device")
+            new = not os.path.lexists(path)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            for folder in list(path.parents)[:3] if new else ():  # a line in a file without a name there is none
+                safe_files.names_to_disk(folder)
         if not (held := try_lock(self._file)):
             os.close(self._file)
             if held is None:
