@@ -31,7 +31,7 @@ from harness.core.job import (
     TimedOut,
 )
 from harness.devices.kept import KeptInputs, sent_with_run
-from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message
+from harness.devices.link import PROTOCOL, Link, LinkError, LinkExcess, LinkTimeout, Message, RunEnd
 from harness.devices.refusal import explain_refusal, last_words
 from harness.devices.residency import adapter_of, phone_gpu, residency_of
 
@@ -234,7 +234,7 @@ class Device:
         return Completed(
             outputs=outputs,
             residency=self._residency,  # of the compile, where this run had none
-            samples=done.samples,
+            samples=tuple(Sample(*row) for row in done.samples),
             compile_ns=done.compile_ns,
             compiled=done.compiled,
             runtime=str(self._hello.get("runtime", "")),
@@ -299,7 +299,7 @@ class Device:
             raise LinkError(f"'{reply.type}' came where the {what} was offered")
         return reply if reply.type == "failed" else None
 
-    def _exchange(self, link: Link, job: Job, kept: dict[str, str], deadline: float, take: Sink) -> _Report | Message:
+    def _exchange(self, link: Link, job: Job, kept: dict[str, str], deadline: float, take: Sink) -> RunEnd | Message:
         wanted = job.outputs
         fields, payloads = sent_with_run(job.inputs, kept)
         reply = self._ask(
@@ -338,7 +338,7 @@ class Device:
             return reply
         if reply.type != "completed" or expected:
             raise LinkError(f"'{reply.type}' came with {len(expected)} outputs still missing")
-        return _report_of(reply, job.iterations)
+        return RunEnd.of(reply, job.iterations)
 
     def _post_mortem(self, error: LinkError, mark: int) -> Failure:
         death = self._launcher.death()
@@ -363,38 +363,6 @@ class _Unlike(LinkError):
     def __init__(self, message: str, output: str) -> None:
         super().__init__(message)
         self.output = output
-
-
-@dataclass(frozen=True)
-class _Report:
-    """What ends a run."""
-
-    samples: tuple[Sample, ...]
-    compile_ns: int
-    compiled: bool
-    full: bool
-    thermal: str
-
-
-def _report_of(message: Message, iterations: int) -> _Report:
-    fields = message.fields
-    try:
-        samples = tuple(Sample(*map(_nanoseconds, row)) for row in fields["samples"])
-        compile_ns, thermal = _nanoseconds(fields["compile_ns"]), str(fields.get("thermal", ""))
-        report = _Report(samples, compile_ns, bool(fields["compiled"]), bool(fields["full"]), thermal)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise LinkError("the run's end came without samples, compile_ns, compiled and full") from None
-    if len(samples) != iterations:
-        raise LinkError(f"{len(samples)} samples came for {iterations} iterations")
-    return report
-
-
-def _nanoseconds(value: Any) -> int:
-    """Raises LinkError for what no clock can have counted, TypeError, ValueError or OverflowError for no number."""
-    counted = int(value)
-    if not 0 <= counted < 1 << 63:
-        raise LinkError(f"a time of {str(counted)[:24]} ns came")
-    return counted
 
 
 def _options(options: Options) -> dict[str, Any]:

@@ -272,3 +272,38 @@ def _is_shape(sizes: list[Any]) -> bool:
     if not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in sizes):
         return False
     return bool(math.prod(d for d in sizes if d) < 1 << 60)
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """What ends a run; of each sample the nanoseconds of writing, running and reading."""
+
+    samples: tuple[tuple[int, ...], ...]
+    compile_ns: int
+    compiled: bool
+    full: bool
+    thermal: str
+
+    @classmethod
+    def of(cls, message: Message, iterations: int) -> RunEnd:
+        """Raises LinkError where something lacks, or the samples are not as many as the iterations."""
+        fields = message.fields
+        try:
+            samples = tuple(tuple(map(_nanoseconds, row)) for row in fields["samples"])
+            compile_ns, thermal = _nanoseconds(fields["compile_ns"]), str(fields.get("thermal", ""))
+            if any(len(row) != 3 for row in samples):
+                raise ValueError
+            found = cls(samples, compile_ns, bool(fields["compiled"]), bool(fields["full"]), thermal)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise LinkError("the run's end came without samples, compile_ns, compiled and full") from None
+        if len(samples) != iterations:
+            raise LinkError(f"{len(samples)} samples came for {iterations} iterations")
+        return found
+
+
+def _nanoseconds(value: Any) -> int:
+    """Raises LinkError for what no clock can have counted, TypeError, ValueError or OverflowError for no number."""
+    counted = int(value)
+    if not 0 <= counted < 1 << 63:
+        raise LinkError(f"a time of {str(counted)[:24]} ns came")
+    return counted

@@ -110,8 +110,9 @@ class Examples:
         return told(*command.split(), *words, "--out", self.results)
 
     def _latest(self) -> Path:
+        """The newest of the host that found an op: runs of one second stand in the order of their names."""
         self.of("localize")
-        return list_runs(self.results)[0]
+        return next(run for run in list_runs(self.results) if "-wrong-host" in run.name)
 
     def _run(self) -> list[Any]:
         return [self._told("run --accelerator cpu", self.right)]

@@ -234,7 +234,7 @@ def test_time_passes_by_the_clock_of_the_host(borrowed: Borrowed, monkeypatch: p
         found = clocked(device, job(models.right(), iterations=5), time.monotonic())
     assert isinstance(found, Clocked)
     assert 0 < found.turn.wall_ns < 0.3e9
-    assert found.turn.conditions.foreign is not None
+    assert found.turn.conditions.waited is not None
 
 
 def test_a_benchmark_s_process_there_is_no_copy_of_another(borrowed: Borrowed) -> None:
