@@ -42,6 +42,7 @@ class Browser:
         """Show a page in a window of this width."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
         self.cdp("Emulation.setDeviceMetricsOverride", **size)
+        self.cdp("Emulation.setFocusEmulationEnabled", enabled=True)  # also where another window has it
         self._call(f"{self._session}/url", url="about:blank")
         self._call(f"{self._session}/url", url=page.as_uri() + fragment)
 

@@ -16,6 +16,7 @@ import pytest
 from device_tests.corpus import healthy_mlp
 from harness.core.run_folder import list_runs, read_run
 from tests.cli.conftest import COMMAND, ROOT, environment
+from tests.workers import workers_of
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -47,8 +48,7 @@ def _workers(pid: int) -> list[psutil.Process]:
     """The worker processes of a command, once there is one."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        found = [p for p in psutil.Process(pid).children() if "harness.devices.worker" in " ".join(p.cmdline())]
-        if found:
+        if found := workers_of(pid):
             return found
         time.sleep(0.05)
     raise AssertionError("no worker was started")

@@ -27,6 +27,7 @@ from tests.documents import check_run
 from tests.farm.conftest import HARNESS, SimulatedFarm
 from tests.parts import MissingPart, lacking
 from tests.standin.build import build
+from tests.workers import SERVER
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +115,7 @@ class Lab(SimulatedFarm):
         (self.folder / "begun").unlink(missing_ok=True)
         session = self.start("session", self.words(*more))
         self.wait((self.folder / "begun").exists, "job that began", 120)
-        self.wait(lambda: processes("harness.devices.worker", self.folder), "job on the host")
+        self.wait(lambda: processes(SERVER, self.folder), "job on the host")
         time.sleep(1)
         return session
 
@@ -216,7 +217,7 @@ def test_ctrl_c_ends_the_job_on_its_device(lab: Lab, how: tuple[str, ...]) -> No
     code, said = lab.ends(session, 60)
     assert code == 2 and "KeyboardInterrupt" in said
     lab.wait_returned(15)
-    assert not processes("harness.devices.worker", lab.folder)
+    assert not processes(SERVER, lab.folder)
     lab.suite(QUICK)
     code, said = lab.test()
     assert code == 0, said
@@ -227,7 +228,7 @@ def test_a_session_that_is_killed_gives_its_device_back(lab: Lab) -> None:
     lab.begin_long()
     lab.kill("session")
     lab.wait_returned(SILENT_SECONDS + 30)
-    assert not processes("harness.devices.worker", lab.folder)
+    assert not processes(SERVER, lab.folder)
 
 
 def test_a_worker_that_is_killed_costs_one_job(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from harness.localize.probe.journal.log import starts_after_finish
 from tests.cli.conftest import COMMAND
 from tests.localize.kills import WAIT, answer_of, journal_lines, kill_after, lasting, saved, start, the_run, wait_for
 from tests.mounts import in_mount
+from tests.workers import workers_of
 
 pytestmark = pytest.mark.gpu
 
@@ -105,14 +106,11 @@ def test_a_killed_worker_is_started_again_and_no_op_is_blamed(tmp_path: Path) ->
     model = saved(healthy_chain(), tmp_path)
     process = start(model, tmp_path / "out")
     log = _begun(tmp_path / "out", process)
-    parent = psutil.Process(process.pid)
     killed = 0
     deadline = time.monotonic() + 60
     while killed < 2 and process.poll() is None and time.monotonic() < deadline:
-        for worker in parent.children():
+        for worker in workers_of(process.pid):
             try:
-                if "harness.devices.worker" not in " ".join(worker.cmdline()):
-                    continue
                 worker.kill()
             except psutil.NoSuchProcess:  # it has ended by itself; a zombie is one of these
                 continue
