@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -76,7 +77,11 @@ class ForkServer:
         if not said:
             return False
         peer, log, end = descriptors
-        here, pid = os.getpid(), os.fork()
+        here = os.getpid()
+        with warnings.catch_warnings():
+            # numpy's BLAS has threads of its own, which it starts again in a child.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if not pid:
             self._become_worker(here, peer, log, end, json.loads(said))
         for descriptor in (peer, log):
