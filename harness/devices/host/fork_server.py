@@ -31,6 +31,7 @@ from harness.devices.worker import Worker, die_with_parent
 
 FATE = struct.Struct("<i")
 """Of what a fate's socket gets: the process id, and later the exit code, or a signal's number with a minus."""
+LOOK_SECONDS = 2.0
 LARGEST = 1 << 16
 """Bytes of a request."""
 _PRELOADED = ("ai_edge_litert.compiled_model", "ai_edge_litert.interpreter")
@@ -54,15 +55,16 @@ class ForkServer:
         self._children: dict[int, _Child] = {}
 
     def serve(self) -> None:
-        """Until the far end of the control socket is closed."""
+        """Until the far end of the control socket is closed, or the process that started this one is gone."""
         for end in (self._woken, self._wakes):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wakes.fileno())
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
-        while True:
-            for key, _ in self._selector.select():
+        parent = os.getppid()
+        while os.getppid() == parent:  # a process that the parent forked may hold the far end open
+            for key, _ in self._selector.select(LOOK_SECONDS):
                 if key.fileobj is self._control:
                     if not self._asked():
                         return
@@ -76,12 +78,12 @@ class ForkServer:
         said, descriptors, _, _ = socket.recv_fds(self._control, LARGEST, _CARRIED)
         if not said:
             return False
+        here, pid = os.getpid(), _fork() if len(descriptors) == _CARRIED else None
+        if pid is None:  # no room for a process, or for its descriptors: the asker sees the end of its socket
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return True
         peer, log, end = descriptors
-        here = os.getpid()
-        with warnings.catch_warnings():
-            # numpy's BLAS has threads of its own, which it starts again in a child.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
         if not pid:
             self._become_worker(here, peer, log, end, json.loads(said))
         for descriptor in (peer, log):
@@ -142,6 +144,17 @@ class ForkServer:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
+
+
+def _fork() -> int | None:
+    """As `os.fork`; None where this system has no room for another process."""
+    with warnings.catch_warnings():
+        # numpy's BLAS has threads of its own, which it starts again in a child.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return os.fork()
+        except OSError:
+            return None
 
 
 def main() -> None:

@@ -40,8 +40,11 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """The same once it has ended. Raises `subprocess.TimeoutExpired` after `timeout` seconds."""
-        if not self._told(timeout):
-            raise subprocess.TimeoutExpired("harness.devices.worker", timeout or 0.0)
+        while not self._told(REAP_SECONDS if timeout is None else timeout):
+            if timeout is not None:
+                raise subprocess.TimeoutExpired("harness.devices.worker", timeout)
+            if _is_dead(self.pid):  # and its server, which would tell, is stopped
+                self._end(None)
         assert self.returncode is not None
         return self.returncode
 
@@ -54,15 +57,17 @@ class Forked:
         if self.returncode is None:
             if not _readable(self._fate, timeout):
                 return False
-            code = _number(self._fate)
-            # Without a word its server has died, and it with it.
-            self.returncode = -signal.SIGKILL if code is None else code
-            with suppress(OSError), self._fate:
-                self._fate.shutdown(socket.SHUT_WR)  # the zombie may go
-                if _readable(self._fate, REAP_SECONDS):
-                    self._fate.recv(1)
-            self._server = None
+            self._end(_number(self._fate))
         return True
+
+    def _end(self, code: int | None) -> None:
+        """`code` is None without a word: its server has died, and it with it."""
+        self.returncode = -signal.SIGKILL if code is None else code
+        with suppress(OSError), self._fate:
+            self._fate.shutdown(socket.SHUT_WR)  # the zombie may go
+            if code is not None and _readable(self._fate, REAP_SECONDS):
+                self._fate.recv(1)
+        self._server = None
 
 
 def fork(
@@ -90,12 +95,14 @@ class _Server:
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with there:
             process = subprocess.Popen(
-                [python, "-m", "harness.devices.host.fork_server", str(there.fileno())],
+                # Without -P, and elsewhere, it would import what lies in the user's folder.
+                [python, "-P", "-m", "harness.devices.host.fork_server", str(there.fileno())],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
+                cwd="/",
                 start_new_session=True,
             )
         self._control = here
@@ -121,9 +128,15 @@ def _server(owner: int, python: str, environment: tuple[tuple[str, str], ...]) -
 
 
 def _end(control: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    if os.getpid() == owner:  # not in a process that was forked from it, which may hold the socket open
+        with suppress(OSError):
+            control.shutdown(socket.SHUT_RDWR)
+        try:
+            process.wait(REAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     control.close()
-    if os.getpid() == owner:  # not in a process that was forked from it
-        process.wait()
 
 
 def _readable(fate: socket.socket, timeout: float | None) -> bool:
@@ -136,6 +149,13 @@ def _readable(fate: socket.socket, timeout: float | None) -> bool:
             return True
         if deadline is not None and time.monotonic() >= deadline:
             return False
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _number(fate: socket.socket) -> int | None:

@@ -189,3 +189,64 @@ def test_a_python_without_the_harness_is_started_by_itself_and_says_why(tmp_path
         launcher.start().close()
         assert launcher.death() == ("the worker ended with exit code 3", "")
         assert launcher.log(0) == "nothing of that name\n"
+
+
+def test_a_server_that_is_stopped_keeps_nobody_waiting_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REAP_SECONDS", 0.2)
+    device = HostDevice()
+    device.facts()
+    pid = device.pid
+    assert pid is not None
+    server = parent(pid)
+    os.kill(server, signal.SIGSTOP)
+    device.close()
+    assert gone(pid)
+    del device
+    module._server.cache_clear()
+    gc.collect()
+    until(lambda: gone(server))
+
+
+def test_a_process_that_the_harness_forked_does_not_keep_its_server(model: Model) -> None:
+    with closing(HostDevice()) as device:
+        device.facts()
+        assert device.pid is not None
+        server = parent(device.pid)
+        child = os.fork()
+        if not child:
+            time.sleep(600)
+            os._exit(0)
+    module._server.cache_clear()
+    gc.collect()
+    try:
+        until(lambda: gone(server))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_server_without_room_for_another_worker_keeps_those_it_has() -> None:
+    psutil = pytest.importorskip("psutil")
+    with closing(HostDevice()) as device, closing(HostDevice()) as other:
+        device.facts()
+        pid = device.pid
+        assert pid is not None
+        server = psutil.Process(parent(pid))
+        _, hard = server.rlimit(psutil.RLIMIT_NOFILE)
+        server.rlimit(psutil.RLIMIT_NOFILE, (server.num_fds() + 1, hard))
+        other.facts()
+        assert other.pid is not None and parent(other.pid) == os.getpid()  # by itself
+        assert device.pid == pid
+
+
+def test_files_in_the_user_s_folder_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "selectors.py").write_text(
+        "import pathlib; pathlib.Path(__file__).with_name('read').touch()\n", "utf-8"
+    )
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("raise SystemExit\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with closing(HostDevice()) as device:
+        device.facts()
+        assert device.pid is not None and parent(device.pid) != os.getpid()
+    assert not (tmp_path / "read").exists()
