@@ -8,10 +8,11 @@ and nobody fetched is fetched, one that still runs is waited for.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,16 +54,29 @@ def run_matrix(farm: Farm, matrix: Matrix, record: MatrixRecord, progress: Progr
     configure()
     left = record.begin(matrix)
     drive = _Drive(farm, matrix, record, progress, left)
-    try:
-        asyncio.run(drive.all())
-    except BaseException:
-        if left:
-            progress.note("Ending what runs on the farm …")
-            with suppress(Exception):
-                asyncio.run(drive.end())
-        record.end("interrupted")
-        raise
+    with _without_a_loop_s_last_words():
+        try:
+            asyncio.run(drive.all())
+        except BaseException:
+            if left:
+                progress.note("Ending what runs on the farm …")
+                with suppress(Exception):
+                    asyncio.run(drive.end())
+            record.end("interrupted")
+            raise
     record.end("done")
+
+
+@contextmanager
+def _without_a_loop_s_last_words() -> Iterator[None]:
+    """What Dask still had to say on a connection that an interrupt has closed is logged with a traceback."""
+    log = logging.getLogger("tornado.application")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @dataclass

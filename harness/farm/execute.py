@@ -88,9 +88,8 @@ class Station:
         if before is not None:
             return before
         for digest in filter(None, (spec.sha256, spec.inputs)):
-            if not self.store.file(digest).exists():
+            if not self.store.has(digest):
                 raise LacksFile(digest)
-            os.utime(self.store.file(digest))
         try:
             with self.store.running(spec.matrix, spec.id) as folder:
                 self.job = spec.id

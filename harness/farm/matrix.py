@@ -76,8 +76,9 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
     """
     try:
         table = tomllib.loads(safe_files.read(path, MOST_MATRIX).decode("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The matrix {path} cannot be read ({error}).", "Write it as docs/farm.md shows.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        why = "its brackets are too deep" if isinstance(error, RecursionError) else error
+        raise UsageError(f"The matrix {path} cannot be read ({why}).", "Write it as docs/farm.md shows.") from None
     read = _Table(path, table)
     models = [_model(path, entry, read) for entry in read.entries("models", None)]
     devices = [_device(path, word) for word in read.words("devices", None)]
@@ -227,7 +228,7 @@ class _Table:
         if (
             isinstance(found, bool)
             or not isinstance(found, kinds)
-            or not math.isfinite(found)
+            or (isinstance(found, float) and not math.isfinite(found))
             or not least <= found <= most
         ):
             raise self.wrong(key, found, f"a {'whole ' if whole else ''}number from {least:g} to {most:g}")
@@ -259,8 +260,9 @@ def _model(path: Path, entry: Any, read: _Table) -> ModelFile:
 def _digest(path: Path) -> str:
     try:
         return hashlib.sha256(safe_files.read(path.resolve(), MOST_MODEL)).hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or error}).", "Correct the matrix.") from None
+    except (OSError, ValueError) as error:  # a name with a zero in it is a ValueError
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read ({why}).", "Correct the matrix.") from None
 
 
 def check_device_words(where: str, text: str) -> str:

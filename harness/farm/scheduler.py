@@ -54,9 +54,12 @@ async def schedule(
             security=secured,
             dashboard_address=dashboard,
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__  # Dask says that it failed, and behind it why
+        if not isinstance(cause, OSError):
+            raise
         raise UsageError(
-            f"The port {port} cannot be had ({error.strerror or error}).", "Give another with --port."
+            f"The port {port} cannot be had ({cause.strerror or cause}).", "Give another with --port."
         ) from None
     async with scheduler:
         services = scheduler.services.get("dashboard") if find_spec("bokeh") is not None else None

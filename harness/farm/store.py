@@ -54,6 +54,20 @@ class Store:
         """Whether nobody wants the jobs of that matrix any more."""
         return (self.folder / "jobs" / _checked(matrix) / "cancel").exists()
 
+    def has(self, sha256: str) -> bool:
+        """Whether a model or inputs are there and are what their digest says; what is something else is removed."""
+        path = self.file(sha256)
+        try:
+            with path.open("rb") as file:
+                right = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            if right:
+                os.utime(path)
+            else:
+                path.unlink()
+        except OSError:
+            return False
+        return right
+
     def outcome(self, matrix: str, job: str) -> JobOutcome | None:
         """How a job ended; None for one that did not."""
         try:
@@ -208,9 +222,15 @@ def pieces(matrix: str, job: str, wanted: Sequence[tuple[str, int, int]]) -> lis
     for name, offset, count in wanted:
         if name not in known:
             raise UsageError(f"{str(name)[:60]!r} is no file of job {job}.", "Run the command again.")
-        with (run / name).open("rb") as file:
-            file.seek(offset)
-            found.append(file.read(count))
+        try:
+            if not (run / name).is_file():
+                raise FileNotFoundError
+            with (run / name).open("rb") as file:
+                file.seek(offset)
+                found.append(file.read(count))
+        except OSError:
+            drop(matrix, [job])  # without it the job was not done, and is done again when it is asked for
+            raise UsageError(f"{name} of job {job} is gone on its host.", "Run the command again.") from None
     return found
 
 

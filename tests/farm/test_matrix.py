@@ -73,6 +73,9 @@ def test_what_means_nothing_is_skipped_with_its_reason(tmp_path: Path) -> None:
         ({"name": '"../up"'}, "name has '../up', not a name"),
         ({"colour": '"red"'}, "has a key 'colour', which is none"),
         ({"models": "["}, "cannot be read"),
+        ({"models": "[" * 5000}, "its brackets are too deep"),
+        ({"models": '["m\\u0000.tflite"]'}, "cannot be read"),
+        ({"timeout": "1" + "0" * 400}, "timeout has "),
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path: Path, keys: dict[str, str], sentence: str) -> None:

@@ -125,3 +125,22 @@ def test_what_nobody_asked_for_in_a_fortnight_goes(kept: Store) -> None:
     os.utime(kept.file(digest), (time.time() - 15 * 86400,) * 2)
     kept.prune()
     assert not kept.file(digest).exists()
+
+
+def test_what_lies_under_another_s_digest_is_not_it_and_goes(kept: Store) -> None:
+    digest = hashlib.sha256(b"a model").hexdigest()
+    path = kept.file(digest)
+    assert not kept.has(digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a model")
+    assert kept.has(digest)
+    path.write_bytes(b"another")
+    assert not kept.has(digest) and not path.exists()
+
+
+def test_a_file_that_is_gone_of_a_finished_job_is_a_sentence_and_the_job_is_done_again(kept: Store) -> None:
+    outcome = finished(kept, record=b"0123456789")
+    (kept.job(MATRIX, JOB) / "out" / outcome.run / "record").unlink()
+    with pytest.raises(UsageError, match=f"record of job {JOB} is gone on its host"):
+        store.pieces(MATRIX, JOB, [("record", 0, 3)])
+    assert kept.outcome(MATRIX, JOB) is None
