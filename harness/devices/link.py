@@ -179,9 +179,7 @@ class Link:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise LinkTimeout("the deadline passed")
-        watched = select.poll()  # select() itself stops at descriptor 1023
-        watched.register(self._sock, select.POLLOUT if write else select.POLLIN)
-        if not watched.poll(None if left is None else math.ceil(left * 1000)):
+        if not ready(self._sock, left, write=write):
             raise LinkTimeout("the deadline passed")
 
     def _write(self, data: memoryview, deadline: float | None) -> None:
@@ -218,6 +216,13 @@ class Link:
             got += count
             self.received_bytes += count
         return whole, crc
+
+
+def ready(sock: socket.socket, seconds: float | None, *, write: bool = False) -> bool:
+    """Whether a socket can be read from, or written to, within so many seconds; None waits until it can."""
+    watched = select.poll()  # select() itself stops at descriptor 1023
+    watched.register(sock, select.POLLOUT if write else select.POLLIN)
+    return bool(watched.poll(None if seconds is None else math.ceil(1000 * seconds)))
 
 
 def announce(name: str, array: Array) -> dict[str, Any]:

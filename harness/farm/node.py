@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import dask
 from distributed import Client, Worker
 
-from harness.core.errors import UsageError
+from harness.core.errors import DeviceError, UsageError
 from harness.farm.tls import security
 
 AGAIN_SECONDS = 1.0
@@ -181,3 +181,12 @@ async def workers_of(client: Client) -> list[FarmWorker]:
         report = facts.get("metrics", {}).get("farm")
         made.append(FarmWorker(address, frozenset(facts["resources"]), report if isinstance(report, dict) else {}))
     return made
+
+
+def not_reached(farm: Farm, error: BaseException) -> DeviceError:
+    """One sentence for a scheduler that gives no answer, or takes no certificate."""
+    why = str(error)[:200] or type(error).__name__
+    return DeviceError(
+        f"The scheduler {farm.scheduler} is not reached ({why}).",
+        "Start it with `harness farm scheduler`, and give the certificates of its farm.",
+    )

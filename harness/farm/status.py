@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from harness.core.errors import DeviceError
-from harness.farm.node import QUEUE, Farm, FarmWorker, configure, workers_of
+from harness.farm.node import QUEUE, Farm, FarmWorker, configure, not_reached, workers_of
 
 
 def farm_status(farm: Farm) -> dict[str, Any]:
@@ -17,10 +16,7 @@ def farm_status(farm: Farm) -> dict[str, Any]:
     try:
         return asyncio.run(_asked(farm))
     except OSError as error:
-        raise DeviceError(
-            f"The scheduler {farm.scheduler} is not reached ({str(error)[:200] or type(error).__name__}).",
-            "Start it with `harness farm scheduler`, and give the certificates of its farm.",
-        ) from None
+        raise not_reached(farm, error) from None
 
 
 async def _asked(farm: Farm) -> dict[str, Any]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 import weakref
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from harness.devices.host.fork_server import FATE
+from harness.devices.link import ready
 
 START_SECONDS = 60.0
 """For the first worker, which waits for the imports. One that takes longer is started by itself."""
@@ -55,7 +54,7 @@ class Forked:
 
     def _told(self, timeout: float | None) -> bool:
         if self.returncode is None:
-            if not _readable(self._fate, timeout):
+            if not ready(self._fate, timeout):
                 return False
             self._end(_number(self._fate))
         return True
@@ -65,7 +64,7 @@ class Forked:
         self.returncode = -signal.SIGKILL if code is None else code
         with suppress(OSError), self._fate:
             self._fate.shutdown(socket.SHUT_WR)  # the zombie may go
-            if code is not None and _readable(self._fate, REAP_SECONDS):
+            if code is not None and ready(self._fate, REAP_SECONDS):
                 self._fate.recv(1)
         self._server = None
 
@@ -114,7 +113,7 @@ class _Server:
         pid = None
         with theirs, suppress(OSError):
             socket.send_fds(self._control, [request], [peer, log, theirs.fileno()])
-        if _readable(fate, START_SECONDS):
+        if ready(fate, START_SECONDS):
             pid = _number(fate)
         if pid is None:
             fate.close()
@@ -137,18 +136,6 @@ def _end(control: socket.socket, process: subprocess.Popen[bytes], owner: int) -
             process.kill()
             process.wait()
     control.close()
-
-
-def _readable(fate: socket.socket, timeout: float | None) -> bool:
-    poll = select.poll()
-    poll.register(fate, select.POLLIN)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if poll.poll(left):
-            return True
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
 
 
 def _is_dead(pid: int) -> bool:

@@ -6,9 +6,7 @@ they are: the page fetches a request from `next` when it is ready for one, and p
 
 from __future__ import annotations
 
-import math
 import secrets
-import select
 import socket
 import struct
 import sys
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import safe_json
-from harness.devices.link import MAGIC, MAX_HEADER
+from harness.devices.link import MAGIC, MAX_HEADER, ready
 
 IDLE_SECONDS = 20.0
 """After so long without a request the page is told so, and asks again."""
@@ -170,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(410)
                 return
             try:
-                if not _readable(peer, IDLE_SECONDS):
+                if not ready(peer, IDLE_SECONDS):
                     self._answer(204)
                     return
                 head, left = _header_of(peer)
@@ -202,12 +200,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: stderr is not the server's."""
-
-
-def _readable(peer: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(peer, select.POLLIN)
-    return bool(poll.poll(math.ceil(1000 * seconds)))
 
 
 def _header_of(peer: socket.socket) -> tuple[bytes, int]:

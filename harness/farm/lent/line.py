@@ -23,9 +23,9 @@ from harness.core.visible import visible
 from harness.devices.android.locks import WAIT_SECONDS
 from harness.devices.link import Link
 from harness.farm.lent.host import END_SECONDS, lend
-from harness.farm.lent.pins import LOOK_SECONDS, Pin, absent, configure_client, not_reached
+from harness.farm.lent.pins import LOOK_SECONDS, Pin, absent, configure_client
 from harness.farm.lent.wire import PIECE_BYTES, LoanSpec
-from harness.farm.node import Farm, FarmWorker, workers_of
+from harness.farm.node import Farm, FarmWorker, not_reached, workers_of
 
 POLL_SECONDS = 5.0
 """How long a question for bytes waits on the host."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from harness.core.errors import DeviceError
 from harness.farm.matrix import DEFAULT, check_device_words, device_name, needs
-from harness.farm.node import Farm, FarmWorker, absent_sentence, configure, workers_of
+from harness.farm.node import Farm, FarmWorker, absent_sentence, configure, not_reached, workers_of
 
 LOOK_SECONDS = 0.5
-START_FARM = "Start it with `harness farm scheduler`, and give the certificates of its farm."
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,6 @@ def configure_client() -> None:
     configure()
     for name in ("distributed", "distributed.client"):  # Dask gives the second a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def not_reached(farm: Farm, error: BaseException) -> DeviceError:
-    """One sentence for a scheduler that gives no answer, or takes no certificate."""
-    why = str(error)[:200] or type(error).__name__
-    return DeviceError(f"The scheduler {farm.scheduler} is not reached ({why}).", START_FARM)
 
 
 def absent(farm: Farm, need: Sequence[str], workers: Sequence[FarmWorker]) -> DeviceError:
