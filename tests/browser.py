@@ -45,6 +45,13 @@ class Browser:
         self.cdp("Emulation.setFocusEmulationEnabled", enabled=True)  # also where another window has it
         self._call(f"{self._session}/url", url="about:blank")
         self._call(f"{self._session}/url", url=page.as_uri() + fragment)
+        # On a busy machine chromedriver has taken the blank page's end for this one's, and a half-read page for whole.
+        loaded = "location.protocol === 'file:' && document.readyState === 'complete'"
+        deadline = time.monotonic() + 30
+        while not self.js(loaded):
+            if time.monotonic() > deadline:
+                pytest.fail(f"the browser has not read {page} to its end in 30 s", pytrace=False)
+            time.sleep(0.02)
 
     def js(self, script: str) -> Any:
         """The value of a script."""
