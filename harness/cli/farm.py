@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +20,7 @@ from harness.core.signals import ENDING
 
 if TYPE_CHECKING:
     from harness.farm.node import Farm
+    from harness.farm.record import MatrixRecord
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -166,6 +169,9 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="For its run folders; default results/NAME.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Have jobs done again that failed or ran out of time.")
+    ] = False,
     absent_after: Annotated[
         float, typer.Option("--absent-after", metavar="S", min=0, max=86400, help="Longest wait for a device.")
     ] = 60.0,
@@ -187,15 +193,13 @@ def run(
     try:
         read = replace(read, jobs=tuple(replace(job, matrix=record.id) for job in read.jobs))
         with screen.ProgressBar() as progress:
-            run_matrix(replace(farm, absent_after=absent_after, patience=patience), read, record, progress)
+            run_matrix(replace(farm, absent_after=absent_after, patience=patience), read, record, progress, again=again)
     finally:
         record.close()
     if as_json:
         screen.print_json(record.document())
     else:
-        for state, count in record.counts().items():
-            screen.say(f"{count} {state}")
-        screen.out.print(f"[dim]{escape(str(record.folder / 'matrix.json'))}[/]")
+        _show_ends(record)
     raise typer.Exit(record.exit_code())
 
 
@@ -216,7 +220,7 @@ def status(
     for host in found["hosts"]:
         for device in host["devices"]:
             words = (host["host"], device["name"], device["state"], ", ".join(device["offers"]))
-            table.add_row(*map(escape, words), escape(device["job"] or _why_out(device)))
+            table.add_row(*map(escape, words), escape(device["doing"] or device["job"] or _why_out(device)))
         if host["trouble"] or not host["devices"]:
             table.add_row(escape(host["host"]), "", "", "", escape(host["trouble"] or "no devices"))
     screen.out.print(table, width=None if screen.out.is_terminal else 1000, crop=False)
@@ -224,6 +228,31 @@ def status(
         left = f"{queue['waiting']} wait, {queue['running']} run, {queue['done']} done"
         screen.say(f"{escape(queue['matrix'])}: {left}")
     screen.say(f"Dashboard: {escape(found['dashboard'] or 'none; it needs the package bokeh at the scheduler')}")
+
+
+SHOWN = 10
+"""Jobs that did not end well, named one by one."""
+
+
+def _show_ends(record: MatrixRecord) -> None:
+    """How many jobs came to what, those that a person has to look at, and where to."""
+    rows = record.rows()
+    for state, count in record.counts().items():
+        answers = Counter(str(row["status"]) for row in rows if row["state"] == state and row["status"])
+        told = ", ".join(f"{number} {answer}" for answer, number in sorted(answers.items()))
+        screen.say(f"{count} {state}" + (f": {escape(told)}" if told else ""))
+    bad = [row for row in rows if row["exit_code"] or row["state"] not in ("done", "skipped")]
+    for row in bad[:SHOWN]:
+        what = f"{row['command']} {row['model']} on {row['serial'] or row['device']}"
+        screen.say(f"  {escape(what)}: {escape(str(row['reason'] or row['status'] or row['state']))}")
+        if row["run"]:
+            screen.out.print(f"    [dim]{escape(str(record.folder / row['run']))}[/]")
+    if len(bad) > SHOWN:
+        screen.say(f"  and {len(bad) - SHOWN} more; {escape(str(record.folder / 'matrix.json'))} has all of them")
+    if any(row["run"] for row in rows):
+        screen.say(f"Side by side: harness matrix {escape(shlex.quote(str(record.folder)))}")
+    if any(row["state"] in record.repeatable for row in rows):
+        screen.say("The same command with --again has those done again that failed or ran out of time.")
 
 
 def _why_out(device: dict[str, Any]) -> str:

@@ -33,7 +33,15 @@ from harness.farm.job import (
     to_text,
 )
 from harness.farm.matrix import Matrix, is_host, needs
-from harness.farm.node import QUEUE, Farm, FarmWorker, absent_sentence, configure, workers_of
+from harness.farm.node import (
+    QUEUE,
+    Farm,
+    FarmWorker,
+    Unreached,
+    absent_sentence,
+    configure,
+    workers_of,
+)
 from harness.farm.record import MatrixRecord
 from harness.farm.transfer import HostGone, call, fetch, push
 
@@ -44,15 +52,17 @@ END_SECONDS = 30.0
 BUSY_CORES = 0.5
 
 
-def run_matrix(farm: Farm, matrix: Matrix, record: MatrixRecord, progress: Progress = SILENT) -> None:
-    """Have the jobs of a matrix done that are not finished yet.
+def run_matrix(
+    farm: Farm, matrix: Matrix, record: MatrixRecord, progress: Progress = SILENT, *, again: bool = False
+) -> None:
+    """Have the jobs of a matrix done that are not finished yet; `again`: those that failed or timed out too.
 
     Raises:
         DeviceError: the scheduler is not reached within the patience. StorageError: the disk is full. What ends this
             by force, Ctrl-C too, ends the jobs on their devices first.
     """
     configure()
-    left = record.begin(matrix)
+    left = record.begin(matrix, again=again)
     drive = _Drive(farm, matrix, record, progress, left)
     with _without_a_loop_s_last_words():
         try:
@@ -93,6 +103,8 @@ class _Drive:
     queues: defaultdict[tuple[str, ...], deque[JobSpec]] = field(default_factory=lambda: defaultdict(deque))
     known: set[tuple[str, str]] = field(default_factory=set)
     greeted: set[str] = field(default_factory=set)
+    forgetful: set[str] = field(default_factory=set)
+    """Hosts that were told to forget what came of jobs that are done again."""
     running_elsewhere: dict[str, str] = field(default_factory=dict)
     doable: set[JobSpec] = field(default_factory=set)
     """What some device did, without id and repetition."""
@@ -109,12 +121,14 @@ class _Drive:
         self.doable |= {_kind(spec) for spec in self.matrix.jobs if spec.id in done}
         if not self.left:
             return
-        self.progress.stage(f"{self.total} jobs", 60.0 * self.total)
+        self.progress.stage("1 job" if self.total == 1 else f"{self.total} jobs", 60.0 * self.total)
         until = time.monotonic() + self.farm.patience
+        told = Unreached(self.farm.scheduler, self.progress.note, f"for {self.farm.patience:g} s")
         while self._pending():
             try:
                 async with self.farm.client() as client:
                     until = time.monotonic() + self.farm.patience
+                    told.note("")
                     await self._session(client)
             except (TimeoutError, OSError, HostGone) as error:
                 why = str(error) or type(error).__name__
@@ -123,7 +137,7 @@ class _Drive:
                         f"{self.farm.scheduler} was not reached for {self.farm.patience:g} s ({why[:200]}).",
                         "Start it with `harness farm scheduler`, and run this command again.",
                     ) from None
-                self.progress.note(f"The scheduler {self.farm.scheduler} is not reached; trying again.")
+                told.note(why[:200])
                 await asyncio.sleep(min(2.0, self.farm.patience))
 
     def _pending(self) -> int:
@@ -190,6 +204,9 @@ class _Drive:
                 continue
             function = store.held if worker.address in self.greeted else store.begin
             with suppress(HostGone):
+                if self.record.asked_again and worker.keeper not in self.forgetful:
+                    await call(client, worker.address, store.drop, self.record.id, self.record.asked_again)
+                    self.forgetful.add(worker.keeper)
                 held = await call(client, worker.address, function, self.record.id, left)
                 self.greeted.add(worker.address)
                 running = set(held["running"])
@@ -266,7 +283,9 @@ class _Drive:
                 continue
             if now - self.absent_since.setdefault(need, now) >= self.farm.absent_after:
                 why = absent_sentence(need, self.farm.absent_after, self.workers)
-                self.progress.note(f"{why} {len(queue)} jobs wait for it; they are left.")
+                self.progress.note(
+                    f"{why} {'One job waits' if len(queue) == 1 else f'{len(queue)} jobs wait'} for it; left for now."
+                )
                 while queue:
                     self.record.mark(queue.popleft(), "absent", why)
                     self._count()

@@ -93,13 +93,13 @@ class Station:
         try:
             with self.store.running(spec.matrix, spec.id) as folder:
                 self.job = spec.id
-                self.tell({"job": spec.id})
+                self.tell({"job": spec.id, "doing": f"{spec.command} {spec.model}"})
                 return self._done(spec, folder)
         except BlockingIOError:
             raise DeviceFailed(f"Job {spec.id} runs on {self.host} already.") from None
         finally:
             self.job = ""
-            self.tell({"job": ""})
+            self.tell({"job": "", "doing": ""})
 
     def _done(self, spec: JobSpec, folder: Path) -> JobOutcome:
         began, before = time.monotonic(), read_moment(os.getpid())
@@ -156,12 +156,12 @@ class Station:
             if self.stopping.is_set():
                 raise Cancelled("The worker was ended.")
             self.job = loan
-            self.tell({"job": loan})
+            self.tell({"job": loan, "doing": loan})
             try:
                 yield self._look_at
             finally:
                 self.job = ""
-                self.tell({"job": ""})
+                self.tell({"job": "", "doing": ""})
 
     def _wait_for_phone(self, deadline: float, spec: JobSpec) -> str:
         """Wait until nobody else has the phone, for at most the job's own time; why that did not come, else empty."""

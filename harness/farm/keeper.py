@@ -27,7 +27,7 @@ from harness.devices.scratch import alone
 from harness.farm import store as kept
 from harness.farm.execute import PROGRAM, Station
 from harness.farm.found import Find, Found
-from harness.farm.node import configure, serve
+from harness.farm.node import Unreached, configure, serve
 from harness.farm.phone import PhoneSetup
 from harness.farm.store import Store
 from harness.farm.tls import security
@@ -69,6 +69,7 @@ class _Kept:
     failures: int = 0
     failed: str = ""
     job: str = ""
+    doing: str = ""
     accelerator: str = "gpu"
     process: asyncio.subprocess.Process | None = None
     missing_since: float | None = None
@@ -108,13 +109,17 @@ class Keeper:
                 stack.enter_context(alone(setup.store / "keeper.lock", 0.0))
             except OSError as error:
                 raise UsageError(
-                    f"{setup.store} cannot be had ({error.strerror}).", "Another `harness farm worker` may run here."
+                    f"{setup.store} is in use, by another `harness farm worker` on this machine."
+                    if isinstance(error, BlockingIOError | TimeoutError)
+                    else f"{setup.store} cannot be had ({error.strerror}).",
+                    "End that one, or give this one a --store of its own.",
                 ) from None
             store = Store(setup.store)
             store.prune()
             kept.serve_from(store)
             configure()
-            worker = asyncio.ensure_future(serve(self._own_worker, self._stopping))
+            told = Unreached(setup.scheduler, self._say)
+            worker = asyncio.ensure_future(serve(self._own_worker, self._stopping, setup.scheduler, stands=told.note))
             try:
                 while not self._stopping.is_set():
                     await self._look()
@@ -136,6 +141,7 @@ class Keeper:
                 "times_out": device.times_out,
                 "probe_in": round(max(0.0, device.next_probe - now), 1) if device.state == "out" else None,
                 "job": device.job,
+                "doing": device.doing,
                 "offers": list(device.found.offers),
             }
             for device in self._devices.values()
@@ -228,7 +234,7 @@ class Keeper:
         except (OSError, ValueError):  # it died, or says what it does not say
             process.stdin.close()
         await process.wait()
-        known.process, known.job = None, ""
+        known.process, known.job, known.doing = None, "", ""
         if known.reason and known.state == "here":
             known.state = "out"
         elif time.monotonic() - began > _LONGEST_PAUSE:
@@ -241,7 +247,7 @@ class Keeper:
         if not isinstance(event, dict):
             return
         if isinstance(event.get("job"), str):
-            known.job = event["job"]
+            known.job, known.doing = event["job"], str(event.get("doing", ""))
         if isinstance(event.get("out"), str):
             known.reason, known.accelerator = event["out"], str(event.get("accelerator"))
             known.times_out, known.failures, known.failed = known.times_out + 1, 0, ""

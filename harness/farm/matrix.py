@@ -25,6 +25,8 @@ from harness.core.choices import Precision
 from harness.core.errors import UsageError
 from harness.devices.registry import kind_of, profiles
 from harness.farm.job import Command, JobSpec
+from harness.graph.foreign import read_model_file
+from harness.graph.verify import verify
 
 MOST_JOBS = 100_000
 MOST_MODEL = 2 << 30
@@ -231,7 +233,9 @@ class _Table:
             or (isinstance(found, float) and not math.isfinite(found))
             or not least <= found <= most
         ):
-            raise self.wrong(key, found, f"a {'whole ' if whole else ''}number from {least:g} to {most:g}")
+            quoted = isinstance(found, str) and found.strip().replace(".", "", 1).isdigit()
+            wanted = f"a {'whole ' if whole else ''}number from {least:g} to {most:g}"
+            raise self.wrong(key, found, wanted + (", without quotes" if quoted else ""))
         return found
 
 
@@ -254,7 +258,16 @@ def _model(path: Path, entry: Any, read: _Table) -> ModelFile:
             raise read.wrong("models", value, "a path in quotes")
     model = path.parent / table["path"]
     inputs = path.parent / table["inputs"] if "inputs" in table else None
-    return ModelFile(model, _digest(model), inputs, "" if inputs is None else _digest(inputs))
+    return ModelFile(model, _model_digest(model), inputs, "" if inputs is None else _digest(inputs))
+
+
+def _model_digest(path: Path) -> str:
+    try:
+        data = read_model_file(path)
+        verify(data)
+    except ValueError as error:  # a name with a zero in it is one too
+        raise UsageError(f"{path} cannot be read as a .tflite ({error}).", "Correct the matrix.") from None
+    return hashlib.sha256(data).hexdigest()
 
 
 def _digest(path: Path) -> str:
@@ -285,6 +298,11 @@ def check_device_words(where: str, text: str) -> str:
 
 def _device(path: Path, text: str) -> str:
     check_device_words(f"{path}: devices", text)
+    if any("=" not in word and kind_of(word).name == "web" for word in text.split(",")):
+        raise UsageError(
+            f"{path}: devices has {text[:60]!r}: the hosts of a farm offer phones, and their own CPU and GPU.",
+            "For browsers: harness compare MODEL --device web.",
+        )
     if any(word.startswith("host@") for word in text.split(",")):
         raise UsageError(f"{path}: devices has {text[:60]!r}.", 'Write devices = ["host"] and runtimes = ["…"].')
     return text

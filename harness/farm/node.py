@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def scheduler_address(text: str, *, tls: bool) -> str:
     except ValueError:
         port = None
     if not parts.hostname or not port or parts.scheme not in ("tls", "tcp") or parts.path:
-        raise UsageError(f"'{text}' is no address of a scheduler.", f"Write it as {scheme}://HOST:8786.")
+        lacks = " without a port" if parts.hostname and ":" not in parts.netloc and not parts.path else ""
+        host = parts.hostname if lacks else "lab1"
+        raise UsageError(f"'{text[:80]}' is no address of a scheduler{lacks}.", f"Write it as {host}:8786.")
     if parts.scheme != scheme:
         raise UsageError(
             f"{text} is {'without' if tls else 'with'} TLS.",
@@ -87,24 +90,71 @@ def own_address(scheduler: str) -> str:
         ) from None
 
 
-async def _started(worker: Worker) -> bool:
-    """Whether it found its scheduler."""
+async def why_no_connection(scheduler: str) -> str:
+    """Why nothing listens at an address, as the system says it; empty where something does."""
+    parts = urlsplit(scheduler)
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, parts.port), CONNECT_SECONDS)
+        writer.close()
+    except TimeoutError:
+        return f"no answer in {CONNECT_SECONDS:g} s"
+    except OSError as error:
+        # asyncio puts its own words before those of the system
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return ""
+
+
+async def _not_started(worker: Worker) -> str:
+    """Why it did not find its scheduler; empty where it did."""
     try:
         await asyncio.wait_for(worker, CONNECT_SECONDS + 10)
-    except Exception:  # noqa: BLE001 - no scheduler yet, or no more: what it raises then is anything
-        return False
-    return True
+    except Exception as error:  # noqa: BLE001 - no scheduler yet, or no more: what it raises then is anything
+        return (str(error) or "it takes no worker: are these the certificates of its farm?")[:200]
+    return ""
 
 
-async def serve(make: Callable[[], Worker], stopping: asyncio.Event, lost: Callable[[], None] = lambda: None) -> None:
-    """Have a worker that `make` makes until `stopping` is set. `lost` is called each time that it ended by itself."""
+class Unreached:
+    """Tells of a scheduler that is not reached: once for each reason, and once more when it is reached again."""
+
+    def __init__(self, scheduler: str, say: Callable[[str], None], how_long: str = "until this is ended") -> None:
+        self._scheduler, self._say, self._how_long, self._why = scheduler, say, how_long, ""
+
+    def note(self, why: str) -> None:
+        """How it stands now; `why` is empty where the scheduler is reached."""
+        if why and why != self._why:
+            self._say(f"The scheduler {self._scheduler} is not reached ({why}); trying again {self._how_long}.")
+        elif self._why and not why:
+            self._say(f"The scheduler {self._scheduler} is reached.")
+        self._why = why
+
+
+async def serve(
+    make: Callable[[], Worker],
+    stopping: asyncio.Event,
+    scheduler: str,
+    *,
+    lost: Callable[[], None] = lambda: None,
+    stands: Callable[[str], None] = lambda why: None,
+) -> None:
+    """Have a worker that `make` makes until `stopping` is set. `lost` is called each time that it ended by itself,
+    `stands` after each attempt, with why its scheduler is not reached or with nothing."""
     ended = asyncio.ensure_future(stopping.wait())
     try:
         while not stopping.is_set():
+            looking = asyncio.ensure_future(why_no_connection(scheduler))
+            await asyncio.wait({looking, ended}, return_when="FIRST_COMPLETED")
+            if not looking.done() or looking.result():
+                if looking.done():
+                    stands(looking.result())
+                looking.cancel()
+                await asyncio.wait({ended}, timeout=AGAIN_SECONDS)
+                continue
             worker = make()
-            starting = asyncio.ensure_future(_started(worker))
+            starting = asyncio.ensure_future(_not_started(worker))
             await asyncio.wait({starting, ended}, return_when="FIRST_COMPLETED")
-            if not starting.done() or not starting.result():
+            if starting.done():
+                stands(starting.result())
+            if not starting.done() or starting.result():
                 starting.cancel()
                 with suppress(Exception):
                     await asyncio.wait_for(worker.close(timeout=1, executor_wait=False), 5)
@@ -129,15 +179,19 @@ class Farm:
     absent_after: float = ABSENT_SECONDS
     patience: float = PATIENCE_SECONDS
 
-    def client(self) -> Client:
-        """Not connected yet: `async with` it. Raises OSError then."""
-        return Client(
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A connection. Raises OSError where there is none to be had."""
+        if why := await why_no_connection(self.scheduler):
+            raise OSError(why)
+        async with Client(
             self.scheduler,
             security=security(self.certificates) if self.certificates else None,
             asynchronous=True,
             timeout=ANSWER_SECONDS,
             set_as_default=False,
-        )
+        ) as client:
+            yield client
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ async def _work(setup: PhoneSetup) -> int:
         worker.handlers.update(HANDLERS)
         return worker
 
-    await serve(made, stopping, lost)
+    await serve(made, stopping, setup.scheduler, lost=lost)
     for _ in range(600):  # what runs is told to end, and has some seconds for it
         if not station.job:
             break

@@ -45,6 +45,9 @@ class MatrixRecord:
         StorageError: it cannot be written. UsageError: another process has it, or its journal is of something else.
     """
 
+    repeatable = FINISHED - {"done"}
+    """The states of jobs that are done again where somebody asks for that."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with writing(folder):
@@ -53,6 +56,8 @@ class MatrixRecord:
         self.finished: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         """Jobs that the journal has twice; to be 0."""
+        self.asked_again: list[str] = []
+        """Jobs that came to nothing before, and are done again."""
         self.id = ""
         self.started = ""
         try:
@@ -83,8 +88,15 @@ class MatrixRecord:
         """Let another process have it."""
         self._lines.close()
 
-    def begin(self, matrix: Matrix) -> list[JobSpec]:
-        """Take up a matrix; the jobs that are not finished."""
+    def begin(self, matrix: Matrix, *, again: bool = False) -> list[JobSpec]:
+        """Take up a matrix; the jobs that are not finished. `again`: nor are those that failed or timed out."""
+        if again:
+            states = {job: row["state"] for job, row in self.finished.items()}
+            self.asked_again = [spec.id for spec in matrix.jobs if states.get(spec.id) in self.repeatable]
+            for start in range(0, len(self.asked_again), 1000):
+                line = {"entry": "again", "jobs": self.asked_again[start : start + 1000]}
+                self._lines.append(line)
+                self._take(line)
         self._name, self._matrix = matrix.name, str(matrix.path)
         for skipped in matrix.skipped:
             self._rows[skipped.spec.id] = _row(skipped.spec, "skipped") | {"reason": skipped.reason}
@@ -119,6 +131,10 @@ class MatrixRecord:
         self._rows[spec.id] = _row(spec, state) | {"reason": reason} | more
         self.write()
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The jobs as `matrix.json` has them."""
+        return list(self._rows.values())
+
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         return dict(sorted(Counter(str(row["state"]) for row in self._rows.values()).items()))
@@ -141,7 +157,7 @@ class MatrixRecord:
             "started": self.started,
             "status": self._status,
             "counts": self.counts(),
-            "jobs": list(self._rows.values()),
+            "jobs": self.rows(),
         }
 
     def exit_code(self) -> int:
@@ -184,6 +200,10 @@ class MatrixRecord:
     def _take(self, line: dict[str, Any]) -> None:
         if line.get("entry") == "matrix" and line.get("schema") == SCHEMA and _ID.fullmatch(str(line.get("id"))):
             self.id, self.started = str(line["id"]), str(line.get("utc", ""))
+        again = line.get("jobs")
+        if line.get("entry") == "again" and isinstance(again, list):
+            for job in again:
+                self.finished.pop(str(job), None)
         row = line.get("job")
         if line.get("entry") == "finished" and isinstance(row, dict) and row.keys() == set(_EMPTY):
             self.repeated += row["job"] in self.finished

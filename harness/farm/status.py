@@ -45,6 +45,7 @@ def status_document(
                 "times_out": device.get("times_out"),
                 "probe_in": device.get("probe_in"),
                 "job": str(device.get("job")),
+                "doing": str(device.get("doing", "")),
                 "offers": [str(offer) for offer in device.get("offers", ())],
             }
             for device in worker.report.get("devices", ())

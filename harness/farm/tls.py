@@ -79,6 +79,8 @@ def make_certificates(folder: Path, nodes: Sequence[str], days: int = DAYS) -> l
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
         return builder.not_valid_after(now + timedelta(days=days))
 
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file.", "Name a folder for the certificates.")
     for node in nodes:
         node_name(node)
     taken = [node for node in nodes if os.path.lexists(folder / node)]
@@ -141,9 +143,15 @@ def security(folder: Path | None, *, without: bool = False) -> Any:
             "Make them with `harness farm certificates DIR` and give --certificates DIR/node, or --no-tls on a network "
             "where every machine is trusted.",
         )
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file.", "Name the folder of this machine's certificates, as trust/lab1.")
     for name in (AUTHORITY, CERTIFICATE, KEY):
         if not (folder / name).is_file():
-            raise UsageError(f"{folder} has no {name}.", "Make it with `harness farm certificates`.")
+            step = "Make it with `harness farm certificates`."
+            nodes = sorted(path.parent.name for path in folder.glob(f"*/{CERTIFICATE}"))
+            if nodes:
+                step = f"Name this machine's folder in it: {', '.join(str(folder / node) for node in nodes[:5])}."
+            raise UsageError(f"{folder} has no {name}.", step)
     certificate, key = str(folder / CERTIFICATE), str(folder / KEY)
     roles = {
         f"tls_{role}_{part}": path

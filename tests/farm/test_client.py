@@ -16,6 +16,7 @@ from harness.farm.client import _Drive
 from harness.farm.matrix import needs, read_matrix
 from harness.farm.node import Farm
 from harness.farm.record import MatrixRecord
+from tests import models
 from tests.farm.record import outcome
 
 
@@ -24,7 +25,7 @@ def test_a_job_that_is_cut_short_is_asked_again_unless_it_was_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """The connection ends while the host is told to drop its copy, or before."""
-    (tmp_path / "m.tflite").write_bytes(b"model")
+    (tmp_path / "m.tflite").write_bytes(models.right().to_bytes())
     (tmp_path / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
     record = MatrixRecord(tmp_path / "out")
     matrix = read_matrix(tmp_path / "m.toml", record.id)

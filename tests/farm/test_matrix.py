@@ -9,14 +9,17 @@ import pytest
 from harness.core.errors import UsageError
 from harness.farm.job import JobOutcome, JobSpec, StoredFile, command_words, from_text, is_inside, to_text
 from harness.farm.matrix import Matrix, device_name, needs, read_matrix
+from tests import models
 from tests.farm.record import outcome
 
 GOOD = {"models": '["m.tflite"]', "devices": '["host", "pixel8a"]', "commands": '["compare", "bench"]'}
 
 
 def read(folder: Path, **keys: str) -> Matrix:
-    (folder / "m.tflite").write_bytes(b"model")
+    (folder / "m.tflite").write_bytes(models.right().to_bytes())
     (folder / "x.npz").write_bytes(b"inputs")
+    for name in ("words.tflite", "n.onnx"):
+        (folder / name).write_text("no model, but words")
     text = "".join(f"{key} = {value}\n" for key, value in (GOOD | keys).items() if value)
     (folder / "m.toml").write_text(text)
     return read_matrix(folder / "m.toml", "0" * 32)
@@ -54,7 +57,7 @@ def test_what_means_nothing_is_skipped_with_its_reason(tmp_path: Path) -> None:
         ({"models": ""}, "has no models"),
         ({"models": "[]"}, "models has '[]', not a list with something in it"),
         ({"models": "[3]"}, "models has '3', not a path"),
-        ({"models": '["none.tflite"]'}, "none.tflite cannot be read"),
+        ({"models": '["none.tflite"]'}, "none.tflite does not exist"),
         ({"models": '[{path = "m.tflite", input = "x"}]'}, 'not a path, or {path = "…", inputs = "…"}'),
         ({"models": '["m.tflite", "m.tflite"]'}, "asks for the same thing twice"),
         ({"devices": '["host", "host"]'}, "devices has 'host', not something that is there once"),
@@ -75,6 +78,10 @@ def test_what_means_nothing_is_skipped_with_its_reason(tmp_path: Path) -> None:
         ({"models": "["}, "cannot be read"),
         ({"models": "[" * 5000}, "its brackets are too deep"),
         ({"models": '["m\\u0000.tflite"]'}, "cannot be read"),
+        ({"models": '["words.tflite"]'}, "words.tflite cannot be read as a .tflite (no TFL3 identifier"),
+        ({"models": '["n.onnx"]'}, "n.onnx is an ONNX model, not a .tflite"),
+        ({"devices": '["web"]'}, "the hosts of a farm offer phones"),
+        ({"repetitions": '"2"'}, "repetitions has '2', not a whole number from 1 to 1000, without quotes"),
         ({"timeout": "1" + "0" * 400}, "timeout has "),
     ],
 )

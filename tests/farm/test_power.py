@@ -27,6 +27,7 @@ from harness.farm.job import JobSpec
 from harness.farm.matrix import read_matrix
 from harness.farm.record import MatrixRecord
 from harness.farm.store import Store, listed
+from tests import models
 from tests.farm.record import outcome
 
 
@@ -55,7 +56,7 @@ def everything(run: Path) -> set[int]:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> JobSpec:
-    (tmp_path / "m.tflite").write_bytes(b"model")
+    (tmp_path / "m.tflite").write_bytes(models.right().to_bytes())
     (tmp_path / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
     return read_matrix(tmp_path / "m.toml", "0" * 32).jobs[0]
 

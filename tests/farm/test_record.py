@@ -12,12 +12,13 @@ from harness.core.errors import UsageError
 from harness.farm.job import JobSpec
 from harness.farm.matrix import Matrix, read_matrix
 from harness.farm.record import MatrixRecord
+from tests import models
 from tests.farm.record import outcome
 
 
 @pytest.fixture
 def matrix(tmp_path: Path) -> Matrix:
-    (tmp_path / "m.tflite").write_bytes(b"model")
+    (tmp_path / "m.tflite").write_bytes(models.right().to_bytes())
     (tmp_path / "m.toml").write_text(
         'models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\nrepetitions = 3\n'
     )
@@ -49,6 +50,21 @@ def test_what_is_finished_is_not_asked_again(record: MatrixRecord, matrix: Matri
     assert again.begin(matrix) == [second, third]
     assert again.counts() == {"done": 1, "waiting": 2} and again.repeated == 0
     again.close()
+
+
+def test_what_failed_is_asked_again_where_somebody_wants_that(record: MatrixRecord, matrix: Matrix) -> None:
+    first, second, third = record.begin(matrix)
+    arrive(record, first)
+    arrive(record, second, exit_code=3)
+    record.gave_up(third, "3 devices failed")
+    assert record.begin(matrix) == []
+    assert record.begin(matrix, again=True) == [second, third] == record.begin(matrix)
+    assert record.asked_again == [second.id, third.id]
+    arrive(record, second)
+    record.close()
+    later = MatrixRecord(record.folder)
+    assert later.begin(matrix) == [third] and later.counts() == {"done": 2, "waiting": 1} and later.repeated == 0
+    later.close()
 
 
 def test_a_line_that_was_cut_short_was_never_written(record: MatrixRecord, matrix: Matrix) -> None:

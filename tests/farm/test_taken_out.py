@@ -26,6 +26,7 @@ from harness.farm.matrix import read_matrix
 from harness.farm.node import FarmWorker
 from harness.farm.status import status_document
 from harness.farm.store import Store
+from harness.graph.build import GraphBuilder
 from tests.documents import check
 from tests.farm.conftest import HARNESS, SimulatedFarm
 
@@ -41,9 +42,12 @@ class Bench:
         self.told: list[dict[str, Any]] = []
         self.station = Station("lab", Found("S1", lock, ()), Store(folder / "store"), program, tell=self.told.append)
         (folder / "store/files").mkdir(parents=True)
-        for name in ("a", "b", "c"):
-            (folder / f"{name}.tflite").write_bytes(name.encode())
-            (folder / "store/files" / hashlib.sha256(name.encode()).hexdigest()).write_bytes(name.encode())
+        for width, name in enumerate(("a", "b", "c"), 1):
+            graph = GraphBuilder()
+            graph.output(graph.unary("RELU", graph.input("x", (1, width))), "y")
+            data = graph.build().to_bytes()
+            (folder / f"{name}.tflite").write_bytes(data)
+            (folder / "store/files" / hashlib.sha256(data).hexdigest()).write_bytes(data)
 
     def phone(self, **how: Any) -> None:
         (self.folder / "phones/S1.json").write_text(json.dumps({"seconds": 0.0} | how))
@@ -157,7 +161,13 @@ def test_the_status_says_why_how_often_and_until_when(
         "state": "out",
         "reason": "2 device failures in a row",
     }
-    device |= {"times_out": times, "probe_in": 119.4 if times > 1 else 0.0, "job": "", "offers": ["serial:S1"]}
+    device |= {
+        "times_out": times,
+        "probe_in": 119.4 if times > 1 else 0.0,
+        "job": "",
+        "doing": "",
+        "offers": ["serial:S1"],
+    }
     report = {"host": "lab", "trouble": "", "devices": [device]}
     keeper = FarmWorker("tcp://127.0.0.1:1", frozenset({"keeper:lab"}), report)
     found = status_document("tcp://127.0.0.1:2", None, [keeper], {})

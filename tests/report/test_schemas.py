@@ -189,6 +189,7 @@ class Examples:
             "times_out": 2,
             "probe_in": 60.0,
             "job": "",
+            "doing": "",
             "offers": ["serial:S1"],
         }
         keeper = {

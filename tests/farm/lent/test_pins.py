@@ -137,7 +137,7 @@ def test_a_device_that_fails_while_it_is_lent_is_taken_out(tmp_path: Path, monke
     document = '{"id": "00000000000000000000000000000000", "borrower": "me@desk"}'
     monkeypatch.setattr(host, "_held", lambda station, spec: "")
     host.lend(document)
-    assert not station.failures and {"job": "lent to me@desk"} in told
+    assert not station.failures and {"job": "lent to me@desk", "doing": "lent to me@desk"} in told
     monkeypatch.setattr(host, "_held", lambda station, spec: "gpu")
     host.lend(document)
     host.lend(document)
