@@ -360,7 +360,7 @@ class _Drive:
             raise UsageError(f"{outcome.host} answered for job {outcome.job}, not {spec.id}.", "Use one release.")
         partial = self.record.incoming / spec.id if outcome.run else None
         if partial is not None:
-            await fetch(client, keeper, spec.matrix, outcome, partial)
+            await fetch(client, keeper, spec, outcome, partial)
         self.record.arrived(spec, outcome, partial)
         if outcome.exit_code in ANSWERED:
             self.doable.add(_kind(spec))

@@ -14,9 +14,9 @@ from distributed import Client
 from harness.core import safe_files
 from harness.core.errors import UsageError
 from harness.core.private import make_folder
-from harness.core.run_folder import writing
+from harness.core.run_folder import read_run, writing
 from harness.farm import store
-from harness.farm.job import JobOutcome, StoredFile
+from harness.farm.job import JobOutcome, JobSpec, StoredFile
 
 CALL_SECONDS = 120.0
 
@@ -65,11 +65,11 @@ async def push(client: Client, keeper: str, matrix: str, sha256: str, path: Path
             await call(client, keeper, store.put, sha256, matrix, offset, piece, size)
 
 
-async def fetch(client: Client, keeper: str, matrix: str, outcome: JobOutcome, folder: Path) -> None:
+async def fetch(client: Client, keeper: str, spec: JobSpec, outcome: JobOutcome, folder: Path) -> None:
     """Bring a finished job's run folder here, past what lies in `folder`, and onto the disk.
 
     Raises:
-        HostGone, StorageError. UsageError: a file is not what its digest says.
+        HostGone, StorageError. UsageError: a file is not what its digest says, or the run is of another model.
     """
     with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
@@ -78,13 +78,14 @@ async def fetch(client: Client, keeper: str, matrix: str, outcome: JobOutcome, f
             make_folder((folder / file.name).parent)
     for wanted in _batches(outcome.files):
         asked = [(file.name, offset, count) for file, offset, count in wanted]
-        found = await call(client, keeper, store.pieces, matrix, outcome.job, asked)
+        found = await call(client, keeper, store.pieces, spec.matrix, outcome.job, asked)
         if not isinstance(found, list) or [len(piece) for piece in found] != [count for _, _, count in wanted]:
             raise UsageError(f"The files of job {outcome.job} changed on {outcome.host}.", "Run the command again.")
         for (file, _, _), piece in zip(wanted, found, strict=True):
             with writing(folder), (folder / file.name).open("ab") as target:
                 target.write(piece)
     await asyncio.to_thread(_checked_on_disk, outcome, folder)
+    _check_model(spec, outcome, folder)
 
 
 def _checked_on_disk(outcome: JobOutcome, folder: Path) -> None:
@@ -94,6 +95,19 @@ def _checked_on_disk(outcome: JobOutcome, folder: Path) -> None:
                 raise UsageError(f"{file.name} of job {outcome.job} came over changed.", "Run the command again.")
     with writing(folder):
         safe_files.all_to_disk(folder)
+
+
+def _check_model(spec: JobSpec, outcome: JobOutcome, folder: Path) -> None:
+    try:
+        model = read_run(folder).get("model")
+    except UsageError:  # what cannot be read says so to whoever wants to
+        return
+    ran = model.get("sha256") if isinstance(model, dict) else None
+    if ran is not None and ran != spec.sha256:
+        raise UsageError(
+            f"{outcome.host} ran a model of SHA-256 {str(ran)[:12]}… in place of {spec.model} ({spec.sha256[:12]}…).",
+            "End its `harness farm worker`, clear its --store, and start it again.",
+        )
 
 
 def _batches(files: Sequence[StoredFile]) -> list[list[tuple[StoredFile, int, int]]]:

@@ -138,12 +138,7 @@ def _once(
             rounds = steady_rounds(timed)
             result = replace(result, against=_comparisons(result, rounds, done, trial.against))
             folder.log(measured.log)
-            device = {
-                "name": result.cell.device,
-                "kind": measured.kind,
-                "runtime": result.runtime,
-                "gpu": result.gpu,
-            }
+            device = measured.device | {"name": result.cell.device, "runtime": result.runtime, "gpu": result.gpu}
             folder.save(status="done", device=device, seconds=seconds, result=result.to_json())
             done.append(Benched(result, folder.path, rounds))
         return tuple(done)

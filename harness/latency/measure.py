@@ -136,7 +136,8 @@ class Measured:
     subject: Subject
     processes: list[Process] = field(default_factory=list)
     log: str = ""
-    kind: str = ""
+    device: dict[str, str] = field(default_factory=dict)
+    """As documents have it."""
     system: str = ""
     outputs: dict[str, Array] = field(default_factory=dict)
 
@@ -234,7 +235,7 @@ class _Turns:
         self.measured.processes.append(self._process)
         self.measured.log += first.log
         facts = self._device.facts()
-        self.measured.kind, self.measured.system = facts.kind, facts.system
+        self.measured.device, self.measured.system = self._device.described(), facts.system
         if not self.measured.outputs:
             self.measured.outputs = first.outputs
         _, turn = self._run(1, LEAST_IN_ROUND, 0)

@@ -22,6 +22,7 @@ import pytest
 
 pytest.importorskip("distributed")
 
+from harness.core.errors import UsageError
 from harness.farm import store, transfer
 from harness.farm.job import JobSpec
 from harness.farm.matrix import read_matrix
@@ -101,7 +102,7 @@ def test_the_journal_s_line_comes_after_everything_that_it_speaks_of(
     first = synced.index(inode(log))
     assert {inode(log.parent), inode(tmp_path / "out"), inode(tmp_path)} <= set(synced[:first])
     partial = record.incoming / spec.id
-    asyncio.run(transfer.fetch(None, "keeper", spec.matrix, done, partial))  # type: ignore[arg-type]
+    asyncio.run(transfer.fetch(None, "keeper", spec, done, partial))  # type: ignore[arg-type]
     assert everything(partial) <= set(synced)
     del synced[:]
     record.arrived(spec, done, partial)
@@ -114,6 +115,17 @@ def test_a_model_has_its_name_only_once_it_is_on_the_disk(kept: Store, synced: l
     digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     store.put(digest, "0" * 32, 0, b"test", 4)
     assert inode(kept.file(digest)) in synced
+
+
+@pytest.mark.usefixtures("at_hand")
+def test_a_run_of_another_model_is_no_answer(kept: Store, spec: JobSpec, tmp_path: Path) -> None:
+    run = {"schema": 1, "status": "done", "model": {"path": "m.tflite", "sha256": "f" * 64, "ops": 1}}
+    (kept.job(spec.matrix, spec.id) / "out" / outcome(spec).run / "run.json").write_text(json.dumps(run))
+    done = finish(kept, spec)
+    with pytest.raises(
+        UsageError, match=f"lab.* ran a model of SHA-256 ffffffffffff… in place of m.tflite .{spec.sha256[:12]}"
+    ):
+        asyncio.run(transfer.fetch(None, "keeper", spec, done, tmp_path / "partial"))  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -142,7 +154,7 @@ def after_the_loss(folder: Path, kept: Store, spec: JobSpec) -> tuple[int, list[
     with mounted(disk, folder / "mounted") as place:
         record = MatrixRecord(place / "out")
         partial = record.incoming / spec.id
-        asyncio.run(transfer.fetch(None, "keeper", spec.matrix, done, partial))  # type: ignore[arg-type]
+        asyncio.run(transfer.fetch(None, "keeper", spec, done, partial))  # type: ignore[arg-type]
         record.arrived(spec, done, partial)
         shutil.copyfile(disk, folder / "found")
         record.close()

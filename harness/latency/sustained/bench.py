@@ -126,12 +126,7 @@ def _kept(
     from harness.latency.sustained.plot import write_plot  # matplotlib takes a second, and other benchmarks have no use
 
     write_plot(result, folder.path / PICTURE)
-    device = {
-        "name": result.cell.device,
-        "kind": load.measured.kind,
-        "runtime": result.runtime,
-        "gpu": result.gpu,
-    }
+    device = load.measured.device | {"name": result.cell.device, "runtime": result.runtime, "gpu": result.gpu}
     folder.save(device=device, seconds=result.seconds, result=result.to_json())
     return Sustained(result, folder.path)
 

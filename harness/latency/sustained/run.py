@@ -187,7 +187,7 @@ class _Loading:
         turn = replace(self._round, replication=number)
         process = Process(first, [turn])
         facts = self._device.facts()
-        measured.kind, measured.system = facts.kind, facts.system
+        measured.device, measured.system = self._device.described(), facts.system
         measured.log += first.log
         measured.processes.append(process)
         measured.outputs = first.outputs
