@@ -4,8 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Stages of `make test` to run, by name: all when empty. Processes for the tests that measure no time: two for each
-# core when empty. More for pytest.
+# Stages of `make test` to run, by name: all when empty. Processes for the tests that measure no time: when
+# empty two for each core, one for `make quick`. More for pytest.
 STAGES ?=
 export JOBS ?=
 export PYTEST_ARGS ?=

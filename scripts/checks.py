@@ -1,7 +1,8 @@
 """What `make test` runs, all of it, whatever fails on the way. Names of stages as arguments choose some of them.
 
 JOBS=4 is the number of processes for the tests that measure no time, two for each core when nobody says: half of the
-time they wait for a process of their own. PYTEST_ARGS are arguments to every pytest.
+time they wait for a process of their own. `--quick`, whose tests wait for nothing, has one for each core: each of them
+looks through all tests first. PYTEST_ARGS are arguments to every pytest.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def quick(jobs: str, more: list[str]) -> list[Stage]:
 
 
 def main() -> int:
-    jobs = os.environ.get("JOBS") or str(min(MOST_JOBS, 2 * (os.cpu_count() or 1)))
+    cores = os.cpu_count() or 1
+    jobs = os.environ.get("JOBS") or str(min(MOST_JOBS, 2 * cores))
     asked = jobs, shlex.split(os.environ.get("PYTEST_ARGS", ""))
     known = stages(*asked)
     parser = argparse.ArgumentParser(prog="python -m scripts.checks", description=(__doc__ or "").split("\n")[0])
@@ -150,8 +152,10 @@ def main() -> int:
     parser.add_argument("--slow", action="store_true", help="only what is left out otherwise, which takes hours")
     words = parser.parse_args()
     chosen = words.stage
-    if words.quick or words.slow:
-        return run((quick if words.quick else slow)(*asked), TIMEOUT)
+    if words.quick:
+        return run(quick(os.environ.get("JOBS") or str(cores), asked[1]), TIMEOUT)
+    if words.slow:
+        return run(slow(*asked), TIMEOUT)
     if unknown := set(chosen) - {stage.name for stage in known}:
         parser.error(f"there is no stage {sorted(unknown)[0]!r}; choose from {', '.join(s.name for s in known)}")
     return run([stage for stage in known if not chosen or stage.name in chosen], TIMEOUT)
