@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 from harness.farm.tls import make_certificates
 from tests.documents import check_run
 from tests.farm.conftest import SimulatedFarm
-from tests.farm.test_whole import check_all_done_once
+from tests.farm.test_whole import check_all_done_once, workers_of
 from tests.parts import MissingPart, lacking
 from tests.standin.adbd import fetch_adbd
 from tests.standin.build import build
@@ -123,9 +124,23 @@ def test_a_host_that_is_cut_off_and_returns_costs_nothing(network: Network, tmp_
         farm.close()
 
 
-def check_by_the_phones(farm: SimulatedFarm, jobs: int) -> str:
+def kill_at_work(farm: SimulatedFarm, host: str, seconds: float) -> str:
+    """Kill the process that a host has for a phone, while the phone does a job; the phone's serial number."""
+
+    def at_work() -> list[Path]:
+        logs = (farm.folder / "phones" / host).glob("*.log")
+        return [log for log in logs if (log.read_text().splitlines() or [""])[-1].startswith("begin")]
+
+    farm.wait(at_work, f"phone of {host} at work", seconds)
+    serial = at_work()[0].stem
+    for worker in workers_of(farm.processes[host].pid):
+        os.kill(worker, signal.SIGKILL)
+    return serial
+
+
+def check_by_the_phones(farm: SimulatedFarm, jobs: int) -> tuple[str, int]:
     """By the phones' own logs: the app began only while some job had the phone and once the app before was gone, and
-    every job that came to its end had it. Counts, in a sentence."""
+    every job that came to its end had it. Counts, in a sentence; and how many jobs were cut short."""
     starts = ends = cut = 0
     for log in sorted((farm.folder / "phones").glob("*/*.log")):
         notes = [line.split() for line in (log.read_text() + log.with_suffix(".app").read_text()).splitlines()]
@@ -146,10 +161,10 @@ def check_by_the_phones(farm: SimulatedFarm, jobs: int) -> str:
                 case _:
                     raise AssertionError(f"{log}: {what}")
     assert ends == jobs
-    return f"{jobs} jobs, {starts} starts of the app, {cut} jobs cut short and done again"
+    return f"{jobs} jobs, {starts} starts of the app, {cut} jobs cut short and done again", cut
 
 
-def test_real_jobs_on_three_hosts_are_done_once_each_though_one_is_cut_off(
+def test_real_jobs_on_three_hosts_are_done_once_each_though_one_is_cut_off_and_processes_are_killed(
     network: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the harness itself does on six phones, by the app's own code: 30 comparisons and 30 benchmarks."""
@@ -174,11 +189,13 @@ def test_real_jobs_on_three_hosts_are_done_once_each_though_one_is_cut_off(
         before = farm.finished()
         assert before < 60
         network.plug("two", "up")
+        killed = kill_at_work(farm, "three", 900)
         client = farm.processes.pop("client")
         # 4: a benchmark beside others on the same cores says itself that it does not count.
         assert client.wait(1500) in (0, 4), farm.said()
         check_all_done_once(farm, matrix, 60, (0, 4))
-        said = check_by_the_phones(farm, 60)
+        said, cut = check_by_the_phones(farm, 60)
+        assert cut >= 1
         rows = json.loads((tmp_path / "out/matrix.json").read_text())["jobs"]
         for row in rows:
             assert row["serial"] == row["device"] and row["host"] == row["serial"][:-2]
@@ -189,5 +206,6 @@ def test_real_jobs_on_three_hosts_are_done_once_each_though_one_is_cut_off(
         network.plug("two", "up")
         farm.close()
     with capsys.disabled():
-        more = f"cut off after {cut_after}, {before} finished when it returned, {time.monotonic() - began:.0f} s in all"
-        sys.stdout.write(f"\n{said}; {more}\n")
+        more = f"cut off after {cut_after}, {before} finished when it returned; processes killed with a job on {killed}"
+        said = f"{said}; {more}; {time.monotonic() - began:.0f} s in all"
+        sys.stdout.write(f"\n{said}\n")
