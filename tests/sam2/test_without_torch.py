@@ -128,7 +128,7 @@ def test_device_tests_run_on_files(
         "--variant",
         variant,
         "-m",
-        "not slow",
+        "slow or not slow",
         "-p",
         "no:cacheprovider",
     ]
@@ -141,6 +141,6 @@ def test_device_tests_run_on_files(
     assert "passed" in ends and not {"failed", "error", "errors", "xpassed"} & set(ends)
     named = "sam2_tiny_mask_decoder_v2" if variant == "v2" else "sam2_tiny_mask_decoder_fp"
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
-    assert skipped and all(named in line for line in skipped)
+    assert skipped and all(named in line or "that are converted here" in line for line in skipped), done.stdout[-4000:]
     xfailed = sum(line.startswith("XFAIL") for line in done.stdout.splitlines())
     assert xfailed == (0 if variant == "v2" else 1 if weights == "float16" else 2)
