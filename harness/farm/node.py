@@ -45,6 +45,7 @@ CONFIG: dict[str, Any] = {
     # What a scheduler remembers of the past: a farm runs for months.
     "distributed.admin.log-length": 1000,
     "distributed.admin.system-monitor.log-length": 600,
+    "distributed.diagnostics.computations.max-history": 1,
 }
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from distributed import Scheduler
+from distributed.scheduler import DEFAULT_EXTENSIONS, WorkerState
 
 from harness.core.errors import UsageError
 from harness.farm.node import configure
@@ -17,9 +18,26 @@ PORT = 8786
 LOST_SECONDS = 60.0
 # A job whose device went is given back to its client after this, which says so.
 NO_DEVICE_SECONDS = 30.0
-FORGET_SECONDS = 60.0
 # It asks nobody who he is: this machine alone, unless somebody wants it otherwise.
 DASHBOARD = "127.0.0.1:8787"
+
+
+class NoSpans:
+    """In the place of Dask's spans, which keep something of every task for ever: some kilobytes for a job. It is false,
+    as Dask asks for."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        """As Dask makes its extensions."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def heartbeat(self, worker: WorkerState, data: object) -> None:
+        """Workers tell what their spans measured: nothing is kept."""
+
+
+# Without stealing, which miscounts resources.
+EXTENSIONS = {name: made for name, made in DEFAULT_EXTENSIONS.items() if name != "stealing"} | {"spans": NoSpans}
 
 
 async def schedule(
@@ -53,6 +71,7 @@ async def schedule(
             protocol="tls" if secured else "tcp",
             security=secured,
             dashboard_address=dashboard,
+            extensions=EXTENSIONS,
         )
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__  # Dask says that it failed, and behind it why
@@ -66,14 +85,4 @@ async def schedule(
         shown = f"http://{scheduler.ip}:{services.port}/status" if services is not None else ""
         ready(scheduler.address, shown)
         ended = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(scheduler.finished())}
-        while not any(task.done() for task in ended):
-            await asyncio.wait(ended, timeout=FORGET_SECONDS, return_when="FIRST_COMPLETED")
-            forget(scheduler)
-
-
-def forget(scheduler: Scheduler) -> None:
-    """Drop what Dask keeps of groups of tasks that are gone: its spans hold each for ever, some kilobytes for a job."""
-    known = set(scheduler.task_groups.values())
-    spans = scheduler.extensions.get("spans")
-    for span in spans.spans.values() if spans is not None else ():
-        span.groups &= known
+        await asyncio.wait(ended, return_when="FIRST_COMPLETED")
