@@ -97,6 +97,7 @@ def write_reproducer(
         rows=[_row(each) for each in _figures(seen)],
         signature=about.signature,
         said=_one_line(seen.said.words) if seen.said else "",
+        beyond=seen.beyond,
         dies=dies,
         planted=about.planted,
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
@@ -138,7 +139,10 @@ def _named(graph: Graph, t: TensorIndex) -> str:
 
 def _limits(expected: dict[str, Array], seen: Observation) -> dict[str, tuple[float, float]]:
     """For each output the largest and the RMS error beyond which it is wrong. Where the process died, nothing is known
-    of them, and any finite result will do."""
+    of them, and any finite result will do; where it was refused for a limit, any that is no row of zeros."""
+    if seen.beyond:
+        size = {name: float(np.sqrt(np.mean(np.square(v, dtype=np.float64)))) for name, v in expected.items()}
+        return {name: (3e38, float(f"{rms / 2:.4g}")) for name, rms in size.items()}
     if seen.worst is None:
         return dict.fromkeys(expected, (3e38, 3e38))
     roundoff = fp16.UNIT_ROUNDOFF if seen.half else fp16.FLOAT32_ROUNDOFF
@@ -161,6 +165,8 @@ def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
 
 def _summary(seen: Observation, about: Circumstances) -> str:
     if seen.worst is None:
+        if seen.said is not None and seen.beyond:
+            return f"The model below goes beyond a limit of the device: {_cell(seen.said.plain)}."
         does = "crashes" if seen.ending == "crash" else "hangs"
         return f"The model below {does} the runtime: {_cell(seen.reason).rstrip('.')}."
     actual = seen.worst.judgement.actual
