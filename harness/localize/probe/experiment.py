@@ -190,6 +190,19 @@ class Experiments:
             self._known[key] = found
         return self._known[key]
 
+    def allowed(self, specimen: Specimen, options: Options) -> dict[str, tuple[float, float]]:
+        """By output, the largest and the RMS error at which it would be called right, in steps where it is quantized.
+        Raises as :meth:`truth`."""
+        case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
+        exact, ideals = self.truth(specimen, options)
+        rounding = {name: case.judge(ideals[name][0], ideals[name], exact[name], factor=LOCAL_FACTOR) for name in exact}
+        pairs = {name: judged.limits(LOCAL_FACTOR, case.roundoff) for name, judged in rounding.items()}
+        grids = {name: case.grid_of(name) for name in pairs}
+        steps = {
+            n: p if (g := grids[n]) is None else (p[0] / g.step + 0.5, p[1] / g.step + 0.5) for n, p in pairs.items()
+        }
+        return {name: (float(f"{most:.4g}"), float(f"{rms:.4g}")) for name, (most, rms) in steps.items()}
+
     def values(self, specimen: Specimen, tensors: Sequence[TensorIndex]) -> dict[TensorIndex, Array]:
         """The exact values of some tensors of a specimen."""
         model, names = surgery.tap(specimen.model, tensors, "direct")

@@ -115,7 +115,7 @@ def test_it_is_measured_shrunk_and_mended(find: Find) -> None:
     assert "goes beyond a limit of the device: a texture of 64 x 8" in page
     assert "hangs" not in page and "Where it ends: right up to 8,192" in page
     limits = next(line for line in (folder / "reproduce.py").read_text("utf-8").splitlines() if "limits =" in line)
-    assert "(3e+38, 3e+38)" not in limits  # a row of zeros is told from the result
+    assert "3e+38" not in limits  # what was not written is told from the result
     works = [remedy.name for remedy in culprit.remedies if remedy.ok]
     assert "these ops on the CPU, between GPU parts" in works
 
