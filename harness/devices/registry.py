@@ -1,6 +1,6 @@
 """From a name on the command line to a device: `host`, `host@2.1.5`, `web`, `web@2.5.3`, a profile such as `pixel8a`,
 a serial, any of the latter two with `@server:port` behind it for a remote adb server; `planted:mali` for a phone that
-is none."""
+is none; `web:chrome-on-pixel8a` for Chrome on a phone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from harness.devices.planted.catalogue import PREFIX, bugs_of
 from harness.devices.planted.device import PlantedDevice
 from harness.devices.web import package
 from harness.devices.web.browser import browser_program
+from harness.devices.web.chrome import ChromeDevice, phone_of
 from harness.devices.web.device import WebDevice
+from harness.devices.web.websocket import check_library
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -226,6 +228,12 @@ def _browser_of(name: str, progress: Say | None = None) -> str:
     return browser_program()
 
 
+def _chrome_of(name: str, progress: Say | None = None) -> Adb:
+    phone = phone_of(name)
+    check_library()
+    return find_phone(phone)
+
+
 # The last one claims what no other does. To add a kind: a module with its `Device`, and its entry here.
 KINDS = (
     DeviceKind(
@@ -244,6 +252,13 @@ KINDS = (
         check=_browser_of,
         in_parts=True,
         releases=Releases(package.CORE, package.OLDEST, lambda: package.available_releases()),
+    ),
+    DeviceKind(
+        "chrome",
+        claims=lambda name: name.startswith("web:"),
+        open=lambda name, progress, phone: ChromeDevice(name, _chrome_of(name), phone, progress=progress),
+        check=_chrome_of,
+        fixed_performance=True,
     ),
     DeviceKind(
         "planted",
