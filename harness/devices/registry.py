@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from harness.core.errors import DeviceError, UsageError
+from harness.core.job import Options
 from harness.core.progress import Say
 from harness.core.visible import counted
 from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Server
@@ -70,7 +71,9 @@ class DeviceKind:
     complains of a name that cannot be opened, without starting anything. `profiler_python`: for kinds whose runtime's
     profiler can be asked on this machine, the Python that has that runtime. `in_parts`: the GPU may be a software one,
     for which large models are cut in two. `fixed_performance`: its devices may have Android's mode of that name.
-    `releases`: for kinds of which `NAME@RELEASE` runs another release of the runtime, what there is of them.
+    `lacks`: what the device of that name has none of, of some options, as (sentence, next step), so that nothing is
+    started for them. `releases`: for kinds of which `NAME@RELEASE` runs another release of the runtime, what there is
+    of them.
     """
 
     name: str
@@ -80,6 +83,7 @@ class DeviceKind:
     profiler_python: Callable[[str], str] | None = None
     in_parts: bool = False
     fixed_performance: bool = False
+    lacks: Callable[[str, Options], tuple[str, str] | None] = lambda name, options: None
     releases: Releases | None = None
 
 
@@ -158,6 +162,12 @@ def phones(attached: Sequence[Attached], server: Server | None = None) -> list[A
                 number = Adb(server or Server(), device.serial).serialno(left)
         found.setdefault(number, device)
     return [device for device in attached if device in found.values()]
+
+
+def check_options(name: str, options: Options) -> None:
+    """Complain about options that the device of that name does not have. Raises UsageError."""
+    if lacking := kind_of(name).lacks(name, options):
+        raise UsageError(*lacking)
 
 
 def check_device(name: str, progress: Say | None = None) -> None:
@@ -251,6 +261,7 @@ KINDS = (
         open=lambda name, progress, phone: WebDevice(name, progress=progress),
         check=_browser_of,
         in_parts=True,
+        lacks=lambda name, options: package.lacking(package.release_of(name), options),
         releases=Releases(package.CORE, package.OLDEST, lambda: package.available_releases()),
     ),
     DeviceKind(
@@ -259,6 +270,7 @@ KINDS = (
         open=lambda name, progress, phone: ChromeDevice(name, _chrome_of(name), phone, progress=progress),
         check=_chrome_of,
         fixed_performance=True,
+        lacks=lambda name, options: package.lacking(package.DEFAULT, options),
     ),
     DeviceKind(
         "planted",
