@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,9 +32,9 @@ OPTIONS = [
 class Browser:
     """The few words of WebDriver that are needed, spoken to chromedriver."""
 
-    def __init__(self, port: int, binary: str, profile: Path) -> None:
+    def __init__(self, port: int, binary: str, profile: Path, more: Sequence[str] = ()) -> None:
         self._at = f"http://127.0.0.1:{port}"
-        chrome = {"args": [*OPTIONS, f"--user-data-dir={profile}"], "binary": binary}
+        chrome = {"args": [*OPTIONS, *more, f"--user-data-dir={profile}"], "binary": binary}
         wanted = {"goog:chromeOptions": chrome, "goog:loggingPrefs": {"browser": "ALL"}}
         self._session = f"/session/{self._call('/session', capabilities={'alwaysMatch': wanted})['sessionId']}"
 
@@ -52,6 +52,16 @@ class Browser:
             if time.monotonic() > deadline:
                 pytest.fail(f"the browser has not read {page} to its end in 30 s", pytrace=False)
             time.sleep(0.02)
+
+    def go(self, address: str) -> None:
+        """Show what is at an address."""
+        self._call(f"{self._session}/url", url=address)
+
+    def choose(self, element: str, path: Path) -> None:
+        """Give a file input, by its CSS selector, a file or a folder."""
+        found = self._call(f"{self._session}/element", using="css selector", value=element)
+        (name,) = found.values()
+        self._call(f"{self._session}/element/{name}/value", text=str(path))
 
     def js(self, script: str) -> Any:
         """The value of a script."""
@@ -78,9 +88,9 @@ class Browser:
 
 
 @contextmanager
-def started(profile: Path) -> Iterator[Browser]:
-    """A browser with an empty profile folder. Where there is none, CI fails; elsewhere the summary says what to
-    install."""
+def started(profile: Path, more: Sequence[str] = ()) -> Iterator[Browser]:
+    """A browser with an empty profile folder, and `more` on its command line. Where there is none, CI fails; elsewhere
+    the summary says what to install."""
     driver = shutil.which("chromedriver")
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     if driver is None or binary is None:
@@ -97,7 +107,7 @@ def started(profile: Path) -> Iterator[Browser]:
                 break
             except OSError:
                 time.sleep(0.1)
-        browser = Browser(port, binary, profile)
+        browser = Browser(port, binary, profile, more)
         yield browser
         browser.close()
     finally:

@@ -14,7 +14,7 @@ from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
 from harness.core.visible import best_at_one
 from harness.devices.host.releases import PACKAGE, between
-from harness.devices.registry import KINDS, Releases, check_device, kind_of, open_device
+from harness.devices.registry import KINDS, Releases, check_device, check_options, kind_of, open_device
 from harness.graph.model import Model
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.probe import control
@@ -89,6 +89,7 @@ def bisect_runtime_command(
     Each comparison is a run of its own, in `releases/` of the run folder. Raises HarnessError.
     """
     known = _releases(request.device)
+    check_options(request.device, request.options)
     device = {"name": request.device, "kind": request.device, "runtime": "", "gpu": ""}
     model = Model.load(request.model)
     about = {"path": str(request.model), "sha256": model.sha256, "ops": len(model.graph().ops)}
@@ -125,8 +126,9 @@ def _releases(device: str) -> Releases:
 def _test(release: str, request: ModelRequest, progress: Progress) -> Tested:
     device = f"{request.device}@{release}"
     try:
+        check_options(device, request.options)
         check_device(device, lambda what: progress.stage(what, 30.0))
-    except DeviceError as error:
+    except (DeviceError, UsageError) as error:
         return Tested(release, "untestable", error.message)
     why = ""
     died = False

@@ -9,15 +9,17 @@ from typing import Any, Protocol
 
 from harness.api.scope import notes
 from harness.api.session import ModelRequest, session
-from harness.core.errors import DeviceDied
+from harness.core.errors import DeviceDied, DeviceRefused
 from harness.core.progress import SILENT, Progress
+from harness.devices.execute import UNTOUCHED
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Localization
 from harness.localize.explain.explainer import SCRATCH
 from harness.localize.explain.explainer import explain as explain_culprits
-from harness.localize.find.crash_search import find_fatal, find_unsteady
+from harness.localize.find.crash_search import find_beyond, find_fatal, find_unsteady
 from harness.localize.find.localizer import localize
+from harness.localize.probe.excess import refused_beyond
 from harness.localize.probe.journal.device import Journaled
 from harness.localize.probe.journal.resume import Resume
 from harness.report.page import write_report
@@ -65,7 +67,7 @@ def localize_command(
 
 
 def _localized(bench: Workbench, case: Case, runs: int) -> Localization:
-    """The ops that make the model wrong, or those that end the process, or are never the same."""
+    """The ops that make the model wrong, or those that end the process, are never the same, or go beyond a limit."""
     scratch = bench.run.path / SCRATCH
     try:
         answer = localize(bench, case, runs=runs)
@@ -75,6 +77,12 @@ def _localized(bench: Workbench, case: Case, runs: int) -> Localization:
         return replace(unsteady, outputs=answer.outputs, notes=(*answer.notes, *unsteady.notes))
     except DeviceDied:
         found = find_fatal(bench, case, scratch)
+        if found is None:
+            raise
+        return found
+    except DeviceRefused as error:
+        beyond = error.doing == UNTOUCHED and refused_beyond(error.reason, error.log)
+        found = find_beyond(bench, case, scratch) if beyond else None
         if found is None:
             raise
         return found

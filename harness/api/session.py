@@ -24,7 +24,7 @@ from harness.devices.android.device import PhoneOptions
 from harness.devices.base import Device
 from harness.devices.execute import UNTOUCHED
 from harness.devices.host.device import HostDevice
-from harness.devices.registry import open_device
+from harness.devices.registry import check_options, open_device
 from harness.graph.inputs import check_inputs, load_inputs, random_inputs
 from harness.graph.model import Graph
 from harness.graph.ops.repeatable import check_repeatable
@@ -74,8 +74,9 @@ def prepare(request: ModelRequest, *, compared: bool, progress: Progress = SILEN
     to be judged.
 
     Raises:
-        UsageError: the model, its inputs or this machine's memory do not do.
+        UsageError: the model, its inputs or this machine's memory do not do, or the device has no such options.
     """
+    check_options(request.device, request.options)
     found = open_model(request.model, request.signature, request.shapes)
     if request.options.accelerator != "cpu" and request.options.fallback == "none":
         found = with_constants(found)

@@ -20,7 +20,7 @@ from harness.cli.options import JsonOption, OutOption, ShapeOption, SignatureOpt
 from harness.core.errors import EXIT_OK, EXIT_UNRESOLVED, EXIT_WRONG, UsageError
 from harness.core.markup import escape
 from harness.devices.android.device import PhoneOptions
-from harness.devices.registry import check_device, kind_of, open_device
+from harness.devices.registry import check_device, check_options, kind_of, open_device
 from harness.graph.inputs import load_inputs, random_inputs
 from harness.latency.bench import COOL_DOWN_SECONDS, Benched, BenchRequest, bench
 from harness.latency.compare import read_baseline
@@ -186,6 +186,8 @@ def bench_command(
     )
     baselines = tuple(read_baseline(path) for path in against or ())
     cells = subjects([_load(path, signature, inputs, seed, shapes_of(shape)) for path in models], choices)
+    for each in cells:
+        check_options(each.cell.device, each.options)
     fed = f"random, seed {seed}" if inputs is None else str(inputs)
     phone = PhoneOptions(apk, cool_down or 0.0, fixed_performance=fixed_performance)
     if sustained is not None:

@@ -83,7 +83,8 @@ def report(run: RunArgument, results: ResultsOption = Path("results"), as_json: 
 def export_command(
     run: RunArgument,
     form: Annotated[
-        Format, typer.Option("--format", help="For pandas, Model Explorer, or LiteRT's mixed_precision tool.")
+        Format,
+        typer.Option("--format", help="For pandas, Model Explorer, LiteRT's mixed_precision tool, or a browser."),
     ],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="A file; default stdout.")] = None,
     results: ResultsOption = Path("results"),

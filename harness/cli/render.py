@@ -204,8 +204,9 @@ def _worst_figures(cosine: float, max_abs: float, iou: float | None) -> list[str
 
 def show_localization(answer: Localization, folder: Path) -> None:
     """The end of `harness localize`."""
-    out.print(outputs_table(answer.outputs, _width()))
-    out.print()
+    if answer.outputs:
+        out.print(outputs_table(answer.outputs, _width()))
+        out.print()
     said = escape(verdict_of(answer.outputs, half=answer.half)) if answer.outputs else ""
     if answer.status == "pass":
         say(f"[green]{said}[/]")
@@ -252,10 +253,11 @@ def show_cost(answer: Localization, folder: Path) -> None:
         if more
         else ""
     )
+    # A GPU that ran nothing has not said its name.
+    on = ", ".join(filter(None, (answer.device["runtime"], answer.device["gpu"])))
     say(
         f"[dim]{counted(answer.device_compiles, 'device compile')}, {counted(answer.device_runs, 'run')}, "
-        f"{answer.seconds:.0f} s{extra}; "
-        f"LiteRT {escape(answer.device['runtime'])}, {escape(answer.device['gpu'])}[/]"
+        f"{answer.seconds:.0f} s{extra}; LiteRT {escape(on)}[/]"
     )
     out.print(f"[dim]{escape(str(folder / 'report.html'))}[/]")
 

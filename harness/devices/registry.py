@@ -1,6 +1,6 @@
 """From a name on the command line to a device: `host`, `host@2.1.5`, `web`, `web@2.5.3`, a profile such as `pixel8a`,
 a serial, any of the latter two with `@server:port` behind it for a remote adb server; `planted:mali` for a phone that
-is none."""
+is none; `web:chrome-on-pixel8a` for Chrome on a phone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from harness.core.errors import DeviceError, UsageError
+from harness.core.job import Options
 from harness.core.progress import Say
 from harness.core.visible import counted
 from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Server
@@ -28,7 +29,9 @@ from harness.devices.planted.catalogue import PREFIX, bugs_of
 from harness.devices.planted.device import PlantedDevice
 from harness.devices.web import package
 from harness.devices.web.browser import browser_program
+from harness.devices.web.chrome import ChromeDevice, phone_of
 from harness.devices.web.device import WebDevice
+from harness.devices.web.websocket import check_library
 
 RECONNECT_SECONDS = 5.0
 PRODUCT_SECONDS = 10.0
@@ -68,7 +71,9 @@ class DeviceKind:
     complains of a name that cannot be opened, without starting anything. `profiler_python`: for kinds whose runtime's
     profiler can be asked on this machine, the Python that has that runtime. `in_parts`: the GPU may be a software one,
     for which large models are cut in two. `fixed_performance`: its devices may have Android's mode of that name.
-    `releases`: for kinds of which `NAME@RELEASE` runs another release of the runtime, what there is of them.
+    `lacks`: what the device of that name has none of, of some options, as (sentence, next step), so that nothing is
+    started for them. `releases`: for kinds of which `NAME@RELEASE` runs another release of the runtime, what there is
+    of them.
     """
 
     name: str
@@ -78,6 +83,7 @@ class DeviceKind:
     profiler_python: Callable[[str], str] | None = None
     in_parts: bool = False
     fixed_performance: bool = False
+    lacks: Callable[[str, Options], tuple[str, str] | None] = lambda name, options: None
     releases: Releases | None = None
 
 
@@ -158,6 +164,12 @@ def phones(attached: Sequence[Attached], server: Server | None = None) -> list[A
     return [device for device in attached if device in found.values()]
 
 
+def check_options(name: str, options: Options) -> None:
+    """Complain about options that the device of that name does not have. Raises UsageError."""
+    if lacking := kind_of(name).lacks(name, options):
+        raise UsageError(*lacking)
+
+
 def check_device(name: str, progress: Say | None = None) -> None:
     """Complain about a name that cannot be opened, without starting anything. Raises as :func:`open_device`."""
     kind_of(name).check(name, progress)
@@ -226,6 +238,12 @@ def _browser_of(name: str, progress: Say | None = None) -> str:
     return browser_program()
 
 
+def _chrome_of(name: str, progress: Say | None = None) -> Adb:
+    phone = phone_of(name)
+    check_library()
+    return find_phone(phone)
+
+
 # The last one claims what no other does. To add a kind: a module with its `Device`, and its entry here.
 KINDS = (
     DeviceKind(
@@ -243,7 +261,16 @@ KINDS = (
         open=lambda name, progress, phone: WebDevice(name, progress=progress),
         check=_browser_of,
         in_parts=True,
+        lacks=lambda name, options: package.lacking(package.release_of(name), options),
         releases=Releases(package.CORE, package.OLDEST, lambda: package.available_releases()),
+    ),
+    DeviceKind(
+        "chrome",
+        claims=lambda name: name.startswith("web:"),
+        open=lambda name, progress, phone: ChromeDevice(name, _chrome_of(name), phone, progress=progress),
+        check=_chrome_of,
+        fixed_performance=True,
+        lacks=lambda name, options: package.lacking(package.DEFAULT, options),
     ),
     DeviceKind(
         "planted",

@@ -298,7 +298,7 @@ def check_device_words(where: str, text: str) -> str:
 
 def _device(path: Path, text: str) -> str:
     check_device_words(f"{path}: devices", text)
-    if any("=" not in word and kind_of(word).name == "web" for word in text.split(",")):
+    if any("=" not in word and kind_of(word).name in ("web", "chrome") for word in text.split(",")):
         raise UsageError(
             f"{path}: devices has {text[:60]!r}: the hosts of a farm offer phones, and their own CPU and GPU.",
             "For browsers: harness compare MODEL --device web.",

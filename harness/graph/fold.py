@@ -15,6 +15,9 @@ from collections.abc import Sequence
 
 # Slices of four, times the workgroups that a device takes at least.
 LONGEST = 4 * 65535
+# Rows or columns of a matrix of weights, four to a texel, in a texture of the side that WebGPU promises
+# (`maxTextureDimension2D`).
+WIDEST = 4 * 8192
 # Bytes of a buffer that a device binds at least; a slice of four float32 values.
 _BINDING, _SLICE = 1 << 27, 16
 # Columns that are looked for at first: many workgroups in both dimensions.

@@ -100,7 +100,8 @@ class Cause(StrEnum):
     LIMITS = (
         "limits",
         "A dispatch, a buffer or a texture would go beyond what the device takes. It is left out: nothing is "
-        "written and no error is returned, so that the result is what the memory held, most often zeros.",
+        "written and no error is returned, so that the result is what the memory held, most often zeros. A browser "
+        "complains of it to the page, and what the runtime gives then is taken for a refusal.",
         ("it goes beyond a limit of the device", "they go beyond a limit of the device"),
         (TWO_DIMENSIONS, TILES, SPLIT_SUM, APART),
         "writes nothing beyond a limit of the device",

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import OpIndex, TensorIndex
-from harness.graph.fold import LONGEST, in_two_dimensions, too_large
+from harness.graph.fold import LONGEST, WIDEST, in_two_dimensions, too_large
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE, parameter
@@ -22,6 +22,7 @@ _RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _ALONG = ("SOFTMAX", "LOG_SOFTMAX")
 # A tile is as long as the dispatch of the worst workgroup takes (harness.graph.fold), and there are no more than these.
 TILE, MOST_TILES = LONGEST // 4, 64
+_PRODUCTS = ("FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL")
 
 
 def two_dimensions(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
@@ -153,17 +154,22 @@ class _Folding:
 def in_tiles(rebuild: Rebuild, op: Op) -> None:
     """The op on parts of its operands along the longest axis along which it computes each result by itself, the parts'
     results joined. Raises CannotRewrite."""
+    product = op.name in _PRODUCTS
     axes = _independent(rebuild, op)
     shape = rebuild.shape(op.outputs[0])
-    axis = max((a for a in axes if shape[a] > TILE), key=lambda a: shape[a], default=None)
+    size = WIDEST if product else TILE
+    axis = max((a for a in axes if shape[a] > size), key=lambda a: shape[a], default=None)
     if axis is None:
-        raise CannotRewrite(f"it has no axis of more than {TILE} that could be cut")
-    if -(-shape[axis] // TILE) > MOST_TILES:
+        raise CannotRewrite(f"it has no axis of more than {size} that could be cut")
+    if -(-shape[axis] // size) > MOST_TILES:
         raise CannotRewrite(f"it would take more than {MOST_TILES} tiles")
     tiles = []
-    for start in range(0, shape[axis], TILE):
-        stop = min(start + TILE, shape[axis])
-        feeds = [_tile(rebuild, t, axis, start, stop, shape) for t in op.inputs]
+    for start in range(0, shape[axis], size):
+        stop = min(start + size, shape[axis])
+        if product:
+            feeds = _tiles_of_product(rebuild, op, axis - len(shape), start, stop)
+        else:
+            feeds = [_tile(rebuild, t, axis, start, stop, shape) for t in op.inputs]
         tiles.append(rebuild.like(op, feeds, shape=(*shape[:axis], stop - start, *shape[axis + 1 :])))
     rebuild.replace(op.outputs[0], joined(rebuild, tiles, axis))
 
@@ -176,6 +182,8 @@ def _independent(rebuild: Rebuild, op: Op) -> list[int]:
         return everywhere[:-1]
     if op.name in ELEMENTWISE:
         return everywhere
+    if op.name in _PRODUCTS:
+        return everywhere[-2:] if op.name == "BATCH_MATMUL" else everywhere[-1:]
     if op.name in ("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN") and rebuild.options(op).keepDims:
         reduced = {int(a) % len(shape) for a in parameter(rebuild, op.inputs[1]).reshape(-1)}
         return [a for a in everywhere if a not in reduced]
@@ -188,7 +196,29 @@ def _tile(rebuild: Rebuild, t: TensorIndex, axis: int, start: int, stop: int, sh
     at = axis - len(shape) + len(own)
     if len(own) > len(shape) or at < 0 or own[at] != shape[axis]:
         return t
+    return _part_of(rebuild, t, at, start, stop)
+
+
+def _tiles_of_product(rebuild: Rebuild, op: Op, axis: int, start: int, stop: int) -> list[TensorIndex]:
+    """A product's operands for a part of its result along an axis, which counts from the end: rows of the first or
+    columns of the second, with their biases; of weights, which lie by column, the first axis."""
+    options = rebuild.options(op)
+    if op.name == "BATCH_MATMUL":
+        places = {0: -1 if options.adjX else -2} if axis == -2 else {1: -2 if options.adjY else -1}
+    else:
+        places = {1: 0, 2: 0}
+    feeds = list(op.inputs)
+    for place, at in places.items():
+        if place < len(feeds) and feeds[place] >= 0:
+            rank = len(rebuild.shape(feeds[place]))
+            feeds[place] = _part_of(rebuild, feeds[place], at % rank, start, stop)
+    return feeds
+
+
+def _part_of(rebuild: Rebuild, t: TensorIndex, at: int, start: int, stop: int) -> TensorIndex:
     values = rebuild.values(t)
+    if values is not None and values.dtype.kind != "f":
+        raise CannotRewrite("its constants are no floats")
     if values is None:
         return part(rebuild, rebuild.now(t), at, start, stop)
     return rebuild.constant(np.ascontiguousarray(np.take(values, range(start, stop), at)))

@@ -1,5 +1,5 @@
 """A run's ops in the forms that other tools take: a table for pandas, node data for Model Explorer, lists of ops
-to keep in float32 for LiteRT's mixed-precision tool."""
+to keep in float32 for LiteRT's mixed-precision tool; or the page that shows a culprit in a browser."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.core import safe_files
 from harness.core.arrays import OpIndex
 from harness.core.errors import UsageError
 from harness.core.run_folder import read_run
@@ -18,7 +19,9 @@ from harness.numerics.tolerance import LOCAL_FACTOR
 from harness.report.record import BENCHMARKS, CulpritFacts, Run, parse_run
 from harness.report.tables import OPS_COLUMNS, OpRow, read_ops, whole_lines
 
-Format = Literal["csv", "model-explorer", "fp32-ops", "fp32-names"]
+Format = Literal["csv", "model-explorer", "fp32-ops", "fp32-names", "html"]
+MOST_PAGE = 256 << 20
+"""Bytes of a reproducer's page that are read."""
 
 CULPRIT_COLUMNS = ("cause", "signature", "certified", "isolated")
 # JSON has no infinity; a ratio over this is one whose expected error is nothing.
@@ -45,6 +48,8 @@ def export(folder: Path, form: Format) -> Export:
     record = read_run(folder)
     if record.get("command") in BENCHMARKS:
         raise UsageError(f"{folder} is a benchmark, which has no ops.", "Its samples are in samples.csv there.")
+    if form == "html":
+        return _page(folder)
     run, rows = parse_run(record), read_ops(folder / "ops.csv").rows
     if not rows and run.culprits:
         raise UsageError(
@@ -66,6 +71,22 @@ def export(folder: Path, form: Format) -> Export:
             return _fp32_ops(_culprits(folder, run), rows)
         case "fp32-names":
             return _fp32_names(_culprits(folder, run), rows)
+
+
+def _page(folder: Path) -> Export:
+    """The page that reproduces the first culprit in a browser."""
+    pages = sorted((folder / "reproducers").glob("*/reproduce.html"))
+    if not pages:
+        raise UsageError(
+            f"Run {folder} has no page that reproduces a culprit in a browser.",
+            "One is written for each that `harness localize --device web` explains.",
+        )
+    try:
+        text = safe_files.read(pages[0], MOST_PAGE).decode("utf-8", "replace")
+    except OSError as error:
+        raise UsageError(f"{pages[0]} cannot be read ({error.strerror}).", "Localize the model again.") from None
+    others = ", ".join(str(path) for path in pages[1:])
+    return Export(text, f"Other culprits have pages of their own: {others}." if others else "")
 
 
 def _culprits(folder: Path, run: Run) -> Sequence[CulpritFacts]:

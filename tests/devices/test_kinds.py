@@ -39,10 +39,10 @@ def test_host_and_browser_have_releases_of_their_runtimes() -> None:
 
 
 def test_only_the_hosts_profiler_can_be_asked_and_only_what_is_here_may_have_a_software_gpu() -> None:
-    host, web, planted, android = KINDS
+    host, web, chrome, planted, android = KINDS
     assert host.profiler_python is not None and host.profiler_python("host") == sys.executable
-    assert android.profiler_python is planted.profiler_python is web.profiler_python is None
-    assert (host.in_parts, web.in_parts, planted.in_parts, android.in_parts) == (True, True, False, False)
+    assert android.profiler_python is planted.profiler_python is web.profiler_python is chrome.profiler_python is None
+    assert [kind.in_parts for kind in (host, web, chrome, planted, android)] == [True, True, False, False, False]
 
 
 def test_the_host_has_a_process_of_its_own_once_it_is_asked() -> None:

@@ -1,18 +1,21 @@
-"""Long tensors in two dimensions: a SLICE of whole rows is one there, any other is of the tensor in its own shape."""
+"""Long tensors in two dimensions: a SLICE of whole rows is one there, any other is of the tensor in its own shape. Wide
+products in tiles."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from harness.graph.build import GraphBuilder
-from harness.graph.fold import too_large
+from harness.graph.fold import WIDEST, too_large
 from harness.graph.model import Model
 from harness.graph.rebuild import CannotRewrite
 from harness.graph.short_ports import as_declared
-from harness.remedies.catalogue import TWO_DIMENSIONS
+from harness.remedies.catalogue import TILES, TWO_DIMENSIONS
 from tests.arrays import Evaluate, f32, i32
+from tests.remedies.small import quarters, table
 
 LONG = 64 * 4112  # more than 4 · 65,535
 
@@ -63,3 +66,69 @@ def test_a_bias_that_an_op_goes_without_is_no_large_tensor() -> None:
     assert too_large(model.graph().tensors[-1].shape) and -1 in model.graph().ops[0].inputs
     with pytest.raises(CannotRewrite, match="none of its tensors is too large"):
         TWO_DIMENSIONS.apply(model, frozenset({0}), {})
+
+
+def products(kind: str) -> Model:
+    """A product whose result is longer along one axis than a texture of weights is wide, with a bias."""
+    graph = GraphBuilder()
+    long = WIDEST + 4
+    if kind == "FULLY_CONNECTED":
+        y = graph.fully_connected(graph.input("x", (2, 3)), small((long, 3)), small((long,)))
+    elif kind == "CONV_2D":
+        options = table("Conv2D", strideH=1, strideW=1, dilationHFactor=1, dilationWFactor=1)
+        feeds = [graph.input("x", (1, 2, 1, 3)), graph.constant(small((long, 1, 1, 3))), graph.constant(small((long,)))]
+        y = graph.op("CONV_2D", feeds, (1, 2, 1, long), options)
+    else:
+        shapes, adj = PRODUCTS[kind]
+        feeds = [graph.input("x", shapes[0]), graph.input("z", shapes[1])]
+        y = graph.op("BATCH_MATMUL", feeds, shapes[2], table("BatchMatMul", adjX=adj[0], adjY=adj[1]))
+    graph.output(y, "y")
+    return graph.build()
+
+
+def small(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return quarters(np.resize(f32(np.arange(11)), shape))
+
+
+LONGER = WIDEST + 4
+PRODUCTS = {
+    "columns": (((2, 3, 4), (2, 4, LONGER), (2, 3, LONGER)), (False, False)),
+    "columns, turned, the other with fewer dimensions": (((2, 3, 4), (LONGER, 4), (2, 3, LONGER)), (False, True)),
+    "rows": (((LONGER, 4), (4, 3), (LONGER, 3)), (False, False)),
+    "rows, turned": (((2, 4, LONGER), (2, 4, 3), (2, LONGER, 3)), (True, False)),
+    "rows as long as what is summed": (((LONGER, LONGER), (LONGER, 1), (LONGER, 1)), (False, False)),
+}
+
+
+@pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "CONV_2D", *list(PRODUCTS)[:-1]])
+def test_a_product_in_tiles_means_the_same(kind: str, evaluate: Evaluate) -> None:
+    model = products(kind)
+    rewritten = TILES.apply(model, frozenset({0}), {})
+    inputs = {port.name: small(model.graph().tensors[port.tensor].shape or ()) for port in model.graph().inputs}
+    np.testing.assert_array_equal(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"])
+    made = rewritten.graph()
+    tiles = [op for op in made.ops if op.name == model.graph().ops[0].name]
+    assert len(tiles) == 2
+    assert max(max(made.tensors[op.outputs[0]].shape or ()) for op in tiles) == WIDEST
+
+
+def test_only_the_axis_of_the_result_is_cut() -> None:
+    """Where what is summed is as long as the rows are many, it stays whole."""
+    made = TILES.apply(products("rows as long as what is summed"), frozenset({0}), {}).graph()
+    shapes = [[made.tensors[t].shape for t in op.inputs] for op in made.ops if op.name == "BATCH_MATMUL"]
+    assert shapes == [[(WIDEST, LONGER), (LONGER, 1)], [(4, LONGER), (LONGER, 1)]]
+
+
+def test_weights_that_are_quantized_are_not_cut() -> None:
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (2, 3)), graph.constant(np.ones((LONGER, 3), np.int8)), -1]
+    graph.output(graph.op("FULLY_CONNECTED", feeds, (2, LONGER), table("FullyConnected")), "y")
+    with pytest.raises(CannotRewrite, match="its constants are no floats"):
+        TILES.apply(graph.build(), frozenset({0}), {})
+
+
+def test_a_product_that_is_short_enough_is_left_as_it_is() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.fully_connected(graph.input("x", (2, 3)), small((WIDEST, 3))), "y")
+    with pytest.raises(CannotRewrite, match="no axis of more than 32768"):
+        TILES.apply(graph.build(), frozenset({0}), {})

@@ -207,3 +207,26 @@ def test_a_run_that_read_no_op_of_its_culprits_says_so(make: Make, samples: Any)
 def test_a_run_without_culprits_keeps_nothing_in_float32(make: Make, samples: Any, form: Any) -> None:
     with pytest.raises(UsageError, match="names no culprit"):
         export(make(samples.record("dump", result={"status": "pass"})), form)
+
+
+class TestHtml:
+    def test_the_first_culprits_page_comes_and_the_others_are_named(self, make: Make) -> None:
+        folder = make()
+        for name in ("0002-PAD", "0007-ADD"):
+            (folder / "reproducers" / name).mkdir(parents=True)
+            (folder / "reproducers" / name / "reproduce.html").write_text(f"<p>{name}", "utf-8")
+        found = export(folder, "html")
+        assert found.text == "<p>0002-PAD"
+        assert found.note.endswith("0007-ADD/reproduce.html.")
+
+    def test_a_run_of_another_device_has_none(self, make: Make) -> None:
+        with pytest.raises(UsageError, match="no page that reproduces") as caught:
+            export(make(), "html")
+        assert "--device web" in caught.value.next_step
+
+    def test_what_is_no_file_is_not_read(self, make: Make) -> None:
+        folder = make()
+        (folder / "reproducers" / "0002-PAD").mkdir(parents=True)
+        (folder / "reproducers" / "0002-PAD" / "reproduce.html").symlink_to("/etc/passwd")
+        with pytest.raises(UsageError, match="cannot be read"):
+            export(folder, "html")

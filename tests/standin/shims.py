@@ -26,6 +26,7 @@ from tests.standin.system.state import PACKAGE, STATE, force_stop, named_user, p
 
 COMPONENT = f"{PACKAGE}/.WorkerInstrumentation"
 TOOLS = f"/data/local/tmp/{PACKAGE}"
+CHROME = "com.android.chrome"
 MESSAGE_BYTES = 1023
 CRASH_SIGNALS = {signal.SIGSEGV: "SEGV_MAPERR", signal.SIGABRT: "SI_TKILL", signal.SIGBUS: "BUS_ADRERR"}
 
@@ -174,6 +175,9 @@ def press(words: list[str]) -> int:
 
 
 def pidof(words: list[str]) -> int:
+    if words == [CHROME]:
+        chrome = (read("chrome") or {}).get("pid")
+        return 1 if chrome is None else say(f"{chrome}\n")
     if words != [PACKAGE]:
         unknown()
     running = process()

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from harness.api.session import ModelRequest, Prepared, prepare
 from harness.core.errors import DeviceError, HarnessError, StorageError, UsageError
 from harness.core.progress import SILENT, Progress
-from harness.devices.registry import check_device
+from harness.devices.registry import check_device, check_options
 
 T = TypeVar("T")
 
@@ -33,8 +33,10 @@ def prepared_for(request: ModelRequest, devices: Sequence[str], progress: Progre
     """The model and its inputs, read before any device is asked. A name that is none ends it here.
 
     Raises:
-        UsageError: the model, its inputs, or the name of a device does not do.
+        UsageError: the model, its inputs, or the name of a device does not do, or it has no such options.
     """
+    for device in devices:
+        check_options(device, request.options)
     ready = prepare(request, compared=True, progress=SILENT)
     for device in devices:
         try:

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import DeviceError
 from harness.core.signals import signal_name
 from harness.devices.host.log_file import LogFile
 from harness.devices.web.devtools import DevTools, DevToolsError
+from harness.devices.web.tab import FENCE_SECONDS, Tab
 
 BROWSER = "HARNESS_BROWSER"
 """Names the browser's program, where it is not the first of `PROGRAMS` on PATH."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 MEND = "Install Chromium (apt-get install chromium), or set HARNESS_BROWSER to a Chrome or Chromium from 113 on."
-ANSWER_SECONDS = 30.0
-FENCE_SECONDS = 2.0
 END_SECONDS = 5.0
 LONGEST_TEMPORARY = 60
 """Bytes of the path of its temporary folder, in which it makes a socket: with a longer one it aborts."""
-_LEVELLED = re.compile(r"(?:INFO|WARNING|ERROR|FATAL): |[IWEF]\d{4} ")
-LONGEST_LINE = 8192
-"""Characters of one message of the console that go to the log."""
 
 ARGUMENTS = (
     "--headless=new",
@@ -86,19 +79,18 @@ class Browser:
         self, program: str, folder: Path, log: LogFile, ended: Callable[[], None], uncaught: Callable[[str], None]
     ) -> None:
         self._program, self._folder, self._log = program, folder, log
-        self._told_end, self._told_uncaught = ended, uncaught
+        self._told_end = ended
+        self._tab = Tab(log, ended, uncaught)
         self._process: subprocess.Popen[bytes] | None = None
         self._tools: DevTools | None = None
-        self._session = ""
-        self._crash = ""
         self._made: list[Path] = []
-        self._writing = threading.Lock()
 
     def start(self, address: str) -> None:
         """Start it and show the page at that address. Raises DeviceError."""
         try:
             self._launch()
-            self._show(address)
+            assert self._tools is not None
+            self._tab.show(self._tools, address)
         except DevToolsError as error:
             death = self.death(END_SECONDS)
             self.kill()
@@ -148,20 +140,7 @@ class Browser:
         finally:
             os.close(there_in)
             os.close(there_out)
-        self._tools = DevTools(commands, events, self._event, self._told_end)
-
-    def _show(self, address: str) -> None:
-        assert self._tools is not None
-        made = self._tools.call("Target.createTarget", ANSWER_SECONDS, url="about:blank")
-        target = str(made.get("targetId"))
-        attached = self._tools.call("Target.attachToTarget", ANSWER_SECONDS, targetId=target, flatten=True)
-        self._session = str(attached.get("sessionId"))
-        for domain in ("Inspector", "Runtime", "Log", "Page"):
-            self._tools.call(f"{domain}.enable", ANSWER_SECONDS, self._session)
-        # Not on the command line, which every user of this machine can read.
-        shown = self._tools.call("Page.navigate", ANSWER_SECONDS, self._session, url=address)
-        if shown.get("errorText"):
-            raise DevToolsError(f"it does not show its page ({str(shown['errorText'])[:100]})")
+        self._tools = DevTools(commands, events, self._tab.event, self._told_end)
 
     @property
     def pid(self) -> int | None:
@@ -174,7 +153,8 @@ class Browser:
             told = self._tools.call("SystemInfo.getProcessInfo", FENCE_SECONDS) if self._tools is not None else {}
         except DevToolsError:
             return {}
-        entries = [entry for entry in _list(told.get("processInfo")) if isinstance(entry, dict)]
+        listed = told.get("processInfo")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
         return {
             int(entry["id"]): (str(entry.get("type")), float(entry.get("cpuTime") or 0))
             for entry in entries
@@ -183,14 +163,13 @@ class Browser:
 
     def fence(self) -> None:
         """Wait until the log has all that the page's console said so far; in vain where the page is stuck or gone."""
-        if self._tools is not None and self._process is not None and not self._crash:
-            with suppress(DevToolsError):
-                self._tools.call("Runtime.evaluate", FENCE_SECONDS, self._session, expression="0")
+        if self._process is not None:
+            self._tab.fence()
 
     def death(self, seconds: float = 2.0) -> tuple[str, str] | None:
         """(sentence, signal name) where page or browser ended by themselves, within so many seconds; else None."""
-        if self._crash:
-            return self._crash, ""
+        if self._tab.crash:
+            return self._tab.crash, ""
         if self._process is None:
             return None
         try:
@@ -212,45 +191,9 @@ class Browser:
             process.wait()
         if tools is not None:
             tools.close()
-        self._crash = ""
+        self._tab.forget()
         for folder in self._made:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _event(self, method: str, about: dict[str, Any]) -> None:
-        if method == "Runtime.consoleAPICalled":
-            self._say(str(about.get("type")), " ".join(map(_value, _list(about.get("args")))))
-        elif method == "Runtime.exceptionThrown":
-            details = about.get("exceptionDetails")
-            thrown = details if isinstance(details, dict) else {}
-            exception = thrown.get("exception")
-            said = exception.get("description") if isinstance(exception, dict) else thrown.get("text")
-            self._say("error", f"uncaught: {said}")
-            self._told_uncaught(str(said))
-        elif method == "Log.entryAdded":
-            entry = about.get("entry")
-            if isinstance(entry, dict):
-                self._say(str(entry.get("level")), str(entry.get("text")))
-        elif method in ("Inspector.targetCrashed", "Target.targetCrashed"):
-            how = str(about.get("status") or "crashed")
-            self._crash = self._crash or f"the page's process ended ({how})"
-            self._told_end()
-
-    def _say(self, level: str, text: str) -> None:
-        known = _LEVELLED.match(text)
-        told = {"error": "ERROR: ", "assert": "ERROR: ", "warning": "WARNING: "}.get(level, "INFO: ")
-        line = (text if known else told + text)[:LONGEST_LINE].rstrip()
-        with suppress(OSError), self._writing, self._log.path.open("ab") as log:  # a full disk ends no job
-            log.write(line.encode("utf-8", "replace") + b"\n")
-
     def _last_line(self) -> str:
         return " ".join(self._log.since(0).strip().splitlines()[-1:])
-
-
-def _value(argument: Any) -> str:
-    if not isinstance(argument, dict):
-        return ""
-    return str(argument.get("value", argument.get("description", argument.get("unserializableValue", ""))))
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Job, Outcome, Rejected
 from harness.core.progress import Say
-from harness.devices.base import Device, Sink
+from harness.devices.base import Device, Launcher, Sink
 from harness.devices.host.log_file import LogFile
 from harness.devices.link import Link
 from harness.devices.refusal import explain_refusal
@@ -39,11 +39,9 @@ class WebLauncher:
 
     def __init__(self, release: str, progress: Say | None = None) -> None:
         program = browser_program()
-        package = package_folder(release, progress)
-        page = Path(str(files("harness.devices.web").joinpath("page")))
+        self._server = page_server(release, progress)
         self._scratch = Scratch("harness-web-")
         self._log = LogFile(self._scratch.path / "log.txt")
-        self._server = PageServer(_served(page=page, **_packages(package)))
         self._browser = Browser(program, self._scratch.path, self._log, self._server.disconnect, self._server.uncaught)
 
     def start(self) -> Link:
@@ -105,28 +103,15 @@ class WebLauncher:
         return "".join(line for line in self._log.since(mark).splitlines(True) if not _NOISE.match(line))
 
 
-class WebDevice(Device):
-    """LiteRT.js in a browser on this machine: WebGPU, and WebAssembly as the CPU."""
+class PageDevice(Device):
+    """LiteRT.js in a page, wherever that is."""
 
-    own_process = True
+    mend = MEND_WEBGPU
+    """What to do where the browser has no WebGPU."""
 
-    def __init__(self, name: str = "web", *, progress: Say | None = None) -> None:
-        self.launcher = WebLauncher(release_of(name), progress)
+    def __init__(self, name: str, launcher: Launcher) -> None:
         self._models = 0
-        self._page: tuple[int | None, int | None] = None, None  # of which browser, and its process
-        super().__init__(name, "web", self.launcher)
-
-    @property
-    def pid(self) -> int | None:
-        """The process of the page, in which WebAssembly computes."""
-        if self._page[0] is None or self._page[0] != self.launcher.pid:
-            self._page = self.launcher.pid, self.launcher.page_process()
-        return self._page[1]
-
-    @property
-    def beside(self) -> tuple[int, ...]:
-        """The browser's other processes: that of the GPU computes, where the GPU is a software one."""
-        return tuple(pid for pid in self.launcher.processes() if pid != self.pid)
+        super().__init__(name, "web", launcher)
 
     def run(self, job: Job, sink: Sink | None = None) -> Outcome:
         """Run a job; as :meth:`Device.run`. What completed while the browser complained is a refusal.
@@ -145,13 +130,43 @@ class WebDevice(Device):
             done = against
             self._drop()  # what a fault left behind is no ground for the next job
         if isinstance(done, Rejected) and done.reason.startswith(NO_WEBGPU):
-            raise DeviceError(f"Device '{self.name}' has no GPU: {done.reason}.", MEND_WEBGPU, done.log)
+            raise DeviceError(f"Device '{self.name}' has no GPU: {done.reason}.", self.mend, done.log)
         return done
+
+
+class WebDevice(PageDevice):
+    """LiteRT.js in a browser on this machine: WebGPU, and WebAssembly as the CPU."""
+
+    own_process = True
+
+    def __init__(self, name: str = "web", *, progress: Say | None = None) -> None:
+        self.launcher = WebLauncher(release_of(name), progress)
+        self._page: tuple[int | None, int | None] = None, None  # of which browser, and its process
+        super().__init__(name, self.launcher)
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the page, in which WebAssembly computes."""
+        if self._page[0] is None or self._page[0] != self.launcher.pid:
+            self._page = self.launcher.pid, self.launcher.page_process()
+        return self._page[1]
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """The browser's other processes: that of the GPU computes, where the GPU is a software one."""
+        return tuple(pid for pid in self.launcher.processes() if pid != self.pid)
 
     def close(self) -> None:
         """End the browser and remove its folder."""
         super().close()
         self.launcher.close()
+
+
+def page_server(release: str, progress: Say | None = None) -> PageServer:
+    """The server of the page and of a release of LiteRT.js. Raises DeviceError as `package_folder`."""
+    package = package_folder(release, progress)
+    page = Path(str(files("harness.devices.web").joinpath("page")))
+    return PageServer(_served(page=page, **_packages(package)))
 
 
 def _against(done: Completed, job: Job) -> Rejected | None:

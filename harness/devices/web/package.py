@@ -24,6 +24,7 @@ from packaging.version import Version
 
 from harness.core import safe_json
 from harness.core.errors import DeviceError, StorageError, UsageError
+from harness.core.job import Options
 from harness.core.private import make_folder, owner_only
 from harness.core.progress import Say
 from harness.devices.cache import cache_folder
@@ -34,6 +35,8 @@ from harness.devices.scratch import alone
 CORE, UTILS = "@litertjs/core", "@litertjs/wasm-utils"
 DEFAULT = "2.5.3"
 """What `web` alone means."""
+CHOOSES = "2.5.0"
+"""The first that has a choice of precision, and CPU and GPU together."""
 OLDEST = "2.0.0"
 """Earlier ones have another JavaScript API."""
 FETCH_SECONDS = 300
@@ -43,6 +46,8 @@ MOST_FILES = 2000
 MEND = "Install npm (apt-get install npm); a release that was fetched once is used without it."
 
 _RELEASE = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(-[a-z0-9.]{1,20})?")
+# Lines of npm's that name a kind of error, and none of its circumstances.
+_CODE = re.compile(r"npm error (?:code|errno|syscall|\w+)(?: [\w-]+)?$")
 _LOG = logging.getLogger(__name__)
 
 
@@ -63,6 +68,26 @@ def release_of(name: str) -> str:
             f"{CORE} {release} has another API than those from {OLDEST} on.", f"Use web@{OLDEST} or a later one."
         )
     return release
+
+
+def lacking(release: str, options: Options) -> tuple[str, str] | None:
+    """What a release of LiteRT.js has none of, of the options of a job: (sentence, next step)."""
+    chosen = [f"--{name}" for name in ("backend", "storage", "priority") if getattr(options, name) != "default"]
+    early = Version(release) < Version(CHOOSES)
+    on_gpu = options.accelerator == "gpu"
+    if options.accelerator == "npu":
+        return "LiteRT.js computes on a browser's GPU or CPU, not on an NPU.", "Use --accelerator gpu or cpu."
+    if chosen:
+        return f"LiteRT.js has no choice of {', '.join(chosen)}.", "Leave that out."
+    if on_gpu and options.precision == "fp16-fp32acc":
+        return "LiteRT.js has no fp16 with float32 sums.", "Use --precision fp16 or fp32."
+    if on_gpu and early and options.precision != "default":
+        return f"LiteRT.js {release} has no choice of precision.", f"Use web@{CHOOSES} or a later one."
+    if on_gpu and early and options.fallback == "cpu":
+        return f"LiteRT.js {release} has no build for CPU and GPU together.", f"Use web@{CHOOSES} or a later one."
+    if options.accelerator == "cpu" and options.precision not in ("default", "fp32"):
+        return f"A browser's CPU computes in float32, not in {options.precision}.", "Leave --precision out."
+    return None
 
 
 @owner_only()
@@ -153,8 +178,11 @@ def _fetched(home: Path, package: str, wanted: dict[str, str]) -> Path:
     what = f"{package}@{wanted['version']}"
     folder = home / package.partition("/")[2]
     make_folder(folder)
-    done = _npm(["pack", "--silent", "--ignore-scripts", what, "--pack-destination", str(folder)], what, home)
+    done = _npm(["pack", "--loglevel=error", "--ignore-scripts", what, "--pack-destination", str(folder)], what, home)
     found = list(folder.glob("*.tgz"))
+    if done.code and re.search("^npm error code (ETARGET|E404)", done.output, re.M):
+        there = ", ".join(available_releases()) if package == CORE else ""
+        raise UsageError(f"There is no {what}.", f"Its releases are {there}." if there else f"Use web@{DEFAULT}.")
     if done.code or len(found) != 1:
         raise DeviceError(f"{what} cannot be fetched ({_last_words(done)}).", "Check the release and the connection.")
     integrity = wanted.get("integrity")
@@ -215,13 +243,18 @@ def _npm(arguments: list[str], what: str, folder: Path | None) -> Captured:
     program = shutil.which("npm")
     if program is None:
         raise DeviceError(f"{what} is not in the cache, and npm is not on PATH to fetch it.", MEND)
-    done = captured([program, *arguments], FETCH_SECONDS, cwd=folder)
+    # By itself npm waits for over a minute before it says that nobody is there.
+    patience = ["--fetch-retry-mintimeout=2000", "--fetch-retry-maxtimeout=10000"]
+    done = captured([program, *arguments, *patience], FETCH_SECONDS, cwd=folder)
     if done.killed == "time":
         raise DeviceError(f"{what} was not fetched within {FETCH_SECONDS} s.", "Check the connection, and try again.")
     return done
 
 
 def _last_words(done: Captured) -> str:
+    """Why npm gave up: its first error that is a sentence and no code, else whatever it said last."""
     lines = [line.strip() for line in done.output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("npm error ") and "complete log" not in line]
-    return (errors or lines or ["npm said nothing"])[0 if errors else -1][:200]
+    telling = [line for line in errors if not _CODE.match(line)]
+    said = (telling or errors or lines or ["npm said nothing"])[0 if errors else -1]
+    return said.removeprefix("npm error ")[:200].rstrip(".")

@@ -51,6 +51,8 @@ class PageServer:
         """Why the page gave up, in its own words, where it did."""
         self.asked = False
         """Whether it has asked for a request since the last connection was made."""
+        self.outside: int | None = None
+        """The port by which another machine's browser reaches it, where one does."""
         self._peer: socket.socket | None = None
         page = self
 
@@ -63,8 +65,8 @@ class PageServer:
 
     @property
     def address(self) -> str:
-        """The page's."""
-        return f"http://127.0.0.1:{self.port}/{self.token}/page/index.html"
+        """The page's, for the browser that is to show it."""
+        return f"http://127.0.0.1:{self.outside or self.port}/{self.token}/page/index.html"
 
     def connect(self) -> socket.socket:
         """The harness's end of a fresh connection to the page; what was on an earlier one is dropped."""
@@ -155,10 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _below_token(self) -> str | None:
         """The path behind the token; None for whoever lacks it, or came by another name of this machine."""
-        known = f"127.0.0.1:{self.server_page.port}"
+        known = {f"127.0.0.1:{port}" for port in (self.server_page.port, self.server_page.outside) if port}
         _, token, *rest = (*self.path.partition("?")[0].split("/", 2), "")
         token_is_right = secrets.compare_digest(token.encode(), self.server_page.token.encode())
-        return rest[0] if token_is_right and self.headers.get("Host") == known else None
+        return rest[0] if token_is_right and self.headers.get("Host") in known else None
 
     def _next(self) -> None:
         self.server_page.asked = True

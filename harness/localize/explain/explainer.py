@@ -212,8 +212,10 @@ class _Explainer:
             trials=[(t.what, _ending(t)) for t in group.trials],
             remedies=[(rewrite.name, o.words()) for rewrite, o in group.local],
             planted=self.device.get("kind") == "planted",
+            web=self.device.get("kind") == "web",
         )
-        write_reproducer(folder, shrunk, exact, seen, about)
+        allowed = self.experiments.allowed(shrunk.specimen, options) if seen.beyond else None
+        write_reproducer(folder, shrunk, exact, seen, about, allowed)
         for place in group.members:
             self.culprits[place] = replace(self.culprits[place], reproducer=str(folder))
 

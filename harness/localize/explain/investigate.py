@@ -110,6 +110,7 @@ class Investigator:
         failed = findings.failing
         if group.part is not None and failed is not None and failed.ending == "wrong":
             findings = self._vary_precision(group, group.part, findings)
+        if group.part is not None and failed is not None and (failed.ending == "wrong" or failed.beyond):
             findings = replace(findings, limit=self._limit(group, group.part, failed))
         group.findings = findings
         if group.part is not None:
@@ -195,17 +196,21 @@ class Investigator:
         options = self.known.case.part_options
         ask = partial(self.experiments.observe, options=options)
         found = find_limit(self.experiments, part.specimen, failing.said, ask, self._not_made)
+        if found is not None and failing.beyond:
+            found = replace(found, refused=True)
         if found is not None:
             group.trials += [
                 Trial(f"with {found.right:,} {found.what}", "right"),
-                Trial(f"with {found.wrong:,} {found.what}", "wrong", failing.ratio),
+                Trial(f"with {found.wrong:,} {found.what}", failing.ending, failing.ratio),
             ]
         return found
 
     @staticmethod
     def _not_made(seen: Observation) -> bool:
         wrong = [output for output in seen.outputs if not output.judgement.ok]
-        return seen.ending == "wrong" and (seen.said is not None or all(unwritten(o, half=seen.half) for o in wrong))
+        return seen.beyond or (
+            seen.ending == "wrong" and (seen.said is not None or all(unwritten(o, half=seen.half) for o in wrong))
+        )
 
     def _others(self, culprit: Culprit) -> dict[str, Array]:
         """Tensors of the same size, made last before the culprit's: memory may still have held them."""
@@ -295,6 +300,9 @@ def named_near_its_limit(culprit: Culprit, alone: Observation) -> bool:
 
 def _beyond(looks: str | None, findings: Symptoms) -> str | None:
     """What the values look like, and where the limit is, or else the runtime's own words for it."""
-    said = findings.failing.said if findings.failing else None
-    where = str(findings.limit) if findings.limit else said.words if said else ""
+    failing = findings.failing
+    said = failing.said.plain if failing and failing.said else ""
+    if failing and failing.beyond:  # there are no values to look at
+        return "; ".join(filter(None, (str(findings.limit or ""), said)))
+    where = str(findings.limit) if findings.limit else said
     return "; ".join(filter(None, (looks, where))) or None

@@ -43,7 +43,7 @@ Ask = Callable[[Specimen], Observation]
 class Limit:
     """`right` and `wrong` are sizes next to each other, both asked, `what` the words behind them. `specimen` is the one
     of size `wrong`. `below`: a smaller size that is wrong too; `above`: a larger one that is right again; `alone`: no
-    larger one could be asked."""
+    larger one could be asked; `refused`: what is beyond it is refused, and not wrong."""
 
     right: int
     wrong: int
@@ -52,13 +52,15 @@ class Limit:
     below: int | None = None
     above: int | None = None
     alone: bool = False
+    refused: bool = False
 
     def __str__(self) -> str:
+        wrong = "refused" if self.refused else "wrong"
         if self.above is not None or self.alone:
             again = "" if self.above is None else f", right again with {self.above:,}"
-            return f"right with {self.right:,} {self.what}, wrong with {self.wrong:,}{again}"
-        exception = "" if self.below is None else f"; {self.below:,} is wrong too"
-        return f"right up to {self.right:,} {self.what}, wrong from {self.wrong:,}{exception}"
+            return f"right with {self.right:,} {self.what}, {wrong} with {self.wrong:,}{again}"
+        exception = "" if self.below is None else f"; {self.below:,} is {wrong} too"
+        return f"right up to {self.right:,} {self.what}, {wrong} from {self.wrong:,}{exception}"
 
 
 def unwritten(seen: OutputComparison, *, half: bool) -> bool:

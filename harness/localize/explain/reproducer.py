@@ -5,6 +5,7 @@ inputs.npz       what it is fed, unless a line of numpy makes that
 expected.npz     from the host's plain kernels
 actual.npz       from the device, unless the process died
 reproduce.py     runs it with ai-edge-litert and numpy; exit code 1 when it fails
+reproduce.html   of a fault seen in a browser: all of it in one page, which runs it with LiteRT.js
 ISSUE.md         a page ready to be filed
 """
 
@@ -22,6 +23,8 @@ from harness.core.job import Options
 from harness.core.run_folder import writing
 from harness.core.visible import best_at_one
 from harness.graph.model import Graph, Model, Op
+from harness.localize.explain.reproducer_page import PACKAGE, Showing, reproducer_page
+from harness.localize.explain.reproducer_page import PAGE as WEB_PAGE
 from harness.localize.explain.shrink import Shrunk
 from harness.localize.probe.experiment import Observation
 from harness.numerics import fp16
@@ -33,6 +36,7 @@ SCRIPT, PAGE = "reproduce.py", "ISSUE.md"
 
 # One that is never the same shows that by values off by more than this many times what rounding explains.
 UNSTEADY_FACTOR = 2.0
+UNSTEADY_RUNS = 9
 # What the text of a page may take from a model's own names.
 _MOST_TEXT = 200
 
@@ -40,7 +44,8 @@ _MOST_TEXT = 200
 @dataclass(frozen=True)
 class Circumstances:
     """What a page says beside the model: where it was seen, what kind of fault it is, what was tried (pairs of what and
-    how it ended). `planted`: the fault is one of a planted phone, so that nobody files it."""
+    how it ended). `planted`: the fault is one of a planted phone, so that nobody files it; `web`: it was seen in a
+    browser, and `runtime` is a release of LiteRT.js."""
 
     cause: Cause
     signature: str | None
@@ -51,13 +56,20 @@ class Circumstances:
     trials: Sequence[tuple[str, str]] = ()
     remedies: Sequence[tuple[str, str]] = ()
     planted: bool = False
+    web: bool = False
 
 
 def write_reproducer(
-    folder: Path, shrunk: Shrunk, expected: dict[str, Array], seen: Observation, about: Circumstances
+    folder: Path,
+    shrunk: Shrunk,
+    expected: dict[str, Array],
+    seen: Observation,
+    about: Circumstances,
+    allowed: dict[str, tuple[float, float]] | None = None,
 ) -> None:
     """Write the folder. `expected` are the exact outputs by name, real numbers where they are quantized; `seen` tells
-    how the specimen failed on the device.
+    how the specimen failed on the device; `allowed`, where it gave no values, what their largest and their RMS error
+    may be.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -73,13 +85,17 @@ def write_reproducer(
         lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,  # noqa: S701 - neither page nor script is HTML
     )  # fmt: skip
     dies = seen.worst is None
+    limits = allowed or _limits(expected, seen)
     script = environment.get_template("reproduce.py.j2").render(
         title=_one_line(title),
         runtime=about.runtime,
         dies=dies,
         stored=bool(stored),
         recipes={name: r.code(specimen.inputs[name].shape) for name, r in shrunk.recipes.items()},
-        limits=_limits(expected, seen),
+        limits=limits,
+        web=about.web,
+        beyond=seen.beyond,
+        times=UNSTEADY_RUNS,
         unsteady=not seen.repeatable,
         factor=f"{LOCAL_FACTOR if seen.repeatable else UNSTEADY_FACTOR:g}",
         single=not about.options.half,
@@ -97,8 +113,11 @@ def write_reproducer(
         rows=[_row(each) for each in _figures(seen)],
         signature=about.signature,
         said=_one_line(seen.said.words) if seen.said else "",
+        beyond=seen.beyond,
         dies=dies,
         planted=about.planted,
+        web=about.web,
+        package=PACKAGE,
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
         remedies=[(_cell(what), _cell(how)) for what, how in about.remedies],
     )
@@ -111,7 +130,28 @@ def write_reproducer(
         if not dies:
             np.savez(folder / ACTUAL, allow_pickle=False, **{o.name: o.stored for o in seen.outputs})
         (folder / SCRIPT).write_text(script, encoding="utf-8")
+        if about.web:
+            shown = _showing(title, seen, about, limits, [op_line(specimen.model, op.index) for op in graph.ops])
+            text = reproducer_page(specimen.model, specimen.inputs, expected, shown)
+            (folder / WEB_PAGE).write_text(text, encoding="utf-8")
         (folder / PAGE).write_text(page, encoding="utf-8")
+
+
+def _showing(
+    title: str, seen: Observation, about: Circumstances, limits: dict[str, tuple[float, float]], ops: Sequence[str]
+) -> Showing:
+    return Showing(
+        title=title,
+        summary=_summary(seen, about),
+        release=about.runtime,
+        seen_on=[about.gpu or "an unknown GPU", "float16" if about.options.half else "float32"],
+        ops=ops,
+        limits=limits,
+        factor=f"{LOCAL_FACTOR if seen.repeatable else UNSTEADY_FACTOR:g} times what rounding explains",
+        options=about.options,
+        times=1 if seen.repeatable else UNSTEADY_RUNS,
+        asks=seen.worst is None and not seen.beyond,
+    )
 
 
 def op_line(model: Model, index: OpIndex) -> str:
@@ -161,6 +201,8 @@ def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
 
 def _summary(seen: Observation, about: Circumstances) -> str:
     if seen.worst is None:
+        if seen.said is not None and seen.beyond:
+            return f"The model below goes beyond a limit of the device: {_cell(seen.said.plain)}."
         does = "crashes" if seen.ending == "crash" else "hangs"
         return f"The model below {does} the runtime: {_cell(seen.reason).rstrip('.')}."
     actual = seen.worst.judgement.actual

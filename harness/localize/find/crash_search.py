@@ -1,8 +1,10 @@
-"""When the untouched model ends the process, does not end, or is another each time: which op does that.
+"""When the untouched model ends the process, does not end, is another each time, or is refused because it goes beyond a
+limit of the device: which op does that.
 
 Nothing can be read of a model that does not run, and nothing compared of one that is never the same, so it is cut into
 windows, each fed with the reference's values and run by itself: one that crashes or hangs fails, or one whose runs
-differ, whatever else it gives. The search is that of `search`, and names the smallest windows that fail.
+differ, whatever else it gives, or one that goes beyond a limit that the whole model goes beyond. The search is that of
+`search`, and names the smallest windows that fail.
 """
 
 from __future__ import annotations
@@ -48,12 +50,28 @@ def find_unsteady(bench: Workbench, case: Case, scratch: Path) -> Localization |
     return _CrashSearch(bench, case, UNSTEADY_RUNS).answer(scratch, ("nondeterministic",))
 
 
+def find_beyond(bench: Workbench, case: Case, scratch: Path) -> Localization | None:
+    """The ops that go beyond a limit of the device, as its refusal says; None when the model is refused for another
+    reason, or nothing less than the whole of it for this one.
+
+    Raises: as :func:`find_fatal`.
+    """
+    found = _CrashSearch(bench, case, 1).answer(scratch, ("limits",))
+    ops = [op.index for op in case.graph.ops if op.index not in case.graph.constant_ops]
+    if found is None or not found.culprits:
+        return None
+    record = found.culprits[0].record
+    return found if len(ops) == 1 or (record.first, record.index) != (ops[0], ops[-1]) else None
+
+
 class _CrashSearch:
     def __init__(self, bench: Workbench, case: Case, runs: int) -> None:
         self.bench, self.case, self.runs = bench, case, runs
         self.started = time.monotonic()
         self.compiles, self.done = bench.device.compiles, bench.device.runs
         self.experiments = Experiments(bench.device, bench.host, min(case.timeout, HANG_SECONDS), case.seed)
+        self.kinds: frozenset[str] | None = None
+        """The limits that the whole model goes beyond, once it was asked."""
 
     def answer(self, scratch: Path, sought: tuple[str, ...]) -> Localization | None:
         """Windows that end in one of the ways sought."""
@@ -66,7 +84,7 @@ class _CrashSearch:
         bench.progress.stage("reference on the host CPU", 1 + len(graph.ops) / 100)
         known = TensorValues.collect(bench.host, case, bench.run.tensors, scratch)
         items = [op.index for op in graph.ops if op.index not in graph.constant_ops]
-        endings: dict[Window, str] = {}
+        endings: dict[Window, tuple[str, str]] = {}
 
         def ask(start: int, stop: int) -> Answer:
             first, last = items[start], items[stop - 1]
@@ -74,15 +92,15 @@ class _CrashSearch:
             part = cut_out(case.model, items[start:stop], known.exact)
             if part is None:
                 return "unresolved"
-            ending, _ = self._ending(part.specimen, case.part_options)
-            endings[Window(start, stop)] = ending
+            endings[Window(start, stop)] = self._ending(part.specimen, case.part_options)
+            ending, _ = endings[Window(start, stop)]
             if ending in ("refused", "impossible"):
                 return "unresolved"
             return "bad" if ending in sought else "good"
 
         found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
         self._control()  # it may have broken since
-        culprits = [self._culprit(items, window, endings[window], whole[1]) for window in found.failing]
+        culprits = [self._culprit(items, window, *endings[window]) for window in found.failing]
         why = f": {whole[1].rstrip('.')}" if whole[1] else ""
         notes = [f"The untouched model {_SAID[whole[0]]}{why}."]
         notes += left_open(len(found.unresolved))
@@ -111,6 +129,9 @@ class _CrashSearch:
     def _ending(self, specimen: Specimen, options: Options) -> tuple[str, str]:
         """How a specimen ended, and why."""
         seen = self.experiments.observe(specimen, options, runs=self.runs)
+        if seen.beyond and seen.said is not None:
+            self.kinds = self.kinds or frozenset(each.kind for each in (seen.said, *seen.also))
+            return ("limits" if seen.said.kind in self.kinds else seen.ending), seen.said.plain
         return (seen.ending, seen.reason) if seen.repeatable else ("nondeterministic", "")
 
     def _culprit(self, items: Sequence[OpIndex], window: Window, cause: str, note: str) -> Culprit:
@@ -128,11 +149,13 @@ class _CrashSearch:
             verdict="culprit",
             reading="window",
         )
-        return Culprit(record, Cause(cause), None, certified=False, isolated=True, note=note)
+        signature, note = (note, "") if cause == "limits" else (None, note)
+        return Culprit(record, Cause(cause), signature, certified=False, isolated=True, note=note)
 
 
 _SAID = {
     "crash": "crashes the device",
     "hang": "hangs the device",
     "nondeterministic": "gives other values in each run",
+    "limits": "goes beyond a limit of the device, so that it is refused",
 }

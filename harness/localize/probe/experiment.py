@@ -26,7 +26,7 @@ from harness.localize.base.causes import kind_of_error
 from harness.localize.base.host_runs import run_open
 from harness.localize.base.ideals import Ideals
 from harness.localize.probe.error_pattern import Signature, signature_of
-from harness.localize.probe.excess import Excess, limit_exceeded
+from harness.localize.probe.excess import Excess, limit_exceeded, refused_beyond
 from harness.numerics import fp16, fp32
 from harness.numerics.tolerance import LOCAL_FACTOR, Judgement
 
@@ -65,8 +65,8 @@ class OutputComparison:
 class Observation:
     """How a specimen ended under some options. `worst` is there when it ran; `repeatable` is False when further runs of
     the same compiled model gave other values, by more than rounding; `refused` and `impossible` say nothing about the
-    numbers. `said`: the runtime's log names a limit of the device that was gone beyond. `runs`: in how
-    many of how many runs it was wrong, where they differ."""
+    numbers, except where a limit of the device was the reason. `said`: the runtime names a limit that was gone beyond,
+    and `also` others. `runs`: in how many of how many runs it was wrong, where they differ."""
 
     ending: Ending
     reason: str = ""
@@ -77,11 +77,17 @@ class Observation:
     half: bool = True
     said: Excess | None = None
     runs: tuple[int, int] | None = None
+    also: tuple[Excess, ...] = ()
 
     @property
     def fails(self) -> bool:
-        """Wrong, or the end of the process."""
-        return self.ending in ("wrong", "crash", "hang")
+        """Wrong, the end of the process, or beyond a limit."""
+        return self.ending in ("wrong", "crash", "hang") or self.beyond
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it was refused because it goes beyond a limit of the device."""
+        return self.ending == "refused" and self.said is not None
 
     @property
     def ratio(self) -> float:
@@ -93,11 +99,12 @@ class Observation:
         return None if self.worst is None else signature_of(self.worst.actual, self.worst.exact, operands, others)
 
     def alike(self, other: Observation) -> bool:
-        """Whether both fail in the same way: the same ending, and the same kind of error by values."""
-        if self.ending != other.ending or not self.fails:
+        """Whether both fail in the same way: the same ending, and the same kind of error by values, or one limit."""
+        if self.ending != other.ending or not self.fails or not other.fails:
             return False
         if self.worst is None or other.worst is None:
-            return self.worst is other.worst
+            limits = [seen.said.kind if seen.beyond and seen.said else "" for seen in (self, other)]
+            return self.worst is other.worst and limits[0] == limits[1]
         mine = kind_of_error(self.worst.judgement, half=self.half)
         return mine == kind_of_error(other.worst.judgement, half=other.half)
 
@@ -151,7 +158,10 @@ class Experiments:
                 case TimedOut():
                     return Observation("hang", outcome.reason, half=options.half)
                 case Rejected():
-                    return Observation("refused", outcome.reason, half=options.half)
+                    named = refused_beyond(outcome.reason, outcome.log)
+                    return Observation(
+                        "refused", outcome.reason, half=options.half, said=next(iter(named), None), also=named[1:]
+                    )
                 case _:
                     raise DeviceError(
                         f"{self.device.name} was lost: {outcome.reason}.", "Run `harness doctor`.", outcome.log
@@ -179,6 +189,19 @@ class Experiments:
             self._known.clear()  # the last one is asked for again, no other
             self._known[key] = found
         return self._known[key]
+
+    def allowed(self, specimen: Specimen, options: Options) -> dict[str, tuple[float, float]]:
+        """By output, the largest and the RMS error at which it would be called right, in steps where it is quantized.
+        Raises as :meth:`truth`."""
+        case = Case(specimen.model, specimen.inputs, options, self.timeout, self.seed)
+        exact, ideals = self.truth(specimen, options)
+        rounding = {name: case.judge(ideals[name][0], ideals[name], exact[name], factor=LOCAL_FACTOR) for name in exact}
+        pairs = {name: judged.limits(LOCAL_FACTOR, case.roundoff) for name, judged in rounding.items()}
+        grids = {name: case.grid_of(name) for name in pairs}
+        steps = {
+            n: p if (g := grids[n]) is None else (p[0] / g.step + 0.5, p[1] / g.step + 0.5) for n, p in pairs.items()
+        }
+        return {name: (float(f"{most:.4g}"), float(f"{rms:.4g}")) for name, (most, rms) in steps.items()}
 
     def values(self, specimen: Specimen, tensors: Sequence[TensorIndex]) -> dict[TensorIndex, Array]:
         """The exact values of some tensors of a specimen."""

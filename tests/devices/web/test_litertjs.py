@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.api.localize import _localized
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Options, Rejected
+from harness.core.run_folder import RunFolder
 from harness.devices.execute import make_job
+from harness.devices.host.device import HostDevice
 from harness.devices.web.device import WebDevice
 from harness.graph.build import GraphBuilder
+from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
+from harness.localize.base.case import Case
+from harness.localize.base.comparison import Workbench
 from tests.devices.web.conftest import lacking
 
 pytestmark = pytest.mark.gpu
@@ -88,3 +96,33 @@ def test_a_type_that_it_lacks_is_one_sentence(web: WebDevice) -> None:
     graph.output(graph.op("LESS", [x, graph.constant([0.5])], (1, 4), None, dtype=np.bool_), "y")
     done = web.run(make_job(graph.build(), {"x": X}, Options(accelerator="cpu"), timeout=120))
     assert isinstance(done, Rejected) and done.reason == "Element type BOOL is not supported"
+
+
+def masks_of_a_decoder() -> Model:
+    """Tokens times the features of 256x256 points, as at the end of SAM's mask decoder: WebGPU lets a texture be 8,192
+    wide, and four points make a texel."""
+    graph = GraphBuilder()
+    tokens, features = graph.input("tokens", (1, 4, 32)), graph.input("features", (1, 32, 65536))
+    graph.output(graph.batch_matmul(graph.unary("TANH", tokens), graph.unary("RELU", features)), "masks")
+    return graph.build()
+
+
+def test_a_texture_that_is_too_wide_is_the_culprits_cause_with_its_size(
+    web: WebDevice, plus_one: Model, tmp_path: Path
+) -> None:
+    """On an adapter that takes wider ones the model is right."""
+    web.stop()
+    told = web.run(make_job(plus_one, {"x": X}, Options(), timeout=120))
+    limit = re.search(r"Adapter limits:.* maxTextureDimension2D (\d+)", told.log if isinstance(told, Completed) else "")
+    assert limit is not None
+    most = int(limit[1])
+    model = masks_of_a_decoder()
+    case = Case(model, random_inputs(model.graph(), 0), Options(), timeout=120)
+    with HostDevice() as host, RunFolder.create(tmp_path, "localize", "masks", "web") as run:
+        found = _localized(Workbench(web, host, run), case, 2)
+    if most >= 16384:
+        assert found.status == "pass"
+        return
+    (culprit,) = found.culprits
+    assert (culprit.record.op, culprit.record.index, culprit.cause) == ("BATCH_MATMUL", 2, "limits")
+    assert culprit.signature == f"a texture of 16,384 x 8, where the device takes up to {most:,} x {most:,}"

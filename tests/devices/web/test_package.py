@@ -8,11 +8,19 @@ import io
 import json
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.api.across.asking import prepared_for
+from harness.api.compare import compare_command
+from harness.api.session import ModelRequest
 from harness.core.errors import DeviceError, UsageError
+from harness.core.job import Options
+from harness.core.progress import SILENT
+from harness.devices.captured import Captured
+from harness.devices.registry import check_options
 from harness.devices.web import package
 from harness.devices.web.package import CORE, UTILS, available_releases, package_folder, pinned, release_of
 
@@ -22,11 +30,14 @@ here = pathlib.Path(__file__).parent
 (here / "asked").open("a").write(" ".join(sys.argv[1:4]) + "\\n")
 if (here / "fails").exists():
     sys.exit((here / "fails").read_text())
+if (here / "absent").exists() and sys.argv[1] == "pack":
+    sys.exit((here / "absent").read_text())
 if sys.argv[1] == "view":
     print((here / "versions").read_text())
 else:
     name = next(word for word in sys.argv if word.startswith("@litertjs/")).partition("/")[2].partition("@")[0]
-    shutil.copy(here / (name + ".archive"), pathlib.Path(sys.argv[-1]) / (name + "-1.tgz"))
+    into = sys.argv[sys.argv.index("--pack-destination") + 1]
+    shutil.copy(here / (name + ".archive"), pathlib.Path(into) / (name + "-1.tgz"))
 """
 
 
@@ -119,13 +130,80 @@ def test_a_release_without_a_known_digest_says_so(npm: Path, known: dict[str, di
 
 @pytest.mark.usefixtures("known")
 def test_without_npm_or_a_connection_one_sentence_says_so(npm: Path) -> None:
-    (npm / "fails").write_text("npm error code ENOTFOUND\nnpm error network request failed")
-    with pytest.raises(DeviceError, match=r"core@9\.0\.0 cannot be fetched \(npm error code ENOTFOUND\)"):
+    (npm / "fails").write_text(
+        "npm error code ENOTFOUND\nnpm error syscall getaddrinfo\nnpm error network request failed."
+    )
+    with pytest.raises(DeviceError, match=r"core@9\.0\.0 cannot be fetched \(network request failed\)"):
         package_folder("9.0.0")
     (npm / "npm").unlink()
     with pytest.raises(DeviceError, match=r"core@9\.0\.0 is not in the cache, and npm is not on PATH") as caught:
         package_folder("9.0.0")
     assert "Install npm" in caught.value.next_step
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("code", ["ETARGET", "E404"])
+def test_a_release_that_is_not_there_is_said_to_be_none_with_those_that_are(npm: Path, code: str) -> None:
+    (npm / "versions").write_text('["2.0.0", "2.5.3"]')
+    (npm / "absent").write_text(f"npm error code {code}\nnpm error notarget No matching version found.")
+    with pytest.raises(UsageError, match=r"There is no @litertjs/core@9\.0\.0\.") as caught:
+        package_folder("9.0.0")
+    assert caught.value.next_step == "Its releases are 2.0.0, 2.5.3."
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("npm error code E500\nnpm error 500 Internal Server Error - GET\n", "500 Internal Server Error - GET"),
+        ("npm error code ECONNREFUSED\nnpm error errno ECONNREFUSED\n", "code ECONNREFUSED"),
+        ("something else\nat the end\n", "at the end"),
+        ("", "npm said nothing"),
+    ],
+)
+def test_why_npm_gave_up_is_its_first_sentence(output: str, said: str) -> None:
+    assert package._last_words(Captured(output, 1)) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("web", Options(accelerator="npu"), "not on an NPU"),
+        ("web:chrome-on-pixel8a", Options(accelerator="npu"), "not on an NPU"),
+        ("web", Options(backend="opencl", priority="low"), "no choice of --backend, --priority"),
+        ("web", Options(precision="fp16-fp32acc"), "no fp16 with float32 sums"),
+        ("web", Options(accelerator="cpu", precision="fp16"), "CPU computes in float32, not in fp16"),
+        ("web@2.0.0", Options(precision="fp32"), "2.0.0 has no choice of precision"),
+        ("web@2.0.0", Options(fallback="cpu"), "2.0.0 has no build for CPU and GPU together"),
+    ],
+)
+def test_options_that_litertjs_lacks_are_misuse(name: str, options: Options, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as caught:
+        check_options(name, options)
+    assert caught.value.next_step
+
+
+def test_they_are_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model need not even be there."""
+    monkeypatch.setenv("HARNESS_BROWSER", "nowhere")
+    request = ModelRequest(tmp_path / "none.tflite", "web", Options(accelerator="npu"), out=tmp_path / "runs")
+    with pytest.raises(UsageError, match="not on an NPU"):
+        compare_command(request)
+    with pytest.raises(UsageError, match="not on an NPU"):
+        prepared_for(replace(request, device="host"), ["host", "web"], SILENT)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("web", Options(precision="fp32", fallback="cpu")),
+        ("web@2.0.0", Options()),
+        ("web", Options(accelerator="cpu", precision="fp32")),
+        ("host", Options(accelerator="npu", backend="opencl")),
+    ],
+)
+def test_other_options_are_left_to_the_device(name: str, options: Options) -> None:
+    check_options(name, options)
 
 
 @pytest.mark.usefixtures("known")
@@ -147,7 +225,7 @@ def test_releases_are_listed_from_the_oldest_that_works(npm: Path) -> None:
     (npm / "versions").write_text('["0.1.1", "2.5.2", "2.0.0", "10.0.0", "3.0.0-beta.1", "weird"]')
     assert available_releases() == ("2.0.0", "2.5.2", "3.0.0-beta.1", "10.0.0")
     (npm / "fails").write_text("npm error code ENOTFOUND")
-    with pytest.raises(DeviceError, match=r"cannot be listed \(npm error code ENOTFOUND\)"):
+    with pytest.raises(DeviceError, match=r"cannot be listed \(code ENOTFOUND\)"):
         available_releases()
 
 

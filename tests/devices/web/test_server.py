@@ -52,7 +52,7 @@ def test_what_is_not_listed_is_not_there(server: PageServer, path: str) -> None:
 
 
 def test_without_the_token_or_by_another_name_nothing_is_answered(server: PageServer) -> None:
-    server.connect()
+    server.connect().close()
     assert ask(server, "page/page.js", token="x" * 32)[0] == 404
     assert ask(server, "page/page.js", host="attacker.example")[0] == 404
     assert ask(server, "answer", token="x" * 32, body=b"LDH1")[0] == 404

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.localize.probe.excess import Excess, limit_exceeded
+from harness.devices.refusal import COMPLAINED
+from harness.localize.probe.excess import Excess, limit_exceeded, limits_exceeded, refused_beyond
 
 # ai-edge-litert 2.1.3, 2.1.4, 2.1.5, 2.1.6, 2.2.0 and 2.3.0 say these in the same words.
 DISPATCH = """\
@@ -30,6 +31,16 @@ TEXTURE = (
     "[1:1:1126/101112.131415:ERROR:gpu.cc(1)] Error: Texture size ([Extent3D width:16384, height:1, "
     "depthOrArrayLayers:1]) exceeded maximum texture size ([Extent3D width:8192, height:8192, "
     "depthOrArrayLayers:256]).\n"
+)
+# As the page passes it on, and as stderr has it beside.
+COMPLAINT = (
+    "ERROR: uncaptured GPU error: GPUValidationError: The number of sampled textures (17) in the Compute stage exceeds "
+    'the maximum per-stage limit (16).  - While validating compute stage ([ShaderModule], "main")\n'
+)
+ON_STDERR = (
+    "[1:1:1130/052921.267161:ERROR:third_party/blink/renderer/modules/webgpu/gpu_device.cc:367] GPUDevice: "
+    '"The number of sampled textures (17) in the Compute stage exceeds the maximum per-stage limit (16).'
+    '\\n - While validating compute stage ([ShaderModule])"\n'
 )
 
 
@@ -59,7 +70,17 @@ TEXTURE = (
             TEXTURE,
             Excess(
                 "Texture size ([Extent3D width:16384, height:1, depthOrArrayLayers:1]) exceeded maximum texture size "
-                "([Extent3D width:8192, height:8192, depthOrArrayLayers:256])"
+                "([Extent3D width:8192, height:8192, depthOrArrayLayers:256])",
+                16384,
+                8192,
+            ),
+        ),
+        (
+            COMPLAINT,
+            Excess(
+                "The number of sampled textures (17) in the Compute stage exceeds the maximum per-stage limit (16)",
+                17,
+                16,
             ),
         ),
         # Numbers that do not bear out the words tell no place to look at.
@@ -85,6 +106,35 @@ def test_a_limit_is_read_with_what_was_asked_for_and_what_is_allowed(log: str, s
 )
 def test_other_lines_name_no_limit(log: str) -> None:
     assert limit_exceeded(log) is None
+
+
+def test_each_limit_counts_once_however_often_and_by_whomever_it_is_told() -> None:
+    every = limits_exceeded(ON_STDERR + COMPLAINT + DISPATCH + COMPLAINT)
+    assert [(found.asked, found.most) for found in every] == [(17, 16), (65544, 65535)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sizes"),
+    [
+        (f"{COMPLAINED}{TEXTURE.split('Error: ')[1].strip()} (and 2 more)", [(16384, 8192), (17, 16)]),
+        (f"{COMPLAINED}Error while parsing WGSL: :1:1 error", []),
+        (TEXTURE, []),
+        ("the GPU delegate took only a part of the model", []),
+    ],
+)
+def test_a_refusal_names_a_limit_where_its_reason_is_a_complaint_of_one(
+    reason: str, sizes: list[tuple[int, int]]
+) -> None:
+    found = refused_beyond(reason, TEXTURE + COMPLAINT)
+    assert [(each.asked, each.most) for each in found] == sizes
+
+
+def test_a_texture_is_told_by_its_sides() -> None:
+    words = [found.plain for found in limits_exceeded(TEXTURE + DISPATCH)]
+    assert words == [
+        "a texture of 16,384 x 1, where the device takes up to 8,192 x 8,192",
+        "Dispatch workgroup count Z (65544) exceeds max compute workgroups per dimension (65535)",
+    ]
 
 
 def test_the_first_of_several_counts() -> None:

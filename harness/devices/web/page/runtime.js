@@ -8,6 +8,8 @@ export class DeviceLost extends Error {}
 const TYPES = {float32: Float32Array, int32: Int32Array, uint8: Uint8Array};
 const FEATURES = ['shader-f16', 'subgroups'];
 const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxTextureDimension2D'];
+// What no one can ask for more of, for the reader of a log.
+const TOLD = ['maxComputeWorkgroupsPerDimension', 'maxSampledTexturesPerShaderStage'];
 
 let loaded = ''; // which build of the runtime
 let gpu = null; // {device, lost: a promise that only ever fails}
@@ -48,6 +50,7 @@ async function openGpu() {
   const name = description || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter';
   const software = adapter.info.isFallbackAdapter || architecture === 'swiftshader';
   console.info(`Selected adapter: ${name}, arch=${architecture}, backend=WebGPU, adapterType=${software ? 'CPU' : 'GPU'}`);
+  console.info(`Adapter limits: ${[...LIMITS, ...TOLD].map((limit) => `${limit} ${adapter.limits[limit]}`).join(', ')}`);
   gpu = {device, lost};
   return gpu;
 }
