@@ -97,8 +97,8 @@ def render(folder: Path) -> str:
         "log": read_log(folder / "log.txt"),
         "scene": read_scene(folder, run.scene, device) if run.scene else None,
         "reproduction": reproduction(run),
-        "script": _inline("script.js.j2"),
-        "style": _inline("style.css.j2"),
+        "script": inlined("script.js.j2"),
+        "style": inlined("style.css.j2"),
     }
     sections = [section for section in SECTIONS if section.shown(values)]
     return _environment().get_template("report.html.j2").render(**values, sections=sections)
@@ -163,5 +163,6 @@ def _environment() -> Environment:
 
 
 @cache
-def _inline(template: str) -> tuple[Markup, str]:
+def inlined(template: str) -> tuple[Markup, str]:
+    """A script or a style as it stands in a page, and the source expression that the page's policy lets through."""
     return inline(_environment(), template)

@@ -64,6 +64,7 @@ GPU = {
 }
 # Keys that may be missing; every other one that a document has is always there.
 OPTIONAL = {
+    "dashboard": {"address"},
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
     "failure": {"trouble"},
@@ -203,7 +204,8 @@ class Examples:
 
     def _dashboard(self) -> list[Any]:
         self.of("run")
-        return [self._told("dashboard")]
+        told = self._told("dashboard")
+        return [told, told | {"address": "http://127.0.0.1:40001/token/dashboard/index.html"}]
 
     def _matrix(self) -> list[Any]:
         self.of("compare"), self.of("bench")
