@@ -117,6 +117,21 @@ class CulpritFacts:
 
 
 @dataclass(frozen=True)
+class ReleaseFacts:
+    """A release of the runtime that was tested: `right`, `wrong` or another word, why it was not judged, and of the
+    output that is furthest off, what it is called and how far."""
+
+    release: str
+    state: str
+    why: str
+    output: str
+    ratio: float | None
+    cosine: float | None
+    page: str
+    """Its report, from the run folder on; empty where it has no run."""
+
+
+@dataclass(frozen=True)
 class ResidencyFacts:
     """Where the nodes ran; `full` is None when nothing was said about it."""
 
@@ -165,6 +180,9 @@ class Run:
     fallback: str = "none"
     runs_asked: int | None = None
     limits: tuple[tuple[str, float], ...] = ()
+    releases: tuple[ReleaseFacts, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Releases from which on a model is right, or wrong, where it was not before."""
 
     @property
     def by_precision(self) -> bool:
@@ -243,6 +261,22 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         fallback=options.text("fallback") or "none",
         runs_asked=options.count("runs"),
         limits=tuple(_limits(options.child("limits"))),
+        releases=tuple(map(_release, result.children("releases") or top.children("releases"))),
+        changed=tuple(change.text("first") for change in result.children("changes")),
+    )
+
+
+def _release(fields: Fields) -> ReleaseFacts:
+    outputs = [_figures(each) for each in fields.children("outputs")]
+    worst = max(outputs, key=lambda o: (o.ok is False, o.ratio or 0.0), default=None)
+    return ReleaseFacts(
+        release=fields.text("release"),
+        state=fields.text("state"),
+        why=fields.text("why"),
+        output=worst.name if worst else "",
+        ratio=worst.ratio if worst else None,
+        cosine=worst.cosine if worst else None,
+        page=f"{run}/report.html" if (run := _inside(fields.text("run"), "releases/")) else "",
     )
 
 
@@ -329,9 +363,9 @@ def _culprit(fields: Fields) -> CulpritFacts:
     )
 
 
-def _inside(path: str) -> str:
+def _inside(path: str, *folders: str) -> str:
     """A path of a run folder, from that folder on: the page lies there too."""
-    for folder in ("reproducers/", "remedies/"):
+    for folder in folders or ("reproducers/", "remedies/"):
         before, found, rest = path.rpartition(f"/{folder}")
         if found and before:
             return folder + rest
