@@ -11,7 +11,7 @@ from harness.report.wording import COMMANDS
 
 RELEASED = ("host", "web")
 """Kinds of device that can have any release of their runtime."""
-_SEED = re.compile(r"random, seed (\d+)")
+SEED = re.compile(r"random, seed (\d+)")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def reproduction(run: Run, command: str = "") -> Reproduction | None:
     words += ["--accelerator", run.accelerator, "--precision", run.precision]
     if run.fallback == "cpu":
         words += ["--fallback", "cpu"]
-    seed = _SEED.fullmatch(run.inputs)
+    seed = SEED.fullmatch(run.inputs)
     if seed:
         words += ["--seed", seed[1]]
     elif not run.inputs or run.inputs == "given by the caller":

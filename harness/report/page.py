@@ -8,7 +8,7 @@ the one whose hash it names.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from harness.numerics.metrics import titled
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 from harness.remedies.cause import Cause
 from harness.report import chart, figures, verdict, wording
+from harness.report.benchmark import plots
+from harness.report.benchmark.page import of_benchmark
 from harness.report.command import next_steps, reproduction
 from harness.report.drawn.cards import address, cards
 from harness.report.drawn.errors import scale
@@ -64,15 +66,21 @@ def render(folder: Path, *, beside: bool = False) -> str:
     `beside`: it will lie in that folder, so that links to files there hold.
     """
     record = read_run(folder)
-    if record.get("command") in BENCHMARKS:
-        step = "Look at it in `harness dashboard`."
-        if record.get("command") != "bench":
-            step = f"Look at {folder / 'staircase.svg'}."
-        raise UsageError(f"{folder} is a benchmark, which has no page of its own.", step)
     try:
-        run = parse_run(record)
+        if record.get("command") in BENCHMARKS:
+            values = of_benchmark(folder, record)
+        else:
+            values = _of_run(folder, record, beside)
     except RecursionError:
         raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
+    values |= {"script": inlined("script.js.j2"), "style": inlined("style.css.j2")}
+    sections = [section for section in values["table"] if section.shown(values)]
+    return _environment().get_template("report.html.j2").render(**values, sections=sections)
+
+
+def _of_run(folder: Path, record: Mapping[str, Any], beside: bool) -> dict[str, Any]:
+    """What the templates of any other run are given. Raises UsageError."""
+    run = parse_run(record)
     ops = read_ops(folder / "ops.csv")
     every = ops.rows
     judged = [row for row in every if row.verdict != "unread"]
@@ -80,7 +88,14 @@ def render(folder: Path, *, beside: bool = False) -> str:
     ops = replace(ops, rows=_worst(ops.rows))
     device = f"{run.device or 'Device'} {run.accelerator.upper()}"
     shown = views(folder, run, ops.rows)
-    values: dict[str, Any] = {
+    log, samples = read_log(folder / "log.txt"), timings(read_samples(folder / "samples.csv"))
+    found = {"run.json": True, "ops.csv": ops.there, "samples.csv": bool(samples), "log.txt": bool(log.text)}
+    return {
+        "table": SECTIONS,
+        "head": "verdict.html.j2",
+        "model_name": run.model_name,
+        "state": run.state,
+        "sources": [name for name, there in found.items() if there],
         "run": run,
         "verdict": verdict.verdict_of(run),
         "words": VERDICT_WORDS,
@@ -103,15 +118,11 @@ def render(folder: Path, *, beside: bool = False) -> str:
         "unconfirmed": _unconfirmed(run, ops.rows),
         "tally": {name: sum(row.verdict == name for row in every) for name in VERDICTS},
         "charts": [chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
-        "timings": timings(read_samples(folder / "samples.csv")),
-        "log": read_log(folder / "log.txt"),
+        "timings": samples,
+        "log": log,
         "scene": read_scene(folder, run.scene, device) if run.scene else None,
         "reproduction": reproduction(run),
-        "script": inlined("script.js.j2"),
-        "style": inlined("style.css.j2"),
     }
-    sections = [section for section in SECTIONS if section.shown(values)]
-    return _environment().get_template("report.html.j2").render(**values, sections=sections)
 
 
 def _unconfirmed(run: Run, rows: Sequence[OpRow]) -> int:
@@ -138,6 +149,7 @@ def _badness(row: OpRow) -> tuple[bool, float]:
 @cache
 def _environment() -> Environment:
     made = environment(TEMPLATES)
+    made.filters["clock"] = plots.clock
     made.globals |= {
         "further": list(titled().values()),
         "causes": {cause.value: cause.explanation for cause in Cause},

@@ -208,7 +208,7 @@ class Run:
 
 
 BENCHMARKS = ("bench", "bench --sustained")
-"""Commands whose runs have neither a page nor ops."""
+"""Commands whose runs have no ops, and pages of their own."""
 
 
 def parse_run(record: Mapping[str, Any]) -> Run:
@@ -222,7 +222,7 @@ def parse_run(record: Mapping[str, Any]) -> Run:
     outputs = result.children("outputs") or top.children("outputs")
     return Run(
         command=top.text("command"),
-        state=_choice(top, "status", State),
+        state=state_of(record),
         started=top.text("started"),
         seconds=top.number("seconds"),
         error=top.text("error"),
@@ -244,9 +244,9 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         compiles=result.count("device_compiles"),
         runs=result.count("device_runs"),
         compile_ms=result.number("compile_ms"),
-        outputs=tuple(map(_figures, outputs)),
+        outputs=tuple(map(figures_of, outputs)),
         culprits=tuple(map(_culprit, result.children("culprits"))),
-        explained=tuple(_figures(each, "output") for each in result.children("explained")),
+        explained=tuple(figures_of(each, "output") for each in result.children("explained")),
         residency=ResidencyFacts(
             residency.flag("full"),
             residency.count("delegated"),
@@ -266,8 +266,14 @@ def parse_run(record: Mapping[str, Any]) -> Run:
     )
 
 
+def state_of(record: Mapping[str, Any]) -> State:
+    """How a run stands, by its run.json. Raises UsageError."""
+    state: State = _choice(Fields(record), "status", State)
+    return state
+
+
 def _release(fields: Fields) -> ReleaseFacts:
-    outputs = [_figures(each) for each in fields.children("outputs")]
+    outputs = [figures_of(each) for each in fields.children("outputs")]
     worst = max(outputs, key=lambda o: (o.ok is False, o.ratio or 0.0), default=None)
     return ReleaseFacts(
         release=fields.text("release"),
@@ -297,7 +303,8 @@ def _choice(fields: Fields, key: str, kind: Any) -> Any:
     return value
 
 
-def _figures(fields: Fields, name: str = "name") -> Figures:
+def figures_of(fields: Fields, name: str = "name") -> Figures:
+    """One output's figures. Raises UsageError."""
     return Figures(
         name=fields.text(name),
         ok=fields.flag("ok"),
@@ -342,7 +349,7 @@ def _culprit(fields: Fields) -> CulpritFacts:
         isolated=fields.flag("isolated") or False,
         note=fields.text("note"),
         reproducer=_inside(fields.text("reproducer")),
-        impact=tuple(_figures(each, "output") for each in fields.children("impact")),
+        impact=tuple(figures_of(each, "output") for each in fields.children("impact")),
         remedies=tuple(
             RemedyFacts(
                 name=r.text("name"),

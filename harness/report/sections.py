@@ -35,5 +35,15 @@ SECTIONS = (
     Section("ops", "Ops", "ops.html.j2", lambda v: bool(v["ops"].rows)),
     Section("run", "Device and run", "facts.html.j2", lambda v: True),
     Section("reproduce", "Reproduce", "", lambda v: bool(v["reproduction"])),
-    Section("log", "Log", "", lambda v: bool(v["log"].text)),
+    Section("log", "Log", "log.html.j2", lambda v: bool(v["log"].text)),
 )
+
+BENCH_SECTIONS = (
+    Section("validity", "Does it count?", "bench_validity.html.j2", lambda v: v["bench"].valid is not None),
+    Section("times", "Times", "bench_times.html.j2", lambda v: bool(v["course"] or v["spread"] or v["bench"].parts)),
+    Section("accuracy", "Outputs", "bench_outputs.html.j2", lambda v: bool(v["bench"].outputs)),
+    Section("processes", "Processes", "bench_more.html.j2", lambda v: v["bench"].valid is not None),
+    Section("run", "Device and run", "bench_facts.html.j2", lambda v: True),
+    Section("log", "Log", "log.html.j2", lambda v: bool(v["log"].text)),
+)
+"""Of a benchmark's page."""

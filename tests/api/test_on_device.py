@@ -35,5 +35,6 @@ def test_every_command_of_the_fixture_takes_shapes(tmp_path: Path) -> None:
     assert found.status == "pass" and found.folder is not None
     graph = read_graph(found.folder)  # for the report to draw
     assert graph is not None and [op.name for op in graph.ops] == ["RELU"] and graph.tensors[0].shape == (3, 4)
-    assert on_device.bench(model, given, shapes=shapes).result.cell.accelerator == "gpu"
+    timed = on_device.bench(model, given, shapes=shapes)
+    assert timed.result.cell.accelerator == "gpu" and "<h2>Times</h2>" in (timed.folder / "report.html").read_text()
     assert on_device.audit(model, shapes=shapes).unsupported == ()
