@@ -40,17 +40,21 @@ class Browser:
 
     def open(self, page: Path, width: int, fragment: str = "") -> None:
         """Show a page in a window of this width."""
+        self.visit(page.as_uri() + fragment, width)
+
+    def visit(self, address: str, width: int) -> None:
+        """Show what is at an address, a file's or a server's, in a window of this width."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
         self.cdp("Emulation.setDeviceMetricsOverride", **size)
         self.cdp("Emulation.setFocusEmulationEnabled", enabled=True)  # also where another window has it
         self._call(f"{self._session}/url", url="about:blank")
-        self._call(f"{self._session}/url", url=page.as_uri() + fragment)
+        self._call(f"{self._session}/url", url=address)
         # On a busy machine chromedriver has taken the blank page's end for this one's, and a half-read page for whole.
-        loaded = "location.protocol === 'file:' && document.readyState === 'complete'"
+        loaded = "location.protocol !== 'about:' && document.readyState === 'complete'"
         deadline = time.monotonic() + 30
         while not self.js(loaded):
             if time.monotonic() > deadline:
-                pytest.fail(f"the browser has not read {page} to its end in 30 s", pytrace=False)
+                pytest.fail(f"the browser has not read {address} to its end in 30 s", pytrace=False)
             time.sleep(0.02)
 
     def go(self, address: str) -> None:

@@ -29,6 +29,7 @@ from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.remarks import failure_words
 from harness.localize.base.result import Localization
 from harness.numerics.usefulness import Limits
+from harness.report.page import write_report
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -160,6 +161,7 @@ class OnDevice:
         said = "random, seed 0" if inputs is None else "given by the caller"
         trial = BenchRequest((Subject(cell, loaded, given, chosen),), plan, self.out, said)
         ((found,),) = bench(trial, lambda name: open_device(name, phone=self.phone))
+        write_report(found.folder)
         return found
 
     @owner_only()

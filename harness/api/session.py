@@ -34,6 +34,7 @@ from harness.localize.explain.refused import Refusing
 from harness.localize.probe.journal.device import Journaled
 from harness.localize.probe.journal.resume import Resume, identity_of, open_run
 from harness.numerics.usefulness import Limits
+from harness.report.drawn.graph import write_graph
 from harness.report.page import write_report
 
 
@@ -119,6 +120,8 @@ def session(
         host = stack.enter_context(HostDevice())
         device, run = _run_of(command, request, prepared.case, device, resume, progress, stack)
         _describe(run, prepared, device, runs)
+        if command in ("dump", "localize"):
+            write_graph(run.path, prepared.case.graph)
         stack.enter_context(_explained(run))
         if isinstance(device, Journaled):
             stack.enter_context(_resumable(device, run))

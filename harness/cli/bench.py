@@ -4,7 +4,7 @@ trouble; 4 invalid, or the comparison cannot tell."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -207,6 +207,7 @@ def bench_command(
         for name in choices.devices:
             check_device(name, lambda what: progress.stage(what, 20.0))
         tries = bench(trial, lambda name: open_device(name, phone=phone), progress, per_op=by_op)
+    _write_reports(one.folder for made in tries for one in made)
     named = {baseline.path.name for baseline in baselines}
     if as_json:
         documents = [one.result.to_json() | {"run": str(one.folder)} for made in tries for one in made]
@@ -214,6 +215,13 @@ def bench_command(
     else:
         _show(tries)
     raise typer.Exit(exit_code(tries[-1], named))
+
+
+def _write_reports(folders: Iterable[Path]) -> None:
+    from harness.report.page import write_report
+
+    for folder in folders:
+        write_report(folder)
 
 
 def exit_code(cells: Sequence[Benched], named: set[str]) -> int:
@@ -256,6 +264,7 @@ def _sustained(asked: SustainedRequest, phone: PhoneOptions, as_json: bool) -> N
             found = bench_sustained(asked, lambda name: open_device(name, phone=phone), progress)
         except StoppedShort as error:
             short, found = error, error.sustained
+    _write_reports([found.folder])
     if as_json:
         screen.print_json({"schema": 1, "cells": [found.result.to_json() | {"run": str(found.folder)}]})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -115,10 +116,20 @@ def dashboard_command(
     ] = None,
     follow: Annotated[bool, typer.Option("--watch", help="Rebuild whenever a run changes, until interrupted.")] = False,
     bundle: Annotated[bool, typer.Option("--bundle", help="Copy the runs' reports into the site, to send it.")] = False,
+    serving: Annotated[
+        bool, typer.Option("--serve", help="Serve it to this machine's browsers, rebuilt as runs come, until Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Of --serve; 0, the default: any that is free.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Build a static site over all runs of a results folder; open its index.html."""
     folder = site if site is not None else out / "dashboard"
+    if serving:
+        raise typer.Exit(_serve(out, folder, bundle, port, as_json))
+    if port:
+        raise UsageError(f"--port {port} is of --serve.", "Give both, or neither.")
     if follow:
         for again in watch(out, folder, bundle=bundle):
             _show_site(again, as_json)
@@ -127,7 +138,17 @@ def dashboard_command(
     _show_site(built, as_json)
 
 
-def _show_site(built: Built, as_json: bool) -> None:
+def _serve(results: Path, site: Path, bundle: bool, port: int, as_json: bool) -> int:
+    from harness.dashboard.serve import open_site
+
+    with screen.ProgressBar() as progress:
+        opened = open_site(results, site, port=port, bundle=bundle, progress=progress)
+    _show_site(opened.built, as_json, opened.url)
+    sys.stdout.flush()
+    return opened.serve(lambda built: None if as_json else _show_built(built))
+
+
+def _show_site(built: Built, as_json: bool, address: str = "") -> None:
     if as_json:
         screen.print_json(
             {
@@ -139,9 +160,16 @@ def _show_site(built: Built, as_json: bool) -> None:
                 "drawn": built.drawn,
                 "gone": built.gone,
             }
+            | ({"address": address} if address else {})
         )
         return
+    _show_built(built)
+    screen.out.print(escape(address or str(built.site / "index.html")), soft_wrap=True)
+    if address:
+        screen.out.print("Served to this machine's user alone, until Ctrl-C.")
+
+
+def _show_built(built: Built) -> None:
     screen.out.print(
         f"{built.runs} runs in all, {built.read} read anew; {built.series} histories, {built.drawn} drawn anew"
     )
-    screen.out.print(escape(str(built.site / "index.html")), soft_wrap=True)

@@ -19,17 +19,18 @@ def watch(
     bundle: bool = False,
     seconds: float = SECONDS,
     progress: Progress = SILENT,
-    wait: Callable[[float], None] = time.sleep,
+    wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[Built]:
     """Build now, and again every few seconds; each build that changed something is yielded. A build is incremental, so
-    that looking costs a `stat` for each file of each run. Ends only with its caller, or an error.
+    that looking costs a `stat` for each file of each run. Ends when `wait` returns True, with its caller, or an error.
 
     Raises:
         UsageError, StorageError: as `build`; a full disk is told, not waited for.
     """
     yield build(results, site, bundle=bundle, progress=progress)
     while True:
-        wait(seconds)
+        if wait(seconds) is True:
+            return
         built = build(results, site, bundle=bundle)
         if built.changed:
             yield built

@@ -67,9 +67,11 @@ def shares(*values: float) -> list[str]:
 
 
 def duration(nanoseconds: float | None) -> str:
-    """`3.72 s`, `318 ms`, `107 µs`."""
+    """`3.72 s`, `318 ms`, `107 µs`; `∞` and `NaN` in words."""
     if nanoseconds is None:
         return NOTHING
+    if special := _special(nanoseconds):
+        return special
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if nanoseconds >= 0.9995 * size:
             return f"{figure(nanoseconds / size)} {unit}"

@@ -8,9 +8,9 @@ the one whose hash it names.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from harness.numerics.metrics import titled
 from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 from harness.remedies.cause import Cause
 from harness.report import chart, figures, verdict, wording
-from harness.report.command import reproduction
-from harness.report.record import BENCHMARKS, CulpritFacts, Run, parse_run
+from harness.report.benchmark import plots
+from harness.report.benchmark.page import of_benchmark
+from harness.report.command import next_steps, reproduction
+from harness.report.drawn.cards import address, cards
+from harness.report.drawn.errors import scale
+from harness.report.drawn.views import views
+from harness.report.record import BENCHMARKS, Run, parse_run
 from harness.report.scene import read_scene
 from harness.report.sections import SECTIONS
 from harness.report.tables import VERDICTS, OpRow, read_log, read_ops, read_samples
@@ -44,36 +49,53 @@ def write_report(run: Path) -> Path:
     """Write `report.html` into a run folder, atomically, and return its path.
 
     Whatever the run came to, there is a page: a run that failed or was interrupted shows what it wrote until then.
-    Tensors are not read.
+    Of tensors so many are read as take a moment.
 
     Raises:
         UsageError: no run folder, or a file in it is not what this release writes.
         StorageError: the page cannot be written.
     """
     path = run / "report.html"
-    write_page(path, render(run))
+    write_page(path, render(run, beside=True))
     return path
 
 
-def render(folder: Path) -> str:
-    """The page of a run folder. Raises UsageError."""
+def render(folder: Path, *, beside: bool = False) -> str:
+    """The page of a run folder. Raises UsageError.
+
+    `beside`: it will lie in that folder, so that links to files there hold.
+    """
     record = read_run(folder)
-    if record.get("command") in BENCHMARKS:
-        step = "Look at it in `harness dashboard`."
-        if record.get("command") != "bench":
-            step = f"Look at {folder / 'staircase.svg'}."
-        raise UsageError(f"{folder} is a benchmark, which has no page of its own.", step)
     try:
-        run = parse_run(record)
+        if record.get("command") in BENCHMARKS:
+            values = of_benchmark(folder, record)
+        else:
+            values = _of_run(folder, record, beside)
     except RecursionError:
         raise UsageError(f"{folder / 'run.json'} is nested too deeply.", "Run the command again.") from None
+    values |= {"script": inlined("script.js.j2"), "style": inlined("style.css.j2")}
+    sections = [section for section in values["table"] if section.shown(values)]
+    return _environment().get_template("report.html.j2").render(**values, sections=sections)
+
+
+def _of_run(folder: Path, record: Mapping[str, Any], beside: bool) -> dict[str, Any]:
+    """What the templates of any other run are given. Raises UsageError."""
+    run = parse_run(record)
     ops = read_ops(folder / "ops.csv")
     every = ops.rows
     judged = [row for row in every if row.verdict != "unread"]
     left_out = max(0, len(ops.rows) - MOST_ROWS)
     ops = replace(ops, rows=_worst(ops.rows))
     device = f"{run.device or 'Device'} {run.accelerator.upper()}"
-    values: dict[str, Any] = {
+    shown = views(folder, run, ops.rows)
+    log, samples = read_log(folder / "log.txt"), timings(read_samples(folder / "samples.csv"))
+    found = {"run.json": True, "ops.csv": ops.there, "samples.csv": bool(samples), "log.txt": bool(log.text)}
+    return {
+        "table": SECTIONS,
+        "head": "verdict.html.j2",
+        "model_name": run.model_name,
+        "state": run.state,
+        "sources": [name for name, there in found.items() if there],
         "run": run,
         "verdict": verdict.verdict_of(run),
         "words": VERDICT_WORDS,
@@ -83,7 +105,10 @@ def render(folder: Path) -> str:
         "storage": wording.storage(run),
         "place": wording.place(run),
         "residency": wording.residency(run),
-        "groups": _groups(run.culprits[:_CARDS], ops.rows),
+        "cards": cards(folder, run, _CARDS, ops.rows, shown, record),
+        "views": shown,
+        "address": partial(address, folder) if beside else lambda path: "",
+        "next_steps": next_steps(run),
         "more_cards": len(run.culprits[_CARDS:]),
         "ops": ops,
         "root": figures.common_root(row.output for row in ops.rows),
@@ -93,29 +118,11 @@ def render(folder: Path) -> str:
         "unconfirmed": _unconfirmed(run, ops.rows),
         "tally": {name: sum(row.verdict == name for row in every) for name in VERDICTS},
         "charts": [chart.draw(ops.rows, "ratio"), chart.draw(ops.rows, "error")] if judged else [],
-        "timings": timings(read_samples(folder / "samples.csv")),
-        "log": read_log(folder / "log.txt"),
+        "timings": samples,
+        "log": log,
         "scene": read_scene(folder, run.scene, device) if run.scene else None,
         "reproduction": reproduction(run),
-        "script": _inline("script.js.j2"),
-        "style": _inline("style.css.j2"),
     }
-    sections = [section for section in SECTIONS if section.shown(values)]
-    return _environment().get_template("report.html.j2").render(**values, sections=sections)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Culprits of one cause, each with its place in the table of ops."""
-
-    cause: str
-    signature: str
-    members: list[tuple[CulpritFacts, int | None]]
-
-
-def _groups(culprits: Sequence[CulpritFacts], rows: Sequence[OpRow]) -> list[_Group]:
-    groups = verdict.group(culprits)
-    return [_Group(g[0].cause, g[0].signature, [(c, _row_of(c, rows)) for c in g]) for g in groups]
 
 
 def _unconfirmed(run: Run, rows: Sequence[OpRow]) -> int:
@@ -139,17 +146,10 @@ def _badness(row: OpRow) -> tuple[bool, float]:
     return row.verdict == "culprit", math.inf if lost else row.ratio or 0.0
 
 
-def _row_of(culprit: CulpritFacts, rows: Sequence[OpRow]) -> int | None:
-    """Where the table of ops has a culprit."""
-    for place, row in enumerate(rows):
-        if (row.index, row.output, row.verdict) == (culprit.last, culprit.output, "culprit"):
-            return place
-    return None
-
-
 @cache
 def _environment() -> Environment:
     made = environment(TEMPLATES)
+    made.filters["clock"] = plots.clock
     made.globals |= {
         "further": list(titled().values()),
         "causes": {cause.value: cause.explanation for cause in Cause},
@@ -158,10 +158,12 @@ def _environment() -> Environment:
         "verdicts": wording.VERDICTS,
         "factor": FACTOR,
         "local_factor": LOCAL_FACTOR,
+        "scale": scale(24),
     }
     return made
 
 
 @cache
-def _inline(template: str) -> tuple[Markup, str]:
+def inlined(template: str) -> tuple[Markup, str]:
+    """A script or a style as it stands in a page, and the source expression that the page's policy lets through."""
     return inline(_environment(), template)

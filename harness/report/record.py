@@ -117,6 +117,21 @@ class CulpritFacts:
 
 
 @dataclass(frozen=True)
+class ReleaseFacts:
+    """A release of the runtime that was tested: `right`, `wrong` or another word, why it was not judged, and of the
+    output that is furthest off, what it is called and how far."""
+
+    release: str
+    state: str
+    why: str
+    output: str
+    ratio: float | None
+    cosine: float | None
+    page: str
+    """Its report, from the run folder on; empty where it has no run."""
+
+
+@dataclass(frozen=True)
 class ResidencyFacts:
     """Where the nodes ran; `full` is None when nothing was said about it."""
 
@@ -165,6 +180,9 @@ class Run:
     fallback: str = "none"
     runs_asked: int | None = None
     limits: tuple[tuple[str, float], ...] = ()
+    releases: tuple[ReleaseFacts, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Releases from which on a model is right, or wrong, where it was not before."""
 
     @property
     def by_precision(self) -> bool:
@@ -190,7 +208,7 @@ class Run:
 
 
 BENCHMARKS = ("bench", "bench --sustained")
-"""Commands whose runs have neither a page nor ops."""
+"""Commands whose runs have no ops, and pages of their own."""
 
 
 def parse_run(record: Mapping[str, Any]) -> Run:
@@ -204,7 +222,7 @@ def parse_run(record: Mapping[str, Any]) -> Run:
     outputs = result.children("outputs") or top.children("outputs")
     return Run(
         command=top.text("command"),
-        state=_choice(top, "status", State),
+        state=state_of(record),
         started=top.text("started"),
         seconds=top.number("seconds"),
         error=top.text("error"),
@@ -226,9 +244,9 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         compiles=result.count("device_compiles"),
         runs=result.count("device_runs"),
         compile_ms=result.number("compile_ms"),
-        outputs=tuple(map(_figures, outputs)),
+        outputs=tuple(map(figures_of, outputs)),
         culprits=tuple(map(_culprit, result.children("culprits"))),
-        explained=tuple(_figures(each, "output") for each in result.children("explained")),
+        explained=tuple(figures_of(each, "output") for each in result.children("explained")),
         residency=ResidencyFacts(
             residency.flag("full"),
             residency.count("delegated"),
@@ -243,6 +261,28 @@ def parse_run(record: Mapping[str, Any]) -> Run:
         fallback=options.text("fallback") or "none",
         runs_asked=options.count("runs"),
         limits=tuple(_limits(options.child("limits"))),
+        releases=tuple(map(_release, result.children("releases") or top.children("releases"))),
+        changed=tuple(change.text("first") for change in result.children("changes")),
+    )
+
+
+def state_of(record: Mapping[str, Any]) -> State:
+    """How a run stands, by its run.json. Raises UsageError."""
+    state: State = _choice(Fields(record), "status", State)
+    return state
+
+
+def _release(fields: Fields) -> ReleaseFacts:
+    outputs = [figures_of(each) for each in fields.children("outputs")]
+    worst = max(outputs, key=lambda o: (o.ok is False, o.ratio or 0.0), default=None)
+    return ReleaseFacts(
+        release=fields.text("release"),
+        state=fields.text("state"),
+        why=fields.text("why"),
+        output=worst.name if worst else "",
+        ratio=worst.ratio if worst else None,
+        cosine=worst.cosine if worst else None,
+        page=f"{run}/report.html" if (run := _inside(fields.text("run"), "releases/")) else "",
     )
 
 
@@ -263,7 +303,8 @@ def _choice(fields: Fields, key: str, kind: Any) -> Any:
     return value
 
 
-def _figures(fields: Fields, name: str = "name") -> Figures:
+def figures_of(fields: Fields, name: str = "name") -> Figures:
+    """One output's figures. Raises UsageError."""
     return Figures(
         name=fields.text(name),
         ok=fields.flag("ok"),
@@ -308,7 +349,7 @@ def _culprit(fields: Fields) -> CulpritFacts:
         isolated=fields.flag("isolated") or False,
         note=fields.text("note"),
         reproducer=_inside(fields.text("reproducer")),
-        impact=tuple(_figures(each, "output") for each in fields.children("impact")),
+        impact=tuple(figures_of(each, "output") for each in fields.children("impact")),
         remedies=tuple(
             RemedyFacts(
                 name=r.text("name"),
@@ -329,9 +370,9 @@ def _culprit(fields: Fields) -> CulpritFacts:
     )
 
 
-def _inside(path: str) -> str:
+def _inside(path: str, *folders: str) -> str:
     """A path of a run folder, from that folder on: the page lies there too."""
-    for folder in ("reproducers/", "remedies/"):
+    for folder in folders or ("reproducers/", "remedies/"):
         before, found, rest = path.rpartition(f"/{folder}")
         if found and before:
             return folder + rest

@@ -21,6 +21,8 @@ OPS_COLUMNS = (
     "device_min", "device_max",
 )  # fmt: skip
 SAMPLES_COLUMNS = ("phase", "iteration", "write_ns", "run_ns", "read_ns")
+TIMED_COLUMNS = ("phase", "total_ns", "replication", "round")
+"""Of a benchmark's samples.csv, those that its page is made of."""
 
 _LOG_BYTES = 24 << 10
 _LOG_LINES = 120
@@ -75,6 +77,17 @@ class SampleRow:
 
 
 @dataclass(frozen=True)
+class TimedRow:
+    """One iteration of a benchmark: its phase, the process and round it belongs to, and its whole time in
+    nanoseconds."""
+
+    phase: str
+    process: int
+    round: int
+    total: float
+
+
+@dataclass(frozen=True)
 class LogTail:
     """The end of log.txt."""
 
@@ -109,6 +122,20 @@ def read_samples(path: Path) -> tuple[SampleRow, ...]:
         try:
             times = [_nanoseconds(cells[name]) for name in SAMPLES_COLUMNS[2:]]
             rows.append(SampleRow(cells["phase"], int(cells["iteration"]), *times))
+        except KeyError:
+            continue
+        except ValueError as error:
+            raise UsageError(f"{path}, line {line}: {error}.", "Run the command again.") from None
+    return tuple(rows)
+
+
+def read_timed(path: Path) -> tuple[TimedRow, ...]:
+    """Read a benchmark's samples.csv likewise. Raises UsageError."""
+    rows = []
+    for line, cells in _lines(path, TIMED_COLUMNS) if path.exists() else ():
+        try:
+            process, place = int(cells["replication"]), int(cells["round"])
+            rows.append(TimedRow(cells["phase"], process, place, _nanoseconds(cells["total_ns"])))
         except KeyError:
             continue
         except ValueError as error:

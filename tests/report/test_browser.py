@@ -6,8 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from harness.core.run_folder import TensorStore
+from harness.graph.build import GraphBuilder
+from harness.report.drawn.graph import write_graph
 from harness.report.page import write_report
 from tests.browser import Browser
 
@@ -106,6 +110,85 @@ def test_the_browser_has_nothing_to_complain_of_and_loads_nothing(browser: Brows
     browser.open(page, 1200)
     assert browser.complaints() == []
     assert browser.js("performance.getEntriesByType('resource').map(r => r.name)") == []
+
+
+@pytest.fixture
+def drawn(make: Make, samples: Samples) -> Path:
+    """A culprit with the graph around it, values and files, and a command to go on with."""
+    ops = [samples.op(i, "culprit" if i == 4 else "fine", op="ADD", output=f"t{i}") for i in range(9)]
+    culprit = samples.culprit(4, op="ADD", output="t4", reproducer="/x/reproducers/0004-ADD")
+    folder = make(samples.record(result=samples.localization(culprits=[culprit])), ops=ops)
+    graph = GraphBuilder()
+    one, other = (graph.unary("RELU", graph.input(f"x{i}", (1, 64, 64, 32))) for i in range(2))
+    joined = graph.binary("ADD", one, other)
+    joined = graph.binary("ADD", joined, graph.constant(np.ones((1, 64, 64, 32), np.float32)))
+    joined = graph.binary("ADD", joined, graph.input("x2", (1, 64, 64, 32)))
+    for number in range(4):
+        graph.output(graph.unary("NEG", joined), f"y{number}")
+    write_graph(folder, graph.build().graph())
+    rng = np.random.default_rng(0)
+    for label, name in (("0004-ADD", "t4"), ("0005-NEG", "t5"), ("output-pred_masks", "pred_masks")):
+        values = rng.normal(size=(1, 48, 64, 32)).astype(np.float32)
+        noise = values + 1e-3 * rng.normal(size=values.shape).astype(np.float32)
+        noise[0, 3, 4, 5] = np.nan
+        TensorStore(folder / "tensors").put(label, "reference", values, name)
+        TensorStore(folder / "tensors").put(label, "device", noise, name)
+    (folder / "reproducers/0004-ADD").mkdir(parents=True)
+    (folder / "reproducers/0004-ADD/reproduce.py").write_text("")
+    return write_report(folder)
+
+
+# Whatever is wider than the window lies in a frame of its own that scrolls.
+CUT = """[...document.querySelectorAll('body *')].filter(e => {
+  const box = e.getBoundingClientRect();
+  return box.width && box.right > innerWidth + 1 && !e.closest('.scroll, pre, .defs, svg.map');
+}).map(e => e.tagName + '.' + (e.getAttribute('class') ?? ''))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1300])
+def test_drawings_and_tables_fit_the_window(width: int, scheme: str, browser: Browser, drawn: Path) -> None:
+    browser.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.complaints()
+    browser.open(drawn, width)
+    browser.cdp("Emulation.setEmulatedMedia", features=[])
+    assert browser.js("document.documentElement.scrollWidth") == width
+    assert browser.js(CUT) == []
+    assert browser.complaints() == []
+    # On a phone only the drawing of the graph, the chart and the table of ops are wider than it.
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
+    allowed = {"scroll around", "scroll", "scroll tall"} if width < 500 else set()
+    assert set(browser.js(wide)) <= allowed
+    tables = "[...document.querySelectorAll('table.stack')].every(t => t.scrollWidth <= t.parentElement.clientWidth)"
+    assert browser.js(tables)
+
+
+def test_a_drawing_wider_than_a_phone_begins_at_its_op(browser: Browser, drawn: Path) -> None:
+    browser.open(drawn, 390)
+    middle = "(e => { const b = document.querySelector(e).getBoundingClientRect(); return b.left + b.width / 2; })"
+    assert 60 < browser.js(f"{middle}('.around .here')") < 330
+
+
+def test_a_button_copies_what_stands_beside_it(browser: Browser, drawn: Path) -> None:
+    browser.open(drawn, 1200)
+    buttons = "[...document.querySelectorAll('.copy')]"
+    assert browser.js(f"{buttons}.length") >= 3 and browser.js(f"{buttons}.every(b => !b.hidden)")
+    browser.js("void Object.defineProperty(navigator, 'clipboard', {value: {writeText: t => { window.taken = t; }}})")
+    browser.js(f"{buttons}.find(b => b.dataset.copy === 'reproduce-4-4').click()")
+    assert browser.js("window.taken") == "python reproducers/0004-ADD/reproduce.py"
+    browser.js(f"{buttons}.find(b => b.dataset.copy === 'json-4-4').click()")
+    assert browser.js("JSON.parse(window.taken).ops") == [4, 4]
+
+
+def test_an_address_opens_the_values_that_it_names(browser: Browser, drawn: Path) -> None:
+    browser.open(drawn, 1200)
+    assert browser.js("[...document.querySelectorAll('details.values')].map(d => d.open)") == [True, False, False]
+    browser.js("void (location.hash = 'values-2')")
+    deadline = time.monotonic() + 10
+    opened = "document.getElementById('values-2').open"
+    while not browser.js(opened) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert browser.js(opened)
 
 
 def test_a_hostile_name_runs_nothing(browser: Browser, make: Make, samples: Samples) -> None:

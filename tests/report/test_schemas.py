@@ -32,6 +32,7 @@ from harness.numerics.metrics import METRICS
 from harness.remedies.cause import Cause
 from harness.remedies.on_cpu import Chain, Part
 from harness.report import schemas
+from harness.report.drawn.graph import write_graph
 from harness.sam2.image_path.ablate import Ablated, Ablation
 from harness.sam2.image_path.accuracy import Accuracy, SceneAccuracy
 from harness.sam2.image_path.convert import model_card
@@ -64,6 +65,7 @@ GPU = {
 }
 # Keys that may be missing; every other one that a document has is always there.
 OPTIONAL = {
+    "dashboard": {"address"},
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
     "failure": {"trouble"},
@@ -203,7 +205,8 @@ class Examples:
 
     def _dashboard(self) -> list[Any]:
         self.of("run")
-        return [self._told("dashboard")]
+        told = self._told("dashboard")
+        return [told, told | {"address": "http://127.0.0.1:40001/token/dashboard/index.html"}]
 
     def _matrix(self) -> list[Any]:
         self.of("compare"), self.of("bench")
@@ -237,6 +240,10 @@ class Examples:
     def _chain(self) -> list[Any]:
         remedy_trials._write_chain(self.folder, Chain((Part("gpu", models.right()),), {"x": "t0"}, {"y": "t1"}))
         return [json.loads((self.folder / "chain.json").read_text())]
+
+    def _graph(self) -> list[Any]:
+        write_graph(self.folder, models.wrong().graph())
+        return [json.loads((self.folder / "graph.json").read_text())]
 
     def _video_constants(self) -> list[Any]:
         Constants(Sizes(), np.zeros((2, 64), np.float32), RANDOM, True).save(self.folder)
