@@ -52,14 +52,14 @@ class Place:
         return "certain" if asked and self.certain else "risk"
 
     def asked(self, target: Target) -> bool:
-        """Whether the effect is known of this very target: its release is among those that were asked, where any was,
-        and its GPU of a family that is named."""
+        """Whether the effect is known of this very target: its release is among those that were asked, or, where a
+        report names none, its GPU is of a family that the report names."""
         if self.platform == "planted":
             return self.sure(target) is not None
         if self.sure(target) is None or (self.families and target.family is None):
             return False
         if self.since is None or self.until is None:
-            return True
+            return bool(self.families)  # a report of such GPUs; that a parser is the same is no report
         return target.release is not None and (
             compare_releases(self.since, target.release) <= 0 and compare_releases(target.release, self.until) <= 0
         )

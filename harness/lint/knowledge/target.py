@@ -16,7 +16,7 @@ Platform = Literal["host", "web", "android", "planted"]
 Family = Literal["mali", "adreno", "xclipse", "powervr", "apple"]
 PLANTED = "planted:"
 HOST_PACKAGE = "ai-edge-litert"
-_PACKAGES: Mapping[Platform, str] = {"host": HOST_PACKAGE, "web": "LiteRT.js", "android": "LiteRT", "planted": ""}
+_PACKAGES: Mapping[Platform, str] = {"host": HOST_PACKAGE, "web": "LiteRT.js", "android": "LiteRT"}
 # What a driver calls GPUs of a family.
 _FAMILIES: Mapping[Family, str] = {
     "mali": r"mali|immortalis",
@@ -41,9 +41,11 @@ class Target:
     @property
     def words(self) -> str:
         """`ai-edge-litert 2.3.0`, `mali`, `web, LiteRT.js 2.5.3`: for people."""
-        package = _PACKAGES[self.platform]
-        release = f"{package} {self.release}" if self.release else ""
-        return release if self.platform == "host" else ", ".join(filter(None, (self.name.partition("@")[0], release)))
+        package = _PACKAGES.get(self.platform)
+        release = f"{package} {self.release}" if package and self.release else ""
+        if self.platform == "host":
+            return release or "a release that is not known"
+        return ", ".join(filter(None, (self.name.partition("@")[0], release)))
 
 
 _NAMED: Mapping[str, Target] = {

@@ -21,6 +21,7 @@ from harness.localize.base.comparison import Workbench
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.base.result import Culprit, Explanation, Localization, Remedy, Trial
 from harness.localize.explain.investigate import Group, Investigator
+from harness.localize.explain.known import known
 from harness.localize.explain.remedy_trials import ALL_ON_CPU, TrialPlan, Truth, Whole, ranked
 from harness.localize.explain.reproducer import Circumstances, write_reproducer
 from harness.localize.explain.shrink import Shrunk, shrink
@@ -212,6 +213,7 @@ class _Explainer:
             trials=[(t.what, _ending(t)) for t in group.trials],
             remedies=[(rewrite.name, o.words()) for rewrite, o in group.local],
             planted=self.device.get("kind") == "planted",
+            known=known(self.case, self.device, culprit),
         )
         write_reproducer(folder, shrunk, exact, seen, about)
         for place in group.members:

@@ -22,6 +22,7 @@ from harness.core.job import Options
 from harness.core.run_folder import writing
 from harness.core.visible import best_at_one
 from harness.graph.model import Graph, Model, Op
+from harness.lint.knowledge.lookup import Known
 from harness.localize.explain.shrink import Shrunk
 from harness.localize.probe.experiment import Observation
 from harness.numerics import fp16
@@ -35,12 +36,14 @@ SCRIPT, PAGE = "reproduce.py", "ISSUE.md"
 UNSTEADY_FACTOR = 2.0
 # What the text of a page may take from a model's own names.
 _MOST_TEXT = 200
+_MOST_SAID = 600
 
 
 @dataclass(frozen=True)
 class Circumstances:
     """What a page says beside the model: where it was seen, what kind of fault it is, what was tried (pairs of what and
-    how it ended). `planted`: the fault is one of a planted phone, so that nobody files it."""
+    how it ended). `planted`: the fault is one of a planted phone, so that nobody files it. `known`: what the
+    catalogue says of it."""
 
     cause: Cause
     signature: str | None
@@ -51,6 +54,7 @@ class Circumstances:
     trials: Sequence[tuple[str, str]] = ()
     remedies: Sequence[tuple[str, str]] = ()
     planted: bool = False
+    known: Known | None = None
 
 
 def write_reproducer(
@@ -99,6 +103,8 @@ def write_reproducer(
         said=_one_line(seen.said.words) if seen.said else "",
         dies=dies,
         planted=about.planted,
+        known=_known(about.known),
+        reports=about.known.entry.issues if about.known and about.known.entry else (),
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
         remedies=[(_cell(what), _cell(how)) for what, how in about.remedies],
     )
@@ -187,6 +193,11 @@ def _row(figures: tuple[str, float, float, float, float, int]) -> tuple[str, ...
     return name, best_at_one(cosine), f"{largest:.4g}", f"{explained:.4g}", times, str(nonfinite)
 
 
+def _known(known: Known | None) -> str:
+    """A sentence or two, whatever a model's names hold."""
+    return "" if known is None else _one_line(f"{known.sentence} {known.helps}".strip(), _MOST_SAID)
+
+
 def _how_fed(stored: dict[str, Array], shrunk: Shrunk) -> str:
     if not stored:
         return "made by the script"
@@ -195,9 +206,9 @@ def _how_fed(stored: dict[str, Array], shrunk: Shrunk) -> str:
     return f"`{INPUTS}`"
 
 
-def _one_line(text: str) -> str:
+def _one_line(text: str, most: int = _MOST_TEXT) -> str:
     """Text that can neither end a docstring nor a line."""
-    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in text)[:_MOST_TEXT]
+    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in text)[:most]
 
 
 def _cell(text: str) -> str:
