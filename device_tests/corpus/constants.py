@@ -60,6 +60,12 @@ CONSTANTS = (
     Bug("constant_mul_column", with_constant("MUL", (16, 32), (16, 1)), ((1, "MUL", "kernel"),), EVERY),
     Bug("constant_add_higher_rank", with_constant("ADD", (16, 32), (4, 16, 32)), ((1, "ADD", "kernel"),), EVERY),
     Bug(
+        "constant_add_tensor_of_lower_rank",
+        with_constant("ADD", (16, 32), (1, 16, 32)),
+        ((1, "ADD", "kernel"),),
+        EVERY,
+    ),
+    Bug(
         "int32_constant_first",
         int32_constant_first,
         ((3, "CAST", "kernel"),),

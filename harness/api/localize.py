@@ -17,6 +17,7 @@ from harness.localize.base.comparison import Workbench
 from harness.localize.base.result import Localization
 from harness.localize.explain.explainer import SCRATCH
 from harness.localize.explain.explainer import explain as explain_culprits
+from harness.localize.explain.known import with_known
 from harness.localize.find.crash_search import find_beyond, find_fatal, find_unsteady
 from harness.localize.find.localizer import localize
 from harness.localize.probe.excess import refused_beyond
@@ -48,7 +49,7 @@ def localize_command(
         answer = _localized(bench, case, runs)
         if explain:
             answer = explain_culprits(bench, case, answer)
-        answer = _with_probes(bench, answer)
+        answer = with_known(case, _with_probes(bench, answer))
         answer = replace(answer, notes=(*answer.notes, *notes(bench.run)), folder=bench.run.path)
         if scene is not None:
             # It may ask the device for minutes; what was found is not lost with it.

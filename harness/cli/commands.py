@@ -54,7 +54,9 @@ COMMANDS: dict[str, CommandEntry] = {
         "models:audit", "Count ops and ranks, and list what the GPU refuses.", "harness audit model.tflite"
     ),
     "lint": CommandEntry(
-        "lint:lint_command", "Look in the file alone for what a GPU computes wrongly.", "harness lint model.tflite"
+        "lint:lint_command",
+        "Look in the file alone for what a GPU refuses or computes wrongly.",
+        "harness lint model.tflite",
     ),
     "run": CommandEntry(
         "models:run", "Run a model and keep its outputs.", "harness run model.tflite --inputs inputs.npz"

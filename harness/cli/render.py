@@ -226,6 +226,8 @@ def show_localization(answer: Localization, folder: Path) -> None:
             say(f"  {escape(culprit_line(culprit))}")
             if culprit.note:
                 say(f"    [dim]{escape(culprit.note)}[/]")
+            if culprit.known is not None:
+                say(f"    {escape(f'{culprit.known.sentence} {culprit.known.helps}'.strip())}")
         show_explanation(answer)
         for impact in answer.explained:
             seen = next(o for o in answer.outputs if o.name == impact.output)

@@ -98,6 +98,8 @@ class CulpritFacts:
     impact: tuple[Figures, ...]
     remedies: tuple[RemedyFacts, ...]
     trials: tuple[TrialFacts, ...]
+    known: str = ""
+    """What the catalogue says of it."""
 
     @property
     def number(self) -> str:
@@ -367,7 +369,13 @@ def _culprit(fields: Fields) -> CulpritFacts:
         trials=tuple(
             TrialFacts(t.text("what"), t.text("ending"), t.number("ratio")) for t in fields.children("trials")
         ),
+        known=_known(fields.child("known")),
     )
+
+
+def _known(fields: Fields) -> str:
+    """What the catalogue said, and what helps; empty where a run is from before it."""
+    return " ".join(filter(None, (fields.text("sentence"), fields.text("helps"))))
 
 
 def _inside(path: str, *folders: str) -> str:

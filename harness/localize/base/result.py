@@ -10,6 +10,7 @@ from typing import Any, Literal
 from harness.core.arrays import OpIndex
 from harness.core.job import Residency
 from harness.core.visible import html_table, visible
+from harness.lint.knowledge.lookup import Known
 from harness.localize.base.op_record import OpRecord, in_steps
 from harness.numerics.metrics import figures
 from harness.numerics.tolerance import Judgement
@@ -197,7 +198,8 @@ class Culprit:
     """An op (or the smallest readable run of ops) whose error its own arithmetic does not explain, or, in a failure by
     precision, where float16 loses what the outputs need. `impact` is what its local error alone does to the outputs;
     `window` has the ops between which the lost digits would have to be kept, in a failure by precision; `runs`, where
-    runs of what was cut out differ, in how many of how many it was wrong."""
+    runs of what was cut out differ, in how many of how many it was wrong; `known` what the catalogue says of it, once
+    it was asked."""
 
     record: OpRecord
     cause: Cause
@@ -211,6 +213,7 @@ class Culprit:
     remedies: tuple[Remedy, ...] = ()
     window: tuple[OpIndex, ...] = ()
     runs: tuple[int, int] | None = None
+    known: Known | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The contract's fields, and a few more."""
@@ -236,6 +239,7 @@ class Culprit:
             "impact": [impact.to_json() for impact in self.impact],
             "window": list(self.window),
             "quantized": in_steps(self.record),
+            "known": None if self.known is None else self.known.to_json(),
             **runs,
         }
 

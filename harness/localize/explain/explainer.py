@@ -21,6 +21,7 @@ from harness.localize.base.comparison import Workbench
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.base.result import Culprit, Explanation, Localization, Remedy, Trial
 from harness.localize.explain.investigate import Group, Investigator
+from harness.localize.explain.known import known
 from harness.localize.explain.remedy_trials import ALL_ON_CPU, TrialPlan, Truth, Whole, ranked
 from harness.localize.explain.reproducer import Circumstances, write_reproducer
 from harness.localize.explain.shrink import Shrunk, shrink
@@ -213,6 +214,7 @@ class _Explainer:
             remedies=[(rewrite.name, o.words()) for rewrite, o in group.local],
             planted=self.device.get("kind") == "planted",
             web=self.device.get("kind") == "web",
+            known=known(self.case, self.device, culprit),
         )
         allowed = self.experiments.allowed(shrunk.specimen, options) if seen.beyond else None
         write_reproducer(folder, shrunk, exact, seen, about, allowed)

@@ -23,6 +23,7 @@ from harness.core.job import Options
 from harness.core.run_folder import writing
 from harness.core.visible import best_at_one
 from harness.graph.model import Graph, Model, Op
+from harness.lint.knowledge.lookup import Known
 from harness.localize.explain.reproducer_page import PACKAGE, Showing, reproducer_page
 from harness.localize.explain.reproducer_page import PAGE as WEB_PAGE
 from harness.localize.explain.shrink import Shrunk
@@ -39,13 +40,14 @@ UNSTEADY_FACTOR = 2.0
 UNSTEADY_RUNS = 9
 # What the text of a page may take from a model's own names.
 _MOST_TEXT = 200
+_MOST_SAID = 600
 
 
 @dataclass(frozen=True)
 class Circumstances:
     """What a page says beside the model: where it was seen, what kind of fault it is, what was tried (pairs of what and
     how it ended). `planted`: the fault is one of a planted phone, so that nobody files it; `web`: it was seen in a
-    browser, and `runtime` is a release of LiteRT.js."""
+    browser, and `runtime` is a release of LiteRT.js. `known`: what the catalogue says of it."""
 
     cause: Cause
     signature: str | None
@@ -57,6 +59,7 @@ class Circumstances:
     remedies: Sequence[tuple[str, str]] = ()
     planted: bool = False
     web: bool = False
+    known: Known | None = None
 
 
 def write_reproducer(
@@ -118,6 +121,8 @@ def write_reproducer(
         planted=about.planted,
         web=about.web,
         package=PACKAGE,
+        known=_known(about.known),
+        reports=about.known.entry.issues if about.known and about.known.entry else (),
         trials=[(_cell(what), _cell(how)) for what, how in about.trials],
         remedies=[(_cell(what), _cell(how)) for what, how in about.remedies],
     )
@@ -229,6 +234,11 @@ def _row(figures: tuple[str, float, float, float, float, int]) -> tuple[str, ...
     return name, best_at_one(cosine), f"{largest:.4g}", f"{explained:.4g}", times, str(nonfinite)
 
 
+def _known(known: Known | None) -> str:
+    """A sentence or two, whatever a model's names hold."""
+    return "" if known is None else _one_line(f"{known.sentence} {known.helps}".strip(), _MOST_SAID)
+
+
 def _how_fed(stored: dict[str, Array], shrunk: Shrunk) -> str:
     if not stored:
         return "made by the script"
@@ -237,9 +247,9 @@ def _how_fed(stored: dict[str, Array], shrunk: Shrunk) -> str:
     return f"`{INPUTS}`"
 
 
-def _one_line(text: str) -> str:
+def _one_line(text: str, most: int = _MOST_TEXT) -> str:
     """Text that can neither end a docstring nor a line."""
-    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in text)[:_MOST_TEXT]
+    return "".join(c if c.isprintable() and c not in '"\\' else " " for c in text)[:most]
 
 
 def _cell(text: str) -> str:

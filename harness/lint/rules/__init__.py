@@ -1,1 +1,0 @@
-"""One module a rule; `harness.lint.catalogue` lists them."""
