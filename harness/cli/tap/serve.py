@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import screen
-from harness.cli.options import JsonOption, TimeoutOption
+from harness.cli.options import JsonOption, OutOption, TimeoutOption
 from harness.cli.sam2_options import (
     VARIANT_HELP,
     DecoderWords,
@@ -23,6 +23,7 @@ from harness.cli.sam2_options import (
     files_folder,
     models_folder,
 )
+from harness.cli.tap.ops import LocalizerProcess
 from harness.core.errors import UsageError, install_extra
 from harness.core.markup import escape
 
@@ -51,6 +52,7 @@ def serve(
     encoder: Annotated[
         Literal["cpu", "gpu"], typer.Option("--encoder", help="cpu: the host's; gpu: the first device's.")
     ] = "cpu",
+    out: OutOption = Path("results"),
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[
         bool | None,
@@ -81,7 +83,7 @@ def serve(
             check_device(name, lambda what: progress.stage(what, 20.0))
         decoders = _decoders(models, named, DecoderWords(weights=weights, seed=seed), progress)
     first = first_choice(decoders, named=bool(named))
-    desk = Desk(Setup(photos, decoders, ends, first, encoder, timeout))
+    desk = Desk(Setup(photos, decoders, ends, first, encoder, timeout, LocalizerProcess(), out))
 
     def ready(address: str) -> None:
         if as_json:

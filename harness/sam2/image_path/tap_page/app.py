@@ -32,6 +32,11 @@ TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
 }
+REPORT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; sandbox allow-scripts"
+)
+"""A report has its scripts in itself, known by their digests to a policy of its own. In a sandbox it is of no origin:
+nothing in it can ask this server."""
 _STATIC = files("harness.sam2.image_path.tap_page").joinpath("static")
 _KINDS: dict[str, Kind] = {"mask.png": "mask", "cutout.png": "cutout"}
 _LONGEST_WORD = 300
@@ -110,6 +115,20 @@ class _Pages:
             made, media_type="image/png", headers={"Content-Disposition": f'attachment; filename="{plain}"'}
         )
 
+    async def known_ops(self, request: Request) -> Response:
+        decoder, back_end = (request.query_params.get(name, "") for name in ("decoder", "back_end"))
+        return _json({"found": await _called(lambda: self._desk.known_ops(decoder, back_end))})
+
+    async def find_ops(self, request: Request) -> Response:
+        body = await _body(request)
+        question = Question(self._place(body), _tap(body))
+        work = await _called(lambda: self._desk.needs(question) or self._desk.find_ops(question))
+        return _json(work.to_json())
+
+    async def report(self, request: Request) -> Response:
+        page = await _called(lambda: self._desk.run_file(request.path_params["run"]))
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
+
     def _place(self, body: dict[str, Any]) -> Place:
         return self._desk.place(_word(body, "photo"), _word(body, "decoder"), _word(body, "back_end"))
 
@@ -125,6 +144,9 @@ def make_app(desk: Desk) -> Starlette:
         Route("/open", pages.open, methods=["POST"]),
         Route("/work/{id}", pages.work),
         Route("/tap", pages.tap, methods=["POST"]),
+        Route("/ops", pages.known_ops),
+        Route("/ops", pages.find_ops, methods=["POST"]),
+        Route("/run/{run}/report.html", pages.report),
         Route("/answer/{answer}/{kind}", pages.download),
     ]
     return Starlette(routes=routes, exception_handlers={HarnessError: _sentence})

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from harness.core import safe_files
 from harness.core.errors import DeviceError, UsageError
 from harness.core.progress import Progress
+from harness.core.run_folder import list_runs
 from harness.core.visible import visible
 from harness.devices.base import Device
 from harness.devices.registry import open_device
@@ -21,6 +23,7 @@ from harness.sam2.image_path.pipeline import Features, ReadDecoder, encode
 from harness.sam2.image_path.tap_page.answers import SIDES, Answer, Kind, Side, picture
 from harness.sam2.image_path.tap_page.choices import BackEnd, DecoderChoice
 from harness.sam2.image_path.tap_page.engine import Engine
+from harness.sam2.image_path.tap_page.ops import Localizer, OpsQuestion, found_in, known_run
 from harness.sam2.image_path.tap_page.photos import Photos, mask_shape
 from harness.sam2.image_path.tap_page.work import Work, Works
 from harness.sam2.shared.clicks import Tap
@@ -31,6 +34,7 @@ V = TypeVar("V")
 
 CPU = BackEnd("host", "cpu")
 """What every device is compared with."""
+MOST_REPORT = 64 << 20
 PHOTOS_KEPT, ENCODED_KEPT, ANSWERS_KEPT = 4, 8, 128
 ENCODE_SECONDS, CONVERT_SECONDS, COMPILE_SECONDS = 10.0, 30.0, 5.0
 
@@ -60,7 +64,8 @@ class Kept(Generic[V]):
 
 @dataclass(frozen=True)
 class Setup:
-    """What is served. `encoder`: the host's CPU runs the encoder, or the first device's GPU."""
+    """What is served. `encoder`: the host's CPU runs the encoder, or the first device's GPU. `localizer` finds the ops;
+    None where that is not offered. `results`: where its run folders go."""
 
     photos: Photos
     decoders: tuple[DecoderChoice, ...]
@@ -68,6 +73,8 @@ class Setup:
     first_decoder: str
     encoder: Unit = "cpu"
     timeout: float = 600.0
+    localizer: Localizer | None = None
+    results: Path = Path("results")
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,12 @@ class Desk:
         self._encoders = {"cpu": Engine("the encoder's CPU", partial(open_device, "host"))}
 
     def close(self) -> None:
-        """End every device."""
+        """End every device, and what else is going on."""
         every = [*self.engines.values(), self._cpu, *self._encoders.values()]
-        closing = [threading.Thread(target=engine.close) for engine in every]
+        ends = [engine.close for engine in every]
+        if self.setup.localizer is not None:
+            ends.append(self.setup.localizer.close)
+        closing = [threading.Thread(target=end) for end in ends]
         for thread in closing:
             thread.start()
         for thread in closing:
@@ -143,6 +153,7 @@ class Desk:
             "model": models.name,
             "weights": models.provenance,
             "random_weights": models.is_random,
+            "can_localize": self.setup.localizer is not None,
         }
 
     def place(self, photo: str, decoder: str, back_end: str) -> Place:
@@ -197,6 +208,50 @@ class Desk:
         random = "-random-weights" if place.decoder.models.is_random else ""
         file = f"{Path(place.name).stem}-{kind}-{said.answer.side}{random}.png"
         return picture(self.photo(place.name), said.answer.logits, kind, said.note), file
+
+    def known_ops(self, decoder: str, back_end: str) -> dict[str, Any] | None:
+        """What is known of the ops of a decoder, asked with one point, on a back end. Raises `UsageError`."""
+        place = self.place(self.setup.photos.names[0], decoder, back_end)
+        tokens = Tap.at(0, 0).tokens
+        if (place.decoder.key, tokens) not in self._made:
+            return None
+        read = self.decoder(place, "device", tokens)
+        folder = known_run(self.setup.results, read.model, read.sha256, place.back_end)
+        return None if folder is None else found_in(folder)
+
+    def find_ops(self, question: Question) -> Work:
+        """Have the ops found that break the question's decoder; the device takes no taps meanwhile. Raises `UsageError`
+        where that is not offered."""
+        localizer, place = self.setup.localizer, question.place
+        if localizer is None:
+            raise UsageError("The ops cannot be looked for here.")
+        engine = self.engines[place.back_end.device]
+        read = self.decoder(place, "device", question.tap.tokens)
+        asked = OpsQuestion(
+            read.model,
+            read.inputs(self.features(place), question.tap, self.photo(place.name).shape),
+            place.back_end.device,
+            place.back_end.options,
+            self.setup.timeout,
+            place.decoder.models.provenance,
+            self.setup.results,
+        )
+
+        def work(progress: Work) -> dict[str, Any]:
+            progress.stage("waiting for the device", 5.0)
+            return found_in(engine.lend("is looking for the ops", lambda: localizer.localize(asked, progress)))
+
+        return self.works.begin(("ops", place.decoder.key, place.back_end.key), work)
+
+    def run_file(self, run: str) -> bytes:
+        """The report of a run in the results folder. Raises `UsageError` where there is none."""
+        folder = next((path for path in list_runs(self.setup.results) if path.name == run), None)
+        try:
+            if folder is not None:
+                return safe_files.read(folder / "report.html", MOST_REPORT)
+        except OSError:
+            pass
+        raise UsageError(f"There is no report of {visible(run[:120])!r} here.", "`harness report RUN` writes it.")
 
     def decoder(self, place: Place, side: Side, tokens: int) -> ReadDecoder:
         """The decoder for one side, read once."""

@@ -77,10 +77,14 @@ export class Ops {
     const key = this.key();
     this.page.alert("");
     try {
-      const work = await begin("ops", { ...this.page.place(), tap: this.page.tap() });
-      this.running = { key, work };
-      this.show();
-      const found = await followed(work, (now) => { this.running.work = now; this.show(); });
+      const body = { ...this.page.place(), tap: this.page.tap() };
+      let found;
+      do { // what has to be made first comes first
+        const work = await begin("ops", body);
+        this.running = { key, work };
+        this.show();
+        found = await followed(work, (now) => { this.running.work = now; this.show(); });
+      } while (!found?.culprits);
       this.known.set(key, found);
     } catch (error) {
       this.page.alert(error.message);

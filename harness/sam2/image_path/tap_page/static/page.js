@@ -81,6 +81,7 @@ async function open_photo(anew) {
     by("encoder").textContent = `${opened.encoder}, ${ms(opened.encode_ms)}`;
     ready = true;
     controls();
+    ops.look();
     for (const object of objects) if (!is_empty(object)) ask(object);
   } catch (error) {
     if (mine !== opening) return;
