@@ -117,7 +117,10 @@ class _Pages:
 
     async def known_ops(self, request: Request) -> Response:
         decoder, back_end = (request.query_params.get(name, "") for name in ("decoder", "back_end"))
-        return _json({"found": await _called(lambda: self._desk.known_ops(decoder, back_end))})
+        tokens = request.query_params.get("tokens", "2")
+        if not (tokens.isdecimal() and len(tokens) <= 3):
+            raise UsageError(f"{tokens[:20]!r} is no number of tokens.")
+        return _json({"found": await _called(lambda: self._desk.known_ops(decoder, back_end, int(tokens)))})
 
     async def find_ops(self, request: Request) -> Response:
         body = await _body(request)

@@ -209,10 +209,9 @@ class Desk:
         file = f"{Path(place.name).stem}-{kind}-{said.answer.side}{random}.png"
         return picture(self.photo(place.name), said.answer.logits, kind, said.note), file
 
-    def known_ops(self, decoder: str, back_end: str) -> dict[str, Any] | None:
-        """What is known of the ops of a decoder, asked with one point, on a back end. Raises `UsageError`."""
+    def known_ops(self, decoder: str, back_end: str, tokens: int) -> dict[str, Any] | None:
+        """What is known of the ops of a decoder for prompts of that length on a back end. Raises `UsageError`."""
         place = self.place(self.setup.photos.names[0], decoder, back_end)
-        tokens = Tap.at(0, 0).tokens
         if (place.decoder.key, tokens) not in self._made:
             return None
         read = self.decoder(place, "device", tokens)

@@ -82,8 +82,6 @@ def known_run(results: Path, model: Path, sha256: str, back_end: BackEnd) -> Pat
 
 def _localizations(results: Path) -> Iterator[tuple[Path, Run]]:
     for folder in list_runs(results)[:MOST_RUNS]:
-        if "localize" not in folder.name:
-            continue
         try:
             run = parse_run(read_run(folder))
         except UsageError:

@@ -73,4 +73,5 @@ def listening(port: int) -> Iterator[socket.socket]:
             raise UsageError(
                 f"Port {port} of {HOST} cannot be had ({error.strerror}).", "Give another, or 0 for any that is free."
             ) from None
+        listener.listen()  # who is told the address is answered
         yield listener

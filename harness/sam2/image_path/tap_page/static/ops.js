@@ -5,7 +5,7 @@ const by = (id) => document.getElementById(id);
 
 export class Ops {
   constructor(page) {
-    this.page = page;       // {place, tap, alert, chosen_is_empty}
+    this.page = page;       // {place, tap, alert, again, chosen_is_empty}
     this.offered = false;
     this.known = new Map(); // by decoder and back end: what was found, or null for nothing yet
     this.running = null;    // {key, work}
@@ -14,13 +14,19 @@ export class Ops {
 
   key() {
     const { decoder, back_end } = this.page.place();
-    return `${decoder} ${back_end}`;
+    return `${decoder} ${back_end} ${this.tokens()}`;
+  }
+
+  // How long the prompt is: each length has a decoder of its own.
+  tokens() {
+    const { positive, negative, box } = this.page.tap();
+    return Math.max(positive.length + negative.length + (box ? 2 : 0), 1) + 1;
   }
 
   async look() {
     const key = this.key(), { decoder, back_end } = this.page.place();
     this.known.set(key, null);
-    const found = await get(`ops?decoder=${encodeURIComponent(decoder)}&back_end=${encodeURIComponent(back_end)}`).catch(() => null);
+    const found = await get(`ops?decoder=${encodeURIComponent(decoder)}&back_end=${encodeURIComponent(back_end)}&tokens=${this.tokens()}`).catch(() => null);
     if (found?.found) this.known.set(key, found.found);
     this.show();
   }
@@ -90,6 +96,6 @@ export class Ops {
       this.page.alert(error.message);
     }
     this.running = null;
-    this.show();
+    this.page.again();
   }
 }

@@ -34,7 +34,13 @@ const view = new View(canvases, () => { by("zoom").textContent = `${Math.round(v
 view.marks = () => objects.map((object, at) => ({ ...object, color: color_of(object), chosen: at === chosen }));
 view.layers = () => [...objects.map((object) => answers(object)?.layer), preview?.layer].filter(Boolean);
 
-const ops = new Ops({ place, tap: () => tap_of(objects[chosen]), alert, chosen_is_empty: () => is_empty(objects[chosen]) });
+const ops = new Ops({ place, tap: () => tap_of(objects[chosen]), alert, again, chosen_is_empty: () => is_empty(objects[chosen]) });
+
+// Ask once more what could not be answered.
+function again() {
+  for (const object of objects) if (answers(object)?.error) ask(object);
+  shown();
+}
 
 function alert(sentence) {
   by("alert").textContent = sentence;
