@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from harness.core import safe_files
 from harness.core.errors import DeviceError, UsageError
 from harness.core.progress import Progress
@@ -317,9 +319,10 @@ class Desk:
             models, unit = place.decoder.models, self.setup.encoder
             pixels = preprocess(photo, models.constants().image_size)
             done = encode(device, models, pixels, unit, self._parts(), self.setup.timeout)
-            for values in done.features.values():
-                values.flags.writeable = False
-            found = _Encoded(done.features, self._encoder_name(), done.millis)
+            features = {name: np.array(values) for name, values in done.features.items()}
+            for values in features.values():
+                values.flags.writeable = False  # so that a device is asked by digest, which is computed once
+            found = _Encoded(features, self._encoder_name(), done.millis)
             self._encoded.put(self._key(place), found)
             device.stop()  # the encoder's memory is the decoders' from now on
         return found

@@ -107,6 +107,7 @@ class Engine:
             try:
                 if self._device is None:
                     self._device = self._open()
+                    self._device.keeps_inputs = True  # a photo's features, tap after tap
                 question.answer.set_result(question.work(self._device))
             except BaseException as error:  # noqa: BLE001 - it is the asker's
                 question.answer.set_exception(error)

@@ -132,7 +132,7 @@ def test_an_earlier_localization_of_the_same_model_there_is_known(tmp_path: Path
         assert known_run(results, model, "a" * 64, other) is None
     found = found_in(folder)
     assert found["status"] == "culprits" and found["report"] == f"run/{folder.name}/report.html"
-    assert found["culprits"] == [{"op": "ADD #3", "cause": "kernel", "error": "40× what rounding explains"}]
+    assert found["culprits"] == [{"op": "ADD #3", "cause": "kernel", "error": "40.0× what rounding explains"}]
 
 
 def test_what_is_not_finished_is_not_known(tmp_path: Path) -> None:
