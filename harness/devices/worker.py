@@ -202,12 +202,8 @@ class Worker:
         self._key: tuple[Any, ...] = ()
         self._kept = KeptPayloads()
         self._engine: Compiled | Reference | None = None
-        self._answers: dict[str, Callable[[Message], None]] = {
-            "hello": self._hello,
-            "has": self._has,
-            "put": self._put,
-            "run": self._run,
-        }
+        self._answers: dict[str, Callable[[Message], None]] = {"hello": self._hello, "has": self._has}
+        self._answers |= {"put": self._put, "run": self._run}
 
     def serve(self) -> None:
         """The session loop."""
@@ -246,9 +242,8 @@ class Worker:
         return self._store / f"{digest}.tflite"
 
     def _has(self, message: Message) -> None:
-        self._link.send(
-            "has", message.id, present=self._path(message).exists() or message.fields["sha256"] in self._kept
-        )
+        present = self._path(message).exists() or message.fields["sha256"] in self._kept
+        self._link.send("has", message.id, present=present)
 
     def _put(self, message: Message) -> None:
         path = self._path(message)
@@ -302,7 +297,8 @@ class Worker:
                         engine.release(index)
             if i >= request.warmup:
                 samples.append([written - begin, ran - written, read_ns])
-        told = {"samples": samples, "compile_ns": compile_ns, "compiled": compiled, "full": engine.full}
+        told: dict[str, Any] = {"samples": samples, "compile_ns": compile_ns}
+        told |= {"compiled": compiled, "full": engine.full}
         self._link.send("completed", message.id, **told)
 
     def _compile(self, path: Path, request: Request) -> bool:

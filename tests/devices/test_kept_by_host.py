@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.core.arrays import Array
 from harness.core.job import Completed, Job, Options
 from harness.devices import kept
 from harness.devices.execute import make_job
@@ -101,7 +102,12 @@ def test_a_host_sends_them_once_where_it_is_told_that_they_come_again() -> None:
 
 def test_an_array_that_nothing_can_change_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[int] = []
-    monkeypatch.setattr(kept, "_sha256", lambda data: hashed.append(1) or hashlib.sha256(data.data).hexdigest())  # type: ignore[func-returns-value]
+
+    def counting(data: Array) -> str:
+        hashed.append(1)
+        return hashlib.sha256(data.data).hexdigest()
+
+    monkeypatch.setattr(kept, "_sha256", counting)
     frozen, loose = np.ones(1 << 17, np.float32), np.ones(1 << 17, np.float32)
     frozen.flags.writeable = False
     view = loose[:]
