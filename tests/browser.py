@@ -67,6 +67,54 @@ class Browser:
         (name,) = found.values()
         self._call(f"{self._session}/element/{name}/value", text=str(path))
 
+    def visit(self, address: str, width: int) -> None:
+        """Show what a server has at an address."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.cdp("Emulation.setDeviceMetricsOverride", **size)
+        self.cdp("Emulation.setFocusEmulationEnabled", enabled=True)
+        self._call(f"{self._session}/url", url=address)
+
+    def until(self, script: str, seconds: float = 60.0) -> Any:
+        """The value of a script, once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.js(script)):
+            if time.monotonic() > deadline:
+                pytest.fail(f"the browser did not come to {script} in {seconds:g} s", pytrace=False)
+            time.sleep(0.02)
+        return value
+
+    def tabs(self) -> list[str]:
+        """The open tabs."""
+        with urllib.request.urlopen(f"{self._at}{self._session}/window/handles", timeout=60) as answer:
+            found: list[str] = json.load(answer)["value"]
+            return found
+
+    def new_tab(self) -> str:
+        """Open another and go to it."""
+        tab: str = self._call(f"{self._session}/window/new", type="tab")["handle"]
+        self.go_to(tab)
+        return tab
+
+    def go_to(self, tab: str) -> None:
+        """Go on in that tab."""
+        self._call(f"{self._session}/window", handle=tab)
+
+    def mouse(self, selector: str, *places: tuple[float, float], button: str = "left", shift: bool = False) -> None:
+        """Press a button at the first of these places in an element, as shares of its sides, drag it to the others,
+        and let it go."""
+        box = f"document.querySelector({selector!r}).getBoundingClientRect()"
+        self.js(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center'}})")
+        left, top, width, height = self.js(f"(({{x, y, width, height}}) => [x, y, width, height])({box})")
+        for number, (across, down) in enumerate((*places, places[-1])):
+            kind = "mousePressed" if number == 0 else "mouseReleased" if number == len(places) else "mouseMoved"
+            at = {"x": left + across * width, "y": top + down * height, "modifiers": 8 if shift else 0}
+            self.cdp("Input.dispatchMouseEvent", type=kind, button=button, buttons=1, clickCount=1, **at)
+
+    def key(self, key: str, *, shift: bool = False) -> None:
+        """Press a key and let it go."""
+        for kind in ("keyDown", "keyUp"):
+            self.cdp("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 if shift else 0)
+
     def js(self, script: str) -> Any:
         """The value of a script."""
         return self._call(f"{self._session}/execute/sync", script=f"return {script}", args=[])

@@ -6,7 +6,6 @@ import asyncio
 import shlex
 import socket
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ from harness.cli import screen
 from harness.cli.options import JsonOption
 from harness.core.errors import EXIT_OK, UsageError
 from harness.core.markup import escape
-from harness.core.signals import ENDING
 
 if TYPE_CHECKING:
     from harness.farm.node import Farm
@@ -95,7 +93,7 @@ def scheduler(
             stopping, ready, certificates=folder, host=host, port=port, dashboard=dashboard, lost_after=lost_after
         )
 
-    _until_ended(work)
+    screen.until_ended(work)
 
 
 @app.command(epilog="Example: harness farm worker lab1:8786 --certificates farm/lab2")
@@ -157,7 +155,7 @@ def worker(
 
         return kept()
 
-    _until_ended(work)
+    screen.until_ended(work)
 
 
 @app.command(epilog="Example: harness farm run nightly.toml --scheduler lab1:8786 --certificates farm/me")
@@ -284,23 +282,3 @@ def _tell(document: dict[str, Any]) -> None:
 
     screen.print_json(document)
     sys.stdout.flush()
-
-
-def _until_ended(work: Callable[[asyncio.Event], Any]) -> None:
-    """Run until a signal; the exit code is then the one that a shell gives it."""
-    code = EXIT_OK
-
-    async def whole() -> None:
-        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def end(number: int) -> None:
-            nonlocal code
-            code = 128 + number
-            stopping.set()
-
-        for number in ENDING:
-            loop.add_signal_handler(number, end, number)
-        await work(stopping)
-
-    asyncio.run(whole())
-    raise typer.Exit(code)

@@ -24,6 +24,7 @@ from harness.cli.sam2_options import (
     with_decoder,
 )
 from harness.cli.screen import answer
+from harness.cli.tap import serve
 from harness.core.errors import EXIT_OK, EXIT_WRONG, UsageError
 from harness.core.markup import escape
 from harness.sam2.shared.clicks import Tap
@@ -248,3 +249,4 @@ def _box(edges: tuple[float, ...]) -> tuple[float, float, float, float]:
 
 
 sam2_video.join(app)
+serve.join(app)

@@ -87,6 +87,20 @@ def published_models(source: str | None, words: DecoderWords, progress: Progress
     """The files that `--models` names; None where models are converted here. Of the words only `variant` says which
     decoder, as a version or a file's name. Raises `UsageError` for other words, and for files that cannot be had or do
     not fit."""
+    folder = files_folder(source, words, progress)
+    if folder is None:
+        return None
+    from harness.sam2.image_path.published import PublishedModels
+
+    found = PublishedModels.of(folder, words.variant)
+    if found.files.chosen:
+        progress.note(found.files.chosen)
+    return found
+
+
+def files_folder(source: str | None, words: DecoderWords, progress: Progress) -> Path | None:
+    """The folder of the files that `--models` names, which are fetched if need be; None where models are converted
+    here. Raises `UsageError` for words that do not go with files, and for files that cannot be had."""
     if source is None or source == OWN:
         return None
     given = [name for name, value in vars(words).items() if value and name != "variant"]
@@ -95,14 +109,9 @@ def published_models(source: str | None, words: DecoderWords, progress: Progress
             f"--{given[0]} does not go with --models {source}: those models are as their files have them.",
             f"Leave --{given[0]} out, or give --models own.",
         )
-    from harness.sam2.image_path.published import PublishedModels
     from harness.sam2.shared.published_files import fetch_published
 
-    folder = fetch_published(published_folder(), progress) if source == PUBLISHED else Path(source).expanduser()
-    found = PublishedModels.of(folder, words.variant)
-    if found.files.chosen:
-        progress.note(found.files.chosen)
-    return found
+    return fetch_published(published_folder(), progress) if source == PUBLISHED else Path(source).expanduser()
 
 
 def published_folder() -> Path:

@@ -8,9 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -31,8 +31,12 @@ from harness.core.errors import (
 )
 from harness.core.markup import escape
 from harness.core.progress import Progress as Listener
+from harness.core.signals import ENDING
 from harness.core.visible import visible
 from harness.report import figures
+
+if TYPE_CHECKING:
+    import asyncio
 
 # Longer than any path.
 LONGEST_LINE = 8000
@@ -248,3 +252,26 @@ def answer(
     else:
         show(found)
     raise typer.Exit(code(found))
+
+
+def until_ended(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> NoReturn:
+    """Run `work`, which ends soon after the event is set, until a signal; the exit code is then the one that a shell
+    gives it."""
+    import asyncio
+
+    code = EXIT_OK
+
+    async def whole() -> None:
+        stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def end(number: int) -> None:
+            nonlocal code
+            code = 128 + number
+            stopping.set()
+
+        for number in ENDING:
+            loop.add_signal_handler(number, end, number)
+        await work(stopping)
+
+    asyncio.run(whole())
+    raise typer.Exit(code)

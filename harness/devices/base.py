@@ -89,6 +89,9 @@ class Device:
     """Whether the runtime is always allowed the CPU beside the GPU, so that its log tells of both."""
     elsewhere = False
     """Whether it computes on another machine: this one has cores and memory for the host's part meanwhile."""
+    keeps_inputs = True
+    """Whether large inputs are sent once and named from then on: over a cable bytes count. A host's worker has them
+    sooner than their digest is known, so it is spared that unless the same ones come again and again."""
     narrow = False
     """Whether float32 outputs may travel as float16 where nothing is lost by that: over a cable bytes count."""
 
@@ -270,7 +273,7 @@ class Device:
                 )
             self._hello = facts
             self._held = None
-            self._keeping = KeptInputs(reply)
+            self._keeping = KeptInputs(reply if self.keeps_inputs else None)
             self._link = link
         return self._link
 

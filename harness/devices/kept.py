@@ -10,7 +10,9 @@ is started again.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from harness.devices.link import PIECE, Message, announce
 
 BY_DIGEST = "inputs-by-digest"
 """The ability's word in an answer to `hello`."""
+
+_known: dict[int, tuple[weakref.ref[Array], dict[str, Any]]] = {}
+"""What was computed of arrays that nothing can change, for as long as they live."""
 
 Offer = Callable[[str, Array], bool]
 """Has bytes of a SHA-256 on the device, sent where they are not there; False where it does not take them."""
@@ -38,7 +43,7 @@ class KeptInputs:
         for name, array in inputs.items():
             if self._able and array.nbytes > PIECE:
                 data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-                digest = hashlib.sha256(data.data).hexdigest()
+                digest = str(_of(array, "sha256", partial(_sha256, data)))
                 self._able = offer(digest, data)
                 if self._able:
                     kept[name] = digest
@@ -63,7 +68,28 @@ def sent_with_run(
     if not kept:
         return {}, payloads
     named = [
-        announce(name, np.asarray(array, order="C")) | {"sha256": kept[name]} if name in kept else None
-        for name, array in inputs.items()
+        _announced(name, array) | {"sha256": kept[name]} if name in kept else None for name, array in inputs.items()
     ]
     return {"inputs": named}, payloads
+
+
+def _sha256(data: Array) -> str:
+    return hashlib.sha256(data.data).hexdigest()
+
+
+def _announced(name: str, array: Array) -> dict[str, Any]:
+    said: dict[str, Any] = _of(array, "announced", lambda: announce(name, np.asarray(array, order="C")))
+    return said | {"name": name}
+
+
+def _of(array: Array, what: str, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives, computed once of an array that owns its memory and cannot be written to."""
+    if array.flags.writeable or not array.flags.owndata:
+        return compute()
+    key = id(array)
+    found = _known.get(key)
+    if found is None or found[0]() is not array:
+        found = _known[key] = weakref.ref(array, lambda _: _known.pop(key, None)), {}
+    if what not in found[1]:
+        found[1][what] = compute()
+    return found[1][what]

@@ -279,6 +279,50 @@ def _is_shape(sizes: list[Any]) -> bool:
     return bool(math.prod(d for d in sizes if d) < 1 << 60)
 
 
+class KeptPayloads:
+    """The receiver's side of `inputs-by-digest`, in memory: at most `most` bytes, of which the oldest go first."""
+
+    def __init__(self, most: int = 1 << 26) -> None:
+        self._most = most
+        self._kept: dict[object, Array] = {}
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._kept
+
+    def put(self, sha256: str, data: bytes) -> None:
+        """Keep bytes that were found to have this digest. Raises ValueError where there is no room for them."""
+        if len(data) > self._most:
+            raise ValueError(f"an input of {len(data)} bytes is not kept, only up to {self._most}")
+        self._kept[sha256] = np.frombuffer(data, np.uint8)
+        while sum(kept.nbytes for kept in self._kept.values()) > self._most:
+            del self._kept[next(iter(self._kept))]
+
+    def fill(self, run: Message) -> bool:
+        """Put the inputs that a run names among those that it brings, in order; False where one is not here.
+
+        Raises:
+            LinkError: they are not told as the wire has it.
+        """
+        entries = run.fields.get("inputs")
+        if entries is None:
+            return True
+        brought = iter(list(run.payloads.items()))
+        if not isinstance(entries, list) or sum(entry is None for entry in entries) != len(run.payloads):
+            raise LinkError("a run tells of other inputs than it brings")
+        run.payloads = {}
+        for entry in entries:
+            if entry is None:
+                name, values = next(brought)
+            else:
+                name, dtype, shape, size, _ = _check_announcement(entry)
+                kept = self._kept.get(str(entry.get("sha256")))
+                if kept is None or kept.nbytes != size:
+                    return False
+                values = kept.view(dtype).reshape(shape)
+            run.payloads[name] = values
+        return True
+
+
 @dataclass(frozen=True)
 class RunEnd:
     """What ends a run; of each sample the nanoseconds of writing, running and reading."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.arrays import Array
-from harness.devices.link import DTYPES, PROTOCOL, Link, LinkError, Message
+from harness.devices.link import DTYPES, PROTOCOL, KeptPayloads, Link, LinkError, Message
 
 PRECISIONS = ("default", "fp16", "fp32", "fp16-fp32acc")
 GPU_CHOICES = ("backend", "storage", "priority")
@@ -200,13 +200,10 @@ class Worker:
         self._link = link
         self._store = store
         self._key: tuple[Any, ...] = ()
+        self._kept = KeptPayloads()
         self._engine: Compiled | Reference | None = None
-        self._answers: dict[str, Callable[[Message], None]] = {
-            "hello": self._hello,
-            "has": self._has,
-            "put": self._put,
-            "run": self._run,
-        }
+        self._answers: dict[str, Callable[[Message], None]] = {"hello": self._hello, "has": self._has}
+        self._answers |= {"put": self._put, "run": self._run}
 
     def serve(self) -> None:
         """The session loop."""
@@ -233,14 +230,10 @@ class Worker:
     def _hello(self, message: Message) -> None:
         if message.fields.get("protocol") != PROTOCOL:
             raise Refusal(f"protocol {message.fields.get('protocol')!r} is asked for, this worker speaks {PROTOCOL}")
-        facts = {
-            "runtime": importlib.metadata.version("ai-edge-litert"),
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "cpu": platform.processor() or platform.machine(),
-            "boot_id": _boot_id(),
-        }
-        self._link.send("hello", message.id, protocol=PROTOCOL, facts=facts)
+        facts = {"runtime": importlib.metadata.version("ai-edge-litert"), "python": platform.python_version()}
+        cpu = platform.processor() or platform.machine()
+        facts |= {"system": platform.platform(), "cpu": cpu, "boot_id": _boot_id()}
+        self._link.send("hello", message.id, protocol=PROTOCOL, facts=facts, abilities=["inputs-by-digest"])
 
     def _path(self, message: Message) -> Path:
         digest = message.fields.get("sha256")
@@ -249,13 +242,18 @@ class Worker:
         return self._store / f"{digest}.tflite"
 
     def _has(self, message: Message) -> None:
-        self._link.send("has", message.id, present=self._path(message).exists())
+        present = self._path(message).exists() or message.fields["sha256"] in self._kept
+        self._link.send("has", message.id, present=present)
 
     def _put(self, message: Message) -> None:
         path = self._path(message)
-        data = message.payloads["model"].tobytes() if "model" in message.payloads else b""
+        what = "input" if "input" in message.payloads else "model"
+        data = message.payloads[what].tobytes() if what in message.payloads else b""
         if hashlib.sha256(data).hexdigest() != message.fields["sha256"]:
-            raise Refusal("the model's bytes do not have the announced sha256")
+            raise Refusal(f"the {what}'s bytes do not have the announced sha256")
+        if what == "input":
+            self._kept.put(message.fields["sha256"], data)
+            return self._link.send("put", message.id)
         partial = path.with_suffix(".part")
         try:
             partial.write_bytes(data)
@@ -266,6 +264,8 @@ class Worker:
 
     def _run(self, message: Message) -> None:
         request = Request.of(message)
+        if not self._kept.fill(message):
+            return self._link.send("failed", message.id, kind="missing", reason="an input is not kept here")
         try:
             self._iterate(message, request)
         finally:
@@ -279,8 +279,7 @@ class Worker:
         engine = self._engine
         assert engine is not None
         samples = []
-        last = request.warmup + request.iterations - 1
-        for i in range(last + 1):
+        for i in range(runs := request.warmup + request.iterations):
             begin = time.perf_counter_ns()
             engine.write(message.payloads)
             written = time.perf_counter_ns()
@@ -288,20 +287,19 @@ class Worker:
             ran = time.perf_counter_ns()
             read_ns = 0
             for name, position in request.outputs:
-                index = engine.position(name)
-                index = position if index < 0 else index
+                index = position if (named := engine.position(name)) < 0 else named
                 before = time.perf_counter_ns()
                 values = engine.read(index)
                 read_ns += time.perf_counter_ns() - before
-                if i == last:
+                if i == runs - 1:
                     self._link.send("output", message.id, payloads=[(name, values)])
                     if request.final:
                         engine.release(index)
             if i >= request.warmup:
                 samples.append([written - begin, ran - written, read_ns])
-        self._link.send(
-            "completed", message.id, samples=samples, compile_ns=compile_ns, compiled=compiled, full=engine.full
-        )
+        told: dict[str, Any] = {"samples": samples, "compile_ns": compile_ns}
+        told |= {"compiled": compiled, "full": engine.full}
+        self._link.send("completed", message.id, **told)
 
     def _compile(self, path: Path, request: Request) -> bool:
         key = (path, *sorted(request.options.items()))

@@ -255,7 +255,7 @@ def test_hello_tells_the_runtime_and_the_machine(store: Path, monkeypatch: pytes
         monkeypatch.setattr(platform, name, lambda name=name: name)
     facts = {"runtime": "ai-edge-litert 1", "python": "python_version", "system": "platform", "cpu": "processor"}
     hello = Message("hello", 1, {"protocol": PROTOCOL})
-    told = {"protocol": PROTOCOL, "facts": facts | {"boot_id": "b"}}
+    told = {"protocol": PROTOCOL, "facts": facts | {"boot_id": "b"}, "abilities": ["inputs-by-digest"]}
     assert served(store, hello) == [("hello", 1, told)]
     monkeypatch.setattr(platform, "processor", lambda: "")
     assert served(store, hello)[0][2]["facts"]["cpu"] == "machine"

@@ -131,6 +131,7 @@ class HostDevice(Device):
     """The host's CPU and GPU."""
 
     own_process = True
+    keeps_inputs = False
 
     def __init__(self, name: str = "host", *, progress: Say | None = None) -> None:
         if name == "host":

@@ -7,7 +7,7 @@ The encoder runs whole, or in halves where a device is so slow that the runtime 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.errors import UsageError
-from harness.core.job import Completed, Residency
+from harness.core.job import Completed, Options, Residency
 from harness.core.progress import Say
 from harness.devices.base import Device
 from harness.devices.execute import completed, make_job
@@ -238,6 +238,54 @@ def encode(
     )
 
 
+class ReadDecoder:
+    """A decoder for prompts of so many tokens, read once: what a tap costs besides its run is the prompt. `chosen` says
+    how it runs; the device that runs one tap after another keeps it compiled."""
+
+    def __init__(
+        self,
+        models: ImageModels,
+        tokens: int,
+        chosen: Options,
+        timeout: float,
+        *,
+        warmup: int = 0,
+        single: bool = False,
+    ) -> None:
+        plan = models.decoder(tokens)
+        self.model = plan.model
+        self._ports = plan.ports
+        self._constants = models.constants()
+        self._gives_single, self._single = models.gives_single, single
+        # Inputs travel in the runtime's order, which is looked up once.
+        blank = dict.fromkeys(plan.ports.inputs.values(), np.zeros(0, np.float32))
+        self._job = make_job(Model.load(plan.model), blank, chosen, timeout=timeout, warmup=warmup)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the model."""
+        return self._job.sha256
+
+    def inputs(self, features: Features, tap: Tap, photo_shape: tuple[int, ...]) -> Features:
+        """The model's inputs by its own names. Raises `UsageError` for a tap outside the photo."""
+        fed = self._ports.feed({**features, "sparse_prompt": tap.encode(photo_shape, self._constants)})
+        return {name: fed[name] for name in self._job.inputs}
+
+    def decode(self, device: Device, features: Features, tap: Tap, photo_shape: tuple[int, ...]) -> Decoded:
+        """Run it for one tap. Raises `UsageError` for a tap outside the photo, `DeviceError` when the device does not
+        complete."""
+        job = replace(self._job, inputs=self.inputs(features, tap, photo_shape))
+        done = completed(device, job, "running the mask decoder")
+        outputs = self._ports.named(done.outputs)
+        masks, scores = outputs["pred_masks"][0], outputs["iou_scores"][0]
+        if self._gives_single:
+            chosen = single_mask(masks, scores, self._constants) if self._single else slice(1, None)
+            masks, scores = masks[chosen], scores[chosen]
+        unit: Unit = "gpu" if job.options.accelerator == "gpu" else "cpu"
+        gpu = done.adapter if unit == "gpu" else ""
+        return Decoded(tap, masks, scores, unit, done.residency, millis(done), done.runtime, gpu)
+
+
 def decode(
     device: Device,
     models: ImageModels,
@@ -252,18 +300,9 @@ def decode(
 ) -> Decoded:
     """Run the decoder for one tap, for its three candidates or its `single` mask. Raises `UsageError` for a tap outside
     the photo, `DeviceError` when the device does not complete."""
-    arrays = {**features, "sparse_prompt": tap.encode(photo_shape, models.constants())}
-    plan = models.decoder(tap.tokens)
-    inputs = plan.ports.feed(arrays)
-    job = make_job(Model.load(plan.model), inputs, options(unit), timeout=timeout, warmup=warmup)
-    done = completed(device, job, "running the mask decoder")
-    outputs = plan.ports.named(done.outputs)
-    masks, scores = outputs["pred_masks"][0], outputs["iou_scores"][0]
-    if models.gives_single:
-        chosen = single_mask(masks, scores, models.constants()) if single else slice(1, None)
-        masks, scores = masks[chosen], scores[chosen]
-    gpu = done.adapter if unit == "gpu" else ""
-    return Decoded(tap, masks, scores, unit, done.residency, millis(done), done.runtime, gpu)
+    tap.check(photo_shape)
+    decoder = ReadDecoder(models, tap.tokens, options(unit), timeout, warmup=warmup, single=single)
+    return decoder.decode(device, features, tap, photo_shape)
 
 
 def single_mask(masks: NDArray[np.float32], scores: NDArray[np.float32], constants: PromptConstants) -> slice:

@@ -37,7 +37,8 @@ _STEP = "Give a JPEG, PNG or WebP photo."
 # Ghostscript, which runs the program in the file.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-_BAND_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 16
+"""What fits into a core's cache: in larger pieces a mask takes several times as long."""
 
 SAMPLE_FACE = (266.0, 228.0)
 """The middle of the face in `sample_photo`, (x, y) in its pixels."""
@@ -196,7 +197,12 @@ def upsample_mask(logits: NDArray[np.float32], photo_shape: tuple[int, ...]) -> 
     for start in range(0, height, band):
         here = slice(start, start + band)
         rows = logits[top[here]] * (1 - down[here])[:, None] + logits[bottom[here]] * down[here][:, None]
-        full[here] = rows[:, left] * (1 - across) + rows[:, right] * across
+        turned = np.ascontiguousarray(rows.T)  # whole rows are gathered faster than columns
+        mixed, other = turned[left], turned[right]
+        mixed *= (1 - across)[:, None]
+        other *= across[:, None]
+        mixed += other
+        full[here] = mixed.T
     return full
 
 

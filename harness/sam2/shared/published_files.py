@@ -136,6 +136,13 @@ def choose_files(folder: Path, wanted: str | None = None) -> ChosenFiles:
     return ChosenFiles(decoder.path, encoder.path, constants, chosen)
 
 
+def decoder_names(folder: Path) -> tuple[str, ...]:
+    """The decoders' files in a folder, the oldest version first; none where there is no such folder."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [f for path in paths if path.is_file() and (f := FoundFile.of(path)) and f.kind == "decoder"]
+    return tuple(file.path.name for file in sorted(found, key=lambda file: file.version))
+
+
 def first_version(folder: Path) -> str | None:
     """The oldest decoder's version in a folder, as `choose_files` takes it; None where there is no decoder."""
     names = sorted(folder.iterdir()) if folder.is_dir() else []

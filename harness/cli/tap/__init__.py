@@ -1,0 +1,1 @@
+"""`harness sam2 serve`: the tap page's command."""
