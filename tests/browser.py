@@ -67,13 +67,6 @@ class Browser:
         (name,) = found.values()
         self._call(f"{self._session}/element/{name}/value", text=str(path))
 
-    def visit(self, address: str, width: int) -> None:
-        """Show what a server has at an address."""
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.cdp("Emulation.setDeviceMetricsOverride", **size)
-        self.cdp("Emulation.setFocusEmulationEnabled", enabled=True)
-        self._call(f"{self._session}/url", url=address)
-
     def until(self, script: str, seconds: float = 60.0) -> Any:
         """The value of a script, once it is true."""
         deadline = time.monotonic() + seconds
