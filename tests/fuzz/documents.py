@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from benchmarks.synthetic import Plan, write_run
 from harness.localize.base.op_record import OpRecord
+from harness.report.drawn.graph import write_graph
+from tests.chains import chain
 from tests.fuzz.journals import FACTS, PROBE, signed
 from tests.fuzz.mutants import broken_bytes
 from tests.report.conftest import op, run_record
@@ -36,11 +39,19 @@ def folder_files() -> dict[str, bytes]:
         row = op(i, "culprit" if i in (2, 5, 7) else "fine")
         writer.writerow([row[name] for name in OpRecord.HEADER])
     samples = "phase,iteration,write_ns,run_ns,read_ns\nfirst,0,20228052,317870702,3883682630\n"
+    with tempfile.TemporaryDirectory() as folder:
+        write_graph(Path(folder), chain(*["RELU"] * 9).graph())
+        graph = (Path(folder) / "graph.json").read_bytes()
+    values = [save({"tensor_5": np.full((1, 4, 3), value, np.float32)}) for value in (1.0, 1.5)]
     return {
         "run.json": json.dumps(run_record()).encode(),
         "ops.csv": table.getvalue().encode(),
         "samples.csv": samples.encode(),
         "log.txt": b"INFO: compiled\n",
+        "graph.json": graph,
+        "quantized.csv": b"index,first,output,dtype,step,zero_point\n5,5,tensor_5,int8,0.5,3\n",
+        "tensors/0005-ADD.device.safetensors": values[0],
+        "tensors/0005-ADD.reference.safetensors": values[1],
     }
 
 
@@ -60,12 +71,13 @@ ENDED = {"entry": "end", "probe": PROBE, "ending": "completed", "outcome": FACTS
 
 @st.composite
 def broken_folder(draw: st.DrawFn) -> dict[str, bytes]:
-    """The files of a run, up to four values of its record and up to two files of it broken."""
+    """The files of a run, up to four values of its documents and up to two files of it broken."""
     files = dict(draw(st.sampled_from((FILES, FILES, BENCH_FILES))))
-    record = json.loads(files["run.json"])
-    for _ in range(draw(st.integers(0, 4))):
-        _broken(draw, record)
-    files["run.json"] = json.dumps(record).encode()
+    for document in sorted(files.keys() & {"run.json", "graph.json"}):
+        record = json.loads(files[document])
+        for _ in range(draw(st.integers(0, 4))):
+            _broken(draw, record)
+        files[document] = json.dumps(record).encode()
     for name in draw(st.sets(st.sampled_from(sorted(files)), max_size=2)):
         files[name] = draw(broken_bytes(files[name]))
     return files
@@ -97,4 +109,5 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
     """A run folder with these files."""
     folder.mkdir(parents=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
