@@ -143,6 +143,7 @@ def test_links_that_lie_in_the_folders_are_not_followed(results: Path) -> None:
         assert site.ask("matrix.html")[0] == 404
         assert site.ask("../linked/report.html")[0] == 404
     served = ServedSite(results, results / "dashboard")
+    assert served.find("linked/report.html") is None
     moved = (results / "dashboard" / "history").rename(results.parent / "history")
     (results / "dashboard" / "history").symlink_to(moved)
     (page,) = [path.name for path in moved.glob("*.html")]
