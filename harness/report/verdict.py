@@ -113,7 +113,8 @@ def _certificate(run: Run) -> tuple[str, ...]:
             "Certified: reading the intermediates left the model's own outputs unchanged, and a second, different "
             "way of reading shows the same error at every culprit.",
         )
-    if all((cause := Cause.of(c.cause)) is not None and cause.stops for c in run.culprits):
+    unread = not run.outputs  # nothing came of it to be read: it was refused
+    if all((cause := Cause.of(c.cause)) is not None and (cause.stops or unread) for c in run.culprits):
         return (
             "The model does not run as it is, so it was cut into windows, each fed with the CPU's values and run by "
             "itself: these are the smallest that fail.",

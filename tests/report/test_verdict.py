@@ -116,13 +116,16 @@ def test_a_culprit_that_was_found_without_taps_stands_on_its_own_failure(samples
     )
 
 
-def test_an_op_that_ends_the_process_is_said_to_be_found_by_windows(samples: Samples) -> None:
+@pytest.mark.parametrize(("cause", "words"), [("crash", "it ends the process"), ("limits", "it goes beyond a limit")])
+def test_an_op_of_a_model_that_does_not_run_is_said_to_be_found_by_windows(
+    samples: Samples, cause: str, words: str
+) -> None:
     fatal = samples.culprit(
-        2, cause="crash", signature=None, local_error=None, ratio=None, certified=False, isolated=True
+        2, cause=cause, signature=None, local_error=None, ratio=None, certified=False, isolated=True
     )
     result = samples.localization(culprits=[fatal], certified=False, outputs=[], explained=[])
     found = verdict_of(parse_run(samples.record(result=result)))
-    assert "BATCH_MATMUL #2 — it ends the process" in found.sentence
+    assert f"BATCH_MATMUL #2 — {words}" in found.sentence
     (support,) = found.support
     assert support.startswith("The model does not run as it is, so it was cut into windows")
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
 import re
 import shutil
 import sys
 from pathlib import Path
 
 from harness.core.errors import DeviceError, StorageError, UsageError
-from harness.core.private import make_folder, owner_only
+from harness.core.private import owner_only
 from harness.core.progress import Say
 from harness.devices.cache import cache_folder
 from harness.devices.captured import MOST, captured
-from harness.devices.host import installed
-from harness.devices.scratch import alone
+from harness.devices.host.kept_folder import KeptFolder
 
 INSTALL_SECONDS = 900
 INSTALL_BYTES = 50 << 20
@@ -37,7 +35,6 @@ _RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
 _OTHER_FILE = re.compile(
     r"DO NOT MATCH THE HASHES.*?^ +(?P<package>[\w.-]+)\b.*?^ +Got +(?P<digest>[0-9a-f]{64})", re.M | re.S
 )
-_LOG = logging.getLogger(__name__)
 
 
 @owner_only()
@@ -55,27 +52,14 @@ def release_environment(release: str, progress: Say | None = None) -> str:
     if release == importlib.metadata.version("ai-edge-litert"):
         return sys.executable
     home = _home(release)
-    python = home / "environment" / "bin" / "python"
-    damaged = _damage(home)
-    if damaged == "":
-        return str(python)
-    _tell(release, damaged, progress)
-    partial = home.with_name(f"{home.name}.part")
+    name = f"ai-edge-litert {release}"
+    known = _pinned(release) is not None
+    lock = f"{home.name}.lock"
+    kept = KeptFolder(home, "environment", name, "installing", "hashes", known, lock, 2 * INSTALL_SECONDS)
     try:
-        make_folder(home.parent)
-        with alone(cache_folder() / "locks" / f"{home.name}.lock", 2 * INSTALL_SECONDS):
-            if _damage(home) != "":  # another process may have been first
-                shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
-                _fill(partial, release)
-                _put_in_place(partial, home)
-    except DeviceError as error:
-        if damaged is None:
-            raise
-        message = f"{error.message.removesuffix('.')}, and the one that was there is not used: {damaged}."
-        raise DeviceError(message, error.next_step) from None
+        return str(kept.made(lambda folder: _make(release, folder / "environment"), progress) / "bin" / "python")
     except OSError as error:
         raise _unusable(release, home, error) from None
-    return str(python)
 
 
 def _pinned(release: str) -> Path | None:
@@ -92,41 +76,7 @@ def _home(release: str) -> Path:
     return cache_folder() / "runtimes" / name
 
 
-def _parts(home: Path) -> tuple[Path, Path]:
-    return home / "environment", home / "files.json"
-
-
-def _damage(home: Path) -> str | None:
-    """What is wrong with the environment that is there, empty where nothing is; None where there is none."""
-    return installed.damage(*_parts(home)) if home.exists() else None
-
-
-def _tell(release: str, damaged: str | None, progress: Say | None) -> None:
-    """Each in a few words, for a terminal shows 40 or so; to the log, in full, where nobody hears of progress."""
-    known = _pinned(release) is not None
-    if progress is None:
-        if damaged:
-            _LOG.warning("The environment for ai-edge-litert %s is made again: %s.", release, damaged)
-        if not known:
-            _LOG.warning("The files of ai-edge-litert %s are not verified: no hashes of it are known here.", release)
-        return
-    if damaged:
-        progress(damaged.rpartition("/")[2])
-    if not known:
-        progress(f"no known hashes for ai-edge-litert {release}")
-    progress(f"installing ai-edge-litert {release} ({'again' if damaged else 'once'})")
-
-
-def _fill(home: Path, release: str) -> None:
-    try:
-        make_folder(home)
-        _make(release, *_parts(home))
-    except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
-        raise
-
-
-def _make(release: str, environment: Path, record: Path) -> None:
+def _make(release: str, environment: Path) -> None:
     _install([sys.executable, "-m", "venv", str(environment)], release)
     pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     if pinned := _pinned(release):
@@ -134,16 +84,6 @@ def _make(release: str, environment: Path, record: Path) -> None:
         _install([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(pinned)], release)
     else:
         _install([*pip, f"ai-edge-litert=={release}", *NEEDED], release)
-    installed.record(environment, record)
-
-
-def _put_in_place(made: Path, home: Path) -> None:
-    aside = home.with_name(f"{home.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    if home.exists():
-        home.rename(aside)
-    made.rename(home)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _unusable(release: str, home: Path, error: OSError) -> DeviceError:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import logging
 import re
 import shutil
 import tarfile
@@ -29,8 +28,7 @@ from harness.core.private import make_folder, owner_only
 from harness.core.progress import Say
 from harness.devices.cache import cache_folder
 from harness.devices.captured import Captured, captured
-from harness.devices.host import installed
-from harness.devices.scratch import alone
+from harness.devices.host.kept_folder import KeptFolder
 
 CORE, UTILS = "@litertjs/core", "@litertjs/wasm-utils"
 DEFAULT = "2.5.3"
@@ -48,7 +46,6 @@ MEND = "Install npm (apt-get install npm); a release that was fetched once is us
 _RELEASE = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(-[a-z0-9.]{1,20})?")
 # Lines of npm's that name a kind of error, and none of its circumstances.
 _CODE = re.compile(r"npm error (?:code|errno|syscall|\w+)(?: [\w-]+)?$")
-_LOG = logging.getLogger(__name__)
 
 
 @cache
@@ -97,57 +94,30 @@ def package_folder(release: str, progress: Say | None = None) -> Path:
     Raises:
         DeviceError: it cannot be fetched, or is not what is pinned. StorageError: the disk is full.
     """
-    home = _home(release)
-    damaged = installed.damage(home / "files", home / "files.json") if home.exists() else None
-    if damaged == "":
-        return home / "files"
-    _tell(release, damaged, progress)
-    partial = home.with_name(f"{home.name}.part")
+    kept = _kept(release)
     try:
-        make_folder(home.parent)
-        with alone(cache_folder() / "locks" / f"litertjs-{home.name}.lock", 2 * FETCH_SECONDS):
-            if not is_kept(release):  # another process may have been first
-                shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
-                try:
-                    _fill(partial, release)
-                    shutil.rmtree(home, ignore_errors=True)
-                    partial.rename(home)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
+        return kept.made(lambda folder: _fill(folder, release), progress)
     except OSError as error:
         raise StorageError(
-            f"{CORE} {release} cannot be kept in {home} ({error.strerror}).",
+            f"{CORE} {release} cannot be kept in {kept.home} ({error.strerror}).",
             "Free disk space, remove that folder, or set HARNESS_CACHE to another one.",
         ) from None
-    return home / "files"
 
 
 def is_kept(release: str) -> bool:
     """Whether a release is in the cache, undamaged."""
-    home = _home(release)
-    return home.exists() and installed.damage(home / "files", home / "files.json") == ""
+    return _kept(release).damage() == ""
 
 
-def _home(release: str) -> Path:
+def _kept(release: str) -> KeptFolder:
     """By what is pinned too, for checkouts that pin other files share the cache."""
     known = pinned().get(release)
     mark = f"-{hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]}" if known else ""
-    return cache_folder() / "litertjs" / f"{release}{mark}"
-
-
-def _tell(release: str, damaged: str | None, progress: Say | None) -> None:
-    known = release in pinned()
-    if progress is None:
-        if damaged:
-            _LOG.warning("%s %s is fetched again: %s.", CORE, release, damaged)
-        if not known:
-            _LOG.warning("The files of %s %s are not verified: no digest of it is known here.", CORE, release)
-        return
-    if damaged:
-        progress(damaged.rpartition("/")[2])
-    if not known:
-        progress(f"no known digest for {CORE} {release}")
-    progress(f"fetching {CORE} {release} ({'again' if damaged else 'once'})")
+    home = cache_folder() / "litertjs" / f"{release}{mark}"
+    lock = f"litertjs-{home.name}.lock"
+    return KeptFolder(
+        home, "files", f"{CORE} {release}", "fetching", "digests", release in pinned(), lock, 2 * FETCH_SECONDS
+    )
 
 
 def _fill(home: Path, release: str) -> None:
@@ -160,7 +130,6 @@ def _fill(home: Path, release: str) -> None:
     _unpack(utils, home / "files" / "wasm-utils", release)
     for archive in (core, utils):
         archive.unlink()
-    installed.record(home / "files", home / "files.json")
 
 
 def _wanted_utils(about: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.devices.host.log_file import LogFile
 from harness.devices.web.devtools import DevToolsClient, DevToolsError
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 FENCE_SECONDS = 2.0
 LONGEST_LINE = 8192
 """Characters of one message of the console that go to the log."""

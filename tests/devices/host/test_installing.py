@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ import pytest
 
 from harness.core.errors import DeviceError, HarnessError, StorageError, UsageError
 from harness.devices.captured import Captured
-from harness.devices.host import environments, installed
+from harness.devices.host import environments, installed, kept_folder
 from harness.devices.host.environments import release_environment
+from harness.devices.host.kept_folder import KeptFolder
 
 RELEASE = "99.0.4"
 PYTHON = f"py{sys.version_info.major}.{sys.version_info.minor}"
@@ -200,7 +200,7 @@ def test_one_process_at_a_time_makes_it_and_others_wait_for_two_installations(
         installed.record(home / "environment", home / "files.json")
         yield
 
-    monkeypatch.setattr(environments, "alone", alone)
+    monkeypatch.setattr(kept_folder, "alone", alone)
     release_environment(RELEASE)
     assert held == [(cache / "locks" / f"{RELEASE}-{PYTHON}.lock", 1800)]
     assert asked == []
@@ -215,20 +215,6 @@ def test_what_a_killed_one_left_in_the_making_is_not_built_upon(
     home = Path(release_environment(RELEASE)).parents[2]
     assert sorted(path.name for path in (home / "environment").iterdir()) == ["bin"]
     assert [path.name for path in home.parent.iterdir()] == [home.name]
-
-
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("leftover", [True, False])
-def test_the_new_one_takes_the_place_and_nothing_of_the_old_stays(tmp_path: Path, before: bool, leftover: bool) -> None:
-    """`.old` is left by one that was killed just after the new one took its place."""
-    made, home, old = tmp_path / "home.part", tmp_path / "home", tmp_path / "home.old"
-    for folder, there in ((made, True), (home, before), (old, leftover)):
-        if there:
-            (folder / "deep").mkdir(parents=True)
-            (folder / "deep" / "name").write_text(folder.name)
-    environments._put_in_place(made, home)
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]
-    assert (home / "deep" / "name").read_text() == "home.part"
 
 
 def test_the_old_one_is_kept_until_the_new_one_is_made(
@@ -258,10 +244,10 @@ def test_where_none_was_there_the_cause_is_told_alone(monkeypatch: pytest.Monkey
 def test_a_cache_that_takes_nothing_is_one_sentence(
     cache: Path, asked: list[tuple[list[str], float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(made: Path, home: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(home))
+    def refuse(self: KeptFolder, made: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(made))
 
-    monkeypatch.setattr(environments, "_put_in_place", refuse)
+    monkeypatch.setattr(KeptFolder, "_put_in_place", refuse)
     with pytest.raises(DeviceError) as caught:
         release_environment(RELEASE)
     assert caught.value.message == (
@@ -269,71 +255,6 @@ def test_a_cache_that_takes_nothing_is_one_sentence(
         "(Permission denied)."
     )
     assert caught.value.next_step == "Free disk space, remove that folder, or set HARNESS_CACHE to another one."
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError, MemoryError])
-def test_a_half_made_environment_is_removed_whatever_ends_it(
-    kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def make(release: str, environment: Path, record: Path) -> None:
-        environment.mkdir()
-        raise kind
-
-    monkeypatch.setattr(environments, "_make", make)
-    with pytest.raises(kind):
-        environments._fill(tmp_path / "home.part", RELEASE)
-    assert not (tmp_path / "home.part").exists()
-
-
-MADE_AGAIN = f"The environment for ai-edge-litert {RELEASE} is made again: lib/a.so is missing."
-UNVERIFIED = f"The files of ai-edge-litert {RELEASE} are not verified: no hashes of it are known here."
-
-
-@pytest.mark.parametrize(
-    ("damaged", "known", "said", "logged"),
-    [
-        (None, True, [f"installing ai-edge-litert {RELEASE} (once)"], []),
-        (
-            None,
-            False,
-            [f"no known hashes for ai-edge-litert {RELEASE}", f"installing ai-edge-litert {RELEASE} (once)"],
-            [UNVERIFIED],
-        ),
-        (
-            "lib/a.so is missing",
-            True,
-            ["a.so is missing", f"installing ai-edge-litert {RELEASE} (again)"],
-            [MADE_AGAIN],
-        ),
-        (
-            "lib/a.so is missing",
-            False,
-            [
-                "a.so is missing",
-                f"no known hashes for ai-edge-litert {RELEASE}",
-                f"installing ai-edge-litert {RELEASE} (again)",
-            ],
-            [MADE_AGAIN, UNVERIFIED],
-        ),
-    ],
-)
-def test_each_thing_is_said_once_as_progress_or_to_the_log(
-    damaged: str | None,
-    known: bool,
-    said: list[str],
-    logged: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(environments, "_pinned", lambda release: tmp_path if known else None)
-    heard: list[str] = []
-    with caplog.at_level(logging.DEBUG):
-        environments._tell(RELEASE, damaged, heard.append)
-        assert (heard, caplog.messages) == (said, [])
-        environments._tell(RELEASE, damaged, None)
-    assert caplog.messages == logged
-    assert {record.levelno for record in caplog.records} <= {logging.WARNING}
 
 
 @pytest.mark.parametrize("release", ["1.2.3", "10.20.30", "2.2.0rc1", "2.2.0dev20"])

@@ -31,6 +31,8 @@ const FAULTS = {
   trap() { throw new WebAssembly.RuntimeError('unreachable'); },
   spin() { for (;;); },
   async lose() { device.destroy(); await new Promise(() => {}); },
+  tooMuch() { new ArrayBuffer(2 ** 52); },
+  fillHeap() { for (const all = [];;) all.push({at: [all.length, 1, 2, 3]}); },
   async wait() { await new Promise(() => {}); },
 };
 

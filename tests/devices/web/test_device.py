@@ -15,6 +15,7 @@ import pytest
 
 from harness.core.errors import DeviceError
 from harness.core.job import Completed, Crashed, Rejected, TimedOut
+from harness.devices.web import browser
 from harness.devices.web import device as module
 from harness.devices.web.browser import BROWSER
 from harness.devices.web.device import WebDevice
@@ -162,6 +163,26 @@ def test_a_page_or_a_browser_that_hangs_is_ended_in_time(stub: WebDevice) -> Non
     os.killpg(stub.launcher.pid, signal.SIGSTOP)
     assert isinstance(stub.run(asking("wait", timeout=3)), TimedOut)
     is_well(stub)
+
+
+def test_memory_that_is_not_there_is_a_refusal(stub: WebDevice) -> None:
+    done = stub.run(asking("tooMuch"))
+    assert isinstance(done, Rejected) and "rray buffer" in done.reason, done
+    is_well(stub)
+
+
+@pytest.mark.slow
+def test_a_page_that_runs_out_of_memory_is_a_crash(
+    chromium: str, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser, "ARGUMENTS", (*browser.ARGUMENTS, "--js-flags=--max-old-space-size=64"))
+    device = opened_stub(monkeypatch, package)
+    try:
+        done = device.run(asking("fillHeap", timeout=120))
+        assert isinstance(done, Crashed) and done.reason.startswith("the page's process ended ("), done
+        is_well(device)
+    finally:
+        device.close()
 
 
 @pytest.mark.slow

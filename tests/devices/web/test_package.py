@@ -125,7 +125,7 @@ def test_a_release_without_a_known_digest_says_so(npm: Path, known: dict[str, di
     known.clear()
     said: list[str] = []
     assert (package_folder("9.0.0", said.append) / "wasm-utils/dist/index.js").read_text() == "utils"
-    assert said == [f"no known digest for {CORE} 9.0.0", f"fetching {CORE} 9.0.0 (once)"]
+    assert said == [f"no known digests for {CORE} 9.0.0", f"fetching {CORE} 9.0.0 (once)"]
 
 
 @pytest.mark.usefixtures("known")
