@@ -17,8 +17,11 @@ from harness.devices.execute import failure, make_job
 from harness.devices.registry import open_device
 from harness.devices.residency import other_backend
 from harness.graph.concrete import stored_shape
-from harness.graph.ops.audit import Audit, audit
+from harness.graph.model import Model
+from harness.graph.ops.audit import Audit, Expected, audit
+from harness.lint.lint import lint
 from harness.localize.base.comparison import COMPILE_SECONDS
+from harness.localize.explain.known import target_of_run
 from harness.localize.explain.refused import Refused, Refusing
 from harness.localize.probe.journal.device import is_passing
 
@@ -32,6 +35,25 @@ def _falls_back(device: Device, job: Callable[[Options], Job]) -> bool | None:
     if isinstance(outcome, Rejected) and not is_passing(outcome):
         return False
     return True if isinstance(outcome, Completed) else None
+
+
+def _beside(found: Audit, model: Model, device: Device) -> Audit:
+    """The audit of a device with what the catalogue says for it, and where the two differ. Kinds of op are compared: a
+    delegate names no more."""
+    facts = device.facts()
+    target = target_of_run(device.described(facts.runtime, facts.gpu))
+    if target is None:
+        return found
+    listed = tuple(
+        Expected(each.op, each.op_name, each.rule, each.effect, each.sure == "certain", each.sentence)
+        for each in lint(model, target)
+    )
+    refused = {line.partition(":")[0].partition(" #")[0].strip() for line in found.unsupported}
+    foretold = {each.op_name for each in listed if each.effect == "refused"}
+    certain = {each.op_name for each in listed if each.effect == "refused" and each.certain}
+    differs = [f"{kind} is refused, and no entry of the catalogue foretells it." for kind in sorted(refused - foretold)]
+    differs += [f"{kind} is taken, and the catalogue has it as refused." for kind in sorted(certain - refused)]
+    return replace(found, lint=listed, differs=tuple(differs))
 
 
 def audit_command(
@@ -71,7 +93,7 @@ def audit_command(
             refused = Refusing(device, model, Options(), timeout, progress).ops_of_crash(outcome)
         if refused.lines:
             progress.stage("asking whether the CPU may run the rest", 2 + found.total * COMPILE_SECONDS)
-            return replace(
+            found = replace(
                 found,
                 unsupported=refused.lines,
                 asked=f"{device_name}'s GPU",
@@ -79,8 +101,9 @@ def audit_command(
                 asked_alone=refused.asked,
                 cut=refused.sentence,
             )
-    if not isinstance(outcome, Completed):
-        error = failure(device_name, outcome, "asking what its GPU refuses")
-        error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."
-        raise error
-    return replace(found, unsupported=(), asked=f"{device_name}'s GPU")
+            return _beside(found, model, device)
+        if isinstance(outcome, Completed):
+            return _beside(replace(found, unsupported=(), asked=f"{device_name}'s GPU"), model, device)
+    error = failure(device_name, outcome, "asking what its GPU refuses")
+    error.next_step = "`harness run` on the model keeps the runtime's own words, in its log.txt."
+    raise error

@@ -285,6 +285,7 @@ def show_audit(found: Audit, path: Path) -> None:
     )
     if found.folded:
         out.print(escape(found.folded))
+    _show_expected(found)
     asked = f"{found.asked} refuses" if found.asked else "the file shows ops that a GPU refuses"
     if not found.unsupported:
         said = f"{found.asked} takes all of it" if found.asked else "nothing in the file that a GPU is known to refuse"
@@ -307,6 +308,22 @@ def show_audit(found: Audit, path: Path) -> None:
             )
             return
         say(f"`run`, `compare`, `dump` and `localize` {may} it with --fallback cpu: the CPU runs what the GPU refuses.")
+
+
+def _show_expected(found: Audit) -> None:
+    """What the catalogue says beside what the device does, and where the two differ."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for each in found.lint:
+        word = each.effect if each.certain else f"at risk: {each.effect}"
+        alike.setdefault((each.op_name, word, each.sentence), []).append(f"#{each.op}")
+    if alike:
+        out.print("`harness lint` says:")
+    for (op, word, sentence), places in alike.items():
+        more = f" and {len(places) - MOST_PORTS} more" if len(places) > MOST_PORTS else ""
+        where = ", ".join(places[:MOST_PORTS])
+        say(f"  {escape(f'{op} {where}{more} ({word}): {sentence}')}")
+    for difference in found.differs:
+        say(f"[yellow]{escape(difference)}[/]")
 
 
 def show_bisection(tested: Iterable[tuple[str, str, str]], sentences: Iterable[str]) -> None:

@@ -32,13 +32,31 @@ class Interface:
         return {"name": self.name, "dtype": self.dtype, "shape": None if self.shape is None else list(self.shape)}
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What the catalogue of `harness lint` says of an op for a device: its entry, the effect, whether that was measured
+    on such a device, and a sentence."""
+
+    op: int
+    op_name: str
+    rule: str
+    effect: str
+    certain: bool
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return dict(vars(self))
+
+
 @dataclass(frozen=True, repr=False)
 class Audit:
     """Counts over one signature. `unsupported` holds `OP: why` lines, from the file alone or, when `asked` names one,
     from a delegate itself. `folded` is a sentence on ops that were computed before it was asked. `fallback`: whether it
     takes the model where the CPU may run what it refuses; None where it was not asked, or gave no answer. `varying`:
     the op for which two runs need not agree, and why, in a clause. `asked_alone` are the lines of `unsupported` that a
-    phone's log left out, and that came of single ops; `cut` is a sentence on that."""
+    phone's log left out, and that came of single ops; `cut` is a sentence on that. `lint`: what the catalogue says for
+    the device that was asked, and `differs`, sentences on where the device says otherwise."""
 
     ops: dict[str, int]
     total: int
@@ -55,6 +73,8 @@ class Audit:
     outputs: tuple[Interface, ...] = ()
     asked_alone: tuple[str, ...] = ()
     cut: str = ""
+    lint: tuple[Expected, ...] = ()
+    differs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         refused = f"{len(self.unsupported)} refusals" if self.unsupported else "nothing refused"
@@ -83,6 +103,8 @@ class Audit:
             "outputs": [port.to_json() for port in self.outputs],
             "asked_alone": list(self.asked_alone),
             "cut": self.cut,
+            "lint": [each.to_json() for each in self.lint],
+            "differs": list(self.differs),
         }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from device_tests.corpus.fusions import scores_of_two_maps
 from device_tests.corpus.kernels import softmax_mask
-from device_tests.corpus.reported import broadcast_add_8593, rank3_pad_9272
+from device_tests.corpus.reported import broadcast_add_8593, layernorm_overflow, rank3_pad_9272
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.lint.knowledge.lookup import Known, Seen, look_up
@@ -166,3 +166,11 @@ def test_a_reduction_over_what_is_no_constant_is_no_trouble() -> None:
     graph.output(graph.op("SUM", [graph.input("x", (1, 4, 8)), axes], (4, 8)), "y")
     seen = Seen(0, 0, "kernel", None, explained=True, half=True)
     assert look_up(graph.build(), seen, HOST).entry is None
+
+
+def test_what_is_not_listed_is_looked_up_all_the_same() -> None:
+    """Values decide whether a variance overflows: `lint` says nothing, and a culprit is known."""
+    seen = Seen(3, 3, "overflow", "results reach 2.54e+06, beyond float16's 65504", explained=True, half=True)
+    found = look_up(layernorm_overflow(), seen, HOST)
+    assert found.entry is not None and found.entry.name == "squares-beyond-half"
+    assert look_up(layernorm_overflow(), replace(seen, half=False), HOST).entry is None

@@ -139,3 +139,17 @@ def test_a_tensor_that_an_op_touches_may_be_its_result() -> None:
     pattern = Pattern((OpPattern("op", frozenset(), touches="t"),), where=(Expression("t.is_output"),))
     (match,) = pattern.matches(Scene(model, model.graph()))
     assert match.tensors["t"].tensor.name == "relu_0"
+
+
+def test_operands_are_exchanged_where_the_pattern_says_so_and_nowhere_else() -> None:
+    graph = GraphBuilder()
+    graph.output(graph.binary("SUB", graph.constant([1.0]), graph.input("x", (1, 4))), "y")
+    model = graph.build()
+    scene = Scene(model, model.graph())
+    tensors = {"c": TensorPattern(roles=frozenset({"constant"}))}
+
+    def found(*, either_order: bool) -> bool:
+        op = OpPattern("op", frozenset({"SUB"}), ("x", "c"), either_order=either_order)
+        return any(Pattern((op,), tensors).matches(scene))
+
+    assert found(either_order=True) and not found(either_order=False)
