@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.core.errors import HarnessError, UsageError
-from harness.core.progress import SILENT
+from harness.core.progress import SILENT, Progress
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.video.clip import VideoWriter
 from harness.sam2.video.onnx_stages import OnnxStages
@@ -30,7 +30,12 @@ def clip(tmp_path: Path) -> Path:
 
 def test_a_clip_is_tracked_from_a_later_frame_and_corrected(clip: Path, exported: Path, tmp_path: Path) -> None:
     made: list[int] = []
-    found = ClipTracking(clip, lambda progress: made.append(1) or OnnxStages(exported))
+
+    def stages(progress: Progress) -> OnnxStages:
+        made.append(1)
+        return OnnxStages(exported)
+
+    found = ClipTracking(clip, stages)
     assert (found.name, found.rate, [frame.shape for frame in found.frames()]) == ("clip.mp4", 10.0, [(64, 96, 3)] * 4)
     for run in ("a", "b"):
         said = found.track(1, {1: Tap.at(40, 30)}, {2: {1: Tap.at(50, 30), 2: Tap.at(9, 9)}}, tmp_path / run, SILENT)
