@@ -79,8 +79,10 @@ class ClipDesk:
         return self._file(Path("frames") / f"{number:05d}.jpg")
 
     def mask(self, run: str, identity: int, frame: int) -> bytes:
-        """A mask of a tracking as PNG, while it goes on too. Raises `UsageError` for one that there is not (yet)."""
-        return self._file(Path(_plain(run)) / "masks" / str(identity) / f"{frame:05d}.png")
+        """A mask of a tracking as PNG, while it goes on too; empty where there is none (yet). Raises `UsageError` for
+        what is no tracking."""
+        path = Path(_plain(run)) / "masks" / str(identity) / f"{frame:05d}.png"
+        return self._file(path) if (self._scratch.path / path).is_file() else b""
 
     def track(self, prompts: Prompts, page: str) -> Work:
         """Have the objects followed from the first frame that has a prompt. The work's `result` names the tracking, and

@@ -44,7 +44,7 @@ class _Pages:
     async def mask(self, request: Request) -> Response:
         told = request.path_params
         content = await called(partial(self._desk.mask, told["run"], told["object"], told["frame"]))
-        return Response(content, media_type="image/png")
+        return Response(content, 200 if content else 204, media_type="image/png")
 
     async def track(self, request: Request) -> Response:
         body = await body_of(request)

@@ -68,7 +68,7 @@ async function mask(object, number) {
   const key = `tracked/${tracked.run}/mask/${object}/${number}.png`;
   if (masks.has(key)) return masks.get(key);
   const reply = await fetch(key).catch(() => null);
-  if (!reply?.ok) return null;
+  if (reply?.status !== 200) return null; // none there (yet)
   const bitmap = await createImageBitmap(await reply.blob());
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
