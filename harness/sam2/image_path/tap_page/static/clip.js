@@ -149,7 +149,8 @@ function change(edit) {
 function undo() {
   if (!before.length) return;
   [prompts, objects, chosen] = JSON.parse(before.pop());
-  show(frame);
+  view.draw();
+  controls();
 }
 
 function edited(edit) {
