@@ -121,3 +121,19 @@ def test_what_is_no_photo_is_a_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=sentence):
             CliRunner().invoke(app, ["serve", str(tmp_path / name)], catch_exceptions=False)
+
+
+def test_options_of_the_other_kind_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "walk.mp4").write_bytes(b"no film")
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    for words, sentence in (
+        (["walk.mp4", "--device", "host"], "--device does not go with a video"),
+        (["walk.mp4", "--variant", "card"], "--variant does not go with a video"),
+        (["walk.mp4", "--weights", "random"], "is not a video that can be read"),
+        (["a.png", "--side", "256"], "--side goes with a video"),
+        ([".", "--clip", "--encoder", "gpu"], "--encoder does not go with a video"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            CliRunner().invoke(app, ["serve", str(tmp_path / words[0]), *words[1:]], catch_exceptions=False)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import webbrowser
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,19 +24,26 @@ from harness.cli.sam2_options import (
     files_folder,
     models_folder,
 )
+from harness.cli.sam2_video import SideOption, graphs_folder
 from harness.cli.tap.ops import LocalizerProcess
 from harness.core.errors import UsageError, install_extra
 from harness.core.markup import escape
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from harness.core.progress import Progress
     from harness.sam2.image_path.tap_page.choices import DecoderChoice
+    from harness.sam2.shared.unit import Unit
+    from harness.sam2.video.stages import Stages
 
 PACKAGES = ("starlette", "uvicorn")
 
 
 def serve(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO|FOLDER", help="A picture file, or a folder of them.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO|FOLDER|VIDEO", help="A picture file, a folder of them, or a video.")
+    ],
     device: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,6 +60,8 @@ def serve(
     encoder: Annotated[
         Literal["cpu", "gpu"], typer.Option("--encoder", help="cpu: the host's; gpu: the first device's.")
     ] = "cpu",
+    clip: Annotated[bool, typer.Option("--clip", help="The folder's pictures are the frames of a clip.")] = False,
+    side: SideOption = None,
     out: OutOption = Path("results"),
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[
@@ -61,29 +71,30 @@ def serve(
     as_json: JsonOption = False,
     timeout: TimeoutOption = 600.0,
 ) -> None:
-    """A page to tap on a photo: the device's mask beside the CPU's, and what differs. On 127.0.0.1 alone, until it is
-    ended."""
+    """A page to tap on a photo: the device's mask beside the CPU's, and what differs. For a video: objects followed by
+    the tracker, on ONNX Runtime. On 127.0.0.1 alone, until it is ended."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise UsageError(
             f"The tap page needs {' and '.join(missing)}, which this Python lacks.", f"Run {install_extra('serve')}."
         )
-    from harness.devices.registry import check_device
-    from harness.sam2.image_path.tap_page.choices import back_ends, first_choice
-    from harness.sam2.image_path.tap_page.desk import Desk, Setup
-    from harness.sam2.image_path.tap_page.photos import Photos
+    from harness.sam2.image_path.tap_page.photos import SUFFIXES
     from harness.sam2.image_path.tap_page.serving import serve as run
 
-    photos, named = Photos.of(photo), tuple(variant or ())
-    if len(photos.names) == 1:
-        photos.load(photos.names[0])  # complains of what is no photo
-    ends = back_ends(device or ["host"])
-    with screen.ProgressBar() as progress:
-        for name in dict.fromkeys(end.device for end in ends):
-            check_device(name, lambda what: progress.stage(what, 20.0))
-        decoders = _decoders(models, named, DecoderWords(weights=weights, seed=seed), progress)
-    first = first_choice(decoders, named=bool(named))
-    desk = Desk(Setup(photos, decoders, ends, first, encoder, timeout, LocalizerProcess(), out))
+    is_clip = clip or (photo.is_file() and photo.suffix.lower() not in SUFFIXES)
+    if is_clip:
+        told = {"--device": device, "--variant": variant, "--encoder": encoder == "gpu"}
+        if given := [name for name, value in told.items() if value]:
+            raise UsageError(
+                f"{given[0]} does not go with a video: its tracker runs on ONNX Runtime.",
+                f"Leave {given[0]} out; `harness sam2 track` runs its graphs on a device.",
+            )
+        made, close = _clip_page(photo, models, weights, seed, side)
+    else:
+        if side is not None:
+            raise UsageError("--side goes with a video.", "Leave it out.")
+        words = DecoderWords(weights=weights, seed=seed)
+        made, close = _photo_page(photo, device or ["host"], models, tuple(variant or ()), words, encoder, out, timeout)
 
     def ready(address: str) -> None:
         if as_json:
@@ -95,7 +106,7 @@ def serve(
             webbrowser.open(address)
 
     def work(stopping: asyncio.Event) -> Any:
-        return run(desk, port, ready, stopping)
+        return run(made, close, port, ready, stopping)
 
     screen.until_ended(work)
 
@@ -103,6 +114,66 @@ def serve(
 def join(app: typer.Typer) -> None:
     """Add the command to the workload's."""
     app.command(epilog="Example: harness sam2 serve photo.jpg --device pixel8a")(serve)
+
+
+def _photo_page(
+    photo: Path,
+    devices: list[str],
+    models: str | None,
+    named: tuple[str, ...],
+    words: DecoderWords,
+    encoder: Unit,
+    out: Path,
+    timeout: float,
+) -> tuple[ASGIApp, Callable[[], None]]:
+    from harness.devices.registry import check_device
+    from harness.sam2.image_path.tap_page.app import make_app
+    from harness.sam2.image_path.tap_page.choices import back_ends, first_choice
+    from harness.sam2.image_path.tap_page.desk import Desk, Setup
+    from harness.sam2.image_path.tap_page.photos import Photos
+
+    photos = Photos.of(photo)
+    if len(photos.names) == 1:
+        photos.load(photos.names[0])  # complains of what is no photo
+    ends = back_ends(devices)
+    with screen.ProgressBar() as progress:
+        for name in dict.fromkeys(devices):
+            check_device(name, lambda what: progress.stage(what, 20.0))
+        decoders = _decoders(models, named, words, progress)
+    first = first_choice(decoders, named=bool(named))
+    desk = Desk(Setup(photos, decoders, ends, first, encoder, timeout, LocalizerProcess(), out))
+    return make_app(desk), desk.close
+
+
+def _clip_page(
+    path: Path, models: str | None, weights: str | None, seed: int, side: int | None
+) -> tuple[ASGIApp, Callable[[], None]]:
+    from harness.sam2.image_path.tap_page.clip import ClipDesk
+    from harness.sam2.image_path.tap_page.clip_app import make_clip_app
+    from harness.sam2.shared.source import resolve
+    from harness.sam2.video.conversion.exported import cached_export
+    from harness.sam2.video.onnx_stages import OnnxStages
+    from harness.sam2.video.page.tracking import ClipTracking
+
+    folder = graphs_folder(models)
+    told = {"--weights": weights, "--seed": seed, "--side": side}
+    if folder is not None and (given := [name for name, value in told.items() if value]):
+        raise UsageError(
+            f"{given[0]} does not go with --models {models}: those graphs are as their files have them.",
+            f"Leave {given[0]} out, or --models.",
+        )
+    # What is in files is looked at before anything is served.
+    ready = None if folder is None else OnnxStages(folder)
+    source = None if folder is not None else resolve(weights, seed)
+
+    def stages(progress: Progress) -> Stages:
+        if ready is not None:
+            return ready
+        assert source is not None
+        return OnnxStages(cached_export(models_folder(), source, side, lambda what: progress.stage(what, 60.0)))
+
+    desk = ClipDesk(ClipTracking(path, stages))
+    return make_clip_app(desk), desk.close
 
 
 def _decoders(

@@ -124,6 +124,7 @@ class Desk:
         self._said: Kept[_Said] = Kept(ANSWERS_KEPT)
         self._making = threading.Lock()
         self._made: set[tuple[str, int]] = set()
+        self._encoders_of: dict[str, tuple[Path, ...]] = {}
         names = dict.fromkeys(back_end.device for back_end in setup.back_ends)
         self.engines = {name: Engine(name, partial(open_device, name)) for name in names}
         self._cpu = Engine("the CPU", partial(open_device, "host"))
@@ -329,7 +330,10 @@ class Desk:
 
     def _key(self, place: Place) -> Hashable:
         """The photo and its encoder, which decoders share, unless files of several are there."""
-        return place.name, tuple(part.model for part in place.decoder.models.encoder(self._parts()))
+        choice = place.decoder
+        if choice.key not in self._encoders_of:  # a plan's name is a digest of much
+            self._encoders_of[choice.key] = tuple(part.model for part in choice.models.encoder(self._parts()))
+        return place.name, self._encoders_of[choice.key]
 
     def _parts(self) -> int:
         models = self.setup.decoders[0].models

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from harness.core.errors import UsageError
-from harness.sam2.image_path.tap_page.app import make_app
-from harness.sam2.image_path.tap_page.desk import Desk
 from harness.sam2.image_path.tap_page.guard import Guard
 
 HOST = "127.0.0.1"
@@ -29,8 +28,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(desk: Desk, port: int, ready: Callable[[str], None], stopping: asyncio.Event) -> None:
-    """Serve the desk until `stopping` is set; `ready` is told the address. The devices are ended before it returns.
+async def serve(
+    app: ASGIApp, close: Callable[[], None], port: int, ready: Callable[[str], None], stopping: asyncio.Event
+) -> None:
+    """Serve a page until `stopping` is set; `ready` is told the address. `close` ends its devices before it returns.
 
     Raises:
         UsageError: the port is taken.
@@ -39,7 +40,7 @@ async def serve(desk: Desk, port: int, ready: Callable[[str], None], stopping: a
         number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
         server = _Server(
             uvicorn.Config(
-                Guard(make_app(desk), token, number),
+                Guard(app, token, number),
                 loop="asyncio",
                 http="h11",
                 ws="none",
@@ -58,7 +59,7 @@ async def serve(desk: Desk, port: int, ready: Callable[[str], None], stopping: a
         finally:
             server.should_exit = True
             # First the devices: what waits for them is answered by their end.
-            await asyncio.get_running_loop().run_in_executor(None, desk.close)
+            await asyncio.get_running_loop().run_in_executor(None, close)
             await serving
 
 

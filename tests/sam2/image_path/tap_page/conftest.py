@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.types import ASGIApp
 
 from harness.sam2.image_path.convert import make_missing
 from harness.sam2.image_path.pipeline import Models
+from harness.sam2.image_path.tap_page.app import make_app
 from harness.sam2.image_path.tap_page.choices import BackEnd, DecoderChoice
 from harness.sam2.image_path.tap_page.desk import Desk, Setup
 from harness.sam2.image_path.tap_page.photos import Photos
@@ -33,7 +35,7 @@ Serve = Callable[[Setup], "Served"]
 class Served:
     """A page's address, and requests to it as the page makes them, unless told otherwise."""
 
-    def __init__(self, address: str, desk: Desk) -> None:
+    def __init__(self, address: str, desk: Any) -> None:
         self.address, self.desk = address, desk
         parts = urllib.parse.urlparse(address)
         self.host, self.root = parts.netloc, parts.path
@@ -81,16 +83,21 @@ class Served:
         return work["result"]
 
 
-@contextmanager
-def served(setup: Setup) -> Iterator[Served]:
-    """A page, served by a thread of its own."""
+def served(setup: Setup) -> AbstractContextManager[Served]:
+    """A photo's page, served."""
     desk = Desk(setup)
+    return running(make_app(desk), desk.close, desk)
+
+
+@contextmanager
+def running(app: ASGIApp, close: Callable[[], None], desk: Any = None) -> Iterator[Served]:
+    """A page, served by a thread of its own."""
     loop, stopping = asyncio.new_event_loop(), asyncio.Event()
     told: queue.Queue[str | BaseException] = queue.Queue()
 
     def work() -> None:
         try:
-            loop.run_until_complete(serve(desk, 0, told.put, stopping))
+            loop.run_until_complete(serve(app, close, 0, told.put, stopping))
         except BaseException as error:  # noqa: BLE001 - it is the test's
             told.put(error)
 

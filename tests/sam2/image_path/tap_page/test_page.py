@@ -250,7 +250,7 @@ def test_pictures_say_that_weights_are_random(setup: Setup) -> None:
         assert [line.get("side", "comparison") for line in lines] == ["cpu", "device", "comparison"]
         said = page.desk._said.get(lines[0]["answer"])
         assert said is not None
-        choice = replace(said.question.place.decoder, models=Random())  # type: ignore[arg-type]
+        choice = replace(said.question.place.decoder, models=Random())
         question = replace(said.question, place=replace(said.question.place, decoder=choice))
         page.desk._said.put("random", replace(said, question=question, note="random weights, seed 0"))
         made, name = page.desk.picture("random", "cutout")

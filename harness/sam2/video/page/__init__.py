@@ -1,0 +1,1 @@
+"""What the tap page needs of the tracker."""
