@@ -17,7 +17,8 @@ from collections.abc import Sequence
 LONGEST = 4 * 65535
 # Rows or columns of a matrix of weights, four to a texel, in a texture of the side that WebGPU promises
 # (`maxTextureDimension2D`).
-WIDEST = 4 * 8192
+SIDE = 8192
+WIDEST = 4 * SIDE
 # Bytes of a buffer that a device binds at least; a slice of four float32 values.
 _BINDING, _SLICE = 1 << 27, 16
 # Columns that are looked for at first: many workgroups in both dimensions.

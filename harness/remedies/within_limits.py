@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import OpIndex, TensorIndex
-from harness.graph.fold import LONGEST, WIDEST, in_two_dimensions, too_large
+from harness.graph.fold import LONGEST, SIDE, WIDEST, in_two_dimensions, too_large
 from harness.graph.model import Model, Op
 from harness.graph.rebuild import CannotRewrite, Rebuild
 from harness.remedies.rank_4 import ELEMENTWISE, parameter
@@ -155,12 +155,14 @@ def in_tiles(rebuild: Rebuild, op: Op) -> None:
     """The op on parts of its operands along the longest axis along which it computes each result by itself, the parts'
     results joined. Raises CannotRewrite."""
     product = op.name in _PRODUCTS
-    axes = _independent(rebuild, op)
     shape = rebuild.shape(op.outputs[0])
-    size = WIDEST if product else TILE
-    axis = max((a for a in axes if shape[a] > size), key=lambda a: shape[a], default=None)
+    sizes = dict.fromkeys(_independent(rebuild, op), WIDEST if product else TILE)
+    if op.name == "BATCH_MATMUL":
+        sizes |= _batches(rebuild, op)
+    axis = max((a for a in sizes if shape[a] > sizes[a]), key=lambda a: shape[a] / sizes[a], default=None)
     if axis is None:
-        raise CannotRewrite(f"it has no axis of more than {size} that could be cut")
+        raise CannotRewrite(f"it has no axis of more than {max(sizes.values())} that could be cut")
+    size = sizes[axis]
     if -(-shape[axis] // size) > MOST_TILES:
         raise CannotRewrite(f"it would take more than {MOST_TILES} tiles")
     tiles = []
@@ -199,11 +201,25 @@ def _tile(rebuild: Rebuild, t: TensorIndex, axis: int, start: int, stop: int, sh
     return _part_of(rebuild, t, at, start, stop)
 
 
+def _batches(rebuild: Rebuild, op: Op) -> dict[int, int]:
+    """By axis of a BATCH_MATMUL's batches, how many of them may be stacked: the right side is a texture, four rows to a
+    texel, one batch below the other."""
+    *batch, _, _ = rebuild.shape(op.outputs[0])
+    right = rebuild.shape(op.inputs[1])
+    texels = -(-right[-1 if rebuild.options(op).adjY else -2] // 4)
+    found = {a: SIDE // (texels * math.prod(batch) // n) for a, n in enumerate(batch)}
+    return {a: most for a, most in found.items() if most}
+
+
 def _tiles_of_product(rebuild: Rebuild, op: Op, axis: int, start: int, stop: int) -> list[TensorIndex]:
-    """A product's operands for a part of its result along an axis, which counts from the end: rows of the first or
-    columns of the second, with their biases; of weights, which lie by column, the first axis."""
+    """A product's operands for a part of its result along an axis, which counts from the end: batches of both, rows of
+    the first or columns of the second, with their biases; of weights, which lie by column, the first axis."""
     options = rebuild.options(op)
-    if op.name == "BATCH_MATMUL":
+    if axis < -2:
+        shapes = [rebuild.shape(t) for t in op.inputs]
+        whole = rebuild.shape(op.outputs[0])[axis]
+        places = {i: axis for i, own in enumerate(shapes) if len(own) >= -axis and own[axis] == whole}
+    elif op.name == "BATCH_MATMUL":
         places = {0: -1 if options.adjX else -2} if axis == -2 else {1: -2 if options.adjY else -1}
     else:
         places = {1: 0, 2: 0}

@@ -112,6 +112,28 @@ def test_a_product_in_tiles_means_the_same(kind: str, evaluate: Evaluate) -> Non
     assert max(max(made.tensors[op.outputs[0]].shape or ()) for op in tiles) == WIDEST
 
 
+STACKED = {
+    "of both": (((1024, 2, 64), (1024, 64, 3), (1024, 2, 3)), (False, False), [512, 512]),
+    "turned, of which one is broadcast": (((1, 2, 36), (1000, 3, 36), (1000, 2, 3)), (False, True), [910, 90]),
+    "in two dimensions": (((2, 3000, 1, 8), (2, 3000, 8, 1), (2, 3000, 1, 1)), (False, False), [3000, 3000]),
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_batches_that_are_stacked_in_a_texture_are_cut_by_its_height(name: str, evaluate: Evaluate) -> None:
+    shapes, adj, parts = STACKED[name]
+    graph = GraphBuilder()
+    feeds = [graph.input("x", shapes[0]), graph.input("z", shapes[1])]
+    graph.output(graph.op("BATCH_MATMUL", feeds, shapes[2], table("BatchMatMul", adjX=adj[0], adjY=adj[1])), "y")
+    model = graph.build()
+    rewritten = TILES.apply(model, frozenset({0}), {})
+    inputs = {"x": small(shapes[0]), "z": small(shapes[1])}
+    np.testing.assert_array_equal(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"])
+    made = rewritten.graph()
+    tiles = [made.tensors[op.outputs[0]].shape or () for op in made.ops if op.name == "BATCH_MATMUL"]
+    assert [shape[-3] for shape in tiles] == parts
+
+
 def test_only_the_axis_of_the_result_is_cut() -> None:
     """Where what is summed is as long as the rows are many, it stays whole."""
     made = TILES.apply(products("rows as long as what is summed"), frozenset({0}), {}).graph()
