@@ -117,6 +117,8 @@ def errors_of(device: Array, reference: Array, expected: float | None = None) ->
     worst = int(np.argmax(lost) if lost.any() else np.argmax(error))
     there = np.unravel_index(worst, device.shape) if device.shape else ()
     counted = int(np.count_nonzero(sound))
+    with np.errstate(over="ignore"):
+        squares = float(np.sum(np.square(error, dtype=np.float64)))
     return Errors(
         shape=device.shape,
         count=device.size,
@@ -124,7 +126,7 @@ def errors_of(device: Array, reference: Array, expected: float | None = None) ->
         lost=int(np.count_nonzero(lost)),
         both=int(np.count_nonzero(both)),
         largest=float(error.max()),
-        rms=math.sqrt(float(np.sum(np.square(error, dtype=np.float64))) / counted) if counted else 0.0,
+        rms=math.sqrt(squares / counted) if counted else 0.0,
         worst_at=tuple(map(int, there)),
         device_there=float(device.reshape(-1)[worst]),
         reference_there=float(reference.reshape(-1)[worst]),
@@ -143,7 +145,7 @@ def _spread(error: Array, expected: float | None) -> Spread | None:
     number = (last - first) * _A_DECADE
     places = np.floor((np.log10(off.astype(np.float64)) - first) * _A_DECADE).astype(np.int64)
     counts = np.bincount(np.clip(places[places >= 0], 0, number - 1), minlength=number)
-    at = (math.log10(expected) - first) / (last - first) if expected and math.isfinite(expected) else None
+    at = (math.log10(expected) - first) / (last - first) if expected and 0 < expected < math.inf else None
     return Spread(
         bars=tuple(float(count) / error.size for count in counts),
         decades=tuple(((power - first) / (last - first), power) for power in range(first, last + 1)),
@@ -231,10 +233,11 @@ def _channels(error: Array, lost: Array) -> Channels | None:
     over = tuple(other for other in range(error.ndim) if other != axis)
     largest, gone = error.max(axis=over), np.count_nonzero(lost, axis=over)
     counted = error.size // error.shape[axis] - gone
-    squares = np.square(error, dtype=np.float64).sum(axis=over)
+    with np.errstate(over="ignore"):
+        squares = np.square(error, dtype=np.float64).sum(axis=over)
     rms = np.sqrt(squares / np.maximum(counted, 1))
-    order = sorted(range(largest.size), key=lambda c: (-int(gone[c]), -float(largest[c])))
-    worst = [Channel(c, float(largest[c]), float(rms[c]), int(gone[c])) for c in order[:NAMED_CHANNELS]]
+    order = np.lexsort((-largest, -gone))[:NAMED_CHANNELS]
+    worst = [Channel(int(c), float(largest[c]), float(rms[c]), int(gone[c])) for c in order]
     together = math.ceil(largest.size / MOST_BARS)
     starts = np.arange(0, largest.size, together)
     top = float(largest.max())

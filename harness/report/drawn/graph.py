@@ -117,6 +117,8 @@ def read_graph(folder: Path) -> KeptGraph | None:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise UsageError(f"{path} is not of schema {SCHEMA}.", "Run the command again.")
     top = Fields(document, FILE)
+    if len(top.entries("tensors")) > MOST_TENSORS or len(top.entries("ops")) > MOST_OPS:
+        raise UsageError(f"{path} has more tensors or ops than are kept.", "Run the command again.")
     tensors = tuple(map(_tensor, top.children("tensors")))
     ops = tuple(
         KeptOp(each.text("op"), _places(each, "inputs", tensors), _places(each, "outputs", tensors))

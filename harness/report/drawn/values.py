@@ -26,6 +26,8 @@ from harness.report.tables import OpRow
 
 MOST_BYTES = 32 << 20
 """Of one tensor: what takes longer to read and reduce than anybody waits for a page."""
+MOST_ELEMENTS = MOST_BYTES // 4
+"""Likewise: bytes are drawn as float64."""
 MOST_BYTES_IN_ALL = 192 << 20
 MOST_SHOWN = 12
 _MOST_FILES = 50_000
@@ -139,6 +141,8 @@ def _read(path: Path) -> tuple[str, Array]:
         raise Unusable(f"{path.name} cannot be read ({str(error)[:120] or type(error).__name__}).") from None
     if values.dtype.kind not in "fiub":
         raise Unusable(f"{path.name} holds no real numbers.")
+    if values.size > MOST_ELEMENTS:
+        raise Unusable(f"{path.name} has {values.size:,} elements, too many to be drawn.")
     return name, values
 
 

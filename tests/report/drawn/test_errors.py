@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from base64 import b64decode
 from typing import Any
 
@@ -61,6 +62,17 @@ def test_a_tensor_without_errors_and_one_without_elements() -> None:
 def test_a_difference_beyond_float32_is_lost_and_no_warning() -> None:
     found = of([3e38], [-3e38])
     assert found.lost == 1 and found.largest == 0
+
+
+def test_errors_whose_squares_are_beyond_float64_give_no_warning() -> None:
+    found = errors_of(np.full((2, 2), 1e300), np.zeros((2, 2)))
+    assert found is not None and found.largest == 1e300 and found.rms == INF
+
+
+@pytest.mark.parametrize("expected", [-1.0, 0.0, NAN, INF])
+def test_an_expected_error_that_is_none_is_not_drawn(expected: float) -> None:
+    spread = of([1.0, 2.0], [1.5, 2.0], expected).spread
+    assert spread is not None and spread.expected is None
 
 
 def test_bars_lie_between_powers_of_ten() -> None:
@@ -126,6 +138,18 @@ def test_many_channels_are_drawn_together_and_the_worst_is_named() -> None:
     found = of(error, np.zeros_like(error)).channels
     assert found is not None and found.together == 11 and len(found.bars) <= MOST_BARS
     assert [channel.number for channel in found.worst] == [777]
+
+
+def test_the_worst_of_many_channels_are_found_without_a_list_of_all() -> None:
+    error = np.zeros(1_000_000, np.float32)
+    error[[5, 70, 900_000]] = 1.0, 3.0, 3.0
+    error[[8, 9]] = NAN
+    tracemalloc.start()
+    found = of(error, np.zeros_like(error)).channels
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None and [channel.number for channel in found.worst] == [8, 9, 70, 900_000, 5]
+    assert peak < 100 * error.size
 
 
 def test_the_colours_grow_lighter_so_that_they_are_told_without_colour() -> None:

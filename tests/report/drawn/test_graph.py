@@ -91,6 +91,14 @@ def test_what_is_no_graph_is_refused_in_a_sentence(text: str, tmp_path: Path) ->
         read_graph(tmp_path)
 
 
+@pytest.mark.parametrize("what", ["MOST_OPS", "MOST_TENSORS"])
+def test_a_graph_of_more_than_is_kept_is_not_read(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(document()))
+    monkeypatch.setattr(kept, what, 0)
+    with pytest.raises(UsageError, match="more tensors or ops than are kept"):
+        read_graph(tmp_path)
+
+
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "else.json").write_text(json.dumps(document()))
     (tmp_path / "graph.json").symlink_to(tmp_path / "else.json")

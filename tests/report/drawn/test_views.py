@@ -100,13 +100,16 @@ def test_what_cannot_be_shown_is_told_in_a_sentence(run: Path, monkeypatch: pyte
     save_file({"a": f32([1.0])}, run / "tensors" / "0004-ADD.reference.safetensors")
     put(run, "0005-ADD", np.zeros(50_000, np.float32), np.zeros(50_000, np.float32))
     put(run, "0006-ADD", np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32))
+    put(run, "0007-ADD", np.zeros(200, np.uint8), np.zeros(200, np.uint8))
     monkeypatch.setattr(values, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(values, "MOST_ELEMENTS", 100)
     told = {view.title: view.problem for view in shown(run).shown}
     assert told["ADD #1"] == "0001-ADD.device.safetensors and 0001-ADD.reference.safetensors differ in shape."
     assert told["ADD #2"].startswith("0002-ADD.device.safetensors cannot be read (")
     assert told["ADD #4"].startswith("0004-ADD.device.safetensors cannot be read (")
     assert told["ADD #5"] == "0005-ADD.device.safetensors has more than 0 MB, too much to be drawn."
     assert told["ADD #6"] == "It has no elements."
+    assert told["ADD #7"] == "0007-ADD.device.safetensors has 200 elements, too many to be drawn."
 
 
 def test_links_pipes_and_other_files_are_passed_over(run: Path) -> None:

@@ -80,7 +80,8 @@ class Guard:
             if origin is None:
                 return 403, f"A request without an origin may not ask here. {_OPEN_ANEW}"
             length = headers.get("content-length", "")
-            if not length.isdecimal():
+            # Chunks are read whatever length is said beside them.
+            if not length.isdecimal() or "transfer-encoding" in headers:
                 return 411, "A request has to say how long it is."
             if int(length) > MOST_BODY:
                 return 413, f"A request of {int(length):,} bytes is too large: at most {MOST_BODY:,} are read."

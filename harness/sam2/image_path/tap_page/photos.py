@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from harness.core.errors import UsageError
+from harness.core.visible import visible
 from harness.sam2.shared.image import Photo, load_photo
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -27,19 +28,24 @@ class Photos:
     names: tuple[str, ...]
     left_out: int = 0
     """How many of the folder are not offered, because there are too many."""
+    alone: bool = False
+    """The photo itself was named, which may be a link."""
 
     @classmethod
     def of(cls, path: Path) -> Photos:
         """A photo, or all of a folder. Raises `UsageError` where there is none."""
         if path.is_file():
-            return cls(path.parent, (path.name,))
+            if not _sayable(path.name):
+                raise UsageError(f"The name {visible(path.name)!r} is no text.", "Give the photo another name.")
+            return cls(path.parent, (path.name,), alone=True)
         if not path.is_dir():
             raise UsageError(f"{str(path)!r} does not exist.", "Give a photo, or a folder with photos.")
         inside = path.resolve()
         found = sorted(
             entry.name
             for entry in path.iterdir()
-            if entry.suffix.lower() in SUFFIXES and entry.is_file() and entry.resolve().parent == inside
+            if entry.suffix.lower() in SUFFIXES and _sayable(entry.name)
+            if entry.is_file() and entry.resolve().parent == inside
         )
         if not found:
             raise UsageError(f"The folder {str(path)!r} holds no photo.", "Give a folder with JPEG, PNG or WebP files.")
@@ -51,7 +57,7 @@ class Photos:
         if name not in self.names:
             raise UsageError(f"There is no photo {name[:80]!r} here.", "Choose one of the list.")
         path = self.folder / name
-        if len(self.names) > 1 and path.resolve().parent != self.folder.resolve():
+        if not self.alone and path.resolve().parent != self.folder.resolve():
             raise UsageError(f"{name!r} leads out of its folder.", "Put the photo itself there.")
         return load_photo(path)
 
@@ -70,6 +76,11 @@ def picture(photo: Photo) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "jpeg", quality=92)
     return stream.getvalue()
+
+
+def _sayable(name: str) -> bool:
+    """Whether a document in UTF-8 can hold a file's name."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _bounded(photo: Photo, side: int) -> tuple[int, int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.core.errors import UsageError
 from harness.sam2.image_path.tap_page.guard import HEADERS, MOST_BODY
+from harness.sam2.image_path.tap_page.photos import Photos
 from tests.sam2.image_path.tap_page.conftest import Served, asked
 
 
@@ -65,6 +68,8 @@ def test_an_upload_is_refused_before_it_is_read(page: Served) -> None:
     connection.request("POST", page.root + "tap", iter([b"{}"]), {"Origin": page.origin}, encode_chunked=True)
     assert connection.getresponse().status == 411
     connection.close()
+    # HTTP goes by the chunks then, and not by the length.
+    assert page.ask("tap", b"2\r\n{}\r\n0\r\n\r\n", Content_Length="2", Transfer_Encoding="chunked")[0] == 411
     assert page.ask("state")[0] == 200
 
 
@@ -83,6 +88,24 @@ def test_a_photo_that_became_a_link_to_elsewhere_is_refused(page: Served, photos
     (photos / "wide.png").symlink_to(secret)
     status, said = page.ask("photo?name=wide.png")
     assert status == 400 and b"leads out of its folder" in said
+
+
+def test_the_only_photo_of_a_folder_that_became_a_link_is_refused(photos: Path) -> None:
+    (photos / "wide.png").unlink()
+    alone = Photos.of(photos)
+    (photos / "noise.png").rename(photos.parent / "secret.png")
+    (photos / "noise.png").symlink_to(photos.parent / "secret.png")
+    with pytest.raises(UsageError, match="leads out of its folder"):
+        alone.load("noise.png")
+    assert Photos.of(photos / "noise.png").load("noise.png").shape == (90, 120, 3)  # the user's own words
+
+
+def test_a_photo_whose_name_no_document_can_hold_is_not_offered(photos: Path) -> None:
+    odd = photos / os.fsdecode(b"odd\xff.png")
+    odd.write_bytes((photos / "noise.png").read_bytes())
+    assert Photos.of(photos).names == ("noise.png", "wide.png")
+    with pytest.raises(UsageError, match="no text"):
+        Photos.of(odd)
 
 
 @pytest.mark.parametrize("path", ["static/..%2fguard.py", "static/guard.py", "static/", "run/..%2f..%2fx/report.html"])
