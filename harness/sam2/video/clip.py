@@ -24,6 +24,12 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 DEFAULT_RATE = Fraction(24)
 TICK = Fraction(1, 90_000)
 """In which the times of written frames are counted, in seconds."""
+# What has its frames in itself. FFmpeg goes by the content, whatever a file is called, and knows playlists (hls,
+# concat, dash and others), which have it open any file that they name.
+_FORMATS = (
+    *("apng", "asf", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mp4"),
+    *("mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "wav", "webm", "webp_pipe", "yuv4mpegpipe"),
+)
 _STEP = "Give a video file with pictures in it, or a folder of images."
 
 
@@ -165,7 +171,7 @@ class VideoWriter:
 def _opened(path: Path) -> Any:
     av = _av()
     try:
-        container = av.open(_address(path))
+        container = av.open(_address(path), options={"format_whitelist": ",".join(_FORMATS)})
     except (OSError, av.error.FFmpegError) as error:
         raise UsageError(f"{str(path)!r} is not a video that can be read ({_reason(error)}).", _STEP) from error
     if not container.streams.video:

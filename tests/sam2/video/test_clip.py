@@ -35,6 +35,24 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("clip.m3u8", "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n"),
+        ("clip.mp4", "ffconcat version 1.0\nfile beside.ts\n"),
+    ],
+)
+def test_a_playlist_reaches_no_other_file(name: str, text: str, tmp_path: Path) -> None:
+    beside = tmp_path / "beside.ts"
+    with VideoWriter(beside, Fraction(10)) as writer:
+        for level in (0, 90, 180):
+            writer.add(np.full((64, 64, 3), level, np.uint8))
+    assert len(list(open_clip(beside).frames())) == 3
+    (tmp_path / name).write_text(text.format(beside))
+    with pytest.raises(UsageError, match="is not a video that can be read"):
+        open_clip(tmp_path / name)
+
+
 def test_a_video_is_read_back_frame_by_frame(video: Path) -> None:
     clip = open_clip(video)
     frames = list(clip.frames())

@@ -24,6 +24,10 @@ class ClipTracking:
     def __init__(self, path: Path, stages: Callable[[Progress], Stages]) -> None:
         self.path = path
         self.clip: Clip = open_clip(path)
+        inside = path.resolve()
+        for image in self.clip.images or ():
+            if image.resolve().parent != inside:
+                raise UsageError(f"{image.name!r} leads out of its folder.", "Put the frame itself there.")
         if self.clip.count is not None and self.clip.count > MOST_FRAMES:
             raise UsageError(
                 f"{str(path)!r} has {self.clip.count:,} frames, and the page takes {MOST_FRAMES:,}.",

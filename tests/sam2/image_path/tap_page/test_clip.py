@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, UsageError
 from harness.core.progress import Progress
 from harness.sam2.image_path.tap_page.clip import ClipDesk, Prompts
 from harness.sam2.image_path.tap_page.clip_app import make_clip_app
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.image import Photo
+from harness.sam2.video.page.tracking import ClipTracking
 from tests.browser import Browser
 from tests.sam2.image_path.tap_page.conftest import Served, running
 from tests.sam2.image_path.tap_page.test_page import text
@@ -201,3 +202,13 @@ def test_seed_track_scrub_correct_and_undo_in_a_browser(browser: Browser, film: 
 def test_the_state_is_small(film: Served) -> None:
     assert json.loads(film.ask("state")[1]) == {"schema": 1, "name": "walk.mp4", "rate": 12.0, "most_objects": 12}
     assert b'id="slider"' in film.ask("")[1]
+
+
+def test_a_frame_that_is_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    for path in (tmp_path / "secret.png", tmp_path / "clip" / "0.png"):
+        Image.new("RGB", (8, 8)).save(path)
+    assert len(list(ClipTracking(tmp_path / "clip", lambda _: pytest.fail("no stages")).frames())) == 1
+    (tmp_path / "clip" / "1.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UsageError, match=r"'1\.png' leads out of its folder"):
+        ClipTracking(tmp_path / "clip", lambda _: pytest.fail("no stages"))
