@@ -171,6 +171,16 @@ def test_the_reader_may_keep_it_elsewhere(site: Site, tmp_path: Path) -> None:
     assert site.says("good", "bad").startswith("It is right")
 
 
+def test_a_link_that_names_another_site_is_followed_only_where_the_reader_says_so(site: Site, tmp_path: Path) -> None:
+    of_stub(site, "fine")
+    there = site.address.replace("127.0.0.1", "localhost").removesuffix(PAGE) + "node_modules/@litertjs/"
+    site.browser.go(f"{site.address}?litert={there}")
+    assert site.says("open") == f"LiteRT.js would be loaded from {there}, by the link to this page."
+    site.browser.js("document.getElementById('run').click()")
+    # It was asked for, and is not given to other sites by this server.
+    site.browser.until("document.getElementById('verdict').textContent.includes('not here yet')")
+
+
 def test_opened_as_a_file_it_takes_the_folder_that_is_chosen(site: Site, tmp_path: Path) -> None:
     site.page(Word("fine"), {"x": X}, {"y": X})
     site.browser.go((tmp_path / PAGE).as_uri())
