@@ -28,7 +28,8 @@ from device_tests.corpus.ops import (
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
-END = ((0, 0), (0, 1), (0, 1), (0, 0))
+Widths = tuple[tuple[int, int], ...]
+END, DEEPER = ((0, 0), (0, 1), (0, 1), (0, 0)), ((0, 0), (0, 0), (0, 0), (0, 8))
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _topk(shape: tuple[int, ...]) -> Callable[[GraphBuilder], None]:
 
 
 def _pooled_border(
-    kind: str, widths: tuple[tuple[int, int], ...], *, padding: int | None = None, size: int = 3
+    kind: str, widths: Widths, *, padding: int | None = None, size: int = 3
 ) -> Callable[[GraphBuilder], int]:
     def build(graph: GraphBuilder) -> int:
         padded = graph.pad(graph.unary("TANH", graph.input("x", (1, 16, 16, 8))), widths)
@@ -152,9 +153,7 @@ def _pooled_border(
     return build
 
 
-def _bordered(
-    value: float, then: str, widths: tuple[tuple[int, int], ...] = BORDER, size: int = 3
-) -> Callable[[GraphBuilder], int]:
+def _bordered(value: float, then: str, widths: Widths = BORDER, size: int = 3) -> Callable[[GraphBuilder], int]:
     def build(graph: GraphBuilder) -> int:
         x = padded_with(graph, graph.unary("TANH", graph.input("x", (1, 8, 8, 8))), widths, value)
         if then == "AVERAGE_POOL_2D":
@@ -205,7 +204,12 @@ def _output_of_pad(kind: str) -> Callable[[GraphBuilder], None]:
     def build(graph: GraphBuilder) -> None:
         padded = graph.pad(graph.unary("EXP", graph.input("x", (1, 16, 16, 8))), BORDER)
         graph.output(padded, "padded")
-        graph.output(pooled(graph, kind, padded), "pooled")
+        deep = kind == "DEPTHWISE_CONV_2D"
+        kernel = draw(1, 3, 3, 8) if deep else draw(8, 3, 3, 8)
+        if "POOL" in kind:
+            graph.output(pooled(graph, kind, padded), "pooled")
+        else:
+            graph.output(convolved(graph, padded, kernel, depth_multiplier=deep), "convolved")
 
     return build
 
@@ -342,12 +346,7 @@ FORMS: tuple[Form, ...] = (
     Form("topk-not-in-fours", "one row", False, _topk((1, 41))),
     Form("topk-not-in-fours", "rows of 40", False, _topk((8, 40))),
     Form("pad-before-average-pool", "at the end", True, _pooled_border("AVERAGE_POOL_2D", END)),
-    Form(
-        "pad-before-average-pool",
-        "channels",
-        False,
-        _pooled_border("AVERAGE_POOL_2D", ((0, 0), (0, 0), (0, 0), (0, 8))),
-    ),
+    Form("pad-before-average-pool", "channels", False, _pooled_border("AVERAGE_POOL_2D", DEEPER)),
     Form("border-not-zero", "convolution", True, _bordered(-3.0, "CONV_2D")),
     Form("border-not-zero", "depthwise", True, _bordered(2.0, "DEPTHWISE_CONV_2D")),
     Form("border-not-zero", "average", True, _bordered(-3.0, "AVERAGE_POOL_2D")),
@@ -368,6 +367,8 @@ FORMS: tuple[Form, ...] = (
     Form("swallowed-convolution", "depthwise", True, _output_of_convolution("MUL", depthwise=True)),
     Form("swallowed-convolution", "read twice", False, _output_of_convolution("MUL", again=True)),
     Form("swallowed-pad", "maximum", True, _output_of_pad("MAX_POOL_2D")),
+    Form("swallowed-pad", "convolution", True, _output_of_pad("CONV_2D")),
+    Form("swallowed-pad", "depthwise", True, _output_of_pad("DEPTHWISE_CONV_2D")),
     Form("swallowed-sum", "mean over channels", True, _output_of_sum("MEAN", 3)),
     Form("swallowed-sum", "sum over rows", True, _output_of_sum("SUM", 1)),
     Form("softmax-masked-block", "first four", True, _masked((4, 16, 64), (1, 1, 64), slice(0, 4), -1e9)),
