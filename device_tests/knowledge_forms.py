@@ -28,6 +28,9 @@ from device_tests.corpus.ops import (
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
+Widths = tuple[tuple[int, int], ...]
+END, DEEPER = ((0, 0), (0, 1), (0, 1), (0, 0)), ((0, 0), (0, 0), (0, 0), (0, 8))
+
 
 @dataclass(frozen=True)
 class Form:
@@ -137,12 +140,12 @@ def _topk(shape: tuple[int, ...]) -> Callable[[GraphBuilder], None]:
 
 
 def _pooled_border(
-    kind: str, widths: tuple[tuple[int, int], ...], *, padding: int | None = None
+    kind: str, widths: Widths, *, padding: int | None = None, size: int = 3
 ) -> Callable[[GraphBuilder], int]:
     def build(graph: GraphBuilder) -> int:
         padded = graph.pad(graph.unary("TANH", graph.input("x", (1, 16, 16, 8))), widths)
         if padding is None:
-            return pooled(graph, kind, padded)
+            return pooled(graph, kind, padded, size)
         n, h, w, c = graph.shape(padded)
         table = options("Pool2D", padding=padding, strideH=2, strideW=2, filterHeight=3, filterWidth=3)
         return graph.op(kind, [padded], (n, -(-h // 2), -(-w // 2), c), table)
@@ -150,11 +153,11 @@ def _pooled_border(
     return build
 
 
-def _bordered(value: float, then: str) -> Callable[[GraphBuilder], int]:
+def _bordered(value: float, then: str, widths: Widths = BORDER, size: int = 3) -> Callable[[GraphBuilder], int]:
     def build(graph: GraphBuilder) -> int:
-        x = padded_with(graph, graph.unary("TANH", graph.input("x", (1, 8, 8, 8))), BORDER, value)
+        x = padded_with(graph, graph.unary("TANH", graph.input("x", (1, 8, 8, 8))), widths, value)
         if then == "AVERAGE_POOL_2D":
-            return pooled(graph, then, x)
+            return pooled(graph, then, x, size)
         if then == "DEPTHWISE_CONV_2D":
             return convolved(graph, x, draw(1, 3, 3, 8), depth_multiplier=1)
         return convolved(graph, x, draw(8, 3, 3, 8))
@@ -201,7 +204,12 @@ def _output_of_pad(kind: str) -> Callable[[GraphBuilder], None]:
     def build(graph: GraphBuilder) -> None:
         padded = graph.pad(graph.unary("EXP", graph.input("x", (1, 16, 16, 8))), BORDER)
         graph.output(padded, "padded")
-        graph.output(pooled(graph, kind, padded), "pooled")
+        deep = kind == "DEPTHWISE_CONV_2D"
+        kernel = draw(1, 3, 3, 8) if deep else draw(8, 3, 3, 8)
+        if "POOL" in kind:
+            graph.output(pooled(graph, kind, padded), "pooled")
+        else:
+            graph.output(convolved(graph, padded, kernel, depth_multiplier=deep), "convolved")
 
     return build
 
@@ -326,29 +334,23 @@ FORMS: tuple[Form, ...] = (
     Form("update-slice-low-rank", "rank 3", True, _updated((16, 16, 16), (2, 4, 4))),
     Form("update-slice-low-rank", "rank 2", True, _updated((16, 16), (4, 4))),
     Form("update-slice-low-rank", "one block of several", True, _updated((4, 16, 16), (1, 4, 4))),
+    Form("update-slice-low-rank", "rank 3, rows of all blocks", False, _updated((4, 16, 16), (4, 4, 16))),
+    Form("update-slice-low-rank", "rank 2, columns", False, _updated((16, 16), (16, 4))),
     Form("update-slice-low-rank", "rank 3, a leading 1", False, _updated((1, 16, 16), (1, 4, 4))),
     Form("update-slice-low-rank", "rank 2, a leading 1", False, _updated((1, 16), (1, 4))),
     Form("update-slice-low-rank", "rank 4", False, _updated((1, 16, 16, 16), (1, 4, 4, 4))),
     Form("pad-before-average-pool", "all around", True, _pooled_border("AVERAGE_POOL_2D", BORDER)),
+    Form("pad-before-average-pool", "beyond the last window", False, _pooled_border("AVERAGE_POOL_2D", END, size=2)),
     Form("topk-not-in-fours", "8 rows of 41", True, _topk((8, 41))),
     Form("topk-not-in-fours", "3 rows of 41 behind a leading 1", True, _topk((1, 3, 41))),
     Form("topk-not-in-fours", "one row", False, _topk((1, 41))),
     Form("topk-not-in-fours", "rows of 40", False, _topk((8, 40))),
-    Form(
-        "pad-before-average-pool",
-        "at the end",
-        True,
-        _pooled_border("AVERAGE_POOL_2D", ((0, 0), (0, 1), (0, 1), (0, 0))),
-    ),
-    Form(
-        "pad-before-average-pool",
-        "channels",
-        False,
-        _pooled_border("AVERAGE_POOL_2D", ((0, 0), (0, 0), (0, 0), (0, 8))),
-    ),
+    Form("pad-before-average-pool", "at the end", True, _pooled_border("AVERAGE_POOL_2D", END)),
+    Form("pad-before-average-pool", "channels", False, _pooled_border("AVERAGE_POOL_2D", DEEPER)),
     Form("border-not-zero", "convolution", True, _bordered(-3.0, "CONV_2D")),
     Form("border-not-zero", "depthwise", True, _bordered(2.0, "DEPTHWISE_CONV_2D")),
     Form("border-not-zero", "average", True, _bordered(-3.0, "AVERAGE_POOL_2D")),
+    Form("border-not-zero", "beyond the last window", False, _bordered(-3.0, "AVERAGE_POOL_2D", END, 2)),
     Form("border-not-zero", "zeros", False, _bordered(0.0, "CONV_2D")),
     Form("convolution-widened", "ADD", True, _widened("ADD", 1, 12)),
     Form("convolution-widened", "MUL", True, _widened("MUL", 1, 12)),
@@ -365,6 +367,8 @@ FORMS: tuple[Form, ...] = (
     Form("swallowed-convolution", "depthwise", True, _output_of_convolution("MUL", depthwise=True)),
     Form("swallowed-convolution", "read twice", False, _output_of_convolution("MUL", again=True)),
     Form("swallowed-pad", "maximum", True, _output_of_pad("MAX_POOL_2D")),
+    Form("swallowed-pad", "convolution", True, _output_of_pad("CONV_2D")),
+    Form("swallowed-pad", "depthwise", True, _output_of_pad("DEPTHWISE_CONV_2D")),
     Form("swallowed-sum", "mean over channels", True, _output_of_sum("MEAN", 3)),
     Form("swallowed-sum", "sum over rows", True, _output_of_sum("SUM", 1)),
     Form("softmax-masked-block", "first four", True, _masked((4, 16, 64), (1, 1, 64), slice(0, 4), -1e9)),

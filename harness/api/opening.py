@@ -36,13 +36,14 @@ from harness.graph.surgery import isolate
 class Opened:
     """The model to work on, the shapes of inputs that were chosen for it, and a sentence on what was assumed; both
     empty where the file leaves nothing open. `folded` is a sentence on ops that were computed ahead; `signatures` are
-    the keys of all that the file has."""
+    the keys of all that the file has, `file_sha256` is its digest as it is on the disk."""
 
     model: Model
     shapes: dict[str, Shape] = field(default_factory=dict)
     assumed: str = ""
     folded: str = ""
     signatures: tuple[str, ...] = ()
+    file_sha256: str = ""
 
 
 def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
@@ -64,7 +65,7 @@ def as_in_the_file(path: Path, signature: str | None = None) -> Opened:
                 )
     model = with_named_ports(isolated)
     model.path = path
-    return Opened(model, signatures=whole.signatures)
+    return Opened(model, signatures=whole.signatures, file_sha256=whole.sha256)
 
 
 def with_constants(opened: Opened) -> Opened:

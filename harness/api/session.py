@@ -144,7 +144,8 @@ def _describe(run: RunFolder, prepared: Prepared, device: Device, runs: int | No
         with writing(path):
             np.savez(path, allow_pickle=False, **case.inputs)
     run.save(
-        model={"path": str(request.model), "sha256": case.model.sha256, "ops": len(case.graph.ops)},
+        model={"path": str(request.model), "sha256": case.model.sha256, "ops": len(case.graph.ops)}
+        | {"file_sha256": found.file_sha256},
         device=device.described(),
         options={
             "accelerator": request.options.accelerator,

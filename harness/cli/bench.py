@@ -303,7 +303,7 @@ def _load(
         check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
     given = random_inputs(graph, seed) if inputs is None else load_inputs(inputs, graph)
     check_memory(graph, COPIES_TO_RUN, model.weights_bytes)
-    return Loaded(path, model, given)
+    return Loaded(path, model, given, found.file_sha256)
 
 
 def _show(tries: Sequence[Sequence[Benched]]) -> None:

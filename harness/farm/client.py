@@ -103,8 +103,6 @@ class _Drive:
     queues: defaultdict[tuple[str, ...], deque[JobSpec]] = field(default_factory=lambda: defaultdict(deque))
     known: set[tuple[str, str]] = field(default_factory=set)
     greeted: set[str] = field(default_factory=set)
-    forgetful: set[str] = field(default_factory=set)
-    """Hosts that were told to forget what came of jobs that are done again."""
     running_elsewhere: dict[str, str] = field(default_factory=dict)
     doable: set[JobSpec] = field(default_factory=set)
     """What some device did, without id and repetition."""
@@ -204,9 +202,9 @@ class _Drive:
                 continue
             function = store.held if worker.address in self.greeted else store.begin
             with suppress(HostGone):
-                if self.record.asked_again and worker.keeper not in self.forgetful:
-                    await call(client, worker.address, store.drop, self.record.id, self.record.asked_again)
-                    self.forgetful.add(worker.keeper)
+                if stale := self.record.to_forget(worker.keeper):
+                    await call(client, worker.address, store.drop, self.record.id, stale)
+                    self.record.forgot(worker.keeper, stale)
                 held = await call(client, worker.address, function, self.record.id, left)
                 self.greeted.add(worker.address)
                 running = set(held["running"])
@@ -337,9 +335,12 @@ class _Drive:
             future.release()
         try:
             outcome = from_text(JobOutcome, text).check()
-            keeper = next((w.address for w in self.workers if w.keeper == outcome.host), None)
+            # One that was not greeted may give what came of the job before it was asked again.
+            greeted = (w.address for w in self.workers if w.keeper == outcome.host and w.address in self.greeted)
+            keeper = next(greeted, None)
             if keeper is None:
-                raise HostGone(f"{outcome.host} is gone")
+                await asyncio.sleep(LOOK_SECONDS)
+                raise HostGone(f"{outcome.host} is gone, or is new here")
             await self._keep(client, keeper, spec, outcome)
         except UsageError as error:
             self._give_up(spec, str(error))

@@ -62,6 +62,7 @@ def scheduler_address(text: str, *, tls: bool) -> str:
     parts = urlsplit(whole)
     try:
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as looking it up does, of a name with an empty part
     except ValueError:
         port = None
     if not parts.hostname or not port or parts.scheme not in ("tls", "tcp") or parts.path:

@@ -56,8 +56,8 @@ class MatrixRecord:
         self.finished: dict[str, dict[str, Any]] = {}
         self.repeated = 0
         """Jobs that the journal has twice; to be 0."""
-        self.asked_again: list[str] = []
-        """Jobs that came to nothing before, and are done again."""
+        self.asked_again: dict[str, set[str]] = {}
+        """Jobs that came to nothing before and are done again, with the hosts that forgot what came of them then."""
         self.id = ""
         self.started = ""
         try:
@@ -92,11 +92,7 @@ class MatrixRecord:
         """Take up a matrix; the jobs that are not finished. `again`: nor are those that failed or timed out."""
         if again:
             states = {job: row["state"] for job, row in self.finished.items()}
-            self.asked_again = [spec.id for spec in matrix.jobs if states.get(spec.id) in self.repeatable]
-            for start in range(0, len(self.asked_again), 1000):
-                line = {"entry": "again", "jobs": self.asked_again[start : start + 1000]}
-                self._lines.append(line)
-                self._take(line)
+            self._note("again", [spec.id for spec in matrix.jobs if states.get(spec.id) in self.repeatable])
         self._name, self._matrix = matrix.name, str(matrix.path)
         for skipped in matrix.skipped:
             self._rows[skipped.spec.id] = _row(skipped.spec, "skipped") | {"reason": skipped.reason}
@@ -125,6 +121,14 @@ class MatrixRecord:
     def gave_up(self, spec: JobSpec, reason: str) -> None:
         """A job that can never be done: that is finished too."""
         self._finish(_row(spec, "failed") | {"reason": reason})
+
+    def to_forget(self, host: str) -> list[str]:
+        """Jobs that are done again, of which a host may still have what came of them before."""
+        return [job for job, hosts in self.asked_again.items() if host not in hosts]
+
+    def forgot(self, host: str, jobs: list[str]) -> None:
+        """A host has forgotten what came of jobs: what it has of them from now on is new. Raises StorageError."""
+        self._note("forgot", jobs, host=host)
 
     def mark(self, spec: JobSpec, state: JobState, reason: str = "", **more: str) -> None:
         """A job that is not finished stands so."""
@@ -185,6 +189,12 @@ class MatrixRecord:
         self._rows[row["job"]] = row
         self.write()
 
+    def _note(self, entry: str, jobs: list[str], **more: str) -> None:
+        for start in range(0, len(jobs), 1000):
+            line = {"entry": entry, "jobs": jobs[start : start + 1000]} | more
+            self._lines.append(line)
+            self._take(line)
+
     def _placed(self, partial: Path, name: str) -> str:
         for attempt in range(1, 1000):
             place = self.folder / (name if attempt == 1 else f"{name}-{attempt}")
@@ -200,14 +210,19 @@ class MatrixRecord:
     def _take(self, line: dict[str, Any]) -> None:
         if line.get("entry") == "matrix" and line.get("schema") == SCHEMA and _ID.fullmatch(str(line.get("id"))):
             self.id, self.started = str(line["id"]), str(line.get("utc", ""))
-        again = line.get("jobs")
-        if line.get("entry") == "again" and isinstance(again, list):
-            for job in again:
-                self.finished.pop(str(job), None)
+        jobs = line.get("jobs")
+        if line.get("entry") in ("again", "forgot") and isinstance(jobs, list):
+            for job in map(str, jobs):
+                if line["entry"] == "again":
+                    self.finished.pop(job, None)
+                    self.asked_again[job] = set()
+                elif job in self.asked_again:
+                    self.asked_again[job].add(str(line.get("host")))
         row = line.get("job")
         if line.get("entry") == "finished" and isinstance(row, dict) and row.keys() == set(_EMPTY):
             self.repeated += row["job"] in self.finished
             self.finished[str(row["job"])] = row
+            self.asked_again.pop(str(row["job"]), None)
 
 
 _EMPTY = (

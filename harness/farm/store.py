@@ -235,9 +235,11 @@ def pieces(matrix: str, job: str, wanted: Sequence[tuple[str, int, int]]) -> lis
 
 
 def drop(matrix: str, jobs: Sequence[str]) -> None:
-    """Jobs whose run folders have arrived where they were asked for."""
+    """Jobs whose run folders have arrived where they were asked for, or are not wanted; one that runs is left."""
     for job in jobs:
-        shutil.rmtree(_store().job(matrix, job), ignore_errors=True)
+        folder = _store().job(matrix, job)
+        if not _is_locked(folder / "running"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_locked(path: Path) -> bool:

@@ -102,7 +102,8 @@ def _check_model(spec: JobSpec, outcome: JobOutcome, folder: Path) -> None:
         model = read_run(folder).get("model")
     except UsageError:  # what cannot be read says so to whoever wants to
         return
-    ran = model.get("sha256") if isinstance(model, dict) else None
+    # Not `sha256`: that is of what was run, with open shapes filled in and one signature.
+    ran = model.get("file_sha256") if isinstance(model, dict) else None
     if ran is not None and ran != spec.sha256:
         raise UsageError(
             f"{outcome.host} ran a model of SHA-256 {str(ran)[:12]}… in place of {spec.model} ({spec.sha256[:12]}…).",

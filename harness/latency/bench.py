@@ -160,7 +160,8 @@ def start_folder(command: str, out: Path, subject: Subject, inputs: str, timeout
     cell = subject.cell
     folder = RunFolder.create(out, command, cell.model, f"{cell.device}-{cell.label}")
     folder.save(
-        model={"path": cell.model, "sha256": cell.model_sha256, "ops": len(subject.model.graph().ops)},
+        model={"path": cell.model, "sha256": cell.model_sha256, "ops": len(subject.model.graph().ops)}
+        | ({"file_sha256": subject.file_sha256} if subject.file_sha256 else {}),
         device={"name": cell.device, "kind": "", "runtime": "", "gpu": ""},
         options={
             "accelerator": cell.accelerator,

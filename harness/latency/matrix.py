@@ -33,11 +33,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its inputs, ready to run. `path` is what a person would recognize it by."""
+    """A model with its inputs, ready to run. `path` is what a person would recognize it by, `file_sha256` the digest of
+    the file that it was read from, empty where there is none."""
 
     path: Path
     model: Model
     inputs: dict[str, Array]
+    file_sha256: str = ""
 
 
 def subjects(models: Sequence[Loaded], choices: Choices) -> tuple[Subject, ...]:
@@ -60,7 +62,7 @@ def subjects(models: Sequence[Loaded], choices: Choices) -> tuple[Subject, ...]:
                     backend=backend,
                     threads=options.threads,
                 )
-                found.setdefault(cell, Subject(cell, loaded.model, loaded.inputs, options))
+                found.setdefault(cell, Subject(cell, loaded.model, loaded.inputs, options, loaded.file_sha256))
     return tuple(found.values())
 
 

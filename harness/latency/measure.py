@@ -62,6 +62,7 @@ class Subject:
     model: Model
     inputs: dict[str, Array]
     options: Options
+    file_sha256: str = ""
 
 
 class Packed:

@@ -16,8 +16,3 @@ def called(tensor: Tensor) -> str:
     """`'pos' [4096x256]`; what would steer a terminal is left out, and a long name cut."""
     name = "".join(letter if letter.isprintable() else "\ufffd" for letter in tensor.name)
     return f"'{name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + '…'}' {dims(tensor.shape or ())}"
-
-
-def with_leading_ones(shape: tuple[int, ...], rank: int) -> str:
-    """The shape with ones in front, up to a rank."""
-    return dims((1,) * (rank - len(shape)) + shape)

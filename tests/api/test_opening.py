@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from typer.testing import CliRunner
 
 from harness.api.opening import as_in_the_file, open_model
+from harness.cli.app import app
 from harness.core.errors import UsageError
+from harness.core.run_folder import list_runs, read_run
 from harness.devices.shapes import Unanswered, shapes_at
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -48,6 +52,16 @@ def test_an_open_dimension_is_run_at_the_size_that_the_file_stores(dense: Path) 
     assert found.assumed == "input 'x' [-1, 4] is [1, 4], as the file stores it"
     assert shapes_of(found.model) == {"x": (1, 4), "fully_connected_0": (1, 3), "relu_1": (1, 3)}
     assert found.model.path == dense
+    assert found.file_sha256 == hashlib.sha256(dense.read_bytes()).hexdigest() != found.model.sha256
+
+
+def test_a_run_says_what_file_it_is_of_where_it_runs_another_model(dense: Path, tmp_path: Path) -> None:
+    """A farm holds hosts to it."""
+    words = ["run", str(dense), "--accelerator", "cpu", "--out", str(tmp_path / "results")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    (run,) = list_runs(tmp_path / "results")
+    told = read_run(run)["model"]
+    assert told["file_sha256"] == hashlib.sha256(dense.read_bytes()).hexdigest() != told["sha256"]
 
 
 def test_a_shape_asked_for_goes_through_the_graph(dense: Path) -> None:

@@ -50,6 +50,11 @@ def test_an_address_without_a_port_is_given_one() -> None:
     assert raised.value.next_step == "Write it as lab7:8786."
 
 
+def test_a_name_that_cannot_be_looked_up_is_no_address() -> None:
+    with pytest.raises(UsageError, match=r"'lab\.\.1:8786' is no address of a scheduler"):
+        scheduler_address("lab..1:8786", tls=True)
+
+
 def test_why_a_scheduler_is_not_reached_is_the_system_s_word() -> None:
     with socket.socket() as here:
         here.bind(("127.0.0.1", 0))

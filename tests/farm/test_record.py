@@ -59,11 +59,28 @@ def test_what_failed_is_asked_again_where_somebody_wants_that(record: MatrixReco
     record.gave_up(third, "3 devices failed")
     assert record.begin(matrix) == []
     assert record.begin(matrix, again=True) == [second, third] == record.begin(matrix)
-    assert record.asked_again == [second.id, third.id]
+    assert record.to_forget("lab1") == [second.id, third.id]
     arrive(record, second)
     record.close()
     later = MatrixRecord(record.folder)
+    assert later.to_forget("lab1") == [third.id]
     assert later.begin(matrix) == [third] and later.counts() == {"done": 2, "waiting": 1} and later.repeated == 0
+    later.close()
+
+
+def test_a_host_forgets_once_what_came_of_a_job_that_is_done_again(record: MatrixRecord, matrix: Matrix) -> None:
+    """Also where the command is started anew: what the host has of the job by then is new."""
+    first, second, _ = record.begin(matrix)
+    for spec in (first, second):
+        arrive(record, spec, exit_code=3)
+    record.begin(matrix, again=True)
+    record.forgot("lab1", [first.id, second.id])
+    arrive(record, second, exit_code=3)
+    record.close()
+    later = MatrixRecord(record.folder)
+    assert later.to_forget("lab1") == [] and later.to_forget("lab2") == [first.id]
+    later.begin(matrix, again=True)
+    assert later.to_forget("lab1") == [second.id] and later.to_forget("lab2") == [first.id, second.id]
     later.close()
 
 

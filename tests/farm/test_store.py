@@ -99,6 +99,7 @@ def test_what_is_finished_and_what_runs_is_told_until_it_is_dropped(kept: Store)
     other = "c" * 32
     finished(kept, record=b"1")
     with kept.running(MATRIX, other):
+        store.drop(MATRIX, [other])
         told = store.begin(MATRIX, [JOB, other, "d" * 32])
         assert told["running"] == [other] and len(told["finished"]) == 1
         assert store.cancel(MATRIX) == [other] and kept.is_cancelled(MATRIX)

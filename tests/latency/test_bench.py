@@ -15,7 +15,7 @@ from harness.core.job import Crashed
 from harness.core.run_folder import list_runs, read_run
 from harness.devices.host.device import HostDevice
 from harness.graph.model import Model
-from harness.latency.bench import BenchRequest, bench
+from harness.latency.bench import BenchRequest, bench, start_folder
 from harness.latency.compare import read_baseline
 from harness.latency.matrix import Choices, Loaded, subjects
 from harness.latency.measure import Plan, Subject
@@ -158,6 +158,11 @@ class TestMatrix:
         assert self.cells(layers, accelerators=("cpu",), backends=("default", "plain"), devices=("host", "phone")) == [
             "host cpu", "host cpu plain", "phone cpu", "phone cpu plain",
         ]  # fmt: skip
+
+    def test_a_run_names_the_file_that_its_model_is_of(self, layers: Callable[[int], Model], tmp_path: Path) -> None:
+        (subject,) = subjects([Loaded(Path("m.tflite"), layers(1), {}, "f" * 64)], Choices(accelerators=("cpu",)))
+        with start_folder("bench", tmp_path, subject, "", 1.0) as folder:
+            assert read_run(folder.path)["model"]["file_sha256"] == "f" * 64
 
     @pytest.mark.parametrize(
         ("choices", "said"),

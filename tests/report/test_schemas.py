@@ -44,7 +44,7 @@ OPTIONAL = {
     "localize": {"runs", "rows", "on_cpu"},
     "matrix": {"fail", "pass"},
     "model-card": {"candidates"},
-    "run-record": {"shader", "other_backend", "outputs", "resumable"},
+    "run-record": {"shader", "other_backend", "outputs", "resumable", "file_sha256"},
     "sam2-ablate": {"candidates"},
     "sam2-click": {"single_mask"},
     "sam2-fidelity": {"against"},

@@ -94,9 +94,9 @@ class _CrashSearch:
                 return "unresolved"
             endings[Window(start, stop)] = self._ending(part.specimen, case.part_options)
             ending, _ = endings[Window(start, stop)]
-            if ending in ("refused", "impossible"):
-                return "unresolved"
-            return "bad" if ending in sought else "good"
+            if ending in sought:
+                return "bad"
+            return "unresolved" if ending in ("refused", "limits", "impossible") else "good"
 
         found = find_windows(len(items), ask, limit=MOST_QUESTIONS)
         self._control()  # it may have broken since

@@ -9,6 +9,7 @@ import pytest
 
 from device_tests.corpus.fusions import scores_of_two_maps
 from device_tests.corpus.kernels import softmax_mask
+from device_tests.corpus.ops import convolved, draw
 from device_tests.corpus.reported import broadcast_add_8593, layernorm_overflow, rank3_pad_9272
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -132,6 +133,16 @@ def test_looks_like_nothing_count_only_where_the_pattern_was_measured() -> None:
     phone = target_of_device(device("android", "2.3.0", "Mali-G715, OpenCL"))
     assert look_up(graph.build(), seen, HOST).entry is not None
     assert "was not seen on android" in unknown(look_up(graph.build(), seen, phone))
+
+
+def test_a_convolution_on_mali_that_looks_like_another_fault_is_not_the_one_that_was_reported() -> None:
+    """Whether its results reach 5,000 the file does not tell."""
+    graph = GraphBuilder()
+    graph.output(convolved(graph, graph.input("x", (1, 8, 8, 4)), draw(8, 3, 3, 4)), "y")
+    phone = target_of_device(device("android", "2.3.0", "Mali-G715, OpenCL"))
+    for looks in ("all zeros", "shifted by 1 along axis 2"):
+        seen = Seen(0, 0, "kernel", looks, explained=True, half=True)
+        assert look_up(graph.build(), seen, phone).entry is None
 
 
 def test_what_float16_alone_does_is_not_known_in_float32() -> None:

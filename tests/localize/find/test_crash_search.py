@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import DeviceDied, DeviceError
-from harness.core.job import Crashed, Options, TimedOut
+from harness.core.job import Crashed, Job, Options, Outcome, Rejected, TimedOut
 from harness.core.run_folder import RunFolder
+from harness.devices.base import Sink
+from harness.devices.refusal import COMPLAINED
 from harness.graph.build import GraphBuilder
 from harness.graph.inputs import random_inputs
 from harness.graph.model import Model
@@ -89,6 +91,24 @@ def test_ops_that_do_it_together_are_named_together_and_each_time(find: Find) ->
     found = find(Deadly(exp_behind_abs, CRASHED))
     assert found is not None
     assert [(c.record.first, c.record.index) for c in found.culprits] == [(1, 2), (6, 7)]
+
+
+def test_a_part_that_is_refused_for_a_limit_was_not_run_and_is_not_cleared(find: Find) -> None:
+    """By itself it has inputs that it has not in the model, and they may be too large."""
+
+    words = "Dispatch workgroup count Z (65544) exceeds max compute workgroups per dimension (65535)"
+
+    class Refusing(Deadly):
+        def run(self, job: Job, sink: Sink | None = None) -> Outcome:
+            model = Model.from_bytes(job.model)
+            if job.options.accelerator == "gpu" and squares_itself(model) and len(model.graph().ops) < 9:
+                return Rejected(f"{COMPLAINED}{words}", ())
+            return super().run(job, sink)
+
+    found = find(Refusing(lambda model: squares_itself(model) or exp_behind_abs(model), CRASHED))
+    assert found is not None
+    assert [(c.record.first, c.record.index) for c in found.culprits] == [(1, 2), (6, 7)]
+    assert found.notes[1:] == ("1 stretch of ops could not be resolved on the device.",)
 
 
 def test_what_takes_the_device_down_is_shrunk_and_mended(find: Find) -> None:
