@@ -153,7 +153,7 @@ def main() -> int:
     words = parser.parse_args()
     chosen = words.stage
     if words.quick:
-        return run(quick(os.environ.get("JOBS") or str(cores), asked[1]), TIMEOUT)
+        return run(quick(os.environ.get("JOBS") or str(min(MOST_JOBS, cores)), asked[1]), TIMEOUT)
     if words.slow:
         return run(slow(*asked), TIMEOUT)
     if unknown := set(chosen) - {stage.name for stage in known}:

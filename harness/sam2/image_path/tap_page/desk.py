@@ -14,13 +14,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from harness.core import safe_files
 from harness.core.errors import DeviceError, UsageError
 from harness.core.progress import Progress
 from harness.core.run_folder import list_runs
 from harness.core.visible import visible
 from harness.devices.base import Device
 from harness.devices.registry import open_device
+from harness.report import page as report_page
 from harness.sam2.image_path.pipeline import Features, ReadDecoder, encode
 from harness.sam2.image_path.tap_page.answers import SIDES, Answer, Kind, Side, picture
 from harness.sam2.image_path.tap_page.choices import BackEnd, DecoderChoice
@@ -36,7 +36,6 @@ V = TypeVar("V")
 
 CPU = BackEnd("host", "cpu")
 """What every device is compared with."""
-MOST_REPORT = 64 << 20
 PHOTOS_KEPT, ENCODED_KEPT, ANSWERS_KEPT = 4, 8, 128
 ENCODE_SECONDS, CONVERT_SECONDS, COMPILE_SECONDS = 10.0, 30.0, 5.0
 
@@ -246,14 +245,12 @@ class Desk:
         return self.works.begin(("ops", place.decoder.key, place.back_end.key), work)
 
     def run_file(self, run: str) -> bytes:
-        """The report of a run in the results folder. Raises `UsageError` where there is none."""
+        """The report of a run in the results folder, made anew: in a run's folder anything may lie under that name.
+        Raises `UsageError` where there is none."""
         folder = next((path for path in list_runs(self.setup.results) if path.name == run), None)
-        try:
-            if folder is not None:
-                return safe_files.read(folder / "report.html", MOST_REPORT)
-        except OSError:
-            pass
-        raise UsageError(f"There is no report of {visible(run[:120])!r} here.", "`harness report RUN` writes it.")
+        if folder is None:
+            raise UsageError(f"There is no run {visible(run[:120])!r} here.", "`harness runs` lists them.")
+        return report_page.render(folder).encode()
 
     def decoder(self, place: Place, side: Side, tokens: int) -> ReadDecoder:
         """The decoder for one side, read once."""

@@ -74,8 +74,8 @@ def known_run(results: Path, model: Path, sha256: str, back_end: BackEnd) -> Pat
     """The newest finished localization of that model on that back end, with its report; None where there is none."""
     for folder, run in _localizations(results):
         same = run.model_sha256 == sha256 or _is_file(run, model, folder)
-        where = (run.device, run.accelerator, run.precision)
-        if same and where == (back_end.device, back_end.accelerator, back_end.precision):
+        where = (run.device, run.accelerator, run.precision, run.fallback)
+        if same and where == (back_end.device, back_end.accelerator, back_end.precision, back_end.options.fallback):
             return folder
     return None
 

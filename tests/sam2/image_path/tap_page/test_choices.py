@@ -130,6 +130,10 @@ def test_an_earlier_localization_of_the_same_model_there_is_known(tmp_path: Path
     assert known_run(results, model, "b" * 64, gpu) is None  # another file of that name by now
     for other in (BackEnd("host", "cpu"), BackEnd("host", "gpu", "fp32"), BackEnd("web", "gpu")):
         assert known_run(results, model, "a" * 64, other) is None
+    with_help = finished(
+        results, model, options={"accelerator": "gpu", "precision": "default", "fallback": "cpu"}
+    )  # what the CPU has a share in says nothing of the GPU alone
+    assert known_run(results, model, "a" * 64, gpu) == folder != with_help
     found = found_in(folder)
     assert found["status"] == "culprits" and found["report"] == f"run/{folder.name}/report.html"
     assert found["culprits"] == [{"op": "ADD #3", "cause": "kernel", "error": "40.0× what rounding explains"}]
