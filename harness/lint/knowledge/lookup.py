@@ -76,7 +76,7 @@ def look_up(model: Model, seen: Seen, target: Target | None) -> Known:
 
 
 def _at(scene: Scene, entry: Entry, seen: Seen) -> Iterator[Match]:
-    return (match for match in entry.pattern.matches(scene) if seen.first <= match.op.index <= seen.last)
+    return entry.pattern.matches(scene, scene.graph.ops[seen.first : seen.last + 1])
 
 
 def _misfit(entry: Entry, match: Match, seen: Seen, target: Target | None) -> str:

@@ -7,7 +7,7 @@ the pattern at an op once, however many ways there are to give the names: the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,9 +79,9 @@ class Pattern:
     let: Mapping[str, Expression] = field(default_factory=dict)
     where: tuple[Expression, ...] = ()
 
-    def matches(self, scene: Scene) -> Iterator[Match]:
-        """The accused ops, in the graph's order."""
-        for op in scene.graph.ops:
+    def matches(self, scene: Scene, among: Iterable[Op] | None = None) -> Iterator[Match]:
+        """The accused ops, in the graph's order: all of the graph's, or those `among` some."""
+        for op in scene.graph.ops if among is None else among:
             found = next(self._from(scene, op), None)
             if found is not None:
                 yield found
