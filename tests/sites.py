@@ -19,6 +19,11 @@ class Site(http.server.ThreadingHTTPServer):
         self.ranges, self.begun, self.paths = False, list[int](), list[str]()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def __exit__(self, *error: Any) -> None:
+        """A server that is closed while it serves looks at a socket that is none for ever, with half a core."""
+        self.shutdown()
+        super().__exit__(*error)
+
     def address(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
 

@@ -28,7 +28,6 @@ def site() -> Iterator[Site]:
     with Site(DATA) as running:
         running.ranges = True
         yield running
-        running.shutdown()
 
 
 def wanted(site: Site) -> ResumedDownload:

@@ -24,7 +24,6 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 def site() -> Iterator[Site]:
     with Site(DATA) as running:
         yield running
-        running.shutdown()
 
 
 def apk_at(site: Site) -> ReleasedApk:

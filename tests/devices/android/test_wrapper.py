@@ -42,7 +42,6 @@ BUILDS = f'shift 4; mkdir -p "$2/$(dirname {gradle.APK})"; echo "$*" > "$2/{grad
 def site() -> Iterator[Site]:
     with Site(PROGRAM) as running:
         yield running
-        running.shutdown()
 
 
 @pytest.fixture

@@ -198,7 +198,6 @@ def test_the_published_files_are_fetched_by_revision_and_digest_and_once(
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         assert not fetched_published(tmp_path)
         assert fetch_published(tmp_path, stages) == fetch_published(tmp_path, stages) == tmp_path
-        site.shutdown()
     assert site.paths == [f"/{file.repository}/resolve/{file.revision}/{file.name}" for file in PUBLISHED_FILES]
     assert stages.told[0] == "fetching sam2_tiny_image_encoder_v2_fp16.tflite (0 MB, once)"
     assert len(stages.told) == 3 and fetched_published(tmp_path)
@@ -245,7 +244,6 @@ def test_published_files_that_can_be_had_are_fetched_and_then_nobody_is_asked(
     with Site(pinned) as site:
         monkeypatch.setenv("HF_ENDPOINT", site.address(""))
         assert have_published(tmp_path, stages)
-        site.shutdown()
     assert len(stages.told) == 3 and fetched_published(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert have_published(tmp_path, stages)
@@ -275,7 +273,6 @@ def test_files_that_cannot_be_had_are_told_once_and_no_error(
         if offline:
             monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         assert not have_published(tmp_path, stages)
-        site.shutdown()
     (note,) = stages.notes
     assert note.startswith("The published files cannot be had: ")
     assert ("while HF_HUB_OFFLINE is set" in note) is offline and bool(site.paths) is not offline
@@ -289,7 +286,6 @@ def test_a_folder_that_cannot_be_written_is_an_error(
         monkeypatch.setenv("HF_ENDPOINT", site.address(""))
         with pytest.raises(StorageError):
             have_published(tmp_path / "file" / "folder")
-        site.shutdown()
 
 
 def test_a_file_whose_digest_is_not_known_is_refused_before_any_is_fetched(
