@@ -174,6 +174,8 @@ class TestAudit:
             "varying": "",
             "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 32, 64]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": [1, 32, 64]}],
+            "lint": [],
+            "differs": [],
         }
         assert not (tmp_path / "results").exists()
 

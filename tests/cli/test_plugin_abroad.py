@@ -165,7 +165,10 @@ def test_a_tests_own_failure_is_told_without_the_terminal_plugin(tmp_path: Path)
     ("words", "said"),
     [
         (("--farm-no-tls",), "--farm-no-tls says how a farm is reached, and none is named: give --farm ADDRESS."),
-        (("--farm", "nowhere", "--farm-no-tls"), "--farm nowhere: 'nowhere' is no address of a scheduler."),
+        (
+            ("--farm", "nowhere", "--farm-no-tls"),
+            "--farm nowhere: 'nowhere' is no address of a scheduler without a port.",
+        ),
         (("--litert-farm", "lab1:8786"), "--farm lab1:8786: No certificates are named. Give --farm-certificates DIR"),
         (("--farm", "lab1:8786", "--farm-no-tls", "--device", "a,b"), "which names two devices at once"),
         (("--farm", "lab1:8786", "--farm-no-tls", "--apk", "a.apk"), "--apk is of this machine"),

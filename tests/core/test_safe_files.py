@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import os
 import socket
 from collections.abc import Callable
@@ -143,9 +144,7 @@ def test_only_what_the_site_wrote_itself_is_swept(run: Path, tmp_path: Path) -> 
     listed["pages"]["../../outside"] = ""
     (tmp_path / "outside.html").write_text("not the site's")
     (site / ".cache.json").write_text(json.dumps(listed))
-    for path in sorted(run.iterdir()):
-        path.unlink()
-    run.rmdir()
+    shutil.rmtree(run)
     build(run.parent, site, bundle=True)
     assert not written.exists()
     assert {path.name for path in (site / "history").iterdir()} == {"mine.html"}
@@ -239,9 +238,7 @@ def test_a_page_that_took_the_place_of_the_sites_own_is_not_swept(run: Path, tmp
     (page,) = (site / "history").glob("*.html")
     page.unlink()
     page.write_text("mine")
-    for path in sorted(run.iterdir()):
-        path.unlink()
-    run.rmdir()
+    shutil.rmtree(run)
     build(run.parent, site)
     assert page.read_text() == "mine"
     assert [path.name for path in (site / "history").iterdir()] == [page.name]

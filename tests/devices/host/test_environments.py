@@ -139,7 +139,7 @@ def test_a_library_cut_short_is_installed_again_and_this_is_said(cache: Path, ca
     with caplog.at_level(logging.WARNING):
         assert release_environment(RELEASE) == python
     assert caplog.messages == [
-        f"The environment for ai-edge-litert {RELEASE} is made again: {LIBRARY} is not as it was installed."
+        f"ai-edge-litert {RELEASE} is not used as it is, and made again: {LIBRARY} is not as it was installed."
     ]
     assert imports(python)
     assert len(list((cache / "runtimes").iterdir())) == 1

@@ -75,6 +75,8 @@ def test_the_json_has_the_contracts_fields(rich_model: Model) -> None:
         ],
         "asked_alone": [],
         "cut": "",
+        "lint": [],
+        "differs": [],
     }
 
 

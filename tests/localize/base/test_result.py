@@ -171,6 +171,7 @@ def test_a_culprit_tells_each_figure_by_its_name() -> None:
         "impact": [impact.to_json()],
         "window": [2],
         "quantized": None,
+        "known": None,
     }
     assert found.to_json() == plain
     assert replace(found, runs=(2, 8)).to_json() == plain | {"runs": {"wrong": 2, "of": 8}}

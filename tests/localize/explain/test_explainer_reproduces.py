@@ -73,7 +73,10 @@ class Reproduces:
             self.fails = fails
             return Shrunk(of(smaller))
 
-        def write(folder: Path, shrunk: Shrunk, exact: Any, found: Observation, about: Circumstances) -> None:
+        def write(
+            folder: Path, shrunk: Shrunk, exact: Any, found: Observation, about: Circumstances, allowed: Any
+        ) -> None:
+            assert allowed is None  # asked where a limit of the device is exceeded
             self.written.append((folder, kind(shrunk.specimen), about))
 
         monkeypatch.setattr(Experiments, "observe", observe)
@@ -103,7 +106,9 @@ class TestReproduce:
             Cause.KERNEL, None, "phone", "Mali", "2.3.0", Options("gpu", precision="fp16"),
             [("alone", "wrong, 50x")], [("A", "right")],
         )  # fmt: skip
-        assert found.written == [(folder, "ABS", about)]
+        ((*where, said),) = found.written
+        assert [*where, replace(said, known=None)] == [folder, "ABS", about]
+        assert said.known is not None and said.known.sentence.startswith("Not known")
         assert found.explains.culprits[0].reproducer == str(folder)
         assert found.begun == ["EXP"]
         assert found.asked == [("ABS", 1, "fp16")]

@@ -68,7 +68,7 @@ class Endings:
         self.fallbacks.append(options.fallback)
         ops = getattr(specimen, "ops", None)
         ending, reason, repeatable = self.whole if ops is None else self.windows.get(ops, GOOD)
-        return SimpleNamespace(ending=ending, reason=reason, repeatable=repeatable)
+        return SimpleNamespace(ending=ending, reason=reason, repeatable=repeatable, beyond=False)
 
     def cut_out(self, model: Any, ops: Any, exact: Any) -> Any:
         assert exact == "exact"
@@ -106,7 +106,7 @@ def test_the_op_that_ends_the_device_is_told_with_why_and_with_what_it_makes(mon
     assert (record.op, record.first, record.index, record.dtype, record.verdict) == ("ABS", 2, 2, "float32", "culprit")
     made = MODEL.graph().tensors[MODEL.graph().ops[2].outputs[0]]
     assert (record.output, record.tensor, record.shape, record.reading) == (made.name, made.index, (1, 8), "window")
-    assert (culprit.cause, culprit.signature, culprit.note) == ("hang", None, "SIGSEGV in the delegate.")
+    assert (culprit.cause, culprit.signature, culprit.note) == ("hang", None, "60 s")
     assert (culprit.certified, culprit.isolated) == (False, True)
     assert (answer.status, answer.certified, answer.outputs) == ("culprits", False, ())
     assert (answer.records, answer.residency) == ((record,), Residency(False))
