@@ -169,7 +169,7 @@ def test_device_tests_pass_on_the_farm_and_their_reports_are_here(lab: Lab) -> N
         check_run(run)
     assert {record["command"]: record["device"].get("host") for record in records} == {
         "localize": "lab1",
-        "bench": None,
+        "bench": "lab1",
     }
     kept = {record["command"]: run for record, run in zip(records, runs, strict=True)}
     assert (kept["localize"] / "report.html").exists() and (kept["bench"] / "samples.csv").exists()
