@@ -15,7 +15,7 @@ pytest.importorskip("distributed")
 from harness.core.progress import SILENT
 from harness.farm import client as module
 from harness.farm.client import _Drive
-from harness.farm.job import to_text
+from harness.farm.job import JobSpec, to_text
 from harness.farm.matrix import needs, read_matrix
 from harness.farm.node import Farm, FarmWorker
 from harness.farm.record import MatrixRecord
@@ -24,17 +24,23 @@ from tests import models
 from tests.farm.record import outcome
 
 
+def driven(folder: Path) -> tuple[_Drive, MatrixRecord, JobSpec]:
+    """A client with one job that is left."""
+    (folder / "m.tflite").write_bytes(models.right().to_bytes())
+    (folder / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
+    record = MatrixRecord(folder / "out")
+    matrix = read_matrix(folder / "m.toml", record.id)
+    (spec,) = record.begin(matrix)
+    drive = _Drive(Farm("tcp://127.0.0.1:1"), matrix, record, SILENT, [spec], total=1)
+    return drive, record, spec
+
+
 @pytest.mark.parametrize("after", [True, False], ids=["after it was written down", "before"])
 def test_a_job_that_is_cut_short_is_asked_again_unless_it_was_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """The connection ends while the host is told to drop its copy, or before."""
-    (tmp_path / "m.tflite").write_bytes(models.right().to_bytes())
-    (tmp_path / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
-    record = MatrixRecord(tmp_path / "out")
-    matrix = read_matrix(tmp_path / "m.toml", record.id)
-    (spec,) = record.begin(matrix)
-    drive = _Drive(Farm("tcp://127.0.0.1:1"), matrix, record, SILENT, [spec], total=1)
+    drive, record, spec = driven(tmp_path)
 
     async def hangs(*words: Any) -> None:
         await asyncio.sleep(60)
@@ -65,12 +71,7 @@ def test_a_host_that_was_not_asked_yet_what_it_has_gives_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greeted: bool
 ) -> None:
     """It may give what came of the job before it was asked again."""
-    (tmp_path / "m.tflite").write_bytes(models.right().to_bytes())
-    (tmp_path / "m.toml").write_text('models = ["m.tflite"]\ndevices = ["S1"]\ncommands = ["compare"]\n')
-    record = MatrixRecord(tmp_path / "out")
-    matrix = read_matrix(tmp_path / "m.toml", record.id)
-    (spec,) = record.begin(matrix)
-    drive = _Drive(Farm("tcp://127.0.0.1:1"), matrix, record, SILENT, [spec], total=1)
+    drive, record, spec = driven(tmp_path)
     drive.workers = [FarmWorker("tcp://lab1:1", frozenset({"keeper:lab1"}), {})]
     drive.greeted = {"tcp://lab1:1"} if greeted else set()
 

@@ -1,8 +1,8 @@
 // A clip's page: clicks by frame and object, one tracking of them at a time, and the masks that it wrote.
+import { alert, by, progress } from "./told.js";
 import { begin, followed, get } from "./wire.js";
 import { COLORS, View, tinted } from "./view.js";
 
-const by = (id) => document.getElementById(id);
 const TAB = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const MOST_UNDO = 200, MASKS_KEPT = 200;
 
@@ -27,20 +27,6 @@ const here = () => prompts[frame] ?? {};
 const view = new View({ device: by("canvas") }, () => {});
 view.marks = () => Object.entries(here()).map(([object, tap]) => ({ ...tap, color: color_of(Number(object)), chosen: Number(object) === chosen }));
 view.layers = () => [...layers.values()].map((device) => ({ device }));
-
-function alert(sentence) {
-  by("alert").textContent = sentence;
-  by("alert").hidden = !sentence;
-}
-
-function progress(work) {
-  const done = !work || "result" in work || work.error;
-  by("progress").hidden = done;
-  if (done) return;
-  by("stage").textContent = work.stage;
-  by("share").value = work.share;
-  by("seconds").textContent = work.seconds >= 1 ? `${work.seconds.toFixed(0)} s` : "";
-}
 
 // ---- Frames and masks
 

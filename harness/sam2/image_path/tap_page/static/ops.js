@@ -1,7 +1,6 @@
 // Which ops break the chosen decoder on the chosen back end: what is known already, and the button that asks.
+import { by } from "./told.js";
 import { begin, followed, get } from "./wire.js";
-
-const by = (id) => document.getElementById(id);
 
 export class Ops {
   constructor(page) {

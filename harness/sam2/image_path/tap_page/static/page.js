@@ -1,10 +1,10 @@
 // The page's own state (objects, their points, what was said to them), and what hands do with it.
+import { alert, by, progress } from "./told.js";
 import { begin, followed, get, tapped } from "./wire.js";
 import { COLORS, View, differing, tinted, unpacked } from "./view.js";
 import { KEYS, shortcuts } from "./keys.js";
 import { Ops } from "./ops.js";
 
-const by = (id) => document.getElementById(id);
 const QUICK_MS = 150; // the last answer took no longer: another may be asked wherever the mouse is
 const MOST_OBJECTS = 12, MOST_UNDO = 200;
 const TAB = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -40,20 +40,6 @@ const ops = new Ops({ place, tap: () => tap_of(objects[chosen]), alert, again, c
 function again() {
   for (const object of objects) if (answers(object)?.error) ask(object);
   shown();
-}
-
-function alert(sentence) {
-  by("alert").textContent = sentence;
-  by("alert").hidden = !sentence;
-}
-
-function progress(work) {
-  const done = !work || "result" in work || work.error;
-  by("progress").hidden = done;
-  if (done) return;
-  by("stage").textContent = work.stage;
-  by("share").value = work.share;
-  by("seconds").textContent = work.seconds >= 1 ? `${work.seconds.toFixed(0)} s` : "";
 }
 
 // ---- What is asked
