@@ -48,6 +48,7 @@ UNHURRIED = (
     "tests/api/test_functions.py",
     "tests/api/test_growth.py",
     "tests/api/test_opening.py",
+    "tests/cli/across",
     "tests/cli/test_answers.py",
     "tests/cli/test_bisect_runtime.py",
     "tests/cli/test_continue_and_export.py",
@@ -55,7 +56,9 @@ UNHURRIED = (
     "tests/cli/test_misuse.py",
     "tests/cli/test_plugin_abroad.py",
     "tests/cli/test_precision.py",
+    "tests/dashboard/matrix/test_page.py",
     "tests/dashboard/test_browser.py",
+    "tests/dashboard/test_serve.py",
     "tests/dashboard/test_watch.py",
     "tests/devices",
     "tests/docs/test_blocks.py",
@@ -67,6 +70,7 @@ UNHURRIED = (
     "tests/localize/explain/test_explainer.py",
     "tests/localize/explain/test_limits.py",
     "tests/localize/explain/test_refused.py",
+    "tests/localize/explain/test_reproducer_page.py",
     "tests/localize/find/test_doubtful.py",
     "tests/localize/find/test_localizer.py",
     "tests/localize/find/test_scale.py",
@@ -136,7 +140,8 @@ def slow(jobs: str, more: list[str]) -> list[Stage]:
 def quick(jobs: str, more: list[str]) -> list[Stage]:
     """What says within a minute whether a change has broken something: ruff, and the tests that need little."""
     ignored = [f"--ignore={path}" for path in UNHURRIED]
-    tests = (sys.executable, "-m", "pytest", "tests", "-q", "-m", "not slow and not gpu", "-n", jobs, *ignored, *more)
+    chosen = ("-m", "not slow and not gpu", *ignored, *more)
+    tests = (sys.executable, "-m", "pytest", "tests", "-q", "-n", jobs, "--dist", "worksteal", *chosen)
     lint = [stage for stage in stages(jobs, more) if stage.name in ("ruff", "format")]
     return [*lint, Stage("quick", tests)]
 
@@ -152,6 +157,8 @@ def main() -> int:
     parser.add_argument("--slow", action="store_true", help="only what is left out otherwise, which takes hours")
     words = parser.parse_args()
     chosen = words.stage
+    # Many images of containers set it. Without compiled files each of thousands of processes compiles all it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if words.quick:
         return run(quick(os.environ.get("JOBS") or str(min(MOST_JOBS, cores)), asked[1]), TIMEOUT)
     if words.slow:
