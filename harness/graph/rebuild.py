@@ -120,6 +120,17 @@ class Rebuild(GraphBuilder):
             return self.dequantize(values)
         return self.on_grid_of(tensor, self.constant(values))
 
+    def scales(self, tensor: TensorIndex) -> Array:
+        """The scales of a quantized tensor, one or one for each channel; none of another."""
+        held = self._tensors[tensor].quantization
+        return np.asarray([] if held is None or held.scale is None else held.scale, np.float32)
+
+    def with_scales(self, tensor: TensorIndex, scales: Array) -> TensorIndex:
+        """A tensor whose integers stand for multiples of a scale, or of one for each channel of the first axis."""
+        self._tensors[tensor].quantization = table = schema.QuantizationParametersT()
+        table.scale, table.zeroPoint = scales, np.zeros(len(scales), np.int64)
+        return tensor
+
     def retype(self, tensor: TensorIndex, dtype: Any) -> None:
         """Declare a tensor that ops of the model make of another element type, on no grid."""
         self._tensors[tensor] = table = copy(self._tensors[tensor])

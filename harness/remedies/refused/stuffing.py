@@ -24,7 +24,8 @@ MOST_STUFFED = 1 << 28
 
 
 def by_stuffed_convolution(rebuild: Rebuild, op: Op) -> None:
-    """A TRANSPOSE_CONV of either padding, its fused activation kept; quantized values stay on their grids.
+    """A TRANSPOSE_CONV of either padding, its fused activation kept; quantized values stay on their grids, to which the
+    CPU's two kernels round each in its own way, up to a step apart.
 
     Raises:
         CannotRewrite: it is none, its weights are no constant, or the map with zeros would be too large.
@@ -47,13 +48,22 @@ def by_stuffed_convolution(rebuild: Rebuild, op: Op) -> None:
         cut = max((-(-wanted // stride) - 1) * stride + taps - wanted, 0) // 2 if same else 0
         stuffed = _bordered(rebuild, x, stuffed, axis, taps - 1 - cut, wanted + taps - 1, size * stride)
     turned = rebuild.instead_of(op.inputs[1], np.ascontiguousarray(weights[:, ::-1, ::-1, :]))
-    feeds = [stuffed, turned, op.inputs[3] if len(op.inputs) > 3 else -1]
+    bias = op.inputs[3] if len(op.inputs) > 3 and op.inputs[3] >= 0 else _no_bias(rebuild, op)
+    feeds = [stuffed, turned, bias]
     plain = schema.Conv2DOptionsT()
     plain.strideH = plain.strideW = plain.dilationHFactor = plain.dilationWFactor = 1
     plain.padding = schema.Padding.VALID
     plain.fusedActivationFunction = options.fusedActivationFunction
     result = rebuild.op("CONV_2D", feeds, rebuild.shape(made), plain, dtype=rebuild.graph.tensors[made].dtype)
     rebuild.replace(made, rebuild.on_grid_of(made, result))
+
+
+def _no_bias(rebuild: Rebuild, op: Op) -> TensorIndex:
+    """Zeros, which CONV_2D wants where TRANSPOSE_CONV wants nothing; for quantized values on the products' grid."""
+    count, scales = rebuild.shape(op.inputs[1])[0], [rebuild.scales(op.inputs[place]) for place in (1, 2)]
+    if not scales[0].size:
+        return rebuild.constant(np.zeros(count, np.float32))
+    return rebuild.with_scales(rebuild.constant(np.zeros(count, np.int32)), scales[0] * scales[1])
 
 
 def _spread(rebuild: Rebuild, like: TensorIndex, x: TensorIndex, axis: int, stride: int) -> TensorIndex:

@@ -74,8 +74,11 @@ def rewritten(rewrite: Rewrite, model: Model, kind: str = "") -> Model:
     return made
 
 
-def same(evaluate: Evaluate, rewrite: Rewrite, model: Model, kind: str = "", *, within: float = 0.0) -> Model:
-    """The model written anew, after both were run: equal values, or `within` float32 roundings of the largest."""
+def same(
+    evaluate: Evaluate, rewrite: Rewrite, model: Model, kind: str = "", *, within: float = 0.0, steps: int = 0
+) -> Model:
+    """The model written anew, after both were run: equal values, or `within` float32 roundings of the largest, or
+    integers up to so many steps apart."""
     made, inputs = rewritten(rewrite, model, kind), values_for(model)
     before, after = evaluate(model, inputs), evaluate(made, inputs)
     for name, values in before.items():
@@ -83,6 +86,8 @@ def same(evaluate: Evaluate, rewrite: Rewrite, model: Model, kind: str = "", *, 
         if within:
             bound = within * 2.0**-24 * float(np.abs(values).max(initial=0.0))
             np.testing.assert_allclose(after[name], values, rtol=0, atol=bound)
+        elif steps:
+            assert np.abs(after[name].astype(np.int64) - values).max() <= steps
         else:
             np.testing.assert_array_equal(after[name], values)
     return made

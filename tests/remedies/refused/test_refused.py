@@ -61,7 +61,13 @@ def test_a_broadcast_is_a_product_with_ones(
 def test_a_broadcast_is_copies_side_by_side(
     evaluate: Evaluate, shapes: tuple[tuple[int, ...], tuple[int, ...]], kind: str
 ) -> None:
-    assert set(names(same(evaluate, catalogue.COPIES, one(broadcast(*shapes), kind)))) <= {"RESHAPE", "CONCATENATION"}
+    model = one(broadcast(*shapes), kind)
+    try:
+        made = same(evaluate, catalogue.COPIES, model)
+    except CannotRewrite as error:
+        assert "times" in str(error) and np.prod(shapes[1]) > 64
+        return
+    assert set(names(made)) <= {"RESHAPE", "CONCATENATION"}
 
 
 def test_heads_repeated_in_rank_5_are_repeated_in_rank_4(evaluate: Evaluate) -> None:
@@ -99,7 +105,7 @@ def test_a_transposed_convolution_is_one_of_a_map_with_zeros(
 ) -> None:
     model = one(transposed_conv(size, kernel, strides, padding, depth, batch), kind)
     try:
-        made = same(evaluate, catalogue.STUFFED, model)
+        made = same(evaluate, catalogue.STUFFED, model, steps=int(kind == "int8"))
     except CannotRewrite as error:
         assert "nothing of its input" in str(error)
         return
