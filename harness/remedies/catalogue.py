@@ -118,10 +118,20 @@ ZERO_BORDER = Rewrite("PADV2 as PAD behind values that are not negative", each(p
 STUFFED = Rewrite("TRANSPOSE_CONV as a convolution of a zero-stuffed map", each(by_stuffed_convolution))
 POOLED = Rewrite("the strided slice as a pooling", each(by_pooling))
 ONE_LIST = Rewrite("the gather by one list of places", each(by_one_list))
-ON_PHONES = Rewrite(
-    "the op as ones that phones take",
-    each(one_of(broadcast_by_product, broadcast_by_copies, padded_otherwise, by_stuffed_convolution, by_one_list)),
+OTHER_OPS = Rewrite(
+    "the op as ones that GPUs have",
+    each(
+        one_of(
+            broadcast_by_product,
+            broadcast_by_copies,
+            padded_otherwise,
+            by_stuffed_convolution,
+            by_one_list,
+            by_simpler_ops,
+        )
+    ),
 )
+
 
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)

@@ -31,7 +31,7 @@ def keep_batch(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex
     """
     rebuild = Rebuild(model)
     for o in sorted(ops):
-        if not _meets_constant(rebuild, rebuild.graph.ops[o]):
+        if not meets_constant(rebuild, rebuild.graph.ops[o]):
             raise CannotRewrite("it reads no constant of its own rank, below 4, with a leading dimension over 1")
     return _lifted(rebuild, ops)
 
@@ -61,7 +61,8 @@ def _lifted(rebuild: Rebuild, ops: frozenset[OpIndex]) -> Model:
     return rebuild.finish()
 
 
-def _meets_constant(rebuild: Rebuild, op: Op) -> bool:
+def meets_constant(rebuild: Rebuild, op: Op) -> bool:
+    """Whether a delegate would lay a constant that the op reads otherwise than the tensor that it meets."""
     if op.name not in rank_4.ELEMENTWISE or rank_4.is_rank_4(rebuild, op):
         return False
     constants = [t for t in op.inputs if t >= 0 and rebuild.values(t) is not None]

@@ -15,11 +15,13 @@ from harness.graph.model import Graph, Model, Op
 from harness.graph.ops.constants import computed
 from harness.graph.ops.hybrid import real_values
 from harness.graph.rebuild import CannotRewrite, Rebuild
+from harness.remedies.keep_batch import keep_batch, meets_constant
 
 
 def with_constants(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
     """The model with the results of `ops`, and of all that they follow from, as constants; of an op that has a run-time
-    operand, what its other operands are computed from. `peaks` is not used.
+    operand, what its other operands are computed from. Where such a constant is one that a delegate misreads
+    (`harness.remedies.keep_batch`), the chain around it is in rank 4. `peaks` is not used.
 
     Raises:
         CannotRewrite: one of `ops` follows from no constants by ops that are computed here.
@@ -43,7 +45,19 @@ def with_constants(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorI
             rebuild.replace(op.outputs[0], rebuild.constant(folding.values[op.outputs[0]]))
         else:
             rebuild.keep(op)
-    return rebuild.finish()
+    return _well_laid(rebuild, rebuild.finish())
+
+
+def _well_laid(before: Rebuild, model: Model) -> Model:
+    """The model with chains in rank 4 where a constant that was computed before would be misread as it is now."""
+    now = Rebuild(model)
+    were = {_name(before, op) for op in before.graph.ops if meets_constant(before, op)}
+    meet = [op.index for op in now.graph.ops if meets_constant(now, op) and _name(now, op) not in were]
+    return keep_batch(model, frozenset(meet), {}) if meet else model
+
+
+def _name(rebuild: Rebuild, op: Op) -> str:
+    return rebuild.graph.tensors[op.outputs[0]].name if op.outputs else ""
 
 
 def is_packed(graph: Graph, op: Op) -> bool:

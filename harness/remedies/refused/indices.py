@@ -36,7 +36,8 @@ def _at_places(rebuild: Rebuild, op: Op) -> TensorIndex:
     if not depth or not flat.size or flat.shape[0] > MOST_PLACES or (flat < 0).any() or (flat >= lead).any():
         raise CannotRewrite("its places are none, too many, or beyond its operand")
     found: Array = np.ravel_multi_index(tuple(flat.T), lead)
-    rows = rebuild.reshape(rebuild.now(x), (math.prod(lead), math.prod(rest)))
+    rows, view = rebuild.now(x), (math.prod(lead), math.prod(rest))
+    rows = rows if shape == view else rebuild.reshape(rows, view)
     first, count = int(found[0]), len(found)
     if (found == np.arange(first, first + count)).all():
         return part(rebuild, rows, 0, first, first + count)

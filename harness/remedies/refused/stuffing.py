@@ -44,9 +44,18 @@ def by_stuffed_convolution(rebuild: Rebuild, op: Op) -> None:
     stuffed = rebuild.now(x)
     for axis, stride in ((2, strides[1]), (1, strides[0])):
         stuffed = _spread(rebuild, x, stuffed, axis, stride)
+    widths = [(0, 0)] * 4
     for axis, wanted, size, stride, taps in zip((1, 2), out, given, strides, kernel, strict=True):
         cut = max((-(-wanted // stride) - 1) * stride + taps - wanted, 0) // 2 if same else 0
-        stuffed = _bordered(rebuild, x, stuffed, axis, taps - 1 - cut, wanted + taps - 1, size * stride)
+        before, long = taps - 1 - cut, wanted + taps - 1
+        start, stop = max(-before, 0), min(size * stride, long - before)
+        if stop <= start:
+            raise CannotRewrite("its result has nothing of its input")
+        if stop - start < size * stride:
+            stuffed = rebuild.on_grid_of(x, part(rebuild, stuffed, axis, start, stop))
+        widths[axis] = max(before, 0), long - max(before, 0) - (stop - start)
+    if any(map(any, widths)):
+        stuffed = rebuild.on_grid_of(x, rebuild.pad(stuffed, widths))
     turned = rebuild.instead_of(op.inputs[1], np.ascontiguousarray(weights[:, ::-1, ::-1, :]))
     bias = op.inputs[3] if len(op.inputs) > 3 and op.inputs[3] >= 0 else _no_bias(rebuild, op)
     feeds = [stuffed, turned, bias]
@@ -75,26 +84,6 @@ def _spread(rebuild: Rebuild, like: TensorIndex, x: TensorIndex, axis: int, stri
         apart, place = (n * high, 1, wide, depth), 1
     else:
         apart, place = (n * high, wide, 1, depth), 2
-    filled = _zeros(rebuild, like, rebuild.reshape(x, apart), place, 0, stride - 1)
+    behind = [(0, stride - 1) if a == place else (0, 0) for a in range(4)]
+    filled = rebuild.on_grid_of(like, rebuild.pad(rebuild.reshape(x, apart), behind))
     return rebuild.reshape(filled, (n, high * stride, wide, depth) if axis == 1 else (n, high, wide * stride, depth))
-
-
-def _bordered(
-    rebuild: Rebuild, like: TensorIndex, x: TensorIndex, axis: int, before: int, wanted: int, size: int
-) -> TensorIndex:
-    """`wanted` elements along an axis of `size`: from `before` zeros on, or, where that is negative, from within."""
-    start, stop = max(-before, 0), min(size, wanted - before)
-    if stop <= start:
-        raise CannotRewrite("its result has nothing of its input")
-    if stop - start < size:
-        x = rebuild.on_grid_of(like, part(rebuild, x, axis, start, stop))
-    ahead = max(before, 0)
-    return _zeros(rebuild, like, x, axis, ahead, wanted - ahead - (stop - start))
-
-
-def _zeros(rebuild: Rebuild, like: TensorIndex, x: TensorIndex, axis: int, before: int, after: int) -> TensorIndex:
-    """PAD along one axis."""
-    if not before and not after:
-        return x
-    widths = [(before, after) if a == axis else (0, 0) for a in range(4)]
-    return rebuild.on_grid_of(like, rebuild.pad(x, widths))

@@ -258,7 +258,7 @@ def test_a_border_that_may_be_seen_stays(build: Callable[[Drawn], int], why: str
 
 
 def test_a_border_that_may_be_seen_is_joined_from_constants_for_phones(evaluate: Evaluate) -> None:
-    made = same(evaluate, catalogue.ON_PHONES, one(pooled(-np.inf, "")), "PADV2")
+    made = same(evaluate, catalogue.OTHER_OPS, one(pooled(-np.inf, "")), "PADV2")
     assert set(names(made)) == {"CONCATENATION", "MAX_POOL_2D"}
 
 
