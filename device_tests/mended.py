@@ -131,7 +131,7 @@ def windows(g: GraphBuilder) -> int:
     """An image in windows of 4x4, by TRANSPOSE in rank 6; its rows and columns turned in rank 5."""
     x = g.reshape(g.input("x", (1, 8, 12, 6)), (1, 2, 4, 3, 4, 6))
     x = g.reshape(g.transpose(x, (0, 1, 3, 2, 4, 5)), (2, 3, 4, 4, 6))
-    x = g.transpose(g.binary("ADD", x, g.constant(draw(1, 3, 1, 4, 1))), (4, 2, 0, 3, 1))
+    x = g.transpose(g.binary("ADD", x, g.constant(draw(2, 3, 1, 4, 6))), (4, 2, 0, 3, 1))
     return g.softmax(g.reshape(x, (1, 24, 8, 3)))
 
 

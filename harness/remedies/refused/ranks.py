@@ -67,8 +67,8 @@ def _transposed(rebuild: Rebuild, op: Op) -> TensorIndex:
         at = now.index(place)
         if at != place:
             cuts = (0, place, at, at + 1, len(now))
-            view = tuple(math.prod(sizes[i] for i in now[a:b]) for a, b in pairwise(cuts))
-            turned = rebuild.transpose(rebuild.reshape(x, view), (0, 2, 1, 3))
+            apart = tuple(math.prod(sizes[i] for i in now[a:b]) for a, b in pairwise(cuts))
+            turned = rebuild.transpose(rebuild.reshape(x, apart), (0, 2, 1, 3))
             x = rebuild.on_grid_of(op.outputs[0], turned)
             now.insert(place, now.pop(at))
     return x

@@ -51,14 +51,21 @@ def fused(code: int) -> Callable[[GraphBuilder, int, int], int]:
     return build
 
 
+def of_one(kind: str) -> Callable[[GraphBuilder, int, int], int]:
+    return lambda g, x, seed: g.unary(kind, x)
+
+
+def with_constant(kind: str) -> Callable[[GraphBuilder, int, int], int]:
+    return lambda g, x, seed: g.binary(kind, x, constant(g, seed))
+
+
 UNARY = (
     "RELU", "RELU6", "RELU_N1_TO_1", "ABS", "NEG", "SQUARE", "TANH", "LOGISTIC", "SIN", "COS", "FLOOR", "CEIL", "ROUND",
     "HARD_SWISH", "GELU", "ELU", "EXP", "SQRT",
 )  # fmt: skip
 STEPS: dict[str, Callable[[GraphBuilder, int, int], int]] = {
-    **{kind: (lambda g, x, seed, kind=kind: g.unary(kind, x)) for kind in UNARY},
-    **{kind: (lambda g, x, seed, kind=kind: g.binary(kind, x, constant(g, seed))) for kind in ("ADD", "SUB", "MUL")},
-    **{kind: (lambda g, x, seed, kind=kind: g.binary(kind, constant(g, seed), x)) for kind in ("MAXIMUM", "MINIMUM")},
+    **{kind: of_one(kind) for kind in UNARY},
+    **{kind: with_constant(kind) for kind in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")},
     "itself": lambda g, x, seed: g.binary("MUL", x, x),
     "sum": lambda g, x, seed: g.binary("ADD", g.reduce("SUM", x, 3), constant(g, seed)),
     "mean": lambda g, x, seed: g.binary("MUL", g.reduce("MEAN", x, 1), constant(g, seed)),
