@@ -169,3 +169,15 @@ def test_what_no_form_is_for_is_said() -> None:
 
     with pytest.raises(CannotRewrite, match="may be none"):
         rewritten(catalogue.SIMPLER, one(build))
+
+
+@pytest.mark.parametrize("beside", ["constant", "tensor"])
+def test_tiles_of_quantized_values_stay_on_their_grid(evaluate: Evaluate, beside: str) -> None:
+    def build(g: Drawn) -> int:
+        x = g.given((1, 70_001))
+        other = g.given((1, 70_001), "y")
+        if beside == "constant":
+            other = g.gridded(g.constant(g.rng.integers(-99, 100, (1, 70_001)).astype(np.int8)))
+        return g.sum_of(x, other, (0.5, 1))
+
+    assert names(same(evaluate, catalogue.TILES, one(build, "int8"))).count("ADD") == 2
