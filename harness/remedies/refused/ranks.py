@@ -25,11 +25,16 @@ def in_four_axes(rebuild: Rebuild, op: Op) -> None:
     """A TRANSPOSE, an element-wise op, SOFTMAX, or a CONCATENATION of rank over 4; quantized values stay on their grid.
 
     Raises:
-        CannotRewrite: it has rank 4 at most, is another op, or broadcasts along more than four stretches of axes.
+        CannotRewrite: it has rank 4 at most, is another op, broadcasts along more than four stretches of axes, or its
+            rank is that of an input or output of the model.
     """
     shape = rebuild.shape(op.outputs[0])
     if len(shape) <= MOST_RANK:
         raise CannotRewrite("its result has rank 4 at most")
+    ports = {port.tensor: port.name for port in (*rebuild.graph.inputs, *rebuild.graph.outputs)}
+    for t in (*op.inputs, *op.outputs):
+        if t in ports and len(rebuild.shape(t)) > MOST_RANK:
+            raise CannotRewrite(f"'{ports[t]}', an input or output of the model, has such a rank")
     if op.name == "TRANSPOSE":
         made = _transposed(rebuild, op)
     elif op.name == "CONCATENATION":
