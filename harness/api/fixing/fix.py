@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.api.fixing.devices import on_device
 from harness.api.fixing.ports import cannot_be_rewritten, not_kept, with_ports_of
@@ -21,6 +20,7 @@ from harness.core.private import as_the_user
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import writing
 from harness.devices.host.device import HostDevice
+from harness.devices.scratch import scratch_folder
 from harness.graph.inputs import check_inputs, load_inputs, random_inputs
 from harness.graph.model import Graph, Model
 from harness.graph.ops.repeatable import check_repeatable
@@ -30,6 +30,8 @@ from harness.remedies.catalogue import BY_NAME, BY_VALUES
 
 DRAWS = 3
 """Random inputs on which a rewritten model is compared with the model itself."""
+RANDOM = "random, seed "
+"""How they are told; the seed follows."""
 # Guesses for the time left: seconds for each run and megabyte of a model, and for looking at it.
 _RUN_SECONDS, _LOOK_SECONDS = 0.05, 1.0
 
@@ -99,9 +101,9 @@ def _rewritten(request: FixRequest, file: Model, model: Model, found: tuple[Find
     megabytes = len(model.to_bytes()) / 1e6
     guess = _LOOK_SECONDS + (len(own) + len(drawn)) * megabytes * _RUN_SECONDS
     progress.stage("rewriting, and running both on the CPU", guess)
-    with TemporaryDirectory(prefix="harness-fix-") as folder, HostDevice() as host:
+    with scratch_folder("harness-fix-") as folder, HostDevice() as host:
         try:
-            same = SameValues(host, model, (*own, *drawn), request.timeout, Path(folder))
+            same = SameValues(host, model, (*own, *drawn), request.timeout, folder)
             by_values = any(BY_NAME.get(finding.entry.remedy or "") in BY_VALUES for finding in found)
             peaks = same.peaks(own[0]) if own and by_values else None
         except HarnessError as error:
@@ -131,7 +133,7 @@ def _drawn(request: FixRequest, graph: Graph, own: Sequence[Draw]) -> tuple[tupl
         return (Draw("none: the model takes no inputs", {}, request.seed, drawn=False),), ()
     seeds = range(request.seed, request.seed + DRAWS)
     try:
-        return tuple(Draw(f"random, seed {seed}", random_inputs(graph, seed), seed, drawn=True) for seed in seeds), ()
+        return tuple(Draw(f"{RANDOM}{seed}", random_inputs(graph, seed), seed, drawn=True) for seed in seeds), ()
     except UsageError as error:
         if not own:
             raise

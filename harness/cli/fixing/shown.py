@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.api.fixing.fix import RANDOM
 from harness.api.fixing.result import CpuCheck, DeviceCheck, Fixed, Step, Verdict, Word
 from harness.cli.render import outputs_table, residency_text
 from harness.cli.screen import indented, out, say
@@ -73,7 +74,7 @@ def _listed(ops: Iterable[str]) -> str:
 
 def _checked(check: CpuCheck) -> str:
     """What the CPU says, in a sentence or two."""
-    on = f"On the CPU, {counted(len(check.inputs), 'set')} of inputs ({'; '.join(check.inputs)})"
+    on = f"On the CPU, {counted(len(check.inputs), 'set')} of inputs ({_inputs(check.inputs)})"
     if check.identical:
         said = f"{on}: every value is the same."
     else:
@@ -86,6 +87,14 @@ def _checked(check: CpuCheck) -> str:
     if unseen:
         said += f" The same for all of these inputs, so that it says nothing of them: {_listed(unseen)}."
     return said
+
+
+def _inputs(said: Sequence[str]) -> str:
+    """`FILE.npz; random, seeds 0 to 2`."""
+    seeds = [each.removeprefix(RANDOM) for each in said if each.startswith(RANDOM)]
+    others = [each for each in said if not each.startswith(RANDOM)]
+    drawn = [f"random, seeds {seeds[0]} to {seeds[-1]}"] if len(seeds) > 1 else [f"{RANDOM}{seed}" for seed in seeds]
+    return "; ".join((*others, *drawn))
 
 
 def _show_device(found: DeviceCheck) -> None:
