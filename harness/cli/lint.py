@@ -250,4 +250,6 @@ def _basis(finding: Finding) -> str:
         if not finding.target.startswith("ai-edge-litert") or not releases:
             return f" on {escape(finding.target)}"
         return f" on ai-edge-litert {' to '.join(dict.fromkeys((releases[0], releases[-1])))}"
+    if finding.effect == "precision":
+        return ", by its values"
     return f"; not measured on {escape(finding.target)}"

@@ -15,7 +15,7 @@ from harness.graph.model import Graph, Model, Port, indices, text
 from harness.graph.surgery import fresh, isolate
 
 # What says how the file was made, and from which release on runtimes take it: no reader misses it.
-_OF_THE_MAKING = frozenset({"min_runtime_version", "CONVERSION_METADATA"})
+_OF_THE_MAKING = frozenset({"min_runtime_version", "CONVERSION_METADATA", "keep_stablehlo_constant"})
 
 
 def cannot_be_rewritten(opened: Opened) -> str:
