@@ -34,13 +34,14 @@ def single(
     *,
     made: Any = np.float32,
     custom: str | None = None,
+    version: int = 1,
 ) -> Callable[[], Model]:
     """One op of an input and constants."""
 
     def build() -> Model:
         graph = GraphBuilder()
         feeds = [graph.input("x", shape), *(graph.constant(each) for each in constants)]
-        graph.output(graph.op(kind, feeds, result, table, dtype=made, custom=custom), "y")
+        graph.output(graph.op(kind, feeds, result, table, dtype=made, custom=custom, version=version), "y")
         return graph.build()
 
     return build
@@ -112,6 +113,42 @@ REFUSED: tuple[Refused, ...] = (
         single("GATHER_ND", (4, 8), (2, 8), options("GatherNd"), [np.asarray([[1], [2]], np.int32)]),
         (0, "GATHER_ND"),
         "GATHER_ND",
+    ),
+    Refused(
+        "refused_broadcast_to",
+        single("BROADCAST_TO", (1, 6, 1, 8), (1, 6, 5, 8), options("BroadcastTo"), [ints(1, 6, 5, 8)], version=2),
+        (0, "BROADCAST_TO"),
+        "BROADCAST_TO",
+    ),
+    Refused(
+        "refused_squeeze",
+        single("SQUEEZE", (1, 1, 4, 8), (1, 4, 8), options("Squeeze", squeezeDims=[1])),
+        (0, "SQUEEZE"),
+        "SQUEEZE",
+    ),
+    Refused(
+        "refused_expand_dims",
+        single("EXPAND_DIMS", (1, 4, 8), (1, 1, 4, 8), options("ExpandDims"), [ints(1)]),
+        (0, "EXPAND_DIMS"),
+        "EXPAND_DIMS",
+    ),
+    Refused(
+        "refused_log_softmax",
+        single("LOG_SOFTMAX", (1, 4, 8), (1, 4, 8), options("LogSoftmax")),
+        (0, "LOG_SOFTMAX"),
+        "LOG_SOFTMAX",
+    ),
+    Refused(
+        "refused_l2_normalization",
+        single("L2_NORMALIZATION", (1, 4, 4, 8), (1, 4, 4, 8), options("L2Norm")),
+        (0, "L2_NORMALIZATION"),
+        "L2_NORMALIZATION",
+    ),
+    Refused(
+        "refused_arg_min",
+        single("ARG_MIN", (1, 4, 8), (1, 4), options("ArgMin", outputType=2), [ints(2)], made=np.int32),
+        (0, "ARG_MIN"),
+        "ARG_MIN",
     ),
     Refused("refused_custom", single("CUSTOM", (1, 8), (1, 8), custom="MyOp"), (0, "CUSTOM"), "no custom op 'MyOp'"),
     Refused("refused_constants_alone", constants_alone, (0, "TRANSPOSE"), "TRANSPOSE"),

@@ -23,10 +23,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from harness.core.arrays import Array, TensorIndex
 from harness.graph.build import GraphBuilder
-from harness.graph.edit import signature_def
+from harness.graph.edit import signature_def, type_code
 from harness.graph.model import Model, Op, Port, indices
 from harness.graph.surgery import drop_unused_buffers
 
+_MOST_RANK = 4
 _ACTIVATIONS = {
     schema.ActivationFunctionType.NONE: None,
     schema.ActivationFunctionType.RELU: "RELU",
@@ -76,13 +77,15 @@ class Rebuild(GraphBuilder):
         shape: Sequence[int] = (),
         options: Any = None,
     ) -> TensorIndex:
-        """An op of the same kind and options on other tensors, its (first) result; a new one of `shape` by default."""
+        """An op of the same kind and options on other tensors, its (first) result; a new one of `shape` by default, on
+        the grid of the op's own."""
         table = copy(self._old.operators[op.index])
         if options is not None:
             table.builtinOptions = options
         table.inputs = np.asarray([t if t < 0 else self.now(t) for t in inputs], np.int32)
         if outputs is None:
             outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self._dtype(op.outputs[0]))]
+            self.on_grid_of(op.outputs[0], outputs[0])
         table.outputs = np.asarray(outputs, np.int32)
         self._ops.append(table)
         return int(outputs[0])
@@ -103,6 +106,35 @@ class Rebuild(GraphBuilder):
             raise CannotRewrite(f"a result of shape {self.shape(by)} cannot stand for one of {self.shape(tensor)}")
         if by != tensor:
             self._instead[tensor] = by
+
+    def on_grid_of(self, tensor: TensorIndex, made: TensorIndex) -> TensorIndex:
+        """A tensor of the same element type, whose integers stand for what those of another do: with its scales."""
+        self._tensors[made].quantization = self._tensors[tensor].quantization
+        return made
+
+    def instead_of(self, tensor: TensorIndex, values: Array) -> TensorIndex:
+        """A constant in place of another one: of its type, on its grid, as float16 behind DEQUANTIZE where that is so.
+        Scales by channel stay those of the axis that they are of."""
+        maker = self.graph.producer.get(tensor)
+        if maker is not None and self.graph.ops[maker].name == "DEQUANTIZE":
+            return self.dequantize(values)
+        return self.on_grid_of(tensor, self.constant(values))
+
+    def scales(self, tensor: TensorIndex) -> Array:
+        """The scales of a quantized tensor, one or one for each channel; none of another."""
+        held = self._tensors[tensor].quantization
+        return np.asarray([] if held is None or held.scale is None else held.scale, np.float32)
+
+    def with_scales(self, tensor: TensorIndex, scales: Array) -> TensorIndex:
+        """A tensor whose integers stand for multiples of a scale, or of one for each channel of the first axis."""
+        self._tensors[tensor].quantization = table = schema.QuantizationParametersT()
+        table.scale, table.zeroPoint = scales, np.zeros(len(scales), np.int64)
+        return tensor
+
+    def retype(self, tensor: TensorIndex, dtype: Any) -> None:
+        """Declare a tensor that ops of the model make of another element type, on no grid."""
+        self._tensors[tensor] = table = copy(self._tensors[tensor])
+        table.type, table.quantization = type_code(dtype), None
 
     def take_in(self, tensor: TensorIndex, shape: Sequence[int]) -> TensorIndex:
         """Declare an input of the model in another shape of as many elements; what stands for it then is up to the
@@ -144,6 +176,7 @@ class Rebuild(GraphBuilder):
     def finish(self, names: Mapping[str, str] | None = None) -> Model:
         """The rewritten model: ports keep order, shapes and names (but for those in `names`, old -> new); what nothing
         needs is gone."""
+        self._pass_over_high_ranks()
         ports = [port for port in self.graph.outputs if port.name not in self._dropped]
         outputs = [Port(port.name, self._given.get(port.tensor, self.now(port.tensor))) for port in ports]
         needed = {port.tensor for port in outputs}
@@ -154,6 +187,18 @@ class Rebuild(GraphBuilder):
             kept.append(table)
             needed.update(t for t in indices(table.inputs) if t >= 0)
         return self._assembled(kept[::-1], outputs, names or {})
+
+    def _pass_over_high_ranks(self) -> None:
+        """A RESHAPE of what another made in rank over 4 reads what that one read: no GPU takes what is between."""
+        before: dict[TensorIndex, TensorIndex] = {}
+        for table in self._ops:
+            code = self._code_tables[table.opcodeIndex]
+            if max(code.builtinCode, code.deprecatedBuiltinCode) != schema.BuiltinOperator.RESHAPE:
+                continue
+            table.inputs = np.asarray([before.get(t, t) for t in indices(table.inputs)], np.int32)
+            for t in indices(table.outputs):
+                if len(indices(self._tensors[t].shape)) > _MOST_RANK:
+                    before[t] = int(table.inputs[0])
 
     def _assembled(self, ops: list[Any], outputs: Sequence[Port], names: Mapping[str, str]) -> Model:
         used = {t for table in ops for t in (*indices(table.inputs), *indices(table.outputs)) if t >= 0}

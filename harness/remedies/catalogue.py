@@ -18,9 +18,16 @@ from harness.remedies.equivalents import (
     stride_before,
     without_broadcast,
 )
-from harness.remedies.keep_batch import keep_batch
+from harness.remedies.keep_batch import chain_in_rank_4, keep_batch
 from harness.remedies.keep_digits import complement, factored
 from harness.remedies.rank_4 import with_rank_4
+from harness.remedies.refused.border import padded_otherwise, padded_with_zeros
+from harness.remedies.refused.broadcast import broadcast_by_copies, broadcast_by_product
+from harness.remedies.refused.folded import with_constants
+from harness.remedies.refused.indices import by_one_list
+from harness.remedies.refused.integers import in_32_bits
+from harness.remedies.refused.slices import by_pooling
+from harness.remedies.refused.stuffing import by_stuffed_convolution
 from harness.remedies.rescale import rescale, rescale_up_to_a_normalization
 from harness.remedies.simpler import by_simpler_ops
 from harness.remedies.split_sum import split_sum
@@ -69,6 +76,21 @@ def each(
     return apply
 
 
+def one_of(*hows: Callable[[Rebuild, Op], None]) -> Callable[[Rebuild, Op], None]:
+    """Of several rewrites of single ops the first that is possible. Raises CannotRewrite with the last one's reason."""
+
+    def how(rebuild: Rebuild, op: Op) -> None:
+        for other in hows[:-1]:
+            try:
+                other(rebuild, op)
+                return
+            except CannotRewrite:
+                continue
+        hows[-1](rebuild, op)
+
+    return how
+
+
 SPLIT_SUM = Rewrite("split the sum into pieces, added pairwise", each(split_sum))
 RESCALE = Rewrite("scale by a power of two on the way", rescale)
 RESCALE_ON = Rewrite("scale by a power of two up to a normalization", rescale_up_to_a_normalization)
@@ -87,6 +109,32 @@ TILES = Rewrite("the op in tiles", each(in_tiles))
 OWN_OUTPUT = Rewrite("an output of its own, copied from what is read", each(separate_output))
 COMPLEMENT = Rewrite("1 - LOGISTIC(x) as LOGISTIC(-x)", each(complement))
 FACTORED = Rewrite("the difference of the factors computed beforehand", each(factored))
+CHAIN = Rewrite("the whole chain in rank 4", chain_in_rank_4)
+CONSTANTS = Rewrite("constants computed beforehand", with_constants)
+INTEGERS = Rewrite("64-bit integers in 32 bits", in_32_bits)
+PRODUCT_WITH_ONES = Rewrite("the broadcast as a product with ones", each(broadcast_by_product))
+COPIES = Rewrite("the broadcast as copies side by side", each(broadcast_by_copies))
+ZERO_BORDER = Rewrite("PADV2 as PAD behind values that are not negative", each(padded_with_zeros))
+STUFFED = Rewrite("TRANSPOSE_CONV as a convolution of a zero-stuffed map", each(by_stuffed_convolution))
+POOLED = Rewrite("the strided slice as a pooling", each(by_pooling))
+ONE_LIST = Rewrite("the gather by one list of places", each(by_one_list))
+OTHER_OPS = Rewrite(
+    "the op as ones that GPUs have",
+    each(
+        one_of(
+            broadcast_by_product,
+            broadcast_by_copies,
+            padded_otherwise,
+            by_stuffed_convolution,
+            by_one_list,
+            by_simpler_ops,
+        )
+    ),
+)
+
+
+# What they need to know stands before or behind the op: in the op by itself nothing proves a sign or a size.
+BY_SURROUNDINGS = frozenset((ZERO_BORDER, INTEGERS))
 
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)
@@ -102,6 +150,15 @@ MEANING = (
     STACKED,
     NO_BROADCAST,
     SIMPLER,
+    CHAIN,
+    PRODUCT_WITH_ONES,
+    COPIES,
+    ZERO_BORDER,
+    STUFFED,
+    POOLED,
+    ONE_LIST,
+    CONSTANTS,
+    INTEGERS,
     APART,
     OWN_OUTPUT,
 )

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from harness.remedies.catalogue import (
     APART,
+    CHAIN,
     CONCATENATION,
     FLATTENED,
     KEEP_BATCH,
@@ -95,7 +96,7 @@ class Cause(StrEnum):
         "By itself, on the same inputs, each op is right; the result is wrong only together with neighbours, "
         "as the delegate fuses or places them.",
         ("wrong only together with its neighbours", "wrong only together with their neighbours"),
-        (KEEP_BATCH, FLATTENED, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
+        (KEEP_BATCH, CHAIN, FLATTENED, APART, OWN_OUTPUT, CONCATENATION, RANK_4, STACKED, NO_BROADCAST, SIMPLER),
     )
     LIMITS = (
         "limits",

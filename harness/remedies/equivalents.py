@@ -23,19 +23,22 @@ def pad_by_concatenation(rebuild: Rebuild, op: Op) -> None:
     """A PAD or PADV2 as CONCATENATIONs with constants, one for each axis that grows."""
     if op.name not in ("PAD", "PADV2"):
         raise CannotRewrite("it is no PAD")
-    widths, fill = parameter(rebuild, op.inputs[1]), 0.0
+    tensor = rebuild.graph.tensors[op.outputs[0]]
+    if tensor.quantized and tensor.grid is None:
+        raise CannotRewrite("its values have scales by channel")
+    widths, fill = parameter(rebuild, op.inputs[1]), 0 if tensor.grid is None else tensor.grid.zero
     if op.name == "PADV2":
-        fill = float(parameter(rebuild, op.inputs[2]).reshape(-1)[0])
-    x = rebuild.now(op.inputs[0])
-    dtype = rebuild.graph.tensors[op.outputs[0]].dtype
+        fill = parameter(rebuild, op.inputs[2]).reshape(-1)[0]
+    x, dtype = rebuild.now(op.inputs[0]), tensor.dtype
     for axis, (before, after) in enumerate(widths.tolist()):
         shape = list(rebuild.shape(x))
         parts = [x]
         for count, at in ((before, 0), (after, len(shape))):
             if count:
                 shape[axis] = count
-                parts.insert(at, rebuild.constant(np.full(shape, fill, dtype)))
-        x = joined(rebuild, parts, axis) if len(parts) > 1 else x
+                border = rebuild.constant(np.full(shape, fill, dtype))
+                parts.insert(at, rebuild.on_grid_of(op.outputs[0], border))
+        x = rebuild.on_grid_of(op.outputs[0], joined(rebuild, parts, axis)) if len(parts) > 1 else x
     rebuild.replace(op.outputs[0], x)
 
 
@@ -80,18 +83,23 @@ def _equal_batches(rebuild: Rebuild, op: Op) -> None:
 
 
 def flattened(rebuild: Rebuild, op: Op) -> None:
-    """A FULLY_CONNECTED that takes its rows from an input whose last dimension is not the weights', with a RESHAPE that
-    makes these rows first. No value changes, so that it is the same for quantized ones."""
+    """A FULLY_CONNECTED that takes its rows from an input whose last dimension is not the weights', or of rank over 2,
+    with a RESHAPE that makes these rows first. No value changes, so that it is the same for quantized ones."""
     if op.name != "FULLY_CONNECTED":
         raise CannotRewrite("it is no FULLY_CONNECTED")
     x, terms = rebuild.shape(op.inputs[0]), rebuild.shape(op.inputs[1])[-1]
     rows = math.prod(x) // terms
-    if x[-1] == terms or rows * terms != math.prod(x):
+    if x == (rows, terms) or rows * terms != math.prod(x):
         raise CannotRewrite("it flattens nothing")
     flat = rebuild.reshape(rebuild.now(op.inputs[0]), (rows, terms))
     options = rebuild.options(op)
     options.keepNumDims = False
-    rebuild.like(op, [flat, *op.inputs[1:]], outputs=op.outputs, options=options)
+    shape = (rows, rebuild.shape(op.inputs[1])[0])
+    if rebuild.shape(op.outputs[0]) == shape:
+        rebuild.like(op, [flat, *op.inputs[1:]], outputs=op.outputs, options=options)
+        return
+    made = rebuild.like(op, [flat, *op.inputs[1:]], shape=shape, options=options)
+    rebuild.replace(op.outputs[0], rebuild.reshape(made, rebuild.shape(op.outputs[0])))
 
 
 def stride_before(rebuild: Rebuild, op: Op) -> None:
@@ -108,16 +116,21 @@ def stride_before(rebuild: Rebuild, op: Op) -> None:
 
 
 def one_axis_at_a_time(rebuild: Rebuild, op: Op) -> None:
-    """A reduction over several axes as one after another, the last axis first."""
-    if op.name not in ("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN"):
+    """A reduction over several axes as one after another, the last axis first; the largest and smallest of quantized
+    values stay on their grid."""
+    if op.name not in ("SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD"):
         raise CannotRewrite(f"{op.name} is no reduction")
+    tensor = rebuild.graph.tensors[op.inputs[0]]
+    rounds = tensor.quantized or (op.name == "MEAN" and tensor.type != "FLOAT32")
+    if rounds and op.name not in ("REDUCE_MAX", "REDUCE_MIN"):
+        raise CannotRewrite("it rounds to integers, and would at each axis")
     made, given = rebuild.now(op.inputs[0]), rebuild.shape(op.inputs[0])
     axes = {int(axis) % len(given) for axis in parameter(rebuild, op.inputs[1]).reshape(-1)}
     several = sorted((axis for axis in axes if given[axis] > 1), reverse=True)
     if len(several) < 2:
         raise CannotRewrite("it reduces one axis only")
     for axis in several:
-        made = rebuild.reduce(op.name, made, axis)
+        made = rebuild.on_grid_of(op.outputs[0], rebuild.reduce(op.name, made, axis))
     shape = rebuild.shape(op.outputs[0])
     rebuild.replace(op.outputs[0], made if rebuild.shape(made) == shape else rebuild.reshape(made, shape))
 

@@ -1,4 +1,5 @@
-"""Constants with the batch dimension kept: where a constant below rank 4 meets a tensor, both get ones in front.
+"""Whole chains in rank 4, and above all constants with the batch dimension kept: where a constant below rank 4 meets a
+tensor, both get ones in front.
 
 LiteRT's GPU delegates lay a tensor [a, b] out with a as the batch, and a constant [a, b] with a as the width; the
 constant is then broadcast over the batch, and every row gets its row 0 (docs/delegate.md). In rank 4 both are laid out
@@ -30,8 +31,28 @@ def keep_batch(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex
     """
     rebuild = Rebuild(model)
     for o in sorted(ops):
-        if not _meets_constant(rebuild, rebuild.graph.ops[o]):
+        if not meets_constant(rebuild, rebuild.graph.ops[o]):
             raise CannotRewrite("it reads no constant of its own rank, below 4, with a leading dimension over 1")
+    return _lifted(rebuild, ops)
+
+
+def chain_in_rank_4(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex, float]) -> Model:
+    """The same around any ops below rank 4, whatever they read: from RESHAPE to RESHAPE nothing has its own rank.
+    `peaks` is not used.
+
+    Raises:
+        CannotRewrite: one of `ops` has rank 4 already, or needs the rank that it has.
+    """
+    rebuild = Rebuild(model)
+    for o in sorted(ops):
+        op = rebuild.graph.ops[o]
+        rank_4.check(rebuild, op)
+        if not _goes_along(rebuild, op):
+            raise CannotRewrite("it has rank 4 already, drops axes, or gives neither floats nor quantized values")
+    return _lifted(rebuild, ops)
+
+
+def _lifted(rebuild: Rebuild, ops: frozenset[OpIndex]) -> Model:
     chain = _Chain(rebuild, _around(rebuild, ops))
     for op in rebuild.graph.ops:
         chain.pass_on(op)
@@ -40,7 +61,8 @@ def keep_batch(model: Model, ops: frozenset[OpIndex], peaks: Mapping[TensorIndex
     return rebuild.finish()
 
 
-def _meets_constant(rebuild: Rebuild, op: Op) -> bool:
+def meets_constant(rebuild: Rebuild, op: Op) -> bool:
+    """Whether a delegate would lay a constant that the op reads otherwise than the tensor that it meets."""
     if op.name not in rank_4.ELEMENTWISE or rank_4.is_rank_4(rebuild, op):
         return False
     constants = [t for t in op.inputs if t >= 0 and rebuild.values(t) is not None]
@@ -64,8 +86,8 @@ def _around(rebuild: Rebuild, ops: frozenset[OpIndex]) -> frozenset[OpIndex]:
 
 
 def _goes_along(rebuild: Rebuild, op: Op) -> bool:
-    floats = all(rebuild.graph.tensors[t].type == "FLOAT32" for t in op.outputs)
-    if op.index in rebuild.graph.constant_ops or len(op.outputs) != 1 or not floats:
+    numbers = all(rebuild.graph.tensors[t].type == "FLOAT32" or rebuild.graph.tensors[t].grid for t in op.outputs)
+    if op.index in rebuild.graph.constant_ops or len(op.outputs) != 1 or not numbers:
         return False
     try:
         rank_4.check(rebuild, op)

@@ -49,7 +49,7 @@ def is_rank_4(rebuild: Rebuild, op: Op) -> bool:
     if max((len(rebuild.shape(t)) for t in tensors), default=4) > 4:
         return True
     if op.name not in ELEMENTWISE | {*_SELECTS}:
-        tensors = [t for t in tensors if _is_float(rebuild, t) or t in op.outputs]
+        tensors = [t for t in tensors if _is_number(rebuild, t) or t in op.outputs]
     return all(len(rebuild.shape(t)) == 4 for t in tensors)
 
 
@@ -110,12 +110,15 @@ def keeps_axes(rebuild: Rebuild, op: Op) -> bool:
 
 
 def view(rebuild: Rebuild, t: TensorIndex) -> TensorIndex:
-    """A rank-4 view of a tensor, by RESHAPE; of a constant, the constant in that shape."""
+    """A rank-4 view of a tensor, by RESHAPE; of a constant, the constant in that shape. Raises CannotRewrite for one
+    with scales by channel, which belong to an axis."""
     if t < 0 or len(rebuild.shape(rebuild.now(t))) == 4:
         return t
     values = rebuild.values(t)
     if values is not None:
-        return rebuild.constant(values.reshape(wide(values.shape)))
+        if rebuild.graph.tensors[t].quantized and rebuild.graph.tensors[t].grid is None:
+            raise CannotRewrite("a constant has scales by channel")
+        return rebuild.on_grid_of(t, rebuild.constant(values.reshape(wide(values.shape))))
     return rebuild.reshape(rebuild.now(t), wide(rebuild.shape(t)))
 
 
@@ -132,8 +135,9 @@ def parameter(rebuild: Rebuild, t: TensorIndex) -> Any:
     return values
 
 
-def _is_float(rebuild: Rebuild, t: TensorIndex) -> bool:
-    return rebuild.graph.tensors[t].type == "FLOAT32"
+def _is_number(rebuild: Rebuild, t: TensorIndex) -> bool:
+    """Whether it holds real numbers, not a parameter's integers."""
+    return rebuild.graph.tensors[t].type == "FLOAT32" or rebuild.graph.tensors[t].quantized
 
 
 def _from_zero(rebuild: Rebuild, start: TensorIndex, added: int) -> TensorIndex:

@@ -26,6 +26,7 @@ from harness.remedies.piecewise import (
     sliced_from_whole,
 )
 from harness.remedies.rank_4 import parameter
+from harness.remedies.refused.forms import OTHER_KINDS, exchanged
 
 # The longest axis that is summed by a product with a triangle of that many rows and columns: 4 MB in float32.
 MOST_SUMMED = 1024
@@ -161,7 +162,9 @@ def _connected(rebuild: Rebuild, op: Op) -> TensorIndex:
 
 
 def _untransposed(rebuild: Rebuild, op: Op) -> TensorIndex:
-    """A BATCH_MATMUL whose sides are transposed before."""
+    """A BATCH_MATMUL whose sides are transposed before, or exchanged where the left one is a constant."""
+    if rebuild.values(op.inputs[0]) is not None:
+        return exchanged(rebuild, op)
     options = rebuild.options(op)
     if not options.adjX and not options.adjY:
         raise CannotRewrite("it transposes nothing")
@@ -178,9 +181,9 @@ def _transposed(rebuild: Rebuild, t: TensorIndex) -> TensorIndex:
 
 
 def _softmax(rebuild: Rebuild, op: Op) -> TensorIndex:
-    if rebuild.options(op).beta != 1.0:
-        raise CannotRewrite("its beta is not 1")
     x, last = op.inputs[0], len(rebuild.shape(op.inputs[0])) - 1
+    if (beta := rebuild.options(op).beta) != 1.0:
+        return rebuild.softmax(rebuild.binary("MUL", x, rebuild.constant(np.asarray([beta], np.float32))))
     power = rebuild.unary("EXP", rebuild.binary("SUB", x, rebuild.reduce("REDUCE_MAX", x, last)))
     return rebuild.binary("DIV", power, rebuild.reduce("SUM", power, last))
 
@@ -200,6 +203,7 @@ def _floats(rebuild: Rebuild, op: Op) -> None:
 
 
 FORMS: dict[str, Callable[[Rebuild, Op], TensorIndex]] = {
+    **OTHER_KINDS,
     "SQUARED_DIFFERENCE": _squared_difference,
     "DIV": _quotient,
     "SUB": _difference,

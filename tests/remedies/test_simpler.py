@@ -287,7 +287,6 @@ def test_rows_that_the_op_takes_from_several_dimensions_are_made_before_it(
     np.testing.assert_array_equal(evaluate(rewritten, inputs)["y"], evaluate(model, inputs)["y"])
 
 
-@pytest.mark.parametrize("shape", [(3, 8), (2, 3, 8)])
-def test_rows_that_are_there_are_not_made(shape: tuple[int, ...]) -> None:
+def test_rows_that_are_there_are_not_made() -> None:
     with pytest.raises(CannotRewrite, match="it flattens nothing"):
-        FLATTENED.apply(one_op(rows(shape, 8, (*shape[:-1], 7))), frozenset({0}), {})
+        FLATTENED.apply(one_op(rows((3, 8), 8, (3, 7))), frozenset({0}), {})

@@ -19,26 +19,7 @@ LARGEST_HALF = 65504.0
 MOST_WORKGROUPS = 65535
 _LARGEST_WORKGROUP = 16
 
-_NEVER_NEGATIVE = frozenset(
-    ("RELU", "RELU6", "RELU_0_TO_1", "ABS", "EXP", "SQUARE", "LOGISTIC", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE")
-)
-# Those that give the values of their first operand, or zeros, or something between them.
-_PASSING = frozenset(
-    (
-        "RESHAPE",
-        "TRANSPOSE",
-        "PAD",
-        "MAX_POOL_2D",
-        "AVERAGE_POOL_2D",
-        "SLICE",
-        "STRIDED_SLICE",
-        "SQUEEZE",
-        "EXPAND_DIMS",
-    )
-)
-_RELU, _RELU6 = 1, 3
 _CHAINED = frozenset(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"))
-_DEEPEST = 64
 
 
 def broadcast(a: Shape, b: Shape) -> Shape | None:
@@ -74,19 +55,7 @@ def varies(constant: TensorView, axes: Shape) -> bool:
 
 def positive(tensor: TensorView) -> bool:
     """Whether no value of a tensor can be negative, as far as the ops before it tell."""
-    graph, t = tensor.scene.graph, tensor.index
-    for _ in range(_DEEPEST):
-        made = graph.producer.get(t)
-        if made is None:
-            return False
-        op = graph.ops[made]
-        options = tensor.scene.op(op)
-        if op.name in _NEVER_NEGATIVE or options.fusedActivationFunction in (_RELU, _RELU6):
-            return True
-        if op.name not in _PASSING or not op.inputs or op.inputs[0] < 0:
-            return False
-        t = op.inputs[0]
-    return False
+    return tensor.scene.ranges.of(tensor.index)[0] >= 0
 
 
 def first_block_below(constant: TensorView, bound: float) -> bool:

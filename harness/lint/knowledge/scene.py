@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.core.arrays import Array, TensorIndex
 from harness.graph.model import Graph, Model, Op, Tensor
+from harness.graph.ops.interval import Ranges
 from harness.lint.knowledge.expression import UNKNOWN, Described
 from harness.lint.operands import stored
 
@@ -29,6 +30,11 @@ class Scene(Described):
     def ops(self) -> int:
         """Ops that compute at run time, RESHAPEs left out."""
         return sum(op.name != "RESHAPE" and op.index not in self.graph.constant_ops for op in self.graph.ops)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """Between which bounds its tensors' values are known to lie."""
+        return Ranges(self.model, self.graph)
 
     def tensor(self, index: TensorIndex) -> TensorView:
         """A tensor as patterns see it."""

@@ -25,7 +25,7 @@ from harness.localize.probe.isolation import reproduces_in_isolation
 from harness.localize.probe.subgraph import Subgraph, cut_out
 from harness.localize.probe.tensor_values import TensorValues
 from harness.numerics import fp16
-from harness.remedies.catalogue import RESCALE, RESCALE_ON, SPLIT_SUM, Rewrite
+from harness.remedies.catalogue import BY_SURROUNDINGS, RESCALE, RESCALE_ON, SPLIT_SUM, Rewrite
 from harness.remedies.cause import Cause
 from harness.remedies.rescale import smaller
 
@@ -267,8 +267,17 @@ class Investigator:
             seen = self._rewritten(rewrite, group, part)
             if seen is not None:
                 group.local.append((rewrite, seen))
-            elif rewrite is RESCALE:  # a scale may be undone behind the specimen only
-                group.unasked.append(rewrite)
+            elif rewrite is RESCALE or (rewrite in BY_SURROUNDINGS and self._fits_the_model(rewrite, group)):
+                group.unasked.append(rewrite)  # a scale may be undone behind the specimen only, a bound known before it
+
+    def _fits_the_model(self, rewrite: Rewrite, group: Group) -> bool:
+        """Whether a rewrite that a specimen is too small for is possible in the whole model."""
+        ops = frozenset(o for m in group.members for o in self.ops(self.culprits[m]))
+        try:
+            rewrite.apply(self.known.case.model, ops, {})
+        except CannotRewrite:
+            return False
+        return True
 
     def _rewritten(self, rewrite: Rewrite, group: Group, part: Subgraph) -> Observation | None:
         """The culprits of a specimen written anew, on the device; None where they cannot be, or were written so
