@@ -14,7 +14,7 @@ from harness.api.fixing.rewriting import Rewriting
 from harness.api.fixing.same_values import Draw, SameValues
 from harness.api.memory import COPIES_TO_COMPARE, check_memory
 from harness.api.opening import as_linted, open_model
-from harness.api.ports import check_ports
+from harness.api.ports import check_ports, with_named_ports
 from harness.core.errors import HarnessError, UsageError
 from harness.core.private import as_the_user
 from harness.core.progress import SILENT, Progress
@@ -24,6 +24,7 @@ from harness.devices.scratch import scratch_folder
 from harness.graph.inputs import check_inputs, load_inputs, random_inputs
 from harness.graph.model import Graph, Model
 from harness.graph.ops.repeatable import check_repeatable
+from harness.graph.surgery import isolate
 from harness.lint.finding import Finding
 from harness.lint.lint import lint
 from harness.remedies.catalogue import BY_NAME, BY_VALUES
@@ -110,9 +111,11 @@ def _rewritten(request: FixRequest, file: Model, model: Model, found: tuple[Find
             return _as_it_is(file, found, f"it cannot be run on the CPU: {error.message.rstrip('.')}")
         rewriting = Rewriting(model, request.target, same.why_not, peaks)
         left = rewriting.run()
-    if not rewriting.steps:
-        return Fixed(file, None, found, (), left, notes=notes)
-    rewritten = with_ports_of(file, rewriting.model)
+        if not rewriting.steps:
+            return Fixed(file, None, found, (), left, notes=notes)
+        rewritten = with_ports_of(file, rewriting.model)
+        if why := same.why_not(with_named_ports(isolate(rewritten))):
+            return _as_it_is(file, found, f"the file as it would be written is another: {why}")
     steps = tuple(rewriting.steps)
     return Fixed(file, rewritten, found, steps, left, same.check, notes=(*notes, *not_kept(file)))
 

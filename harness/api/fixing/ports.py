@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
@@ -12,10 +13,12 @@ from harness.api.opening import Opened
 from harness.core.arrays import TensorIndex
 from harness.core.visible import counted
 from harness.graph.model import Graph, Model, Port, indices, text
-from harness.graph.surgery import fresh, isolate
+from harness.graph.surgery import drop_unused_buffers, fresh, isolate
 
 # What says how the file was made, and from which release on runtimes take it: no reader misses it.
 _OF_THE_MAKING = frozenset({"min_runtime_version", "CONVERSION_METADATA", "keep_stablehlo_constant"})
+# Bytes from which on equal constants are worth looking for.
+_LARGE = 1024
 
 
 def cannot_be_rewritten(opened: Opened) -> str:
@@ -57,8 +60,10 @@ def with_ports_of(file: Model, rewritten: Model) -> Model:
     old, new = whole.graph(), rewritten.graph()
     root = copy(rewritten.root)
     root.subgraphs = list(root.subgraphs)
-    root.subgraphs[0] = sub = copy(root.subgraphs[0])
-    sub.tensors = [copy(tensor) for tensor in sub.tensors]
+    for place, graph in enumerate(root.subgraphs):
+        root.subgraphs[place] = graph = copy(graph)
+        graph.tensors = [copy(tensor) for tensor in graph.tensors or ()]
+    sub = root.subgraphs[0]
     own = whole.root.subgraphs[0]
     places: list[dict[TensorIndex, TensorIndex]] = []
     for was, now in ((old.inputs, new.inputs), (old.outputs, new.outputs)):
@@ -74,7 +79,20 @@ def with_ports_of(file: Model, rewritten: Model) -> Model:
         keyed.subgraphIndex = 0
         keyed.inputs, keyed.outputs = _moved(keyed.inputs, ins), _moved(keyed.outputs, outs)
         root.signatureDefs = [keyed]
+    _share_equal_constants(root)
     return Model.from_bytes(Model(root).to_bytes())
+
+
+def _share_equal_constants(root: Any) -> None:
+    """Large constants with the same bytes as one buffer: a rewrite of several ops may have made one for each."""
+    root.buffers = list(root.buffers)
+    first: dict[bytes, int] = {}
+    for sub in root.subgraphs:
+        for tensor in sub.tensors or ():
+            data = root.buffers[tensor.buffer].data if tensor.buffer else None
+            if data is not None and len(data) >= _LARGE:
+                tensor.buffer = first.setdefault(hashlib.sha256(data).digest(), tensor.buffer)
+    drop_unused_buffers(root)
 
 
 def _moved(entries: Any, places: Mapping[TensorIndex, TensorIndex]) -> list[Any]:
