@@ -14,6 +14,7 @@ from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from harness.remedies import catalogue
 from harness.remedies.catalogue import Rewrite
+from tests.quantized import QuantizedBuilder
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,21 @@ def some_rows(g: GraphBuilder) -> int:
     return g.op("GATHER_ND", [g.input("x", (1, 5, 8)), places], (2, 2, 8), options("GatherNd"))
 
 
+def scaled_layer(g: GraphBuilder) -> int:
+    """A layer of rank 2, times a factor for each channel in rank 3."""
+    layer = g.fully_connected(g.input("x", (6, 8)), draw(5, 8), draw(5))
+    return g.binary("MUL", g.unary("TANH", g.binary("MUL", layer, g.constant(draw(1, 1, 5)))), g.constant(draw(5)))
+
+
+def quantized_residual() -> Model:
+    """A quantized layer of rank 3, and its operand added."""
+    g = QuantizedBuilder()
+    x = g.quantized_input("x", (1, 6, 8), 0.02, 3)
+    layer = g.layer(x, np.arange(64).reshape(8, 8) % 17 - 8, 0.05, (0.04, -2))
+    g.output(g.sum_of(layer, x, (0.05, 1)), "y")
+    return g.build()
+
+
 TRANSPOSED = ("TRANSPOSE_CONV",)
 MENDED: tuple[Mended, ...] = (
     Mended("transposed, SAME", _one(enlarged("SAME", 3, 2, False)), TRANSPOSED, catalogue.STUFFED),
@@ -124,5 +140,7 @@ MENDED: tuple[Mended, ...] = (
     Mended("a computed constant", _one(computed_scale), ("EXP",), catalogue.CONSTANTS),
     Mended("embedding", _one(taken), ("EMBEDDING_LOOKUP",), catalogue.ONE_LIST),
     Mended("places", _one(some_rows), ("GATHER_ND",), catalogue.ONE_LIST),
+    Mended("a scaled layer", _one(scaled_layer), ("MUL",), catalogue.RANK_4),
+    Mended("a quantized residual", quantized_residual, ("ADD",), catalogue.CHAIN),
     Mended("a strided slice", _one(every_second), ("STRIDED_SLICE",), catalogue.POOLED, planted=False),
 )

@@ -29,10 +29,10 @@ class Cost:
     @property
     def words(self) -> str:
         """In a sentence."""
-        said = [f"puts in {_listed(self.added)}" if self.added else "", f"takes out {_listed(self.removed)}"]
-        more = "more" if self.moved >= 0 else "fewer"
-        moved = f"{abs(self.moved):,} {more} elements are copied" if self.moved else "no more elements are copied"
-        return f"It {' and '.join(filter(None, said[: 1 + bool(self.removed)])) or 'keeps its ops'}; {moved}."
+        said = [f"puts in {_listed(self.added)}"] if self.added else []
+        said += [f"takes out {_listed(self.removed)}"] if self.removed else []
+        copied = f"{abs(self.moved):,} {'more' if self.moved > 0 else 'fewer'}" if self.moved else "no more"
+        return f"It {' and '.join(said) or 'keeps its ops'}; {copied} elements are copied."
 
 
 def cost_of(before: Model, after: Model) -> Cost:

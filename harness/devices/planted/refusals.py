@@ -33,7 +33,23 @@ def _words(graph: Graph, op: Op) -> str | None:
             return f"Tensor dimensions must be less than 5. {tensor.name}"
         if tensor.type == "INT64":
             return f"Tensor type(INT64) is not supported. {tensor.name}"
-    return None
+    return NOT_SUPPORTED if _behind_a_layer(graph, op) else None
+
+
+def _behind_a_layer(graph: Graph, op: Op) -> bool:
+    """Whether a FULLY_CONNECTED of rank 2 is multiplied by a constant [1, 1, C], or a quantized one of rank 3 is added
+    to."""
+    if op.name not in ("MUL", "ADD"):
+        return False
+    layers = [t for t in op.inputs if t in graph.producer and graph.ops[graph.producer[t]].name == "FULLY_CONNECTED"]
+    shapes = [graph.tensors[t].shape or () for t in layers]
+    if op.name == "ADD":
+        quantized = [graph.tensors[t].type == "INT8" for t in layers]
+        return any(int8 and len(shape) == 3 for int8, shape in zip(quantized, shapes, strict=True))
+    scales = [graph.tensors[t].shape or () for t in op.inputs if t >= 0 and graph.tensors[t].constant]
+    return any(len(shape) == 2 for shape in shapes) and any(
+        len(shape) == 3 and shape[:2] == (1, 1) and shape[2] > 1 for shape in scales
+    )
 
 
 def _of_constants(op: Op) -> str:
@@ -48,6 +64,7 @@ def _of_constants(op: Op) -> str:
 REFUSALS = Bug(
     "refusals",
     f"{', '.join(name for name in BY_NAME if name not in ('IF', 'WHILE'))}, control flow, rank over {MOST_RANK}, "
-    "int64 and ops of constants alone are refused",
+    "int64, ops of constants alone, a factor [1, 1, C] behind a layer of rank 2, and a sum behind a quantized layer of "
+    "rank 3 are refused",
     refuses=_words,
 )

@@ -32,6 +32,7 @@ from harness.localize.base.result import Remedy
 from harness.numerics.metrics import mask_iou
 from harness.numerics.tolerance import Judgement
 from harness.remedies.catalogue import Rewrite
+from harness.remedies.cost import cost_of
 from harness.remedies.on_cpu import Chain, split_off
 from harness.remedies.options import OtherOptions
 from harness.remedies.rescale import holds
@@ -118,7 +119,8 @@ class Whole:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(model.to_bytes())
         declares = other_shapes(self._case.model, model)
-        note = " ".join(("Takes the place of the model.", *declares, *left_out))
+        cost = cost_of(self._case.model, model).words
+        note = " ".join(("Takes the place of the model.", cost, *declares, *left_out))
         return replace(remedy, path=str(path), note=note, declares=declares)
 
     def _written(self, plan: TrialPlan) -> Model | str:

@@ -30,7 +30,7 @@ def broadcast_by_product(rebuild: Rebuild, op: Op) -> None:
         raise CannotRewrite("it repeats neither float32 nor int32")
     short, long = _merged(given, wanted)
     ones = np.ones([b if a != b else 1 for a, b in zip(short, long, strict=True)], _dtype(rebuild, op))
-    made = rebuild.binary("MUL", rebuild.reshape(rebuild.now(op.inputs[0]), short), rebuild.constant(ones))
+    made = rebuild.binary("MUL", _seen_as(rebuild, rebuild.now(op.inputs[0]), short), rebuild.constant(ones))
     _give(rebuild, op, made)
 
 
@@ -39,7 +39,7 @@ def broadcast_by_copies(rebuild: Rebuild, op: Op) -> None:
     CannotRewrite."""
     given, wanted = _shapes(rebuild, op)
     short, long = _merged(given, wanted)
-    made = rebuild.reshape(rebuild.now(op.inputs[0]), short)
+    made = _seen_as(rebuild, rebuild.now(op.inputs[0]), short)
     for axis, (have, count) in enumerate(zip(short, long, strict=True)):
         if have != count:
             if count > MOST_COPIES:
@@ -88,5 +88,8 @@ def _dtype(rebuild: Rebuild, op: Op) -> np.dtype[np.generic]:
 
 
 def _give(rebuild: Rebuild, op: Op, made: TensorIndex) -> None:
-    shape = rebuild.shape(op.outputs[0])
-    rebuild.replace(op.outputs[0], made if rebuild.shape(made) == shape else rebuild.reshape(made, shape))
+    rebuild.replace(op.outputs[0], _seen_as(rebuild, made, rebuild.shape(op.outputs[0])))
+
+
+def _seen_as(rebuild: Rebuild, x: TensorIndex, shape: tuple[int, ...]) -> TensorIndex:
+    return x if rebuild.shape(x) == shape else rebuild.reshape(x, shape)

@@ -91,7 +91,8 @@ def test_the_others_go_on_without_it_and_the_note_says_so(whole: Whole) -> None:
     remedy = tried(whole, TrialPlan(((OFF, made_of(2)), (CONCATENATION, made_of(1)))))
     assert (remedy.name, remedy.ok) == ("PAD as CONCATENATION", True)
     assert remedy.note == (
-        "Takes the place of the model. Without 'a little more': Written so, the model means something else."
+        "Takes the place of the model. It puts in CONCATENATION and takes out PAD; no more elements are copied. "
+        "Without 'a little more': Written so, the model means something else."
     )
 
 
