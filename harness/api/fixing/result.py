@@ -34,18 +34,19 @@ class RewrittenOp:
 
 @dataclass(frozen=True)
 class Step:
-    """One rewrite that was kept: for which entry of the catalogue, of which ops, and how many ops the model had before
-    it and after."""
+    """One rewrite that was kept: for which entry of the catalogue, of which ops, how many ops the model had before it
+    and after, and what it costs, in a sentence."""
 
     rule: str
     rewrite: str
     ops: tuple[RewrittenOp, ...]
     ops_before: int
     ops_after: int
+    cost: str
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `rewrites`."""
-        counts = {"ops_before": self.ops_before, "ops_after": self.ops_after}
+        counts = {"ops_before": self.ops_before, "ops_after": self.ops_after, "cost": self.cost}
         return {"rule": self.rule, "rewrite": self.rewrite, "ops": [op.to_json() for op in self.ops], **counts}
 
 

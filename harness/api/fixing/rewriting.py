@@ -23,6 +23,7 @@ from harness.lint.finding import Finding
 from harness.lint.knowledge.target import Target
 from harness.lint.lint import lint
 from harness.remedies.catalogue import BY_NAME, BY_VALUES, Rewrite
+from harness.remedies.cost import cost_of
 
 # Rounds over all rules, and models that are written and looked at. A rewrite seldom makes room for another.
 MOST_ROUNDS = 8
@@ -129,7 +130,8 @@ class Rewriting:
             RewrittenOp(index[f.output] if places[f.output] == 1 else None, f.op_name, f.output)
             for f in {finding.op: finding for finding in found}.values()
         ]
-        return Step(found[0].rule, rewrite.name, tuple(ops), len(graph.ops), len(model.graph().ops))
+        counts = len(graph.ops), len(model.graph().ops)
+        return Step(found[0].rule, rewrite.name, tuple(ops), *counts, cost_of(self.model, model).words)
 
 
 def _key(finding: Finding) -> _Key:

@@ -48,11 +48,9 @@ def _changed(before: int, after: int) -> str:
 
 
 def _show_step(step: Step) -> None:
-    more = step.ops_after - step.ops_before
-    cost = "as many ops as before" if more == 0 else f"{counted(abs(more), 'op')} {'more' if more > 0 else 'less'}"
     ops = [f"{op.op_name} {f'#{op.op}' if op.op is not None else repr(op.output)}" for op in step.ops]
-    indented(f"[bold]{step.rule}[/]: {escape(step.rewrite)}; {cost}", 2)
-    indented(escape(_listed(ops)), 4)
+    indented(f"[bold]{step.rule}[/]: {escape(step.rewrite)}", 2)
+    indented(escape(f"{_listed(ops)}. {step.cost}"), 4)
 
 
 def _show_left(fixed: Fixed) -> None:
