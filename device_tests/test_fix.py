@@ -49,4 +49,5 @@ def test_the_mask_decoder_written_anew_passes(
     found = on_device.fix(decoder.model_path, decoder.inputs)
     assert {step.rule: len(step.ops) for step in found.steps} == rules and found.left == ()
     assert found.check is not None and found.check.worst.float16_steps < 1
-    assert found.device is not None and found.device.word == "fixed", found.device.after.sentence
+    assert found.device is not None
+    assert found.device.word == "fixed", found.device.after.sentence
