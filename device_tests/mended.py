@@ -127,6 +127,14 @@ def quantized_residual() -> Model:
     return g.build()
 
 
+def windows(g: GraphBuilder) -> int:
+    """An image in windows of 4x4, by TRANSPOSE in rank 6; its rows and columns turned in rank 5."""
+    x = g.reshape(g.input("x", (1, 8, 12, 6)), (1, 2, 4, 3, 4, 6))
+    x = g.reshape(g.transpose(x, (0, 1, 3, 2, 4, 5)), (2, 3, 4, 4, 6))
+    x = g.transpose(g.binary("ADD", x, g.constant(draw(2, 3, 1, 4, 6))), (4, 2, 0, 3, 1))
+    return g.softmax(g.reshape(x, (1, 24, 8, 3)))
+
+
 TRANSPOSED = ("TRANSPOSE_CONV",)
 MENDED: tuple[Mended, ...] = (
     Mended("transposed, SAME", _one(enlarged("SAME", 3, 2, False)), TRANSPOSED, catalogue.STUFFED),
@@ -140,6 +148,7 @@ MENDED: tuple[Mended, ...] = (
     Mended("a computed constant", _one(computed_scale), ("EXP",), catalogue.CONSTANTS),
     Mended("embedding", _one(taken), ("EMBEDDING_LOOKUP",), catalogue.ONE_LIST),
     Mended("places", _one(some_rows), ("GATHER_ND",), catalogue.ONE_LIST),
+    Mended("windows", _one(windows), ("TRANSPOSE", "ADD"), catalogue.FOUR_AXES),
     Mended("a scaled layer", _one(scaled_layer), ("MUL",), catalogue.RANK_4),
     Mended("a quantized residual", quantized_residual, ("ADD",), catalogue.CHAIN),
     Mended("a strided slice", _one(every_second), ("STRIDED_SLICE",), catalogue.POOLED, planted=False),

@@ -7,6 +7,8 @@ import pytest
 from device_tests.corpus.refused import REFUSED, Refused
 from device_tests.mended import MENDED, Mended
 from harness.api.on_device import OnDevice
+from harness.core.choices import Precision
+from harness.graph.rebuild import CannotRewrite
 from harness.lint.knowledge.entry import Entry
 from harness.lint.knowledge.reading import entries
 from harness.remedies import catalogue
@@ -25,7 +27,7 @@ def told(refused: Refused) -> Entry:
 @pytest.mark.parametrize("refused", [r for r in REFUSED if r.name not in LEFT], ids=lambda refused: refused.name)
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_what_the_delegate_refuses_is_right_by_the_entry_s_rewrite(
-    on_device: OnDevice, refused: Refused, precision: str
+    on_device: OnDevice, refused: Refused, precision: Precision
 ) -> None:
     rewrite = REWRITES[told(refused).remedy or ""]
     model = rewrite.apply(refused.build(), frozenset({refused.op[0]}), {})
@@ -34,12 +36,12 @@ def test_what_the_delegate_refuses_is_right_by_the_entry_s_rewrite(
 
 @pytest.mark.parametrize("case", MENDED, ids=lambda case: case.name)
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_what_phones_refuse_is_right_as_other_ops(on_device: OnDevice, case: Mended, precision: str) -> None:
+def test_what_phones_refuse_is_right_as_other_ops(on_device: OnDevice, case: Mended, precision: Precision) -> None:
     assert on_device.compare(case.written(), precision=precision).ok
 
 
 def test_what_is_left_has_no_rewrite_that_fits() -> None:
     for refused in REFUSED:
         if refused.name in LEFT and (name := told(refused).remedy) is not None:
-            with pytest.raises(catalogue.CannotRewrite):
+            with pytest.raises(CannotRewrite):
                 REWRITES[name].apply(refused.build(), frozenset({refused.op[0]}), {})

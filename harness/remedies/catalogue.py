@@ -26,6 +26,7 @@ from harness.remedies.refused.broadcast import broadcast_by_copies, broadcast_by
 from harness.remedies.refused.folded import with_constants
 from harness.remedies.refused.indices import by_one_list
 from harness.remedies.refused.integers import in_32_bits
+from harness.remedies.refused.ranks import in_four_axes
 from harness.remedies.refused.slices import by_pooling
 from harness.remedies.refused.stuffing import by_stuffed_convolution
 from harness.remedies.rescale import rescale, rescale_up_to_a_normalization
@@ -118,6 +119,7 @@ ZERO_BORDER = Rewrite("PADV2 as PAD behind values that are not negative", each(p
 STUFFED = Rewrite("TRANSPOSE_CONV as a convolution of a zero-stuffed map", each(by_stuffed_convolution))
 POOLED = Rewrite("the strided slice as a pooling", each(by_pooling))
 ONE_LIST = Rewrite("the gather by one list of places", each(by_one_list))
+FOUR_AXES = Rewrite("the op in four axes", each(in_four_axes))
 OTHER_OPS = Rewrite(
     "the op as ones that GPUs have",
     each(
@@ -157,6 +159,7 @@ MEANING = (
     STUFFED,
     POOLED,
     ONE_LIST,
+    FOUR_AXES,
     CONSTANTS,
     INTEGERS,
     APART,

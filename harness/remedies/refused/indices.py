@@ -28,7 +28,10 @@ def by_one_list(rebuild: Rebuild, op: Op) -> None:
 
 
 def _at_places(rebuild: Rebuild, op: Op) -> TensorIndex:
-    """Of GATHER_ND: the leading axes as one, along which neighbours are a SLICE, and others gathered."""
+    """Of GATHER_ND: the leading axes as one, along which neighbours are a SLICE, and others gathered. Places along the
+    first axis alone are a list anyway, at run time too."""
+    if rebuild.shape(op.inputs[1])[-1:] == (1,) and rebuild.values(op.inputs[1]) is None:
+        return _along_first(rebuild, op)
     x, places = op.inputs[0], parameter(rebuild, op.inputs[1]).astype(np.int64)
     shape, depth = rebuild.shape(x), places.shape[-1]
     lead, rest = shape[:depth], shape[depth:]
@@ -42,6 +45,17 @@ def _at_places(rebuild: Rebuild, op: Op) -> TensorIndex:
     if (found == np.arange(first, first + count)).all():
         return part(rebuild, rows, 0, first, first + count)
     return rebuild.gather(rows, 0, found.astype(np.int32))
+
+
+def _along_first(rebuild: Rebuild, op: Op) -> TensorIndex:
+    first, *rest = rebuild.shape(op.inputs[0])
+    count = math.prod(rebuild.shape(op.inputs[1]))
+    rows, view = rebuild.now(op.inputs[0]), (first, math.prod(rest))
+    rows = rows if rebuild.shape(rows) == view else rebuild.reshape(rows, view)
+    options = schema.GatherOptionsT()
+    options.axis = 0
+    places = rebuild.reshape(rebuild.now(op.inputs[1]), (count,))
+    return rebuild.op("GATHER", [rows, places], (count, view[1]), options)
 
 
 def _of_rank_1(rebuild: Rebuild, op: Op) -> TensorIndex:

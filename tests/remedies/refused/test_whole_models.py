@@ -175,7 +175,8 @@ def test_an_op_on_constants_is_the_constant_that_it_makes(evaluate: Evaluate, na
     made = same(evaluate, catalogue.CONSTANTS, one(build), kind if kind != "ADD" else "", within=4)
     # A constant of low rank is put into rank 4, with what it meets.
     assert [name for name in names(made) if name != "RESHAPE"] == ["ADD"]
-    assert not any(len(t.shape or ()) in (2, 3) and t.shape[0] > 1 for t in made.graph().tensors if t.constant)
+    held = [tensor.shape or () for tensor in made.graph().tensors if tensor.constant]
+    assert not any(len(shape) in (2, 3) and shape[0] > 1 for shape in held)
 
 
 def test_a_chain_of_constants_is_computed_as_far_as_it_is_asked_for(evaluate: Evaluate) -> None:
