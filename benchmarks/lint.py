@@ -29,6 +29,7 @@ from device_tests import knowledge_forms, lint_forms
 from device_tests.corpus import CORPUS
 from device_tests.corpus.refused import REFUSED
 from harness.api.on_device import OnDevice
+from harness.api.opening import as_linted
 from harness.core.arrays import Array
 from harness.core.choices import Precision
 from harness.core.errors import DeviceError, HarnessError
@@ -48,7 +49,8 @@ SAID = ("silent", "refused", "crash", "precision", "slow")
 
 @dataclass(frozen=True)
 class Subject:
-    """A file of a group, the device that it is compared on, and what lint looks at it for."""
+    """A file of a group, the device that it is compared on, and what lint looks at: the file, unless `looked_at` is
+    what it takes for one that leaves shapes open."""
 
     group: str
     name: str
@@ -57,6 +59,7 @@ class Subject:
     inputs: dict[str, Array] | None = None
     precision: Precision = "default"
     bug: str = ""
+    looked_at: Model | None = None
 
     @property
     def target(self) -> Target:
@@ -112,12 +115,12 @@ def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
     for folder in folders:
         for path in sorted(folder.rglob("*.tflite")):
             try:
-                model = Model.load(path)
+                model, looked_at, _ = as_linted(path)
             except HarnessError:
                 continue  # no model, and nothing to say of it
             beside = path.with_suffix(".npz")
             given = dict(np.load(beside, allow_pickle=False)) if beside.exists() else None
-            yield Subject(folder.name, str(path.relative_to(folder)), model, inputs=given)
+            yield Subject(folder.name, str(path.relative_to(folder)), model, inputs=given, looked_at=looked_at)
 
 
 def truth_of(subject: Subject, runs: Path) -> Truth:
@@ -164,7 +167,9 @@ def main(words: Sequence[str] = ()) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for subject in subjects(asked.folders):
             if asked.only in f"{subject.group}: {subject.name}":
-                row = Row(subject, truth_of(subject, Path(folder)), lint(subject.model, subject.target))
+                row = Row(
+                    subject, truth_of(subject, Path(folder)), lint(subject.looked_at or subject.model, subject.target)
+                )
                 rows.append(row)
                 console.print(f"{subject.group}: {subject.name}: {row.truth}; lint says {row.said}")
     console.print(f"\nlint for {HOST_PACKAGE} {target_of('host').release}; what the device does, and what lint says:\n")

@@ -105,13 +105,14 @@ def test_a_model_that_is_clean_is_not_written(tmp_path: Path) -> None:
     assert found.sentence() == "Nothing to rewrite: nothing was found."
 
 
-def test_what_no_rewrite_is_known_for_is_left_beside_what_is_rewritten(tmp_path: Path) -> None:
+def test_what_cannot_be_rewritten_is_left_beside_what_is_rewritten(tmp_path: Path) -> None:
     graph = GraphBuilder()
     x = graph.binary("ADD", graph.input("x", (64, 16)), graph.constant(normal((64, 16))))
-    graph.output(graph.unary("RELU", graph.reshape(x, (1, 1, 1, 64, 16))), "y")
+    graph.output(graph.op("CAST", [x], (64, 16), schema.CastOptionsT(), dtype=np.int64), "y")
     found = fixed(saved(tmp_path, graph.build()))
     assert [step.rule for step in found.steps] == ["low-rank-constant"]
-    assert {(left.finding.rule, left.why) for left in found.left} == {("refused-rank", "no rewrite of it is known")}
+    ((finding, why),) = [(left.finding, left.why) for left in found.left]
+    assert finding.rule == "refused-int64" and why.endswith("'y', an input or output of the model, has 64 bits")
     assert [left.finding for left in found.left] == list(lint(found.model))
 
 
