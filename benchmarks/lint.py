@@ -33,6 +33,9 @@ from harness.api.opening import as_linted
 from harness.core.arrays import Array
 from harness.core.choices import Precision
 from harness.core.errors import DeviceError, HarnessError
+from harness.core.job import Options, Rejected
+from harness.devices.execute import make_job
+from harness.devices.registry import open_device
 from harness.graph.model import Model
 from harness.lint.finding import Finding
 from harness.lint.knowledge.target import HOST_PACKAGE, Target, target_of
@@ -127,6 +130,8 @@ def truth_of(subject: Subject, runs: Path) -> Truth:
     """What the device does with a file."""
     on_device = OnDevice(subject.device, runs, TIMEOUT)
     try:
+        if refused(subject):
+            return "refused"
         found = on_device.compare(subject.model, subject.inputs, precision=subject.precision)
     except DeviceError as error:
         words: dict[str, Truth] = {"refused": "refused", "crashed": "died", "silent": "died"}
@@ -136,6 +141,16 @@ def truth_of(subject: Subject, runs: Path) -> Truth:
     if found.ok:
         return "right"
     return "wrong" if not found.explained else "precision"
+
+
+def refused(subject: Subject) -> bool:
+    """Whether the device does not take the file as it is: a comparison computes constants ahead. Raises
+    HarnessError."""
+    with open_device(subject.device) as device:
+        job = make_job(
+            subject.model, {}, Options(precision=subject.precision), timeout=TIMEOUT, wanted=(), iterations=0
+        )
+        return isinstance(device.run(job), Rejected)
 
 
 def counts(rows: Sequence[Row], effect: Effect) -> dict[str, list[Row]]:
