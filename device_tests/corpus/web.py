@@ -38,8 +38,8 @@ OTHERWISE: Mapping[str, Named] = {
 }
 
 UNSTEADY = frozenset({"convolution_then_scale", "padded_then_pooled"})
-"""What was never written may differ between two runs there, and no run that is read inside is wrong: unresolved, or
-named as on the host."""
+"""What was never written may differ between two runs there, and no run that is read inside is wrong: unresolved, named
+as on the host, or the ops around it are named together as those whose results differ."""
 
 
 def culprits_on_web(bug: Bug) -> Named:

@@ -13,7 +13,6 @@ from harness.core.errors import DeviceDied, DeviceError, DeviceSilent, UsageErro
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import RunFolder
 from harness.core.visible import best_at_one
-from harness.devices.host.releases import PACKAGE, between
 from harness.devices.registry import KINDS, Releases, check_device, check_options, kind_of, open_device
 from harness.graph.model import Model
 from harness.localize.base.comparison import ModelComparison
@@ -84,7 +83,7 @@ def bisect_runtime_command(
     request: ModelRequest, first: str | None, last: str | None, *, every: bool = False, progress: Progress = SILENT
 ) -> tuple[RuntimeBisection, Path]:
     """Compare the model on releases between `first` and `last` until every change that shows is traced to one. None is
-    the oldest that the kind of device begins with, or the newest.
+    the oldest that the kind of device begins with, or the newest; `nightly` is the newest daily build.
 
     Each comparison is a run of its own, in `releases/` of the run folder. Raises HarnessError.
     """
@@ -94,8 +93,7 @@ def bisect_runtime_command(
     model = Model.load(request.model)
     about = {"path": str(request.model), "sha256": model.sha256, "ops": len(model.graph().ops)}
     progress.stage("listing the releases", 3.0)
-    package = f"{known.package} for this Python" if known.package == PACKAGE else known.package
-    releases = between(known.available(), first or known.oldest, last, package)
+    releases = known.between(first, last)
     with RunFolder.create(request.out, "bisect-runtime", str(request.model), request.device) as run:
         options = {"accelerator": request.options.accelerator, "precision": request.options.precision}
         run.save(model=about, device=device, options=options)

@@ -50,7 +50,7 @@ def devices(as_json: JsonOption = False) -> None:
         )
         return
     table = Table("name", "what", box=None, header_style="dim", pad_edge=False)
-    table.add_row("host", "this machine's CPU and GPU; host@RELEASE for another ai-edge-litert")
+    table.add_row("host", "this machine's CPU and GPU; host@RELEASE or host@nightly for another ai-edge-litert")
     table.add_row("web", "LiteRT.js in a browser on this machine; web@RELEASE for another one")
     table.add_row("web:chrome-on-PHONE", "LiteRT.js in the Chrome of a phone below, by serial or name")
     for device in found:

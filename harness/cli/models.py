@@ -147,7 +147,12 @@ def bisect_runtime(
         str | None, typer.Option("--from", metavar="RELEASE", help="The oldest release; default the oldest that runs.")
     ] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="RELEASE", help="The newest release; default the newest there is.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="RELEASE",
+            help="The newest release; default the newest there is; `nightly`: the newest daily build.",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Test every release, not only where a change shows.")] = False,
 ) -> None:

@@ -56,11 +56,29 @@ def profiles() -> dict[str, DeviceProfile]:
 @dataclass(frozen=True)
 class Releases:
     """Of a runtime: the package's name, the oldest release to begin with, and all that there are, oldest first, which
-    raises DeviceError where the package index cannot be asked."""
+    raises DeviceError where the package index cannot be asked. Where there are daily builds: the newest of them, and
+    all releases with those builds that two ends need."""
 
     package: str
     oldest: str
     available: Callable[[], tuple[str, ...]]
+    newest_build: Callable[[], str] | None = None
+    with_builds: Callable[[str | None, str | None], tuple[str, ...]] | None = None
+
+    def between(self, first: str | None, last: str | None) -> tuple[str, ...]:
+        """The releases from `first` to `last`, both included; None is the oldest to begin with, or the newest release,
+        `nightly` the newest daily build.
+
+        Raises:
+            UsageError: one of them is none, or they are in the wrong order. DeviceError: the index cannot be asked.
+        """
+        if self.newest_build is not None and self.with_builds is not None:
+            last = self.newest_build() if last == releases.NEWEST_BUILD else last
+            listed = self.with_builds(first, last)
+        else:
+            listed = self.available()
+        package = f"{self.package} for this Python" if self.package == releases.PACKAGE else self.package
+        return releases.between(listed, first or self.oldest, last, package)
 
 
 @dataclass(frozen=True)
@@ -253,7 +271,13 @@ KINDS = (
         check=_python_of,
         profiler_python=_python_of,
         in_parts=True,
-        releases=Releases(releases.PACKAGE, releases.OLDEST, lambda: releases.available_releases()),
+        releases=Releases(
+            releases.PACKAGE,
+            releases.OLDEST,
+            lambda: releases.available_releases(),
+            newest_build=lambda: releases.newest_build(),
+            with_builds=lambda first, last: releases.with_builds(first, last),
+        ),
     ),
     DeviceKind(
         "web",

@@ -230,7 +230,9 @@ class Worker:
     def _hello(self, message: Message) -> None:
         if message.fields.get("protocol") != PROTOCOL:
             raise Refusal(f"protocol {message.fields.get('protocol')!r} is asked for, this worker speaks {PROTOCOL}")
-        facts = {"runtime": importlib.metadata.version("ai-edge-litert"), "python": platform.python_version()}
+        # The daily builds of the runtime are another package.
+        known = (d for name in ("", "-nightly") for d in importlib.metadata.distributions(name=f"ai-edge-litert{name}"))
+        facts = {"runtime": next(known).version, "python": platform.python_version()}
         cpu = platform.processor() or platform.machine()
         facts |= {"system": platform.platform(), "cpu": cpu, "boot_id": _boot_id()}
         self._link.send("hello", message.id, protocol=PROTOCOL, facts=facts, abilities=["inputs-by-digest"])

@@ -23,6 +23,7 @@ from typing import Any, get_args
 from harness.core import safe_files
 from harness.core.choices import Precision
 from harness.core.errors import UsageError
+from harness.devices.host.releases import NEWEST_BUILD
 from harness.devices.registry import kind_of, profiles
 from harness.farm.job import Command, JobSpec
 from harness.graph.foreign import read_model_file
@@ -86,8 +87,8 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
     devices = [_device(path, word) for word in read.words("devices", None)]
     runtimes = read.words("runtimes", [DEFAULT])
     for release in runtimes:
-        if release != DEFAULT and not re.fullmatch(_RELEASE, release):
-            raise read.wrong("runtimes", release, "`default` or a release such as 2.1.5")
+        if release not in (DEFAULT, NEWEST_BUILD) and not re.fullmatch(_RELEASE, release):
+            raise read.wrong("runtimes", release, "`default`, `nightly` or a release such as 2.1.5")
     precisions = read.choices("precisions", [DEFAULT], get_args(Precision))
     commands = read.choices("commands", None, get_args(Command))
     (accelerator,) = read.choices("accelerator", ["gpu"], ("cpu", "gpu", "npu"), single=True)

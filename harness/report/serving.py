@@ -2,9 +2,9 @@
 
 A server on 127.0.0.1 is reached by every program of every user here, and by each page that a browser has open, whoever
 made it. So an address has a token in its path that is made anew for each start; a request has to name the server as the
-address does (a page that has a name of its own resolve to 127.0.0.1 does not) and, where it says which page it comes
-from, come from the server's own. Whatever the answer, its headers let a page load nothing from elsewhere, be framed by
-nothing, and tell nobody its address.
+address does (a page that has a name of its own resolve to 127.0.0.1 does not) and, where it says which page or site it
+comes from, come from the server's own; what changes something has to say so. Whatever the answer, its headers let a
+page load nothing from elsewhere, be framed by nothing, and tell nobody its address.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+_OPEN_ANEW = "Open the address that was printed: it has a token, which is new with each start."
 _TICK = 0.1
 _GRACE_SECONDS = 2
 _TAKEN = (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL)
@@ -102,13 +103,15 @@ class Guard:
 
     What the app sees as `path` begins with the token, which is its `root_path`: starlette's routes are written without
     it. An answer keeps a Content-Security-Policy of its own, and any other of the headers that it has set. A request
-    with a body of over `most_bytes`, or that does not say how large it is, is refused before the app sees it.
+    with a body of over `most_bytes`, or that does not say how large it is, is refused before the app sees it. `policy`
+    is for answers that have none of their own.
     """
 
-    def __init__(self, app: App, address: Address, *, most_bytes: int = 0) -> None:
+    def __init__(self, app: App, address: Address, *, most_bytes: int = 0, policy: str = POLICY) -> None:
         self.app = app
         self.address = address
         self.most_bytes = most_bytes
+        self._more = {"content-security-policy": policy} | _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
@@ -123,13 +126,12 @@ class Guard:
             if message["type"] == "http.response.start":
                 own = list(message.get("headers", ()))
                 there = {name.lower() for name, _ in own}
-                more = {"content-security-policy": POLICY} | _HEADERS
-                own += [(n.encode(), v.encode()) for n, v in more.items() if n.encode() not in there]
+                own += [(n.encode(), v.encode()) for n, v in self._more.items() if n.encode() not in there]
                 message = {**message, "headers": own}
             await send(message)
 
         headers = {name.lower(): value for name, value in scope["headers"]}
-        refused = self._refused(scope["path"], headers) or self._too_large(headers)
+        refused = self._refused(scope["path"], headers) or self._barred(scope["method"], headers)
         if refused:
             await _say(guarded, *refused)
             return
@@ -137,23 +139,36 @@ class Guard:
 
     def _refused(self, path: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """Why whoever asks is not let in."""
-        if headers.get(b"host") != self.address.host.encode():
-            return 403, "This server is asked for by its address alone."
-        if headers.get(b"origin", self.address.origin.encode()) != self.address.origin.encode():
-            return 403, "Pages from elsewhere get nothing here."
+        host, origin = headers.get(b"host", b""), headers.get(b"origin")
+        if host != self.address.host.encode():
+            return 403, f"There is no {_shown(host)} here. {_OPEN_ANEW}"
         token = path.split("/", 2)[1] if path.startswith("/") else ""
+        # In constant time, so that it cannot be found by trying.
         if not secrets.compare_digest(token.encode("utf-8", "surrogateescape"), self.address.token.encode()):
-            return 404, "Not found. The address has a token, which is new with each start."
+            return 404, f"Not found. {_OPEN_ANEW}"
+        if origin is not None and origin != self.address.origin.encode():
+            return 403, f"A page of {_shown(origin)} may not ask here. {_OPEN_ANEW}"
+        if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+            return 403, f"A page of another site may not ask here. {_OPEN_ANEW}"
         return None
 
-    def _too_large(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
-        """Why the body is not read. The server itself holds a body to the length that was said."""
-        length = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers:
-            return 411, "Say the length of the body."
-        if not length.isdigit() or len(length) > 18 or int(length) > self.most_bytes:
+    def _barred(self, method: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """Why this is not done, or the body not read. The server itself holds a body to the length that was said."""
+        if method not in ("GET", "HEAD", "POST"):
+            return 405, f"{method[:20]} is nothing that can be asked here."
+        if method == "POST" and b"origin" not in headers:
+            return 403, f"A request without an origin may not ask here. {_OPEN_ANEW}"
+        length = headers.get(b"content-length", b"" if method == "POST" else b"0")
+        # Chunks are read whatever length is said beside them.
+        if b"transfer-encoding" in headers or not length.isdigit():
+            return 411, "A request has to say how long it is."
+        if len(length) > 18 or int(length) > self.most_bytes:
             return 413, f"At most {self.most_bytes:,} bytes are taken."
         return None
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:80].decode("latin-1"))
 
 
 async def _say(send: Send, status: int, sentence: str) -> None:

@@ -67,7 +67,7 @@ def test_what_means_nothing_is_skipped_with_its_reason(tmp_path: Path) -> None:
         ({"devices": '["host@2.1.5"]'}, "devices has 'host@2.1.5'"),
         ({"commands": '["compute"]'}, "commands has 'compute', not one of compare, localize, bench"),
         ({"precisions": '["fp8"]'}, "precisions has 'fp8', not one of"),
-        ({"runtimes": '["../x"]'}, "runtimes has '../x', not `default` or a release"),
+        ({"runtimes": '["../x"]'}, "runtimes has '../x', not `default`, `nightly` or a release"),
         ({"repetitions": "0"}, "repetitions has '0', not a whole number from 1 to 1000"),
         ({"repetitions": "true"}, "repetitions has 'True', not a whole number"),
         ({"quick": "1"}, "quick has '1', not true or false"),

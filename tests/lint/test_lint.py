@@ -209,6 +209,10 @@ class TestATarget:
         (found,) = lint(added(normal((4, 8))), target_of("host@9.0.0"))
         assert (found.rule, found.level) == ("low-rank-constant", "risk")
 
+    def test_of_a_daily_build_nothing_is_certain(self) -> None:
+        (found,) = lint(added(normal((4, 8))), target_of("host@nightly"))
+        assert (found.level, found.target) == ("risk", "ai-edge-litert nightly")
+
     def test_what_a_release_mended_is_nothing_there(self) -> None:
         graph = GraphBuilder()
         product = graph.batch_matmul(graph.input("q", (8, 16, 16)), graph.input("k", (8, 16, 16)), adj_y=True)

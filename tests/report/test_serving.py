@@ -78,25 +78,36 @@ def test_the_address_has_a_token_of_its_own_and_only_that_is_answered(served: Se
 @pytest.mark.parametrize("host", ["localhost:{}", "evil.example:{}", "127.0.0.1", "[::1]:{}", ""])
 def test_who_comes_by_another_name_of_this_machine_is_not_let_in(host: str, served: Served) -> None:
     status, said = served.ask(f"/{served.address.token}/page", Host=host.format(served.address.port))
-    assert (status, said) == (403, "This server is asked for by its address alone.")
+    assert status == 403 and said.startswith("There is no ") and "Open the address that was printed" in said
     assert served.paths == []
 
 
 def test_pages_from_elsewhere_are_not_let_in(served: Served) -> None:
     path = f"/{served.address.token}/page"
     for origin in ("null", "https://evil.example", "http://127.0.0.1:1", f"https://{served.address.host}"):
-        assert served.ask(path, "POST", b"x", Origin=origin) == (403, "Pages from elsewhere get nothing here.")
+        status, said = served.ask(path, "POST", b"x", Origin=origin)
+        assert status == 403 and said.startswith(f"A page of '{origin}' may not ask here.")
+    for site in ("cross-site", "same-site"):
+        assert served.ask(path, Sec_Fetch_Site=site)[0] == 403
     assert served.paths == []
     assert served.ask(path, "POST", b"x", Origin=served.address.origin) == (200, "page 1")
 
 
 def test_a_body_is_taken_up_to_its_bound_and_only_with_its_length(served: Served) -> None:
-    path = f"/{served.address.token}/page"
-    assert served.ask(path, "POST", b"x" * 10) == (200, "page 10")
-    assert served.ask(path, "POST", b"x" * 11) == (413, "At most 10 bytes are taken.")
-    assert served.ask(path, "POST", b"", Content_Length="9" * 30)[0] in (400, 413)
-    assert served.ask(path, "POST", b"1\r\nx\r\n0\r\n\r\n", Transfer_Encoding="chunked")[0] == 411
+    path, own = f"/{served.address.token}/page", served.address.origin
+    assert served.ask(path, "POST", b"x" * 10, Origin=own) == (200, "page 10")
+    assert served.ask(path, "POST", b"x" * 11, Origin=own) == (413, "At most 10 bytes are taken.")
+    assert served.ask(path, "GET", b"x" * 11)[0] == 413
+    assert served.ask(path, "POST", b"", Content_Length="9" * 30, Origin=own)[0] in (400, 413)
+    assert served.ask(path, "POST", b"1\r\nx\r\n0\r\n\r\n", Transfer_Encoding="chunked", Origin=own)[0] == 411
     assert len(served.paths) == 1
+
+
+def test_what_changes_something_says_where_it_comes_from_and_no_other_method_is_taken(served: Served) -> None:
+    path, own = f"/{served.address.token}/page", served.address.origin
+    assert served.ask(path, "POST", b"x")[0] == 403
+    assert served.ask(path, "PUT", b"x", Origin=own) == (405, "PUT is nothing that can be asked here.")
+    assert served.paths == []
 
 
 def test_every_answer_says_what_a_browser_may_do_with_it(served: Served) -> None:

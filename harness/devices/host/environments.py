@@ -20,6 +20,7 @@ from harness.core.progress import Say
 from harness.devices.cache import cache_folder
 from harness.devices.captured import MOST, captured
 from harness.devices.host.kept_folder import KeptFolder
+from harness.devices.host.releases import NEWEST_BUILD, PACKAGE, newest_build, package_of
 
 INSTALL_SECONDS = 900
 INSTALL_BYTES = 50 << 20
@@ -30,7 +31,7 @@ by `make lock`."""
 NEEDED = ("ml-dtypes", "numpy")
 """Beside the runtime. Its wheel of 2.1.6 imports ml_dtypes and does not ask for it."""
 
-_RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+)?")
+_RELEASE = re.compile(r"\d+\.\d+\.\d+([a-z]+\d+|\.dev\d+)?")
 # pip's words for a file whose digest is not among those asked for.
 _OTHER_FILE = re.compile(
     r"DO NOT MATCH THE HASHES.*?^ +(?P<package>[\w.-]+)\b.*?^ +Got +(?P<digest>[0-9a-f]{64})", re.M | re.S
@@ -39,7 +40,8 @@ _OTHER_FILE = re.compile(
 
 @owner_only()
 def release_environment(release: str, progress: Say | None = None) -> str:
-    """The Python of a virtual environment with one ai-edge-litert release; this one, where it is the one installed.
+    """The Python of a virtual environment with one ai-edge-litert release, a daily build such as 2.4.0.dev20261026, or
+    the newest of those (`nightly`); this Python, where that release is the one installed.
 
     Several checkouts may share it: nothing in it is of one checkout. A half-made one is never used, for it gets its
     name only when complete; one whose files are not those that were installed is made again.
@@ -47,9 +49,11 @@ def release_environment(release: str, progress: Say | None = None) -> str:
     Raises:
         UsageError: not a release number. DeviceError: the release cannot be installed. StorageError: the disk is full.
     """
+    if release == NEWEST_BUILD:
+        release = newest_build()
     if not _RELEASE.fullmatch(release):
-        raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5.")
-    if release == importlib.metadata.version("ai-edge-litert"):
+        raise UsageError(f"'{release}' is not a release of ai-edge-litert.", "Write it as host@2.1.5 or host@nightly.")
+    if release == importlib.metadata.version(PACKAGE):
         return sys.executable
     home = _home(release)
     name = f"ai-edge-litert {release}"
@@ -83,7 +87,7 @@ def _make(release: str, environment: Path) -> None:
         # No source package: to build one runs its code, and fetches what it asks for.
         _install([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(pinned)], release)
     else:
-        _install([*pip, f"ai-edge-litert=={release}", *NEEDED], release)
+        _install([*pip, f"{package_of(release)}=={release}", *NEEDED], release)
 
 
 def _unusable(release: str, home: Path, error: OSError) -> DeviceError:

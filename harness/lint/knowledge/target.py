@@ -16,6 +16,7 @@ Platform = Literal["host", "web", "android", "planted"]
 Family = Literal["mali", "adreno", "xclipse", "powervr", "apple"]
 PLANTED = "planted:"
 HOST_PACKAGE = "ai-edge-litert"
+NIGHTLY = "host@nightly"
 _PACKAGES: Mapping[Platform, str] = {"host": HOST_PACKAGE, "web": "LiteRT.js", "android": "LiteRT"}
 # What a driver calls GPUs of a family.
 _FAMILIES: Mapping[Family, str] = {
@@ -44,7 +45,7 @@ class Target:
         package = _PACKAGES.get(self.platform)
         release = f"{package} {self.release}" if package and self.release else ""
         if self.platform == "host":
-            return release or "a release that is not known"
+            return release or (f"{package} nightly" if self.name == NIGHTLY else "a release that is not known")
         return ", ".join(filter(None, (self.name.partition("@")[0], release)))
 
 
@@ -60,7 +61,7 @@ NAMES = tuple(_NAMED)
 
 def target_of(name: str, *, web_release: str | None = None) -> Target:
     """The target of a name on the command line, `mali`, `host@2.1.5`; the host without a release is the installed one,
-    `web` without one is `web_release`.
+    `web` without one is `web_release`. Which release `host@nightly` is, nobody knows without the package index.
 
     Raises:
         UsageError: there is no such target, or the release is none.
@@ -70,6 +71,8 @@ def target_of(name: str, *, web_release: str | None = None) -> Target:
         raise UsageError(
             f"--for does not know '{name}'.", f"Use one of {', '.join(_NAMED)}, with @RELEASE behind it if you like."
         )
+    if name == NIGHTLY:
+        return replace(_NAMED[plain], name=name)
     if mark and _version(release) is None:
         raise UsageError(f"--for {name}: '{release}' is no release.", f"Write it as in {plain}@2.3.0.")
     installed = {"host": _installed(), "web": web_release}.get(plain)

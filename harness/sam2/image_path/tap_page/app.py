@@ -18,8 +18,10 @@ from harness.core.errors import HarnessError, UsageError
 from harness.core.run_folder import to_json
 from harness.sam2.image_path.tap_page.answers import SIDES, Answer, Kind, Side, comparison
 from harness.sam2.image_path.tap_page.asked import (
+    attachment,
     body_of,
     called,
+    how_far,
     json_reply,
     page_file,
     sentence,
@@ -56,10 +58,7 @@ class _Pages:
         return json_reply(self._desk.open(place).to_json())
 
     async def work(self, request: Request) -> Response:
-        work = self._desk.works.of(request.path_params["id"])
-        if work is None:
-            raise UsageError("That work is no longer known.", "Load the page again.")
-        return json_reply(work.to_json())
+        return how_far(self._desk.works, request)
 
     async def tap(self, request: Request) -> Response:
         body = await body_of(request)
@@ -105,11 +104,7 @@ class _Pages:
         if kind is None:
             raise UsageError("There is no such picture.", "Choose the mask or the cut-out.")
         made, name = await called(partial(self._desk.picture, request.path_params["answer"], kind))
-        # The name is a file's: what a header cannot hold is left out of it.
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in name)
-        return Response(
-            made, media_type="image/png", headers={"Content-Disposition": f'attachment; filename="{plain}"'}
-        )
+        return attachment(made, "image/png", name)
 
     async def known_ops(self, request: Request) -> Response:
         decoder, back_end = (request.query_params.get(name, "") for name in ("decoder", "back_end"))

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from harness.core import safe_json
 from harness.core.errors import UsageError
 from harness.core.run_folder import to_json
+from harness.sam2.image_path.tap_page.work import Works
 from harness.sam2.shared.clicks import MAX_POINTS, Tap
 
 T = TypeVar("T")
@@ -87,6 +88,20 @@ def _numbers(told: Any, count: int) -> tuple[float, ...]:
     ):
         raise UsageError(f"A place in a photo is {count} numbers.")
     return tuple(float(n) for n in told)
+
+
+def attachment(content: bytes, kind: str, name: str) -> Response:
+    """A file to keep, of a media type. Of its name, what a header cannot hold is left out."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in name)
+    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{plain}"'})
+
+
+def how_far(works: Works, request: Request) -> Response:
+    """How far the piece of work is that a request names. Raises `UsageError` where it is forgotten."""
+    work = works.of(request.path_params["id"])
+    if work is None:
+        raise UsageError("That work is no longer known.", "Load the page again.")
+    return json_reply(work.to_json())
 
 
 def json_reply(document: dict[str, Any], status: int = 200) -> Response:

@@ -11,7 +11,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harness.core.errors import HarnessError, UsageError
-from harness.sam2.image_path.tap_page.asked import body_of, called, json_reply, page_file, sentence, tap_of, word_of
+from harness.sam2.image_path.tap_page.asked import (
+    attachment,
+    body_of,
+    called,
+    how_far,
+    json_reply,
+    page_file,
+    sentence,
+    tap_of,
+    word_of,
+)
 from harness.sam2.image_path.tap_page.clip import MOST_OBJECTS, ClipDesk, Prompts
 from harness.sam2.shared.clicks import Tap
 
@@ -32,10 +42,7 @@ class _Pages:
         return json_reply(self._desk.open().to_json())
 
     async def work(self, request: Request) -> Response:
-        work = self._desk.works.of(request.path_params["id"])
-        if work is None:
-            raise UsageError("That work is no longer known.", "Load the page again.")
-        return json_reply(work.to_json())
+        return how_far(self._desk.works, request)
 
     async def frame(self, request: Request) -> Response:
         content = await called(partial(self._desk.frame, request.path_params["number"]))
@@ -53,8 +60,7 @@ class _Pages:
     async def download(self, request: Request) -> Response:
         told = request.path_params
         content, kind, name = await called(partial(self._desk.download, told["run"], told["kind"]))
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "_" for c in name)
-        return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{plain}"'})
+        return attachment(content, kind, name)
 
 
 def make_clip_app(desk: ClipDesk) -> Starlette:

@@ -39,7 +39,8 @@ class Photos:
                 raise UsageError(f"The name {visible(path.name)!r} is no text.", "Give the photo another name.")
             return cls(path.parent, (path.name,), alone=True)
         if not path.is_dir():
-            raise UsageError(f"{str(path)!r} does not exist.", "Give a photo, or a folder with photos.")
+            what = "is neither a file nor a folder" if path.exists() else "does not exist"
+            raise UsageError(f"{str(path)!r} {what}.", "Give a photo, or a folder with photos.")
         inside = path.resolve()
         found = sorted(
             entry.name

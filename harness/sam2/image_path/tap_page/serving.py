@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from harness.core.errors import UsageError
-from harness.sam2.image_path.tap_page.guard import Guard
+from harness.report.serving import Guard, listen
 
-HOST = "127.0.0.1"
 GRACE_SECONDS = 1
+MOST_BODY = 1 << 16
+"""Bytes of a request's body: a tap of many points has a few thousand."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 MOST_REQUESTS = 100
 """At one time."""
 
@@ -36,11 +38,11 @@ async def serve(
     Raises:
         UsageError: the port is taken.
     """
-    with listening(port) as listener:
-        number, token = listener.getsockname()[1], secrets.token_urlsafe(24)
+    listener, address = listen(port)
+    with listener:
         server = _Server(
             uvicorn.Config(
-                Guard(app, token, number),
+                Guard(app, address, most_bytes=MOST_BODY, policy=POLICY),
                 loop="asyncio",
                 http="h11",
                 ws="none",
@@ -54,25 +56,10 @@ async def serve(
         )
         serving = asyncio.ensure_future(server.serve([listener]))
         try:
-            ready(f"http://{HOST}:{number}/{token}/")
+            ready(address.url())
             await asyncio.wait((serving, asyncio.ensure_future(stopping.wait())), return_when="FIRST_COMPLETED")
         finally:
             server.should_exit = True
             # First the devices: what waits for them is answered by their end.
             await asyncio.get_running_loop().run_in_executor(None, close)
             await serving
-
-
-@contextmanager
-def listening(port: int) -> Iterator[socket.socket]:
-    """A socket at that port; 0: at any that is free. Raises `UsageError` where it is taken."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise UsageError(
-                f"Port {port} of {HOST} cannot be had ({error.strerror}).", "Give another, or 0 for any that is free."
-            ) from None
-        listener.listen()  # who is told the address is answered
-        yield listener

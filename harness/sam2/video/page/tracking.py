@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.core.errors import HarnessError, UsageError
 from harness.core.progress import Progress
+from harness.core.visible import visible
 from harness.sam2.shared.clicks import Tap
 from harness.sam2.shared.image import Photo
 from harness.sam2.video.clip import Clip, open_clip
@@ -39,8 +40,8 @@ class ClipTracking:
 
     @property
     def name(self) -> str:
-        """The clip's."""
-        return self.path.name
+        """The clip's; bytes of it that are no text are shown as such."""
+        return visible(self.path.name)
 
     @property
     def rate(self) -> float:

@@ -47,6 +47,14 @@ def test_a_folder_offers_its_own_photos_alone(tmp_path: Path) -> None:
         photos.load("link.png")
 
 
+def test_what_is_there_and_no_photo_is_called_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match="is neither a file nor a folder"):
+        Photos.of(tmp_path / "pipe.png")
+    with pytest.raises(UsageError, match="does not exist"):
+        Photos.of(tmp_path / "none.png")
+
+
 def test_of_many_photos_the_first_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.sam2.image_path.tap_page.photos.MOST_PHOTOS", 2)
     for name in ("a.png", "b.png", "c.png"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -202,6 +203,13 @@ def test_seed_track_scrub_correct_and_undo_in_a_browser(browser: Browser, film: 
 def test_the_state_is_small(film: Served) -> None:
     assert json.loads(film.ask("state")[1]) == {"schema": 1, "name": "walk.mp4", "rate": 12.0, "most_objects": 12}
     assert b'id="slider"' in film.ask("")[1]
+
+
+def test_a_clip_whose_name_is_no_text_has_one_that_can_be_shown(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"walk\xff")
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "0.png")
+    assert ClipTracking(folder, lambda _: pytest.fail("no stages")).name == "walk\\udcff"
 
 
 def test_a_frame_that_is_a_link_out_of_its_folder_is_refused(tmp_path: Path) -> None:

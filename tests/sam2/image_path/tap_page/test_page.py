@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,16 @@ def test_on_a_phone_everything_is_one_column(browser: Browser, page: Served) -> 
     assert len(set(lefts)) == 1
     after_a_tap(browser, (0.4, 0.5))
     assert text(browser, "iou") == "1.0000"
+
+
+def test_a_photo_that_cannot_be_read_says_why(browser: Browser, page: Served, photos: Path) -> None:
+    shown(browser, page.address)
+    (photos / "wide.png").write_bytes(b"no picture")
+    browser.js("(document.querySelector('#photo').value = 'wide.png')")
+    browser.js("document.querySelector('#photo').dispatchEvent(new Event('change', {bubbles: true}))")
+    browser.until("!document.querySelector('#alert').hidden")
+    assert "wide.png" in text(browser, "alert") and "is no" in text(browser, "alert")
+    browser.complaints()  # of the answer with status 400
 
 
 def test_a_server_that_is_gone_is_one_sentence(browser: Browser, setup: Setup) -> None:

@@ -1,6 +1,6 @@
 // A clip's page: clicks by frame and object, one tracking of them at a time, and the masks that it wrote.
 import { alert, by, progress } from "./told.js";
-import { begin, followed, get } from "./wire.js";
+import { begin, followed, get, picture } from "./wire.js";
 import { COLORS, View, tinted } from "./view.js";
 
 const TAB = Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -37,14 +37,18 @@ async function show(number) {
   const mine = ++wanted;
   by("slider").value = frame;
   by("frame").textContent = `${frame + 1} of ${clip.frames}`;
-  const picture = new Image();
-  picture.src = `frame/${frame}.jpg`;
-  try { await picture.decode(); } catch { if (mine === wanted) alert(`Frame ${frame + 1} cannot be shown.`); return; }
+  let photo;
+  try {
+    photo = await picture(`frame/${frame}.jpg`, `Frame ${frame + 1}`);
+  } catch (error) {
+    if (mine === wanted) alert(error.message);
+    return;
+  }
   const found = await Promise.all(Array.from({ length: objects }, (_, at) => mask(at + 1, frame)));
   if (mine !== wanted) return; // another frame was asked for meanwhile
   layers.clear();
   found.forEach((canvas, at) => canvas && layers.set(at + 1, canvas));
-  view.photo = picture;
+  view.photo = photo;
   view.draw();
   controls();
 }

@@ -1,6 +1,6 @@
 // The page's own state (objects, their points, what was said to them), and what hands do with it.
 import { alert, by, progress } from "./told.js";
-import { begin, followed, get, tapped } from "./wire.js";
+import { begin, followed, get, picture, tapped } from "./wire.js";
 import { COLORS, View, differing, tinted, unpacked } from "./view.js";
 import { KEYS, shortcuts } from "./keys.js";
 import { Ops } from "./ops.js";
@@ -61,11 +61,9 @@ async function open_photo(anew) {
       objects = [fresh()];
       chosen = 0;
       before = [], after = [];
-      const picture = new Image();
-      picture.src = `photo?name=${encodeURIComponent(where.photo)}`;
-      await picture.decode().catch(() => { throw new Error(`The photo ${where.photo} cannot be shown.`); });
+      const photo = await picture(`photo?name=${encodeURIComponent(where.photo)}`, `The photo ${where.photo}`);
       if (mine !== opening) return;
-      view.show(picture, picture.naturalWidth, picture.naturalHeight);
+      view.show(photo, photo.naturalWidth, photo.naturalHeight);
     }
     const opened = await followed(await begin("open", where), (work) => mine === opening && progress(work));
     if (mine !== opening) return;

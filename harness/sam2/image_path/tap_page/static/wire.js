@@ -22,6 +22,21 @@ const post = (path, body, signal) =>
 
 export const get = async (path) => (await asked(path)).json();
 
+// A picture that can be drawn. `name` is what it is called where the browser cannot read it.
+export async function picture(path, name) {
+  const made = new Image();
+  const address = URL.createObjectURL(await (await asked(path)).blob());
+  made.src = address;
+  try {
+    await made.decode();
+  } catch {
+    throw new Error(`${name} cannot be shown.`);
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+  return made;
+}
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Follow a piece of work to its end; `tell` hears how far it is.
