@@ -135,8 +135,9 @@ OTHER_OPS = Rewrite(
 )
 
 
-# What they need to know stands before or behind the op: in the op by itself nothing proves a sign or a size.
-BY_SURROUNDINGS = frozenset((ZERO_BORDER, INTEGERS))
+# What they need to know stands before or behind the op: in the op by itself nothing proves a sign or a size, and its
+# operands are inputs, which keep their rank.
+BY_SURROUNDINGS = frozenset((ZERO_BORDER, INTEGERS, FOUR_AXES))
 
 # For ops whose operands cancel, in a failure by precision.
 KEEP_DIGITS = (COMPLEMENT, FACTORED)

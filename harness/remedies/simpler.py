@@ -26,7 +26,7 @@ from harness.remedies.piecewise import (
     sliced_from_whole,
 )
 from harness.remedies.rank_4 import parameter
-from harness.remedies.refused.forms import OTHER_KINDS, exchanged
+from harness.remedies.refused.forms import MOVES, OTHER_KINDS, exchanged
 
 # The longest axis that is summed by a product with a triangle of that many rows and columns: 4 MB in float32.
 MOST_SUMMED = 1024
@@ -48,7 +48,8 @@ def by_simpler_ops(rebuild: Rebuild, op: Op) -> None:
     try:
         if op.name not in FORMS:
             raise CannotRewrite(f"{op.name} has no simpler form")
-        if any(t >= 0 and rebuild.graph.tensors[t].quantized for t in (*op.inputs, *op.outputs)):
+        quantized = any(t >= 0 and rebuild.graph.tensors[t].quantized for t in (*op.inputs, *op.outputs))
+        if quantized and op.name not in MOVES:
             raise CannotRewrite("its values are quantized")
         made = FORMS[op.name](rebuild, op)
     except CannotRewrite:

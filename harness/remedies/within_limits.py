@@ -153,7 +153,7 @@ class _Folding:
 
 def in_tiles(rebuild: Rebuild, op: Op) -> None:
     """The op on parts of its operands along the longest axis along which it computes each result by itself, the parts'
-    results joined. Raises CannotRewrite."""
+    results joined; quantized values stay on their grids. Raises CannotRewrite."""
     product = op.name in _PRODUCTS
     shape = rebuild.shape(op.outputs[0])
     sizes = dict.fromkeys(_independent(rebuild, op), WIDEST if product else TILE)
@@ -173,7 +173,7 @@ def in_tiles(rebuild: Rebuild, op: Op) -> None:
         else:
             feeds = [_tile(rebuild, t, axis, start, stop, shape) for t in op.inputs]
         tiles.append(rebuild.like(op, feeds, shape=(*shape[:axis], stop - start, *shape[axis + 1 :])))
-    rebuild.replace(op.outputs[0], joined(rebuild, tiles, axis))
+    rebuild.replace(op.outputs[0], rebuild.on_grid_of(op.outputs[0], joined(rebuild, tiles, axis)))
 
 
 def _independent(rebuild: Rebuild, op: Op) -> list[int]:
@@ -233,8 +233,9 @@ def _tiles_of_product(rebuild: Rebuild, op: Op, axis: int, start: int, stop: int
 
 def _part_of(rebuild: Rebuild, t: TensorIndex, at: int, start: int, stop: int) -> TensorIndex:
     values = rebuild.values(t)
-    if values is not None and values.dtype.kind != "f":
-        raise CannotRewrite("its constants are no floats")
+    tensor = rebuild.graph.tensors[t]
     if values is None:
-        return part(rebuild, rebuild.now(t), at, start, stop)
-    return rebuild.constant(np.ascontiguousarray(np.take(values, range(start, stop), at)))
+        return rebuild.on_grid_of(t, part(rebuild, rebuild.now(t), at, start, stop))
+    if values.dtype.kind != "f" and tensor.grid is None:
+        raise CannotRewrite("its constants are neither floats nor on one grid")
+    return rebuild.on_grid_of(t, rebuild.constant(np.ascontiguousarray(np.take(values, range(start, stop), at))))

@@ -47,8 +47,18 @@ def _activated(x: Array, code: int) -> Array:
     return x if least is None else np.asarray(np.clip(x, least, most))
 
 
+def _as_stated(found: Sequence[int], shape: tuple[int, ...]) -> None:
+    """Raises ValueError where a result would not be of the shape that the file states, before it takes any memory."""
+    if tuple(found) != shape:
+        raise ValueError("its result has another shape")
+
+
 def _elementwise(how: Callable[..., Any]) -> Kernel:
-    return lambda options, x, shape, dtype: how(*x)
+    def kernel(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
+        _as_stated(np.broadcast_shapes(*(each.shape for each in x)), shape)
+        return how(*x)
+
+    return kernel
 
 
 def _of_floats(how: Callable[..., Any]) -> Kernel:
@@ -57,6 +67,7 @@ def _of_floats(how: Callable[..., Any]) -> Kernel:
     def kernel(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
         if dtype != np.float32:
             raise TypeError("it computes no float32")
+        _as_stated(np.broadcast_shapes(*(each.shape for each in x)), shape)
         return how(*(each.astype(np.float64) for each in x))
 
     return kernel
@@ -80,8 +91,7 @@ def _slice(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any)
 
 def _tile(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
     times = tuple(int(n) for n in x[1].reshape(-1))
-    if tuple(a * b for a, b in zip(x[0].shape, times, strict=True)) != shape:
-        raise ValueError("its result has another shape")
+    _as_stated([a * b for a, b in zip(x[0].shape, times, strict=True)], shape)
     return np.tile(x[0], times)
 
 
@@ -92,13 +102,14 @@ def _joined(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any
 def _gathered(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
     if options.batchDims or (x[1] < 0).any():
         raise ValueError("it gathers in batches, or from behind")
-    return np.take(x[0], x[1], axis=options.axis)
+    at = options.axis % x[0].ndim
+    _as_stated((*x[0].shape[:at], *x[1].shape, *x[0].shape[at + 1 :]), shape)
+    return np.take(x[0], x[1], axis=at)
 
 
 def _padded(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
     widths = x[1].tolist()
-    if tuple(n + a + b for n, (a, b) in zip(x[0].shape, widths, strict=True)) != shape:
-        raise ValueError("its result has another shape")
+    _as_stated([n + a + b for n, (a, b) in zip(x[0].shape, widths, strict=True)], shape)
     return np.pad(x[0], widths, constant_values=x[2].reshape(-1)[0] if len(x) > 2 else 0)
 
 
@@ -112,13 +123,16 @@ def _cast(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) 
 
 def _fully_connected(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
     rows = x[0].astype(np.float64).reshape(-1, x[1].shape[-1])
+    _as_stated((len(rows) * x[1].shape[0],), (math.prod(shape),))
     made = rows @ x[1].astype(np.float64).T
     return (made + x[2].astype(np.float64) if len(x) > 2 else made).reshape(shape)
 
 
 def _batch_matmul(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
     a, b = (each.astype(np.float64) for each in x)
-    return (np.swapaxes(a, -1, -2) if options.adjX else a) @ (np.swapaxes(b, -1, -2) if options.adjY else b)
+    a, b = np.swapaxes(a, -1, -2) if options.adjX else a, np.swapaxes(b, -1, -2) if options.adjY else b
+    _as_stated((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), shape)
+    return a @ b
 
 
 def _range(options: Any, x: Sequence[Array], shape: tuple[int, ...], dtype: Any) -> Any:
@@ -147,7 +161,7 @@ _MOVES: dict[str, Kernel] = {
     "PADV2": _padded,
     "CAST": _cast,
     "RANGE": _range,
-    "SELECT_V2": lambda o, x, shape, d: np.where(x[0], x[1], x[2]),
+    "SELECT_V2": _elementwise(np.where),
 }
 _ARITHMETIC: dict[str, Kernel] = {
     "ADD": _elementwise(np.add),

@@ -18,6 +18,8 @@ from harness.core.arrays import TensorIndex
 from harness.graph.model import NUMPY_TYPES, Graph, Model, Op
 
 Bounds = tuple[float, float]
+# Bounds of floats are up to rounding, which a whole number would not forgive: far more than any chain of ops makes.
+_ROUNDINGS = 2.0**-12
 ANYTHING: Bounds = (-math.inf, math.inf)
 
 # Every value of the result is one of the first operand's, or between two of them.
@@ -119,7 +121,9 @@ class Ranges:
             return whole
         if found is None or math.isnan(found[0]) or math.isnan(found[1]):
             found = ANYTHING
-        found = _clamped(found, _FUSED.get(self._activation(op), ANYTHING))
+        fused = self._activation(op)
+        if fused:
+            found = _clamped(found if fused in _FUSED else ANYTHING, _FUSED.get(fused, ANYTHING))
         tensor = self._graph.tensors[t]
         if tensor.grid is not None:
             return _clamped(found, whole)  # a grid saturates
@@ -170,7 +174,9 @@ class Ranges:
     def _cast(self, op: Op) -> Bounds | None:
         x, kinds = self.of(op.inputs[0]), [self._graph.tensors[t].type for t in (op.inputs[0], op.outputs[0])]
         if kinds[0].startswith("FLOAT") and not kinds[1].startswith("FLOAT"):
-            return None if math.inf in (-x[0], x[1]) else (math.trunc(x[0]), math.trunc(x[1]))
+            if math.inf in (-x[0], x[1]):
+                return None
+            return math.trunc(x[0] - abs(x[0]) * _ROUNDINGS), math.trunc(x[1] + abs(x[1]) * _ROUNDINGS)
         return x
 
     def _largest(self, op: Op, place: int) -> Bounds:

@@ -65,7 +65,7 @@ def mirrored_by_gather(rebuild: Rebuild, op: Op) -> TensorIndex:
     for axis, (before, after) in enumerate(widths.tolist()):
         if before or after:
             places = np.pad(np.arange(rebuild.shape(x)[axis]), (before, after), mode=mode)  # type: ignore[call-overload]
-            x = rebuild.gather(x, axis, places)
+            x = rebuild.on_grid_of(op.outputs[0], rebuild.gather(x, axis, places))
     return x
 
 
@@ -83,6 +83,8 @@ def _turned(rebuild: Rebuild, x: TensorIndex) -> TensorIndex:
     return rebuild.transpose(x, [*range(rank - 2), rank - 1, rank - 2])
 
 
+# These move values as they are, so that quantized ones stay on their grid.
+MOVES = frozenset(("SQUEEZE", "EXPAND_DIMS", "MIRROR_PAD", "STRIDED_SLICE"))
 OTHER_KINDS: dict[str, Callable[[Rebuild, Op], TensorIndex]] = {
     "SQUEEZE": in_another_shape,
     "EXPAND_DIMS": in_another_shape,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.graph.rebuild import CannotRewrite
 from harness.remedies import catalogue
 from tests.arrays import Evaluate
-from tests.remedies.refused.models import Drawn, ints, names, one, rewritten, same
+from tests.remedies.refused.models import TYPES, Drawn, ints, names, one, rewritten, same
 from tests.remedies.small import table
 
 many = settings(max_examples=25, deadline=None, derandomize=True)
@@ -20,14 +20,14 @@ shapes = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
 @many
-@given(shape=shapes, kind=st.sampled_from(("SQUEEZE", "EXPAND_DIMS")))
-def test_axes_that_come_or_go_are_a_reshape(evaluate: Evaluate, shape: list[int], kind: str) -> None:
+@given(shape=shapes, kind=st.sampled_from(("SQUEEZE", "EXPAND_DIMS")), dtype=st.sampled_from(sorted(TYPES)))
+def test_axes_that_come_or_go_are_a_reshape(evaluate: Evaluate, shape: list[int], kind: str, dtype: str) -> None:
     def build(g: Drawn) -> int:
         if kind == "EXPAND_DIMS":
-            return g.op(kind, [g.given(shape), ints(g, 1)], (shape[0], 1, *shape[1:]), table("ExpandDims"))
-        return g.op(kind, [g.given((1, *shape))], shape, table("Squeeze", squeezeDims=[0]))
+            return g.made(kind, [g.given(shape), ints(g, 1)], (shape[0], 1, *shape[1:]), table("ExpandDims"))
+        return g.made(kind, [g.given((1, *shape))], shape, table("Squeeze", squeezeDims=[0]))
 
-    assert names(same(evaluate, catalogue.SIMPLER, one(build))) == ["RESHAPE"]
+    assert names(same(evaluate, catalogue.SIMPLER, one(build, dtype))) == ["RESHAPE"]
 
 
 @many
@@ -46,17 +46,17 @@ def test_what_is_normalized_along_the_last_axis(evaluate: Evaluate, shape: list[
 @many
 @given(shape=st.lists(st.integers(2, 4), min_size=1, max_size=4), data=st.data())
 def test_a_mirrored_border_is_gathered(evaluate: Evaluate, shape: list[int], data: st.DataObject) -> None:
-    mode = data.draw(st.integers(0, 1))
+    mode, dtype = data.draw(st.integers(0, 1)), data.draw(st.sampled_from(sorted(TYPES)))
     widths = [[data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1))] for n in shape]
     out = [n + sum(pair) for n, pair in zip(shape, widths, strict=True)]
 
     def build(g: Drawn) -> int:
         border = g.constant(np.asarray(widths, np.int32))
-        return g.op("MIRROR_PAD", [g.given(shape), border], out, table("MirrorPad", mode=mode))
+        return g.made("MIRROR_PAD", [g.given(shape), border], out, table("MirrorPad", mode=mode))
 
     if not any(map(sum, widths)):
         return
-    assert set(names(same(evaluate, catalogue.SIMPLER, one(build)))) == {"GATHER"}
+    assert set(names(same(evaluate, catalogue.SIMPLER, one(build, dtype)))) == {"GATHER"}
 
 
 @many
@@ -169,3 +169,15 @@ def test_what_no_form_is_for_is_said() -> None:
 
     with pytest.raises(CannotRewrite, match="may be none"):
         rewritten(catalogue.SIMPLER, one(build))
+
+
+@pytest.mark.parametrize("beside", ["constant", "tensor"])
+def test_tiles_of_quantized_values_stay_on_their_grid(evaluate: Evaluate, beside: str) -> None:
+    def build(g: Drawn) -> int:
+        x = g.given((1, 70_001))
+        other = g.given((1, 70_001), "y")
+        if beside == "constant":
+            other = g.gridded(g.constant(g.rng.integers(-99, 100, (1, 70_001)).astype(np.int8)))
+        return g.sum_of(x, other, (0.5, 1))
+
+    assert names(same(evaluate, catalogue.TILES, one(build, "int8"))).count("ADD") == 2

@@ -147,9 +147,11 @@ def test_a_slice_backwards_is_gathered(
     try:
         made = same(evaluate, catalogue.SIMPLER, model)
     except CannotRewrite as error:
-        assert "plain slice already" in str(error) or "quantized" in str(error)
+        assert "plain slice already" in str(error)
         return
-    assert "STRIDED_SLICE" not in names(made)
+    for op in made.graph().ops:
+        steps = made.constant(op.inputs[3]) if op.name == "STRIDED_SLICE" else None
+        assert steps is None or steps.min() > 0
 
 
 @many

@@ -227,6 +227,12 @@ def test_a_file_that_asks_for_a_constant_of_any_size_gets_none() -> None:
     assert computed("FILL", None, [i32([1 << 15, 1 << 15]), half], (1 << 15, 1 << 15), np.float32) is None
     assert computed("TILE", None, [B, i32([1 << 30])], (12,), np.float32) is None
     assert computed("PAD", None, [B, i32([[1 << 30, 0]])], (12,), np.float32) is None
+    tall, flat = np.zeros((1 << 20, 1), np.float32), np.zeros((1, 1 << 20), np.float32)
+    for kind in ("ADD", "DIV", "BATCH_MATMUL"):
+        assert computed(kind, table("BatchMatMul", adjX=False, adjY=False), [tall, flat], (4, 4), np.float32) is None
+    assert computed("FULLY_CONNECTED", None, [tall, tall], (4, 4), np.float32) is None
+    many = np.zeros((1 << 20,), np.int32)
+    assert computed("GATHER", table("Gather", axis=0), [flat, many], (1, 4), np.float32) is None
     assert computed("MEAN", table("Reducer"), [i32([1, 2]), i32([0])], (1,), np.int32) is None
     assert computed("CAST", table("Cast"), [np.asarray([3e9], np.float32)], (1,), np.int32) is None
 
