@@ -98,7 +98,10 @@ def _write(path: Path, data: bytes) -> None:
 def _rewritten(request: FixRequest, file: Model, model: Model, found: tuple[Finding, ...], progress: Progress) -> Fixed:
     graph = model.graph()
     own = _given(request, graph)
-    drawn, notes = _drawn(request, graph, own)
+    try:
+        drawn, notes = _drawn(request, graph, own)
+    except UsageError as error:
+        return _as_it_is(file, found, f"it cannot be checked: {str(error).rstrip('.')}")
     megabytes = len(model.to_bytes()) / 1e6
     guess = _LOOK_SECONDS + (len(own) + len(drawn)) * megabytes * _RUN_SECONDS
     progress.stage("rewriting, and running both on the CPU", guess)

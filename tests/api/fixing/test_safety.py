@@ -168,3 +168,14 @@ def _without_a_term(model: Model) -> Model:
 def test_inputs_that_do_not_fit_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the model takes"):
         fix_model(FixRequest(saved(tmp_path, rows()), target_of("host"), given={"x": normal((3, 3))}))
+
+
+def test_a_model_whose_inputs_cannot_be_drawn_is_left_unless_some_are_given(tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    rows = 1 << 17
+    x = graph.binary("ADD", graph.input("x", (rows, 1024)), graph.constant(normal((rows, 1))))
+    graph.output(graph.reduce("MEAN", x, 0), "y")
+    found = fix_model(FixRequest(saved(tmp_path, graph.build()), target_of("host")))
+    assert found.rewritten is None
+    (why,) = {left.why for left in found.left}
+    assert why.startswith("it cannot be checked: Input 'x' has shape [131072, 1024]") and "--inputs" in why
