@@ -39,9 +39,10 @@ class Scratch:
                     self._lock = self._owned()
                 except FileNotFoundError:
                     continue  # a sweep came first: the clock had jumped, and took the folder for an old one
-                if try_lock(self._lock) is not False:  # without locks nobody sweeps, and nobody knows of others
+                # Without locks nobody sweeps, and nobody knows of others.
+                if try_lock(self._lock) is not False and (self.path / _OWNER).exists():
                     return
-                os.close(self._lock)  # a sweep came between; it is removing the folder
+                os.close(self._lock)  # a sweep came between; it is removing the folder, or has done so
         except OSError as error:
             # Where there is no temporary folder at all, gettempdir raises too, and its words name those that it tried.
             where = tempfile.tempdir or os.environ.get("TMPDIR", "a temporary folder")

@@ -199,7 +199,7 @@ class TestDevices:
     def test_a_release_that_is_none(self, cli: Cli, model: Path) -> None:
         said = cli("run", model, "--device", "host@latest")
         assert said.code == EXIT_MISUSE
-        assert said.sentence == "'latest' is not a release of ai-edge-litert. Write it as host@2.1.5."
+        assert said.sentence == "'latest' is not a release of ai-edge-litert. Write it as host@2.1.5 or host@nightly."
 
     @pytest.mark.parametrize("command", ["run", "audit"])
     def test_a_phone_that_is_not_attached(self, cli: Cli, model: Path, tmp_path: Path, command: str) -> None:

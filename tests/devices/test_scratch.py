@@ -104,6 +104,28 @@ def test_a_clock_that_jumps_two_days_takes_no_folder_from_who_is_making_it(
     scratch.close()
 
 
+def test_a_sweep_that_came_and_went_before_the_lock_takes_no_folder_from_who_is_making_it(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its owner's file and the lock on it, a folder is like one that was left."""
+    owned, swept = Scratch._owned, 0
+
+    def and_swept(self: Scratch) -> int:
+        nonlocal swept
+        lock = owned(self)
+        if not swept:
+            remove_abandoned(PREFIX)
+            swept = not self.path.exists()
+        return lock
+
+    monkeypatch.setattr(Scratch, "_owned", and_swept)
+    made = Scratch(PREFIX)
+    assert swept and made.path.is_dir()
+    remove_abandoned(PREFIX)
+    assert made.path.is_dir()
+    made.close()
+
+
 @pytest.mark.usefixtures("without_locks")
 def test_without_locks_folders_are_made_and_those_of_others_stay(temporary: Path) -> None:
     first, second = Scratch(PREFIX), Scratch(PREFIX)
