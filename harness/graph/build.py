@@ -77,7 +77,11 @@ class GraphBuilder:
         return made
 
     def several(
-        self, kind: str, inputs: Sequence[TensorIndex], results: Sequence[tuple[Sequence[int], Any]], options: Any = None
+        self,
+        kind: str,
+        inputs: Sequence[TensorIndex],
+        results: Sequence[tuple[Sequence[int], Any]],
+        options: Any = None,
     ) -> list[TensorIndex]:
         """Append an operation with several outputs, each given as (shape, dtype)."""
         stem = f"{kind.lower()}_{len(self._ops)}"
@@ -85,7 +89,7 @@ class GraphBuilder:
         self._append(kind, inputs, made, options)
         return made
 
-    def on_grid(self, handle: TensorIndex, scales: Sequence[float], zero: int = 0, axis: int = 0) -> TensorIndex:
+    def with_scales(self, handle: TensorIndex, scales: Sequence[float], zero: int = 0, axis: int = 0) -> TensorIndex:
         """Say that a tensor's integers stand for (n - zero) * scale; several scales are one for each place along an
         axis."""
         table = schema.QuantizationParametersT()

@@ -82,7 +82,7 @@ class Rebuild(GraphBuilder):
             table.builtinOptions = options
         table.inputs = np.asarray([t if t < 0 else self.now(t) for t in inputs], np.int32)
         if outputs is None:
-            outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self._dtype(op.outputs[0]))]
+            outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self.dtype(op.outputs[0]))]
         table.outputs = np.asarray(outputs, np.int32)
         self._ops.append(table)
         return int(outputs[0])
@@ -109,7 +109,7 @@ class Rebuild(GraphBuilder):
         caller."""
         place = next(i for i, (_, t) in enumerate(self._inputs) if t == tensor)
         name = self._inputs[place][0]
-        declared = self.tensor(self.graph.tensors[tensor].name, shape, self._dtype(tensor))
+        declared = self.tensor(self.graph.tensors[tensor].name, shape, self.dtype(tensor))
         self._tensors[declared].quantization = self._tensors[tensor].quantization
         self._inputs[place] = name, declared
         return declared

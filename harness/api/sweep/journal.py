@@ -1,7 +1,7 @@
 """What a sweep has asked already, in a file to which each answer is added as it comes.
 
-A line is an answer or the device; one that a cut left unfinished is passed over. An answer belongs to a model's digest: a
-form that was changed is asked again, and nothing else.
+A line is an answer or the device; one that a cut left unfinished is passed over. An answer belongs to a model's
+digest: a form that was changed is asked again, and nothing else.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def add(self, place: Place, kept: Kept) -> None:
@@ -105,7 +107,9 @@ class Journal:
             raise UsageError(f"{self.path} is no journal of a sweep.", "Choose another folder with --out.")
         if "device" in told:
             device = told["device"]
-            if told.get("schema") != SCHEMA or any(device.get(k) != self._device[k] for k in ("name", "kind", "runtime")):
+            if told.get("schema") != SCHEMA or any(
+                device.get(k) != self._device[k] for k in ("name", "kind", "runtime")
+            ):
                 raise UsageError(
                     f"{self.path} has answers of {device.get('name')} {device.get('runtime')}.",
                     "Choose another folder with --out.",

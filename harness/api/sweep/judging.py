@@ -164,4 +164,3 @@ class _Unwritten(RunFolder):
 
     def rows(self, name: str, header: Any, rows: Any) -> None:
         """Nothing is written."""
-

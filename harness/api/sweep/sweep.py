@@ -1,7 +1,7 @@
-"""Every form of every op on one device: what was asked before is kept, the rest is asked, and all of it is one document.
+"""Every form of every op on one device: what was asked before is kept, the rest is asked, all of it is one document.
 
-A sweep goes on where it was cut: its journal lies in the folder it writes to, one for each device, release and precision.
-A form that was changed, or is new, is asked; what is left of an older harness is not looked at.
+A sweep goes on where it was cut: its journal lies in the folder it writes to, one for each device, release and
+precision. A form that was changed, or is new, is asked; what is left of an older harness is not looked at.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def sweep(request: SweepRequest, progress: Progress = SILENT) -> Swept:
 
 def _stem(request: SweepRequest, runtime: str) -> str:
     plain = request.device.partition("@")[0]
-    words = [plain, runtime or "unknown"] + ([] if request.options.precision == "default" else [request.options.precision])
+    words = [plain, runtime or "unknown"] + (
+        [] if request.options.precision == "default" else [request.options.precision]
+    )
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-")
 
 
@@ -196,4 +198,3 @@ def _support(request: SweepRequest, device: dict[str, str], plan: Sequence[_Plan
 def form_digest(digests: Sequence[str]) -> str:
     """Of a form's models in all its contexts, in a few digits."""
     return sha256(" ".join(digests).encode()).hexdigest()[:12]
-

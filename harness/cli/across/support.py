@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 import typer
@@ -56,7 +57,7 @@ def support_command(words: SupportWords, *, as_json: bool) -> None:
             request = SweepRequest(name, words.out, options, ops, words.timeout, words.minutes)
             swept.append(sweep(request, progress))
         supports = [*before, *(each.support for each in swept)]
-        compared = [differences(a, b) for a, b in zip(supports, supports[1:], strict=False)]
+        compared = [differences(a, b) for a, b in pairwise(supports)]
         page = write_support(supports, compared, words.out / "support.html")
     if as_json:
         screen.print_json(support_json(supports, compared, page, swept))
@@ -80,7 +81,9 @@ def device_names(devices: Sequence[str], runtimes: Sequence[str]) -> list[str]:
     for device in devices:
         if "@" in device or ":" in device:
             raise UsageError(f"--runtime goes with host or web, not with --device {device}.", "Leave --runtime out.")
-        found += [device if device == "host" and release == _installed() else f"{device}@{release}" for release in runtimes]
+        found += [
+            device if device == "host" and release == _installed() else f"{device}@{release}" for release in runtimes
+        ]
     return list(dict.fromkeys(found))
 
 

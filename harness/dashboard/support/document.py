@@ -155,7 +155,9 @@ def read(path: Path) -> Support:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}).", "Give a file that it wrote.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is no support matrix ({error}).", "Give a file that `harness matrix --device` wrote.") from None
+        raise UsageError(
+            f"{path} is no support matrix ({error}).", "Give a file that `harness matrix --device` wrote."
+        ) from None
 
 
 def of_json(document: Any) -> Support:

@@ -13,7 +13,14 @@ from harness.dashboard.pages import environment_of_pages, inlined
 from harness.dashboard.support.differences import KIND_WORDS, Differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Outcome, Support
 
-MARKS: Mapping[Outcome, str] = {"pass": "✓", "precision": "≈", "wrong": "✗", "refused": "–", "crash": "!", "not asked": "·"}
+MARKS: Mapping[Outcome, str] = {
+    "pass": "✓",
+    "precision": "≈",
+    "wrong": "✗",
+    "refused": "–",
+    "crash": "!",
+    "not asked": "·",
+}
 TONES: Mapping[Outcome, str] = {
     "pass": "good", "precision": "open", "wrong": "bad", "refused": "plain", "crash": "bad", "not asked": "quiet",
 }  # fmt: skip
@@ -118,7 +125,13 @@ def sentence(support: Support) -> str:
     counts, finds = support.counts, len(support.finds())
     total = sum(counts.values())
     fails = counts["wrong"] + counts["crash"]
-    new = f", {finds} of which the catalogue does not know" if finds else ", all of which the catalogue knows" if fails else ""
+    new = (
+        f", {finds} of which the catalogue does not know"
+        if finds
+        else ", all of which the catalogue knows"
+        if fails
+        else ""
+    )
     return (
         f"Of {total:,} cells on {support.title}, {counts['pass']:,} pass, {fails:,} are wrong or crash{new}, "
         f"and {counts['refused']:,} are refused."
@@ -140,6 +153,8 @@ def _line(op: str, family: str, supports: Sequence[Support]) -> OpLine:
         for row in support.ops.get(op, ()):
             forms.setdefault(row.id, row)
     of = [{row.id: row.cells for row in support.ops.get(op, ())} for support in supports]
-    lines = tuple(FormLine(f.id, f.label, f.dtype, f.rank, tuple(on.get(f.id, ()) for on in of)) for f in forms.values())
+    lines = tuple(
+        FormLine(f.id, f.label, f.dtype, f.rank, tuple(on.get(f.id, ()) for on in of)) for f in forms.values()
+    )
     counts = tuple(Counter(cell.outcome for line in lines for cell in line.on[i]) for i in range(len(supports)))
     return OpLine(op, family, counts, lines)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from harness.core.errors import UsageError
-from harness.graph.forms import elementwise, integers, joining, layers, layout, pairs, patterns, reductions
+from harness.graph.forms import elementwise, integers, joining, layers, layout, pairs, patterns, quantized, reductions
 from harness.graph.forms.form import Form
 from harness.graph.model import BUILTIN_OPS
 
@@ -24,11 +24,13 @@ _WHY: dict[str, Sequence[str]] = {
     _OPEN_SIZE: ("WHERE", "UNIQUE", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5"),
     _SUBGRAPHS: ("IF", "WHILE", "CALL", "CALL_ONCE", "REDUCE_WINDOW", "DILATE"),
     _STATE: (
-        "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "LSTM", "RNN", "SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
         "BIDIRECTIONAL_SEQUENCE_RNN", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
     ),
     _STRINGS: (
-        "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "HASHTABLE_LOOKUP", "LSH_PROJECTION", "SKIP_GRAM",
+        "HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "HASHTABLE_LOOKUP", "LSH_PROJECTION",
+        "SKIP_GRAM",
         "EMBEDDING_LOOKUP_SPARSE", "CONCAT_EMBEDDINGS",
     ),
     _COMPLEX: ("COMPLEX_ABS", "REAL", "IMAG", "RFFT2D"),
@@ -46,7 +48,7 @@ _WHY: dict[str, Sequence[str]] = {
 def every_form() -> tuple[Form, ...]:
     """All forms, each once, in a fixed order."""
     found: dict[str, Form] = {}
-    for module in (elementwise, reductions, layout, joining, layers, integers, pairs, patterns):
+    for module in (elementwise, reductions, layout, joining, layers, integers, quantized, pairs, patterns):
         for form in module.forms():
             found.setdefault(form.id, form)
     return tuple(found.values())

@@ -1,7 +1,8 @@
 """A form in its contexts: alone, behind and before a matrix product, and with a result that is an output and read too.
 
 The products are of forms that are right by themselves on every release asked: BATCH_MATMUL of two run-time tensors of
-equal batches in ranks 3 and 4, FULLY_CONNECTED with constant weights in rank 2. A tensor of rank 1 is reshaped to and from
+equal batches in ranks 3 and 4,
+FULLY_CONNECTED with constant weights in rank 2. A tensor of rank 1 is reshaped to and from
 one row.
 """
 

@@ -1,4 +1,4 @@
-"""Element-wise ops: each with operands of every rank, run-time and constant, on either side, and every fused activation."""
+"""Element-wise ops: operands of every rank, run-time and constant, on either side, and every fused activation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.graph.forms.form import Form, Given, Held, Result, Shape, const, single
+from harness.graph.forms.form import Form, Given, Held, Operand, Result, Shape, const, single
 
 # Of every rank, with channels in fours and not, with a leading dimension of one and more.
-SHAPES: tuple[Shape, ...] = ((8,), (7,), (1, 8), (6, 8), (5, 7), (1, 6, 8), (3, 6, 8), (3, 5, 7), (1, 4, 6, 8), (2, 3, 5, 7), (1, 4, 6, 1), (1, 4, 6, 3))
+SHAPES: tuple[Shape, ...] = (
+    (8,),
+    (7,),
+    (1, 8),
+    (6, 8),
+    (5, 7),
+    (1, 6, 8),
+    (3, 6, 8),
+    (3, 5, 7),
+    (1, 4, 6, 8),
+    (2, 3, 5, 7),
+    (1, 4, 6, 1),
+    (1, 4, 6, 3),
+)
 ACTIVATIONS = ("RELU", "RELU_N1_TO_1", "RELU6")
 
 # Kind: how its operand is drawn, in two ways where its ends are of interest.
@@ -36,7 +49,15 @@ UNARY: dict[str, tuple[str, ...]] = {
     "SQUARE": ("normal",),
     "TANH": ("normal", "wide"),
 }
-_TABLES = {"ABS": "Abs", "COS": "Cos", "EXP": "Exp", "HARD_SWISH": "HardSwish", "NEG": "Neg", "SIGN": "Sign", "SQUARE": "Square"}
+_TABLES = {
+    "ABS": "Abs",
+    "COS": "Cos",
+    "EXP": "Exp",
+    "HARD_SWISH": "HardSwish",
+    "NEG": "Neg",
+    "SIGN": "Sign",
+    "SQUARE": "Square",
+}
 
 # Kind: its options table, how the left and the right operand are drawn, the type of its result.
 BINARY: dict[str, tuple[str, str, str, str]] = {
@@ -67,24 +88,32 @@ _IN_CONTEXTS = (((3, 6, 8), (3, 6, 8)), ((1, 4, 6, 8), (8,)), ((3, 6, 8), (1, 6,
 _PAIRS: tuple[tuple[Shape, Shape], ...] = (
     ((8,), (8,)), ((6, 8), (6, 8)), ((3, 6, 8), (3, 6, 8)), ((2, 4, 6, 8), (2, 4, 6, 8)), ((1, 4, 6, 7), (1, 4, 6, 7)),
     ((6, 8), (8,)), ((6, 8), (1, 8)), ((6, 8), (6, 1)), ((1, 8), (6, 8)), ((6, 1), (1, 8)),
-    ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)), ((3, 6, 8), (1, 6, 8)), ((3, 6, 8), (3, 1, 8)), ((3, 6, 8), (3, 6, 1)), ((3, 6, 8), (1, 1, 8)),
+    ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)), ((3, 6, 8), (1, 6, 8)), ((3, 6, 8), (3, 1, 8)), ((3, 6, 8), (3, 6, 1)),
+    ((3, 6, 8), (1, 1, 8)),
     ((1, 6, 8), (3, 6, 8)), ((6, 8), (3, 6, 8)),
-    ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((1, 4, 6, 8), (4, 6, 8)), ((2, 4, 6, 8), (4, 6, 8)), ((2, 4, 6, 8), (1, 4, 6, 8)),
-    ((2, 4, 6, 8), (2, 1, 1, 8)), ((2, 4, 6, 8), (2, 4, 6, 1)), ((2, 4, 6, 8), (1, 1, 1, 8)), ((1, 4, 6, 1), (1, 4, 6, 8)),
+    ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((1, 4, 6, 8), (4, 6, 8)), ((2, 4, 6, 8), (4, 6, 8)),
+    ((2, 4, 6, 8), (1, 4, 6, 8)),
+    ((2, 4, 6, 8), (2, 1, 1, 8)), ((2, 4, 6, 8), (2, 4, 6, 1)), ((2, 4, 6, 8), (1, 1, 1, 8)),
+    ((1, 4, 6, 1), (1, 4, 6, 8)),
     ((3, 6, 8), (1, 1, 6, 8)), ((1, 1, 6, 8), (3, 6, 8)), ((3, 6, 8), (2, 3, 6, 8)),
 )  # fmt: skip
 
 # A tensor that comes at run time, and a constant.
 _WITH_CONSTANT: tuple[tuple[Shape, Shape], ...] = (
     ((8,), ()), ((8,), (1,)), ((8,), (8,)), ((7,), (7,)),
-    ((6, 8), ()), ((6, 8), (1,)), ((6, 8), (8,)), ((6, 8), (1, 8)), ((6, 8), (6, 1)), ((6, 8), (6, 8)), ((1, 8), (1, 8)), ((1, 8), (6, 8)),
+    ((6, 8), ()), ((6, 8), (1,)), ((6, 8), (8,)), ((6, 8), (1, 8)), ((6, 8), (6, 1)), ((6, 8), (6, 8)),
+    ((1, 8), (1, 8)), ((1, 8), (6, 8)),
     ((6, 8), (1, 6, 8)), ((6, 8), (3, 6, 8)),
-    ((3, 6, 8), ()), ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)), ((3, 6, 8), (6, 1)), ((3, 6, 8), (1, 6, 8)), ((3, 6, 8), (1, 1, 8)),
-    ((3, 6, 8), (3, 1, 8)), ((3, 6, 8), (3, 6, 1)), ((3, 6, 8), (3, 1, 1)), ((3, 6, 8), (3, 6, 8)), ((1, 6, 8), (1, 6, 8)), ((1, 6, 8), (6, 8)),
+    ((3, 6, 8), ()), ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)), ((3, 6, 8), (6, 1)), ((3, 6, 8), (1, 6, 8)),
+    ((3, 6, 8), (1, 1, 8)),
+    ((3, 6, 8), (3, 1, 8)), ((3, 6, 8), (3, 6, 1)), ((3, 6, 8), (3, 1, 1)), ((3, 6, 8), (3, 6, 8)),
+    ((1, 6, 8), (1, 6, 8)), ((1, 6, 8), (6, 8)),
     ((3, 6, 8), (1, 3, 6, 8)),
-    ((1, 4, 6, 8), ()), ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((1, 4, 6, 8), (4, 6, 8)), ((1, 4, 6, 8), (4, 1, 1)),
+    ((1, 4, 6, 8), ()), ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((1, 4, 6, 8), (4, 6, 8)),
+    ((1, 4, 6, 8), (4, 1, 1)),
     ((1, 4, 6, 8), (1, 1, 1, 8)), ((1, 4, 6, 8), (1, 4, 6, 8)), ((1, 4, 6, 8), (1, 4, 6, 1)), ((2, 4, 6, 8), (4, 6, 8)),
-    ((2, 4, 6, 8), (2, 4, 6, 8)), ((2, 4, 6, 8), (2, 1, 1, 8)), ((1, 4, 6, 1), (8,)), ((1, 4, 6, 7), (7,)), ((1, 4, 6, 1), (1, 4, 6, 8)),
+    ((2, 4, 6, 8), (2, 4, 6, 8)), ((2, 4, 6, 8), (2, 1, 1, 8)), ((1, 4, 6, 1), (8,)), ((1, 4, 6, 7), (7,)),
+    ((1, 4, 6, 1), (1, 4, 6, 8)),
 )  # fmt: skip
 
 # What overflows in float16 on its way in, as masks have it.
@@ -112,9 +141,23 @@ def _unary() -> Iterator[Form]:
     for shape in ((8,), (6, 8), (3, 6, 8), (1, 4, 6, 8), (2, 3, 5, 7)):
         for approximate in (False, True):
             for values in ("normal", "wide"):
-                yield single("GELU", [Given(shape, values)], shape, "Gelu", approximate=approximate, base=(shape, values) == ((3, 6, 8), "normal"))
+                yield single(
+                    "GELU",
+                    [Given(shape, values)],
+                    shape,
+                    "Gelu",
+                    approximate=approximate,
+                    base=(shape, values) == ((3, 6, 8), "normal"),
+                )
         for alpha in (0.2, 0.0, 1.0, 1.5, -0.25):
-            yield single("LEAKY_RELU", [Given(shape)], shape, "LeakyRelu", alpha=alpha, base=(shape, alpha) == ((1, 4, 6, 8), 0.2))
+            yield single(
+                "LEAKY_RELU",
+                [Given(shape)],
+                shape,
+                "LeakyRelu",
+                alpha=alpha,
+                base=(shape, alpha) == ((1, 4, 6, 8), 0.2),
+            )
     for shape in SHAPES:
         for slope in dict.fromkeys(((shape[-1],), (1,) * (len(shape) - 1) + shape[-1:], (1,), shape[1:], shape)):
             if slope:
@@ -141,11 +184,11 @@ def _binary(kind: str) -> Iterator[Form]:
     if kind in ("ADD", "SUB", "MUL", "DIV"):
         for activation in ACTIVATIONS:
             for a, b in (((6, 8), (6, 8)), ((1, 4, 6, 8), (1, 4, 6, 8)), ((1, 4, 6, 8), (1, 1, 1, 8))):
-                operands = [Given(a, left), Given(b, right)]
+                operands: list[Operand] = [Given(a, left), Given(b, right)]
                 yield single(kind, operands, a, options, fusedActivationFunction=activation)
                 if b != (6, 8):
-                    held = [Given(a, left), const(*b, values=right)]
-                    yield single(kind, held, a, options, fusedActivationFunction=activation)
+                    operands = [Given(a, left), const(*b, values=right)]
+                    yield single(kind, operands, a, options, fusedActivationFunction=activation)
     if kind in ("MAXIMUM", "MINIMUM", "ADD"):
         for value in _BEYOND:
             if kind == "ADD" or (value < 0) == (kind == "MAXIMUM"):
@@ -178,10 +221,14 @@ def _select() -> Iterator[Form]:
             yield single(kind, [flags, Given(shape), Given(shape)], shape, options, base=len(shape) == 3)
             yield single(kind, [flags, Given(shape), const(*shape)], shape, options)
             yield single(kind, [flags, const(*shape), Given(shape)], shape, options)
-            yield single(kind, [const(*shape, values="flags", dtype="bool"), Given(shape), Given(shape)], shape, options)
+            yield single(
+                kind, [const(*shape, values="flags", dtype="bool"), Given(shape), Given(shape)], shape, options
+            )
     for shape, condition in (
-        ((6, 8), (8,)), ((6, 8), (6, 1)), ((6, 8), (1, 8)), ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)), ((3, 6, 8), (1, 6, 8)),
-        ((3, 6, 8), (3, 1, 1)), ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((2, 4, 6, 8), (4, 6, 8)), ((2, 4, 6, 8), (1, 4, 6, 8)),
+        ((6, 8), (8,)), ((6, 8), (6, 1)), ((6, 8), (1, 8)), ((3, 6, 8), (8,)), ((3, 6, 8), (6, 8)),
+        ((3, 6, 8), (1, 6, 8)),
+        ((3, 6, 8), (3, 1, 1)), ((1, 4, 6, 8), (8,)), ((1, 4, 6, 8), (6, 8)), ((2, 4, 6, 8), (4, 6, 8)),
+        ((2, 4, 6, 8), (1, 4, 6, 8)),
         ((1, 4, 6, 8), (1, 1, 6, 8)),
     ):  # fmt: skip
         flags = Given(condition, "flags", "bool")
@@ -195,7 +242,14 @@ def _select() -> Iterator[Form]:
 
 def _logic() -> Iterator[Form]:
     for kind, options in (("LOGICAL_AND", "LogicalAnd"), ("LOGICAL_OR", "LogicalOr")):
-        for a, b in (((16,), (16,)), ((6, 8), (6, 8)), ((3, 6, 8), (3, 6, 8)), ((1, 4, 6, 8), (1, 4, 6, 8)), ((6, 8), (8,)), ((2, 4, 6, 8), (1, 1, 1, 8))):  # fmt: skip
+        for a, b in (
+            ((16,), (16,)),
+            ((6, 8), (6, 8)),
+            ((3, 6, 8), (3, 6, 8)),
+            ((1, 4, 6, 8), (1, 4, 6, 8)),
+            ((6, 8), (8,)),
+            ((2, 4, 6, 8), (1, 1, 1, 8)),
+        ):
             x, held = Given(a, "flags", "bool"), const(*b, values="flags", dtype="bool")
             yield single(kind, [x, Given(b, "flags", "bool")], Result(a, "bool"), options)
             yield single(kind, [x, held], Result(a, "bool"), options)

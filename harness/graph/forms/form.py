@@ -50,8 +50,17 @@ class Grid:
     axis: int = 0
 
 
+class Operand:
+    """What an op reads."""
+
+    @property
+    def words(self) -> str:
+        """It in a label."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Given:
+class Given(Operand):
     """A tensor that comes at run time. `values` says how it is drawn (`DRAWN`)."""
 
     shape: Shape
@@ -67,7 +76,7 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Held(Operand):
     """A constant of the file."""
 
     array: Array
@@ -84,8 +93,6 @@ class Held:
         return f"const {_type(str(self.array.dtype))}{_brackets(self.array.shape)}{how}{grids}"
 
 
-Operand = Given | Held | None
-"""None: an operand that is left out."""
 Build = Callable[[GraphBuilder, Sequence[TensorIndex]], Sequence[TensorIndex]]
 
 
@@ -134,7 +141,7 @@ class Form:
 
 def single(
     op: str,
-    operands: Sequence[Operand],
+    operands: Sequence[Operand | None],
     results: Result | Shape | Sequence[Result],
     options: str = "",
     *,
@@ -142,14 +149,14 @@ def single(
     version: int = 1,
     **fields: Any,
 ) -> Form:
-    """A form of one op. `options` names the schema's options table, of which `fields` are set; a result that is a plain
-    shape is float32."""
+    """A form of one op; None is an operand that is left out. `options` names the schema's options table, of which
+    `fields` are set; a result that is a plain shape is float32."""
     made = _results(results)
     given = tuple(o for o in operands if isinstance(o, Given))
 
     def build(graph: GraphBuilder, feeds: Sequence[TensorIndex]) -> Sequence[TensorIndex]:
         left = iter(feeds)
-        handles = [-1 if o is None else next(left) if isinstance(o, Given) else held(graph, o) for o in operands]
+        handles = [held(graph, o) if isinstance(o, Held) else -1 if o is None else next(left) for o in operands]
         told = table(options, **fields) if options else None
         if len(made) > 1:
             outs = graph.several(op, handles, [(r.shape, np.dtype(r.dtype)) for r in made], told)
@@ -157,7 +164,7 @@ def single(
             outs = [graph.op(op, handles, made[0].shape, told, dtype=np.dtype(made[0].dtype), version=version)]
         for handle, result in zip(outs, made, strict=True):
             if result.grid is not None:
-                graph.on_grid(handle, result.grid.scales, result.grid.zero, result.grid.axis)
+                graph.with_scales(handle, result.grid.scales, result.grid.zero, result.grid.axis)
         return outs
 
     return Form(op, _label(operands, made, fields), given, build, base=base)
@@ -167,7 +174,7 @@ def held(graph: GraphBuilder, operand: Held) -> TensorIndex:
     """A constant in a graph."""
     handle = graph.constant(operand.array)
     if operand.grid is not None:
-        graph.on_grid(handle, operand.grid.scales, operand.grid.zero, operand.grid.axis)
+        graph.with_scales(handle, operand.grid.scales, operand.grid.zero, operand.grid.axis)
     return handle
 
 
@@ -175,7 +182,7 @@ def put_input(graph: GraphBuilder, name: str, given: Given) -> TensorIndex:
     """An input in a graph."""
     handle = graph.input(name, given.shape, np.dtype(given.dtype))
     if given.grid is not None:
-        graph.on_grid(handle, given.grid.scales, given.grid.zero, given.grid.axis)
+        graph.with_scales(handle, given.grid.scales, given.grid.zero, given.grid.axis)
     return handle
 
 
@@ -275,7 +282,7 @@ def _results(results: Result | Shape | Sequence[Result]) -> tuple[Result, ...]:
     return tuple(r for r in results if isinstance(r, Result))
 
 
-def _label(operands: Sequence[Operand], results: Sequence[Result], fields: dict[str, Any]) -> str:
+def _label(operands: Sequence[Operand | None], results: Sequence[Result], fields: dict[str, Any]) -> str:
     parts = ["none" if o is None else o.words for o in operands]
     parts += [f"{name}={_value(value)}" for name, value in fields.items()]
     made = " ".join(f"{_type(r.dtype)}{_brackets(r.shape)}" for r in results)

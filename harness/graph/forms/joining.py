@@ -26,7 +26,9 @@ def _joined() -> Iterator[Form]:
             other = _with(shape, axis, 5)
             whole = _with(shape, axis, shape[axis] + 5)
             x, y = Given(shape), Given(other)
-            yield single("CONCATENATION", [x, y], whole, "Concatenation", axis=axis, base=shape in ((3, 6, 8), (2, 4, 6, 8)))
+            yield single(
+                "CONCATENATION", [x, y], whole, "Concatenation", axis=axis, base=shape in ((3, 6, 8), (2, 4, 6, 8))
+            )
             yield single("CONCATENATION", [x, const(*other)], whole, "Concatenation", axis=axis)
             yield single("CONCATENATION", [const(*other), x], whole, "Concatenation", axis=axis)
             zeros = Held(np.zeros(other, np.float32), how="zeros")
@@ -65,7 +67,8 @@ def _parted() -> Iterator[Form]:
 
 def _picked() -> Iterator[Form]:
     places = (2, 0, 1, 2)
-    for shape in ((8,), (6, 8), (3, 6, 8), (3, 5, 7), (2, 4, 6, 8), (1, 4, 6, 3)):
+    shapes: tuple[Shape, ...] = ((8,), (6, 8), (3, 6, 8), (3, 5, 7), (2, 4, 6, 8), (1, 4, 6, 3))
+    for shape in shapes:
         rank = len(shape)
         for axis in (*range(rank), -1):
             size = shape[axis]
@@ -73,7 +76,14 @@ def _picked() -> Iterator[Form]:
                 continue
             made = _with(shape, axis % rank, 4)
             at = Given((4,), f"places below {size}", "int32")
-            yield single("GATHER", [Given(shape), ints(*places)], made, "Gather", axis=axis, base=axis >= 0 and shape == (3, 6, 8))
+            yield single(
+                "GATHER",
+                [Given(shape), ints(*places)],
+                made,
+                "Gather",
+                axis=axis,
+                base=axis >= 0 and shape == (3, 6, 8),
+            )
             yield single("GATHER", [Given(shape), at], made, "Gather", axis=axis)
             yield single("GATHER", [const(*shape), at], made, "Gather", axis=axis)
             one = (*shape[: axis % rank], *shape[axis % rank + 1 :])
@@ -86,9 +96,14 @@ def _picked() -> Iterator[Form]:
         if rank > 1 and shape[1] >= 3:
             rows = Held(np.resize(np.asarray([2, 0, 1], np.int32), (shape[0], 4)))
             yield single("GATHER", [Given(shape), rows], (shape[0], 4, *shape[2:]), "Gather", axis=1, batchDims=1)
-    for shape, at in (((6, 8), ((1,), (4,))), ((6, 8), ((1, 2), (4, 0))), ((3, 6, 8), ((1, 2), (2, 5))), ((1, 4, 6, 8), ((0, 1, 2), (0, 3, 5)))):  # fmt: skip
-        made = (2, *shape[len(at[0]) :])
-        yield single("GATHER_ND", [Given(shape), Held(np.asarray(at, np.int32))], made, "GatherNd")
+    for shape, spots in (
+        ((6, 8), ((1,), (4,))),
+        ((6, 8), ((1, 2), (4, 0))),
+        ((3, 6, 8), ((1, 2), (2, 5))),
+        ((1, 4, 6, 8), ((0, 1, 2), (0, 3, 5))),
+    ):
+        made = (2, *shape[len(spots[0]) :])
+        yield single("GATHER_ND", [Given(shape), Held(np.asarray(spots, np.int32))], made, "GatherNd")
     for width in (8, 7):
         at = Given((4,), "places below 6", "int32")
         yield single("EMBEDDING_LOOKUP", [at, const(6, width)], (4, width))
@@ -103,9 +118,12 @@ def _picked() -> Iterator[Form]:
 
 def _put() -> Iterator[Form]:
     for shape, part, start in (
-        ((8,), (3,), (2,)), ((6, 8), (2, 3), (1, 2)), ((6, 8), (6, 3), (0, 2)), ((6, 8), (2, 8), (1, 0)), ((1, 8), (1, 3), (0, 2)),
-        ((3, 6, 8), (2, 3, 4), (1, 2, 3)), ((3, 6, 8), (1, 6, 8), (1, 0, 0)), ((3, 6, 8), (3, 2, 8), (0, 1, 0)), ((1, 6, 8), (1, 2, 8), (0, 3, 0)),
-        ((1, 4, 6, 8), (1, 2, 3, 4), (0, 1, 2, 3)), ((2, 4, 6, 8), (1, 4, 6, 8), (1, 0, 0, 0)), ((1, 4, 6, 7), (1, 2, 6, 7), (0, 1, 0, 0)),
+        ((8,), (3,), (2,)), ((6, 8), (2, 3), (1, 2)), ((6, 8), (6, 3), (0, 2)), ((6, 8), (2, 8), (1, 0)),
+        ((1, 8), (1, 3), (0, 2)),
+        ((3, 6, 8), (2, 3, 4), (1, 2, 3)), ((3, 6, 8), (1, 6, 8), (1, 0, 0)), ((3, 6, 8), (3, 2, 8), (0, 1, 0)),
+        ((1, 6, 8), (1, 2, 8), (0, 3, 0)),
+        ((1, 4, 6, 8), (1, 2, 3, 4), (0, 1, 2, 3)), ((2, 4, 6, 8), (1, 4, 6, 8), (1, 0, 0, 0)),
+        ((1, 4, 6, 7), (1, 2, 6, 7), (0, 1, 0, 0)),
     ):  # fmt: skip
         at = Given((len(shape),), "start " + ",".join(map(str, start)), "int32")
         for first in (Given(shape), const(*shape)):
@@ -114,16 +132,27 @@ def _put() -> Iterator[Form]:
                     feeds = [first, second, at]
                     yield single("DYNAMIC_UPDATE_SLICE", feeds, shape, "DynamicUpdateSlice")
         yield single("DYNAMIC_UPDATE_SLICE", [Given(shape), Given(part), ints(*start)], shape, "DynamicUpdateSlice")
-    at = Held(np.asarray([[1], [4], [2]], np.int32))
+    rows = Held(np.asarray([[1], [4], [2]], np.int32))
     for width in ((), (8,)):
-        yield single("SCATTER_ND", [at, Given((3, *width)), ints(6, *width)], (6, *width), "ScatterNd")
+        yield single("SCATTER_ND", [rows, Given((3, *width)), ints(6, *width)], (6, *width), "ScatterNd")
     for kind in ("SEGMENT_SUM",):
         yield single(kind, [Given((6, 8)), ints(0, 0, 1, 2, 2, 2)], (3, 8), "SegmentSum")
-    for kind, options in (("UNSORTED_SEGMENT_SUM", "UnsortedSegmentSum"), ("UNSORTED_SEGMENT_MAX", "UnsortedSegmentMax"), ("UNSORTED_SEGMENT_MIN", "UnsortedSegmentMin"), ("UNSORTED_SEGMENT_PROD", "UnsortedSegmentProd")):  # fmt: skip
+    for kind, options in (
+        ("UNSORTED_SEGMENT_SUM", "UnsortedSegmentSum"),
+        ("UNSORTED_SEGMENT_MAX", "UnsortedSegmentMax"),
+        ("UNSORTED_SEGMENT_MIN", "UnsortedSegmentMin"),
+        ("UNSORTED_SEGMENT_PROD", "UnsortedSegmentProd"),
+    ):
         yield single(kind, [Given((6, 8)), ints(0, 2, 1, 2, 0, 1), number(3)], (3, 8), options)
     yield single("MATRIX_DIAG", [Given((3, 6))], (3, 6, 6), "MatrixDiag")
     yield single("MATRIX_SET_DIAG", [Given((3, 6, 6)), Given((3, 6))], (3, 6, 6), "MatrixSetDiag")
-    yield single("SPARSE_TO_DENSE", [ints(1, 4, 5), ints(8), Given((3,)), Held(np.asarray(-1.0, np.float32), how="-1")], (8,), "SparseToDense", validateIndices=False)  # fmt: skip
+    yield single(
+        "SPARSE_TO_DENSE",
+        [ints(1, 4, 5), ints(8), Given((3,)), Held(np.asarray(-1.0, np.float32), how="-1")],
+        (8,),
+        "SparseToDense",
+        validateIndices=False,
+    )
 
 
 def _with(shape: Shape, axis: int, size: int) -> Shape:

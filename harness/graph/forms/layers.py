@@ -1,5 +1,5 @@
-"""Convolutions, layers, matrix products and pooling: sizes, strides, dilations, padding, activations, groups, operands of
-both roles, and channels in fours and not."""
+"""Convolutions, layers, matrix products and pooling: sizes, strides, dilations, padding, activations, groups, operands
+of both roles, and channels in fours and not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def _no_bias(count: int) -> Held:
 
 
 def _conv(
-    x: Shape, out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), dilation: int = 1, padding: str = "VALID",
+    x: Shape, out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), dilation: int = 1,
+    padding: str = "VALID",
     *, groups: int = 1, activation: str = "NONE", bias: bool = True, runtime: bool = False, base: bool = False,
 ) -> Form:  # fmt: skip
     n, h, w, c = x
@@ -65,7 +66,17 @@ def _convolutions() -> Iterator[Form]:
     for batch in (2, 3):
         yield _conv((batch, 7, 8, 8), 8, (3, 3))
         yield _conv((batch, 7, 8, 5), 6, (1, 1))
-    for c, out, groups in ((8, 8, 2), (4, 4, 2), (6, 6, 2), (6, 8, 2), (8, 6, 2), (8, 8, 8), (8, 16, 8), (12, 12, 3), (16, 16, 4)):
+    for c, out, groups in (
+        (8, 8, 2),
+        (4, 4, 2),
+        (6, 6, 2),
+        (6, 8, 2),
+        (8, 6, 2),
+        (8, 8, 8),
+        (8, 16, 8),
+        (12, 12, 3),
+        (16, 16, 4),
+    ):
         for kernel in ((3, 3), (1, 1)):
             yield _conv((1, 7, 8, c), out, kernel, groups=groups)
     for c, out in ((8, 8), (3, 5)):
@@ -79,7 +90,8 @@ def _convolutions() -> Iterator[Form]:
 
 def _depthwise() -> Iterator[Form]:
     def one(
-        x: Shape, kernel: tuple[int, int], multiplier: int, stride: int = 1, dilation: int = 1, padding: str = "VALID", activation: str = "NONE",
+        x: Shape, kernel: tuple[int, int], multiplier: int, stride: int = 1, dilation: int = 1,
+        padding: str = "VALID", activation: str = "NONE",
         *, runtime: bool = False, bias: bool = True, base: bool = False,
     ) -> Form:  # fmt: skip
         n, h, w, c = x
@@ -88,8 +100,10 @@ def _depthwise() -> Iterator[Form]:
         weights = (1, *kernel, out)
         feeds = [Given(x), Given(weights) if runtime else const(*weights), const(out) if bias else _no_bias(out)]
         return single(
-            "DEPTHWISE_CONV_2D", feeds, made, "DepthwiseConv2D", base=base, padding=padding, strideH=stride, strideW=stride,
-            dilationHFactor=dilation, dilationWFactor=dilation, depthMultiplier=multiplier, fusedActivationFunction=activation,
+            "DEPTHWISE_CONV_2D", feeds, made, "DepthwiseConv2D", base=base, padding=padding, strideH=stride,
+            strideW=stride,
+            dilationHFactor=dilation, dilationWFactor=dilation, depthMultiplier=multiplier,
+            fusedActivationFunction=activation,
         )  # fmt: skip
 
     for c in (1, 3, 4, 8):
@@ -113,7 +127,8 @@ def _depthwise() -> Iterator[Form]:
 
 def _transposed() -> Iterator[Form]:
     def one(
-        x: Shape, out: int, kernel: int, stride: int, padding: str, activation: str = "NONE", *, bias: bool = True, grown: int = 0, base: bool = False
+        x: Shape, out: int, kernel: int, stride: int, padding: str, activation: str = "NONE", *, bias: bool = True,
+        grown: int = 0, base: bool = False
     ) -> Form:  # fmt: skip
         n, h, w, c = x
         size = [d * stride if padding == "SAME" else (d - 1) * stride + kernel for d in (h, w)]
@@ -122,13 +137,26 @@ def _transposed() -> Iterator[Form]:
         if bias:
             feeds.append(const(out))
         more = {} if activation == "NONE" else {"fusedActivationFunction": activation}
-        return single("TRANSPOSE_CONV", feeds, made, "TransposeConv", version=3, base=base, padding=padding, strideH=stride, strideW=stride, **more)  # fmt: skip
+        return single(
+            "TRANSPOSE_CONV",
+            feeds,
+            made,
+            "TransposeConv",
+            version=3,
+            base=base,
+            padding=padding,
+            strideH=stride,
+            strideW=stride,
+            **more,
+        )
 
     for h, w in ((6, 6), (7, 9), (6, 7)):
         for kernel in (2, 3, 4, 5):
             for stride in (1, 2, 3):
                 for padding in ("SAME", "VALID"):
-                    yield one((1, h, w, 4), 8, kernel, stride, padding, base=(h, kernel, stride, padding) == (6, 2, 2, "SAME"))
+                    yield one(
+                        (1, h, w, 4), 8, kernel, stride, padding, base=(h, kernel, stride, padding) == (6, 2, 2, "SAME")
+                    )
     for c, out in ((1, 1), (3, 5), (8, 3)):
         yield one((1, 6, 6, c), out, 4, 2, "SAME")
     for activation in _ACTIVATIONS:
@@ -148,16 +176,60 @@ def _pools() -> Iterator[Form]:
                     for padding in ("SAME", "VALID"):
                         made = (n, *(_extent(d, size, stride, 1, padding) for d in (h, w)), c)
                         base = (c, size, stride, padding) == (8, 2, 2, "VALID")
-                        yield single(kind, [Given(x)], made, "Pool2D", base=base, padding=padding, filterHeight=size, filterWidth=size, strideH=stride, strideW=stride)  # fmt: skip
-            yield single(kind, [Given(x)], (n, 1, 1, c), "Pool2D", padding="VALID", filterHeight=h, filterWidth=w, strideH=h, strideW=w)  # fmt: skip
+                        yield single(
+                            kind,
+                            [Given(x)],
+                            made,
+                            "Pool2D",
+                            base=base,
+                            padding=padding,
+                            filterHeight=size,
+                            filterWidth=size,
+                            strideH=stride,
+                            strideW=stride,
+                        )
+            yield single(
+                kind,
+                [Given(x)],
+                (n, 1, 1, c),
+                "Pool2D",
+                padding="VALID",
+                filterHeight=h,
+                filterWidth=w,
+                strideH=h,
+                strideW=w,
+            )
             made = (n, h, (w - 3) // 2 + 1, c)
-            yield single(kind, [Given(x)], made, "Pool2D", padding="VALID", filterHeight=1, filterWidth=3, strideH=1, strideW=2)  # fmt: skip
+            yield single(
+                kind, [Given(x)], made, "Pool2D", padding="VALID", filterHeight=1, filterWidth=3, strideH=1, strideW=2
+            )
         for values in ("low", "thousands", "negative"):
             if values != "low" or kind != "L2_POOL_2D":
-                yield single(kind, [Given((1, 8, 8, 8), values)], (1, 4, 4, 8), "Pool2D", padding="VALID", filterHeight=2, filterWidth=2, strideH=2, strideW=2)  # fmt: skip
+                yield single(
+                    kind,
+                    [Given((1, 8, 8, 8), values)],
+                    (1, 4, 4, 8),
+                    "Pool2D",
+                    padding="VALID",
+                    filterHeight=2,
+                    filterWidth=2,
+                    strideH=2,
+                    strideW=2,
+                )
         if kind != "L2_POOL_2D":
             for activation in _ACTIVATIONS:
-                yield single(kind, [Given((1, 8, 8, 8))], (1, 4, 4, 8), "Pool2D", padding="VALID", filterHeight=2, filterWidth=2, strideH=2, strideW=2, fusedActivationFunction=activation)  # fmt: skip
+                yield single(
+                    kind,
+                    [Given((1, 8, 8, 8))],
+                    (1, 4, 4, 8),
+                    "Pool2D",
+                    padding="VALID",
+                    filterHeight=2,
+                    filterWidth=2,
+                    strideH=2,
+                    strideW=2,
+                    fusedActivationFunction=activation,
+                )
 
 
 def _fully_connected() -> Iterator[Form]:
@@ -167,28 +239,48 @@ def _fully_connected() -> Iterator[Form]:
                 feeds = [Given(x), const(out, x[-1]), const(out) if bias else None]
                 base = out == 12 and bias and x in ((6, 8), (3, 6, 8))
                 if len(x) > 2:
-                    yield single("FULLY_CONNECTED", feeds, (*x[:-1], out), "FullyConnected", keepNumDims=True, base=base)
+                    yield single(
+                        "FULLY_CONNECTED", feeds, (*x[:-1], out), "FullyConnected", keepNumDims=True, base=base
+                    )
                 if bias or len(x) == 2:
                     rows = int(np.prod(x[:-1]))
                     yield single("FULLY_CONNECTED", feeds, (rows, out), "FullyConnected", keepNumDims=False, base=base)
     for x, width in (((4, 6, 8), 48), ((1, 4, 4, 8), 128), ((6, 8), 16), ((2, 3, 8), 24)):
         rows = int(np.prod(x)) // width
-        yield single("FULLY_CONNECTED", [Given(x), const(5, width), const(5)], (rows, 5), "FullyConnected", keepNumDims=False)
+        yield single(
+            "FULLY_CONNECTED", [Given(x), const(5, width), const(5)], (rows, 5), "FullyConnected", keepNumDims=False
+        )
     for x in ((6, 8), (1, 8), (3, 6, 8), (1, 4, 6, 8)):
         for bias in (True, False):
             feeds = [Given(x), Given((12, x[-1])), const(12) if bias else None]
-            yield single("FULLY_CONNECTED", feeds, (*x[:-1], 12), "FullyConnected", keepNumDims=len(x) > 2, base=x == (6, 8) and bias)
+            yield single(
+                "FULLY_CONNECTED",
+                feeds,
+                (*x[:-1], 12),
+                "FullyConnected",
+                keepNumDims=len(x) > 2,
+                base=x == (6, 8) and bias,
+            )
     for activation in _ACTIVATIONS:
-        yield single("FULLY_CONNECTED", [Given((6, 8)), const(12, 8), const(12)], (6, 12), "FullyConnected", fusedActivationFunction=activation)  # fmt: skip
+        yield single(
+            "FULLY_CONNECTED",
+            [Given((6, 8)), const(12, 8), const(12)],
+            (6, 12),
+            "FullyConnected",
+            fusedActivationFunction=activation,
+        )
     yield single("FULLY_CONNECTED", [Given((2, 4096)), const(8, 4096), const(8)], (2, 8), "FullyConnected")
 
 
 def _products() -> Iterator[Form]:
     for left, right in (
-        ((6, 8), (8, 5)), ((1, 8), (8, 12)), ((3, 6, 8), (3, 8, 5)), ((1, 6, 8), (1, 8, 12)), ((2, 4, 6, 8), (2, 4, 8, 5)),
+        ((6, 8), (8, 5)), ((1, 8), (8, 12)), ((3, 6, 8), (3, 8, 5)), ((1, 6, 8), (1, 8, 12)),
+        ((2, 4, 6, 8), (2, 4, 8, 5)),
         ((1, 4, 6, 8), (1, 4, 8, 12)), ((1, 4, 5, 7), (1, 4, 7, 3)),
-        ((3, 6, 8), (8, 5)), ((3, 6, 8), (1, 8, 5)), ((3, 6, 8), (1, 8, 24)), ((1, 6, 8), (3, 8, 5)), ((6, 8), (3, 8, 5)), ((2, 4, 6, 8), (4, 8, 5)),
-        ((2, 4, 6, 8), (1, 4, 8, 5)), ((2, 4, 6, 8), (2, 1, 8, 5)), ((2, 4, 6, 8), (8, 5)), ((1, 4, 6, 8), (2, 1, 8, 5)), ((2, 1, 6, 8), (1, 4, 8, 12)),
+        ((3, 6, 8), (8, 5)), ((3, 6, 8), (1, 8, 5)), ((3, 6, 8), (1, 8, 24)), ((1, 6, 8), (3, 8, 5)),
+        ((6, 8), (3, 8, 5)), ((2, 4, 6, 8), (4, 8, 5)),
+        ((2, 4, 6, 8), (1, 4, 8, 5)), ((2, 4, 6, 8), (2, 1, 8, 5)), ((2, 4, 6, 8), (8, 5)),
+        ((1, 4, 6, 8), (2, 1, 8, 5)), ((2, 1, 6, 8), (1, 4, 8, 12)),
         ((8, 64, 64), (8, 64, 16)), ((1, 16, 512), (1, 512, 16)),
     ):  # fmt: skip
         batch = tuple(np.broadcast_shapes(left[:-2], right[:-2]))

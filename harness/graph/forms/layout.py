@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,12 @@ def forms() -> Iterator[Form]:
 
 def _reshaped() -> Iterator[Form]:
     for old, new in (
-        ((24,), (24, 1)), ((24,), (4, 6)), ((24,), (2, 3, 4)), ((24,), (1, 2, 3, 4)), ((4, 6), (24,)), ((4, 6), (6, 4)), ((4, 6), (2, 2, 6)),
-        ((4, 6), (1, 4, 6)), ((4, 6), (1, 4, 6, 1)), ((4, 6), (1, 1, 4, 6)), ((3, 4, 6), (12, 6)), ((3, 4, 6), (3, 24)), ((3, 4, 6), (1, 3, 4, 6)),
-        ((3, 4, 6), (3, 6, 4)), ((1, 4, 6, 8), (24, 8)), ((1, 4, 6, 8), (1, 24, 8)), ((2, 4, 6, 8), (8, 48)), ((2, 4, 6, 8), (8, 6, 8)),
+        ((24,), (24, 1)), ((24,), (4, 6)), ((24,), (2, 3, 4)), ((24,), (1, 2, 3, 4)), ((4, 6), (24,)),
+        ((4, 6), (6, 4)), ((4, 6), (2, 2, 6)),
+        ((4, 6), (1, 4, 6)), ((4, 6), (1, 4, 6, 1)), ((4, 6), (1, 1, 4, 6)), ((3, 4, 6), (12, 6)),
+        ((3, 4, 6), (3, 24)), ((3, 4, 6), (1, 3, 4, 6)),
+        ((3, 4, 6), (3, 6, 4)), ((1, 4, 6, 8), (24, 8)), ((1, 4, 6, 8), (1, 24, 8)), ((2, 4, 6, 8), (8, 48)),
+        ((2, 4, 6, 8), (8, 6, 8)),
         ((2, 4, 6, 8), (2, 4, 8, 6)), ((1, 4, 6, 7), (1, 7, 4, 6)), ((1, 4, 6, 8), (192,)), ((2, 3, 5), (5, 6)),
     ):  # fmt: skip
         yield single("RESHAPE", [Given(old), ints(*new)], new, "Reshape", newShape=new, base=len(old) + len(new) > 5)
@@ -58,10 +62,20 @@ def _padded() -> Iterator[Form]:
             for value in (-3.0, -np.inf, -1e9):
                 if value == -3.0 or base:
                     held = Held(np.asarray(value, np.float32), how=f"{value:g}")
-                    yield single("PADV2", [Given(shape), _widths(widths), held], made, "PadV2", base=base and value == -3.0 and rank == 4)
+                    yield single(
+                        "PADV2",
+                        [Given(shape), _widths(widths), held],
+                        made,
+                        "PadV2",
+                        base=base and value == -3.0 and rank == 4,
+                    )
             narrow = tuple((min(a, d - 1), min(b, d - 1)) for d, (a, b) in zip(shape, widths, strict=True))
             for mode in ("REFLECT", "SYMMETRIC"):
-                told = narrow if mode == "REFLECT" else tuple((min(a, d), min(b, d)) for d, (a, b) in zip(shape, widths, strict=True))
+                told = (
+                    narrow
+                    if mode == "REFLECT"
+                    else tuple((min(a, d), min(b, d)) for d, (a, b) in zip(shape, widths, strict=True))
+                )
                 if told != ((0, 0),) * rank:
                     grown = tuple(d + a + b for d, (a, b) in zip(shape, told, strict=True))
                     yield single("MIRROR_PAD", [Given(shape), _widths(told)], grown, "MirrorPad", mode=mode)
@@ -80,10 +94,20 @@ def _sliced() -> Iterator[Form]:
                 continue
             begin, most = [0] * rank, list(shape)
             begin[axis], most[axis] = 1, size - 1
-            yield single("SLICE", [Given(shape), ints(*begin), ints(*most)], tuple(most), "Slice", base=shape == (3, 6, 8))
+            yield single(
+                "SLICE", [Given(shape), ints(*begin), ints(*most)], tuple(most), "Slice", base=shape == (3, 6, 8)
+            )
             most[axis] = -1
             yield single("SLICE", [Given(shape), ints(*begin), ints(*most)], _with(shape, axis, size - 1), "Slice")
-            for first, last, step in ((0, size, 2), (1, size, 2), (1, size, 1), (0, size - 1, 1), (-2, size, 1), (0, -1, 1), (size - 1, -size - 1, -1)):  # fmt: skip
+            for first, last, step in (
+                (0, size, 2),
+                (1, size, 2),
+                (1, size, 1),
+                (0, size - 1, 1),
+                (-2, size, 1),
+                (0, -1, 1),
+                (size - 1, -size - 1, -1),
+            ):
                 yield _strided(shape, axis, first, last, step)
             yield _strided(shape, axis, 1, 2, 1, shrinkAxisMask=1 << axis)
             yield _strided(shape, axis, 1, size, 1, beginMask=1 << axis)
@@ -91,12 +115,31 @@ def _sliced() -> Iterator[Form]:
         whole = [ints(*[0] * rank), ints(*shape), ints(*[1] * rank)]
         if rank < 4:
             yield single("STRIDED_SLICE", [Given(shape), *_new_axis(shape)], (1, *shape), "StridedSlice", newAxisMask=1)
-        yield single("STRIDED_SLICE", [Given(shape), *whole], shape, "StridedSlice", beginMask=(1 << rank) - 1, endMask=(1 << rank) - 1)  # fmt: skip
-    yield single("STRIDED_SLICE", [Given((1, 8, 8, 8)), ints(0, 1, 0, 0), ints(1, 8, 8, 8), ints(1, 2, 2, 1)], (1, 4, 4, 8), "StridedSlice", base=True)  # fmt: skip
-    yield single("STRIDED_SLICE", [Given((1, 8, 8, 8)), ints(0, 1), ints(1, 7), ints(1, 1)], (1, 8, 8, 6), "StridedSlice", ellipsisMask=1)  # fmt: skip
+        yield single(
+            "STRIDED_SLICE",
+            [Given(shape), *whole],
+            shape,
+            "StridedSlice",
+            beginMask=(1 << rank) - 1,
+            endMask=(1 << rank) - 1,
+        )
+    yield single(
+        "STRIDED_SLICE",
+        [Given((1, 8, 8, 8)), ints(0, 1, 0, 0), ints(1, 8, 8, 8), ints(1, 2, 2, 1)],
+        (1, 4, 4, 8),
+        "StridedSlice",
+        base=True,
+    )
+    yield single(
+        "STRIDED_SLICE",
+        [Given((1, 8, 8, 8)), ints(0, 1), ints(1, 7), ints(1, 1)],
+        (1, 8, 8, 6),
+        "StridedSlice",
+        ellipsisMask=1,
+    )
 
 
-def _strided(shape: Shape, axis: int, first: int, last: int, step: int, **masks: int) -> Form:
+def _strided(shape: Shape, axis: int, first: int, last: int, step: int, **masks: Any) -> Form:
     begin, end, steps = [0] * len(shape), list(shape), [1] * len(shape)
     begin[axis], end[axis], steps[axis] = first, last, step
     low = None if masks.get("beginMask") else first
@@ -138,24 +181,53 @@ def _blocks() -> Iterator[Form]:
                         continue
                     base = (h, w, shape[3]) == (8, 12, 8) and not corners and not centres
                     made = (shape[0], h, w, shape[3])
-                    yield single(kind, [Given(shape), ints(h, w)], made, options, alignCorners=corners, halfPixelCenters=centres, base=base)  # fmt: skip
+                    yield single(
+                        kind,
+                        [Given(shape), ints(h, w)],
+                        made,
+                        options,
+                        alignCorners=corners,
+                        halfPixelCenters=centres,
+                        base=base,
+                    )
 
 
 def _turned() -> Iterator[Form]:
-    for shape in ((8,), (5,), (6, 8), (6, 5), (3, 6, 8), (3, 6, 5), (1, 4, 6, 8), (2, 4, 6, 5)):
+    shapes: tuple[Shape, ...] = ((8,), (5,), (6, 8), (6, 5), (3, 6, 8), (3, 6, 5), (1, 4, 6, 8), (2, 4, 6, 5))
+    for shape in shapes:
         rank = len(shape)
         for axis in (*range(rank), -1):
-            yield single("REVERSE_V2", [Given(shape), ints(axis)], shape, "ReverseV2", base=axis == 1 and shape in ((3, 6, 8), (1, 4, 6, 8)))
+            yield single(
+                "REVERSE_V2",
+                [Given(shape), ints(axis)],
+                shape,
+                "ReverseV2",
+                base=axis == 1 and shape in ((3, 6, 8), (1, 4, 6, 8)),
+            )
         for axis in range(rank):
             times = [1] * rank
             times[axis] = 2
-            yield single("TILE", [Given(shape), ints(*times)], _with(shape, axis, 2 * shape[axis]), "Tile", base=axis == 1 and shape in ((3, 6, 8), (1, 4, 6, 8)))
+            yield single(
+                "TILE",
+                [Given(shape), ints(*times)],
+                _with(shape, axis, 2 * shape[axis]),
+                "Tile",
+                base=axis == 1 and shape in ((3, 6, 8), (1, 4, 6, 8)),
+            )
         if rank > 1:
             yield single("REVERSE_V2", [Given(shape), ints(rank - 2, rank - 1)], shape, "ReverseV2")
             yield single("TILE", [Given(shape), ints(*[2] * rank)], tuple(2 * d for d in shape), "Tile")
             lengths = ints(*_lengths(shape[1], shape[0]))
             yield single("REVERSE_SEQUENCE", [Given(shape), lengths], shape, "ReverseSequence", seqDim=1, batchDim=0)
-    for old, new in (((8,), (6, 8)), ((1, 8), (6, 8)), ((6, 1), (6, 8)), ((1, 1, 8), (3, 6, 8)), ((6, 8), (3, 6, 8)), ((1, 4, 1, 8), (1, 4, 6, 8)), ((1, 4, 1, 8), (2, 4, 6, 8))):  # fmt: skip
+    for old, new in (
+        ((8,), (6, 8)),
+        ((1, 8), (6, 8)),
+        ((6, 1), (6, 8)),
+        ((1, 1, 8), (3, 6, 8)),
+        ((6, 8), (3, 6, 8)),
+        ((1, 4, 1, 8), (1, 4, 6, 8)),
+        ((1, 4, 1, 8), (2, 4, 6, 8)),
+    ):
         yield single("BROADCAST_TO", [Given(old), ints(*new)], new, "BroadcastTo", version=2)
 
 

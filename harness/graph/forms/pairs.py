@@ -57,7 +57,9 @@ def forms() -> Iterator[Form]:
             one = _channels(first) == 1
             if (then.narrow and not one) or (first.words, then.words) in _SAY_NOTHING:
                 continue
-            yield Form(f"{first.op}, {then.op}", f"{first.words}, then {then.words}", first.inputs, _both(first, then), "pair")
+            yield Form(
+                f"{first.op}, {then.op}", f"{first.words}, then {then.words}", first.inputs, _both(first, then), "pair"
+            )
 
 
 def _channels(first: _Producer) -> int:
@@ -78,12 +80,16 @@ def constant(graph: GraphBuilder, *shape: int, seed: int = 3) -> TensorIndex:
     return graph.constant(draw(Given(shape), seed))
 
 
-def conv(graph: GraphBuilder, x: TensorIndex, out: int, size: int = 3, groups: int = 1, padding: str = "VALID") -> TensorIndex:
+def conv(
+    graph: GraphBuilder, x: TensorIndex, out: int, size: int = 3, groups: int = 1, padding: str = "VALID"
+) -> TensorIndex:
     """CONV_2D with stride 1 and a bias."""
     n, h, w, c = graph.shape(x)
     shrunk = 0 if padding == "SAME" else size - 1
     feeds = [x, constant(graph, out, size, size, c // groups), constant(graph, out, seed=5)]
-    return graph.op("CONV_2D", feeds, (n, h - shrunk, w - shrunk, out), table("Conv2D", padding=padding, strideH=1, strideW=1))
+    return graph.op(
+        "CONV_2D", feeds, (n, h - shrunk, w - shrunk, out), table("Conv2D", padding=padding, strideH=1, strideW=1)
+    )
 
 
 def depthwise(graph: GraphBuilder, x: TensorIndex, size: int = 3) -> TensorIndex:
@@ -131,12 +137,6 @@ def slice_of(graph: GraphBuilder, x: TensorIndex, begin: Sequence[int], size: Se
     return graph.op("SLICE", feeds, size, table("Slice"))
 
 
-def resized(graph: GraphBuilder, x: TensorIndex, kind: str, options: str, h: int, w: int) -> TensorIndex:
-    """RESIZE_… to a height and a width."""
-    n, _, _, c = graph.shape(x)
-    return graph.op(kind, [x, graph.constant(np.asarray([h, w], np.int32))], (n, h, w, c), table(options))
-
-
 def over(graph: GraphBuilder, x: TensorIndex, kind: str, *axes: int) -> TensorIndex:
     """A reduction that keeps its axes."""
     shape = [1 if i in axes else d for i, d in enumerate(graph.shape(x))]
@@ -144,11 +144,27 @@ def over(graph: GraphBuilder, x: TensorIndex, kind: str, *axes: int) -> TensorIn
     return graph.op(kind, feeds, shape, table("Reducer", keepDims=True))
 
 
-def _zeros(graph: GraphBuilder, *shape: int) -> TensorIndex:
-    return graph.constant(np.zeros(shape, np.float32))
+def _zeros(graph: GraphBuilder, x: TensorIndex, axis: int, count: int) -> TensorIndex:
+    zeros = np.zeros([count if i == axis else d for i, d in enumerate(graph.shape(x))], np.float32)
+    return join(graph, [x, graph.constant(zeros)], axis)
+
+
+def _twice(graph: GraphBuilder, x: TensorIndex, kind: str, options: str) -> TensorIndex:
+    """RESIZE_… to twice the size."""
+    n, h, w, c = graph.shape(x)
+    return graph.op(
+        kind, [x, graph.constant(np.asarray([2 * h, 2 * w], np.int32))], (n, 2 * h, 2 * w, c), table(options)
+    )
+
+
+def _vector(graph: GraphBuilder, x: TensorIndex, kind: str, count: int = 0) -> TensorIndex:
+    """An element-wise op with a constant vector, as many as there are channels unless told."""
+    return graph.binary(kind, x, constant(graph, count or graph.shape(x)[3], seed=7))
 
 
 _X, _Y, _THIN, _BELOW = Given(_MAP), Given(_MAP), Given((1, 8, 8, 1)), Given(_MAP, "negative")
+
+_DEEP, _SMALL, _LARGE = Given((1, 8, 8, 12)), Given((1, 4, 4, 8)), Given((1, 17, 17, 8))
 
 PRODUCERS: tuple[_Producer, ...] = (
     _Producer("ADD", "ADD of two inputs", (_X, _Y), lambda g, f: g.binary("ADD", f[0], f[1])),
@@ -165,8 +181,8 @@ PRODUCERS: tuple[_Producer, ...] = (
     _Producer("PADV2", "PADV2 of a border with -3", (_X,), lambda g, f: pad_with(g, f[0], _BORDER, -3.0)),
     _Producer("PADV2", "PADV2 of channels with -3", (_X,), lambda g, f: pad_with(g, f[0], _DEEPER, -3.0)),
     _Producer("MIRROR_PAD", "MIRROR_PAD of a border", (_X,), lambda g, f: _mirrored(g, f[0])),
-    _Producer("CONCATENATION", "CONCATENATION with channels of zeros", (_BELOW,), lambda g, f: join(g, [f[0], _zeros(g, 1, 8, 8, 4)], 3)),
-    _Producer("CONCATENATION", "CONCATENATION with rows of zeros", (_BELOW,), lambda g, f: join(g, [f[0], _zeros(g, 1, 1, 8, 8)], 1)),
+    _Producer("CONCATENATION", "CONCATENATION with channels of zeros", (_BELOW,), lambda g, f: _zeros(g, f[0], 3, 4)),
+    _Producer("CONCATENATION", "CONCATENATION with rows of zeros", (_BELOW,), lambda g, f: _zeros(g, f[0], 1, 1)),
     _Producer("CONCATENATION", "CONCATENATION of two inputs", (_X, _Y), lambda g, f: join(g, f, 3)),
     _Producer("CONV_2D", "CONV_2D", (_X,), lambda g, f: conv(g, f[0], 8)),
     _Producer("CONV_2D", "CONV_2D, 1x1", (_X,), lambda g, f: conv(g, f[0], 8, 1)),
@@ -179,13 +195,16 @@ PRODUCERS: tuple[_Producer, ...] = (
     _Producer("RELU", "RELU", (_X,), lambda g, f: g.unary("RELU", f[0])),
     _Producer("SOFTMAX", "SOFTMAX", (_X,), lambda g, f: g.softmax(f[0])),
     _Producer("SLICE", "SLICE of rows", (_X,), lambda g, f: slice_of(g, f[0], (0, 1, 0, 0), (1, 7, 8, 8))),
-    _Producer("SLICE", "SLICE of channels", (Given((1, 8, 8, 12)),), lambda g, f: slice_of(g, f[0], (0, 0, 0, 4), _MAP)),
+    _Producer("SLICE", "SLICE of channels", (_DEEP,), lambda g, f: slice_of(g, f[0], (0, 0, 0, 4), _MAP)),
     _Producer("RESHAPE", "RESHAPE", (Given((1, 4, 16, 8)),), lambda g, f: g.reshape(f[0], _MAP)),
     _Producer("TRANSPOSE", "TRANSPOSE of channels", (_X,), lambda g, f: g.transpose(f[0], (0, 3, 1, 2))),
-    _Producer("RESIZE_BILINEAR", "RESIZE_BILINEAR", (Given((1, 4, 4, 8)),), lambda g, f: resized(g, f[0], "RESIZE_BILINEAR", "ResizeBilinear", 8, 8)),
+    _Producer(
+        "RESIZE_BILINEAR", "RESIZE_BILINEAR", (_SMALL,),
+        lambda g, f: _twice(g, f[0], "RESIZE_BILINEAR", "ResizeBilinear"),
+    ),
     _Producer("MEAN", "MEAN of the map", (Given((1, 8, 8, 8)),), lambda g, f: over(g, f[0], "MEAN", 1, 2)),
-    _Producer("MAX_POOL_2D", "MAX_POOL_2D", (Given((1, 17, 17, 8)),), lambda g, f: pool(g, f[0], "MAX_POOL_2D")),
-    _Producer("AVERAGE_POOL_2D", "AVERAGE_POOL_2D", (Given((1, 17, 17, 8)),), lambda g, f: pool(g, f[0], "AVERAGE_POOL_2D")),
+    _Producer("MAX_POOL_2D", "MAX_POOL_2D", (_LARGE,), lambda g, f: pool(g, f[0], "MAX_POOL_2D")),
+    _Producer("AVERAGE_POOL_2D", "AVERAGE_POOL_2D", (_LARGE,), lambda g, f: pool(g, f[0], "AVERAGE_POOL_2D")),
 )  # fmt: skip
 
 
@@ -220,10 +239,10 @@ CONSUMERS: tuple[_Consumer, ...] = (
     _Consumer("MAX_POOL_2D", "MAX_POOL_2D", lambda g, x: pool(g, x, "MAX_POOL_2D", _whole(g, x, 3))),
     _Consumer("MAX_POOL_2D", "MAX_POOL_2D, SAME", lambda g, x: pool(g, x, "MAX_POOL_2D", 3, "SAME")),
     _Consumer("AVERAGE_POOL_2D", "AVERAGE_POOL_2D", lambda g, x: pool(g, x, "AVERAGE_POOL_2D", _whole(g, x, 3))),
-    _Consumer("MUL", "MUL by a vector", lambda g, x: g.binary("MUL", x, constant(g, g.shape(x)[3], seed=7))),
-    _Consumer("ADD", "ADD of a vector", lambda g, x: g.binary("ADD", x, constant(g, g.shape(x)[3], seed=7))),
-    _Consumer("MUL", "MUL by a vector of twelve", lambda g, x: g.binary("MUL", x, constant(g, 12, seed=7)), narrow=True),
-    _Consumer("ADD", "ADD of a vector of twelve", lambda g, x: g.binary("ADD", x, constant(g, 12, seed=7)), narrow=True),
+    _Consumer("MUL", "MUL by a vector", lambda g, x: _vector(g, x, "MUL")),
+    _Consumer("ADD", "ADD of a vector", lambda g, x: _vector(g, x, "ADD")),
+    _Consumer("MUL", "MUL by a vector of twelve", lambda g, x: _vector(g, x, "MUL", 12), narrow=True),
+    _Consumer("ADD", "ADD of a vector of twelve", lambda g, x: _vector(g, x, "ADD", 12), narrow=True),
     _Consumer("ADD", "ADD of a map", lambda g, x: _added_to(g, x, "ADD", first=False)),
     _Consumer("SUB", "SUB from a map", lambda g, x: _added_to(g, x, "SUB", first=True)),
     _Consumer("MUL", "MUL by itself", lambda g, x: g.binary("MUL", x, x)),
@@ -238,5 +257,8 @@ CONSUMERS: tuple[_Consumer, ...] = (
     _Consumer("CONCATENATION", "CONCATENATION with itself", lambda g, x: join(g, [x, x], 3)),
     _Consumer("RESHAPE", "RESHAPE", lambda g, x: g.reshape(x, (g.shape(x)[1] * g.shape(x)[2], g.shape(x)[3]))),
     _Consumer("TRANSPOSE", "TRANSPOSE", lambda g, x: g.transpose(x, (0, 3, 1, 2))),
-    _Consumer("RESIZE_NEAREST_NEIGHBOR", "RESIZE_NEAREST_NEIGHBOR", lambda g, x: resized(g, x, "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighbor", 2 * g.shape(x)[1], 2 * g.shape(x)[2])),
+    _Consumer(
+        "RESIZE_NEAREST_NEIGHBOR", "RESIZE_NEAREST_NEIGHBOR",
+        lambda g, x: _twice(g, x, "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighbor"),
+    ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A few ops that belong together, as models write them: normalizations, activations in parts, masks, scores, long chains.
+"""A few ops that belong together, as models write them: normalizations, activations in parts, masks, scores, chains.
 
 Each of them with its operands exchanged or taken from elsewhere, which a delegate that looks for the usual form may not
 see.
@@ -41,8 +41,15 @@ def _normalizations() -> Iterator[Form]:
                             f"{order}, mean of {'x' if mean_of == centre else 'another'}, variance by {moments}"
                             f"{', behind TANH' if by_output else ''}{', times a vector' if vector else ''}"
                         )
-                        yield _form("MEAN, SUB, RSQRT", words, [rows, rows], _normalized(by_output, centre, order, moments, vector))
-    yield _form("MEAN, SUB, RSQRT", "of hundreds, the square out of range", [Given((1, 64, 256), "hundreds")], _of_hundreds)
+                        yield _form(
+                            "MEAN, SUB, RSQRT",
+                            words,
+                            [rows, rows],
+                            _normalized(by_output, centre, order, moments, vector),
+                        )
+    yield _form(
+        "MEAN, SUB, RSQRT", "of hundreds, the square out of range", [Given((1, 64, 256), "hundreds")], _of_hundreds
+    )
 
 
 def _normalized(by_output: bool, centre: int, order: str, moments: str, vector: bool) -> Build:
@@ -109,15 +116,24 @@ def _activations() -> Iterator[Form]:
 
 def _masks() -> Iterator[Form]:
     for value in (-1e4, -65504.0, -1e5, -1e9, -np.inf):
-        for words, columns in (("first four", slice(0, 4)), ("first three", slice(0, 3)), ("last four", slice(60, 64)), ("second half", slice(32, 64))):
+        for words, columns in (
+            ("first four", slice(0, 4)),
+            ("first three", slice(0, 3)),
+            ("last four", slice(60, 64)),
+            ("second half", slice(32, 64)),
+        ):
             held = np.zeros((1, 1, 64), np.float32)
             held[..., columns] = value
 
-            def masked(graph: GraphBuilder, feeds: Sequence[TensorIndex], held: np.ndarray = held) -> Sequence[TensorIndex]:
+            def masked(
+                graph: GraphBuilder, feeds: Sequence[TensorIndex], held: np.ndarray = held
+            ) -> Sequence[TensorIndex]:
                 scores = graph.binary("ADD", feeds[0], graph.constant(held))
                 return [scores, graph.softmax(scores)]
 
-            yield _form("ADD, SOFTMAX", f"a mask of {value:g} on the {words} of 64 columns", [Given((4, 16, 64))], masked)
+            yield _form(
+                "ADD, SOFTMAX", f"a mask of {value:g} on the {words} of 64 columns", [Given((4, 16, 64))], masked
+            )
 
 
 def _scores() -> Iterator[Form]:
@@ -151,10 +167,17 @@ def _scores() -> Iterator[Form]:
         return [scores, graph.batch_matmul(graph.softmax(scores), v)]
 
     head = Given((8, 64, 64))
-    yield _form("BATCH_MATMUL, ADD, SOFTMAX", "attention of rank 3 with a mask of rank 4", [head, head, Given((1, 1, 64, 64)), Given((1, 8, 64, 64))], attention)
+    yield _form(
+        "BATCH_MATMUL, ADD, SOFTMAX",
+        "attention of rank 3 with a mask of rank 4",
+        [head, head, Given((1, 1, 64, 64)), Given((1, 8, 64, 64))],
+        attention,
+    )
     yield _form("BATCH_MATMUL, ADD, SOFTMAX", "attention of rank 3", [head, head, Given((1, 64, 64)), head], attention)
     four = Given((1, 8, 64, 64))
-    yield _form("BATCH_MATMUL, ADD, SOFTMAX", "attention of rank 4", [four, four, Given((1, 1, 64, 64)), four], attention)
+    yield _form(
+        "BATCH_MATMUL, ADD, SOFTMAX", "attention of rank 4", [four, four, Given((1, 1, 64, 64)), four], attention
+    )
 
 
 def _chains() -> Iterator[Form]:
@@ -176,17 +199,32 @@ def _layers() -> Iterator[Form]:
         for kind in ("ADD", "MUL"):
             for width in {out, 12 if out == 1 else out}:
 
-                def after(graph: GraphBuilder, feeds: Sequence[TensorIndex], out: int = out, kind: str = kind, width: int = width) -> Sequence[TensorIndex]:
+                def after(
+                    graph: GraphBuilder,
+                    feeds: Sequence[TensorIndex],
+                    out: int = out,
+                    kind: str = kind,
+                    width: int = width,
+                ) -> Sequence[TensorIndex]:
                     made = graph.fully_connected(feeds[0], _draw(out, 8), _draw(out))
                     return [made, graph.binary(kind, made, graph.constant(_draw(width)))]
 
-                yield _form(f"FULLY_CONNECTED, {kind}", f"a layer of {out}, then {kind} by a vector of {width}", [flat], after)
+                yield _form(
+                    f"FULLY_CONNECTED, {kind}", f"a layer of {out}, then {kind} by a vector of {width}", [flat], after
+                )
 
-                def ahead(graph: GraphBuilder, feeds: Sequence[TensorIndex], kind: str = kind, width: int = width) -> Sequence[TensorIndex]:
+                def ahead(
+                    graph: GraphBuilder, feeds: Sequence[TensorIndex], kind: str = kind, width: int = width
+                ) -> Sequence[TensorIndex]:
                     made = graph.binary(kind, feeds[0], graph.constant(_draw(8)))
                     return [made, graph.fully_connected(made, _draw(width, 8), _draw(width))]
 
-                yield _form(f"{kind}, FULLY_CONNECTED", f"{kind} of [1,{out}] by a vector of 8, then a layer of {width}", [Given((1, out))], ahead)
+                yield _form(
+                    f"{kind}, FULLY_CONNECTED",
+                    f"{kind} of [1,{out}] by a vector of 8, then a layer of {width}",
+                    [Given((1, out))],
+                    ahead,
+                )
 
     def excite(graph: GraphBuilder, feeds: Sequence[TensorIndex]) -> Sequence[TensorIndex]:
         mean = over(graph, feeds[0], "MEAN", 1, 2)

@@ -41,14 +41,25 @@ def _reduced(kind: str) -> Iterator[Form]:
                     continue
                 for keep in (True, False):
                     result = _without(shape, axes, keep)
-                    base = count == 1 and keep and kind in ("SUM", "MEAN", "REDUCE_MAX") and shape in ((3, 6, 8), (2, 4, 5, 8))
+                    base = (
+                        count == 1
+                        and keep
+                        and kind in ("SUM", "MEAN", "REDUCE_MAX")
+                        and shape in ((3, 6, 8), (2, 4, 5, 8))
+                    )
                     operands = [Given(shape, values, dtype), ints(*axes)]
                     yield single(kind, operands, Result(result, dtype), "Reducer", keepDims=keep, base=base)
         if dtype != "bool":
             for axis in range(-rank, 0):
                 result = _without(shape, (axis % rank,), True)
                 yield single(kind, [Given(shape, values), ints(axis)], result, "Reducer", keepDims=True)
-            yield single(kind, [Given(shape, values), number(rank - 1)], _without(shape, (rank - 1,), False), "Reducer", keepDims=False)  # fmt: skip
+            yield single(
+                kind,
+                [Given(shape, values), number(rank - 1)],
+                _without(shape, (rank - 1,), False),
+                "Reducer",
+                keepDims=False,
+            )
     if kind in ("SUM", "MEAN", "REDUCE_MAX"):
         for axes in ((1, 2), (1,), (2,), (1, 2, 3), (3,)):
             result = _without((1, 160, 160, 4), axes, True)
@@ -74,7 +85,15 @@ def _scanned() -> Iterator[Form]:
                 if (axis < 0 and (exclusive or reverse)) or (exclusive and shape[axis] == 1):
                     continue
                 base = not (exclusive or reverse) and axis == rank - 1 and rank > 2
-                yield single("CUMSUM", [Given(shape), number(axis)], shape, "Cumsum", exclusive=exclusive, reverse=reverse, base=base)  # fmt: skip
+                yield single(
+                    "CUMSUM",
+                    [Given(shape), number(axis)],
+                    shape,
+                    "Cumsum",
+                    exclusive=exclusive,
+                    reverse=reverse,
+                    base=base,
+                )
 
 
 def _places() -> Iterator[Form]:
@@ -100,6 +119,15 @@ def _normalized() -> Iterator[Form]:
         yield single("L2_NORMALIZATION", [Given(shape)], shape, "L2Norm", base=shape == (3, 6, 8))
         if len(shape) == 4:
             for radius in (1, 2):
-                yield single("LOCAL_RESPONSE_NORMALIZATION", [Given(shape)], shape, "LocalResponseNormalization", radius=radius, bias=1.0, alpha=0.5, beta=0.75)  # fmt: skip
+                yield single(
+                    "LOCAL_RESPONSE_NORMALIZATION",
+                    [Given(shape)],
+                    shape,
+                    "LocalResponseNormalization",
+                    radius=radius,
+                    bias=1.0,
+                    alpha=0.5,
+                    beta=0.75,
+                )
     for shape in ((6, 8), (1, 4, 6, 8)):
         yield single("L2_NORMALIZATION", [Given(shape, "hundreds")], shape, "L2Norm")

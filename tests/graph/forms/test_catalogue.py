@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 
 from harness.core.errors import UsageError
-from harness.graph.forms import catalogue, elementwise, integers, joining, layers, layout, pairs, patterns, reductions
+from harness.graph.forms import (
+    catalogue,
+    elementwise,
+    integers,
+    joining,
+    layers,
+    layout,
+    pairs,
+    patterns,
+    quantized,
+    reductions,
+)
 from harness.graph.forms.contexts import build, contexts_of
 from harness.graph.forms.form import Form, Given, Held, const, draw, ints, single
 from harness.graph.model import BUILTIN_OPS
 
 EVERY = catalogue.every_form()
-MODULES = (elementwise, reductions, layout, joining, layers, integers, pairs, patterns)
+MODULES = (elementwise, reductions, layout, joining, layers, integers, quantized, pairs, patterns)
 
 
 def one(op: str, words: str) -> Form:
@@ -82,7 +93,9 @@ def test_ops_are_chosen_by_name_and_pairs_by_either() -> None:
     assert all("PAD" in form.ops for form in chosen)
 
 
-@pytest.mark.parametrize("op, words", [("NOP", "no op 'NOP'"), ("WHILE", "WHILE is not asked: it runs other subgraphs")])
+@pytest.mark.parametrize(
+    "op, words", [("NOP", "no op 'NOP'"), ("WHILE", "WHILE is not asked: it runs other subgraphs")]
+)
 def test_an_op_without_forms_is_told_why(op: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         catalogue.forms_of([op])
