@@ -6,9 +6,10 @@ precision. A form that was changed, or is new, is asked; what is left of an olde
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,14 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from harness import __version__
-from harness.api.sweep.journal import Journal, Kept, Place
+from harness.api.sweep.journal import Journal, Kept
 from harness.api.sweep.judging import Judge
 from harness.api.sweep.known import known_as
 from harness.core.job import Options
 from harness.core.private import make_folder
 from harness.core.progress import SILENT, Progress
 from harness.core.run_folder import writing
-from harness.core.visible import counted
 from harness.dashboard.support import document
 from harness.dashboard.support.document import Cell, FormRow, Support
 from harness.devices.android.device import PhoneOptions
@@ -68,17 +68,13 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class _Planned:
-    """A cell that is to be asked."""
+class _Answered:
+    """A cell and its answer; None where it was not asked yet."""
 
     form: Form
     context: Context
     digest: str
-
-    @property
-    def place(self) -> Place:
-        """Where the journal has it."""
-        return self.form.id, self.context, self.digest
+    kept: Kept | None
 
 
 def sweep(request: SweepRequest, progress: Progress = SILENT) -> Swept:
@@ -94,19 +90,17 @@ def sweep(request: SweepRequest, progress: Progress = SILENT) -> Swept:
         facts = device.facts()
         described = device.described(facts.runtime, facts.gpu)
         name = _stem(request, facts.runtime)
-        progress.stage(f"building {counted(len(forms), 'form')}", len(forms) / 300)
-        plan = list(_planned(forms))
         with Journal(request.out / f"{name}.jsonl", described) as journal:
-            todo = [cell for cell in plan if cell.place not in journal.answers]
-            asked = _ask(request, device, journal, todo, request.out / name, progress)
-            gpu = device.facts().gpu if asked else ""
-            journal.says_gpu(gpu)
-            gpu = gpu or journal.gpu
-            progress.stage("looking up what is known", len(plan) / 2000)
-            support = _support(request, described | {"gpu": gpu}, plan, journal)
+            before = len(journal.answers)
+            cells = _asked(request, forms, device, journal, request.out / name, progress)
+            asked = len(journal.answers) - before
+            journal.says_gpu(device.facts().gpu)
+            progress.stage("looking up what is known", len(cells) / 1000)
+            support = _support(request, described | {"gpu": journal.gpu}, cells)
     path = request.out / f"{name}.json"
     document.write(support, path)
-    return Swept(support, path, asked, len(plan) - len(todo), len(todo) - asked)
+    left = sum(cell.kept is None for cell in cells)
+    return Swept(support, path, asked, len(cells) - asked - left, left)
 
 
 def _stem(request: SweepRequest, runtime: str) -> str:
@@ -115,12 +109,6 @@ def _stem(request: SweepRequest, runtime: str) -> str:
         [] if request.options.precision == "default" else [request.options.precision]
     )
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-")
-
-
-def _planned(forms: Sequence[Form]) -> Iterator[_Planned]:
-    for form in forms:
-        for context in contexts_of(form):
-            yield _Planned(form, context, digest_of(build(form, context)))
 
 
 def digest_of(built: Built) -> str:
@@ -132,67 +120,67 @@ def digest_of(built: Built) -> str:
     return found.hexdigest()[:_DIGITS]
 
 
-def _ask(
-    request: SweepRequest, device: Device, journal: Journal, todo: Sequence[_Planned], folder: Path, progress: Progress
-) -> int:
-    """How many cells were asked before the time was up."""
-    if not todo:
-        return 0
-    judge = Judge(device, request.options, request.timeout)
-    began = time.monotonic()
-    until = None if request.minutes is None else began + 60 * request.minutes
-    progress.stage(f"{len(todo):,} cells on {device.name}", len(todo) * CELL_SECONDS)
+def _asked(
+    request: SweepRequest, forms: Sequence[Form], device: Device, journal: Journal, folder: Path, progress: Progress
+) -> list[_Answered]:
+    """Every cell with its answer, as far as there was time for it."""
+    plan = [(form, context) for form in forms for context in contexts_of(form)]
+    progress.stage(f"{len(plan):,} cells on {device.name}", len(plan) * CELL_SECONDS)
+    until = math.inf if request.minutes is None else time.monotonic() + 60 * request.minutes
+    judge, found = Judge(device, request.options, request.timeout), []
     try:
-        for done, cell in enumerate(todo):
-            if until is not None and time.monotonic() > until:
-                return done
-            built, start = build(cell.form, cell.context), time.monotonic()
-            judged = judge.judge(built)
-            if judged.outcome in ("wrong", "crash"):
-                _write_reproducer(folder, cell, built)
-            journal.add(cell.place, Kept(judged, time.monotonic() - start))
-            progress.fraction((done + 1) / len(todo))
+        for done, (form, context) in enumerate(plan):
+            built = build(form, context)
+            place = (form.id, context, digest_of(built))
+            start = time.monotonic()
+            if place not in journal.answers and start < until:
+                judged = judge.judge(built)
+                if judged.outcome in ("wrong", "crash"):
+                    _write_reproducer(folder / f"{form.id}-{context}", built)
+                journal.add(place, Kept(judged, time.monotonic() - start))
+            found.append(_Answered(form, context, place[2], journal.answers.get(place)))
+            progress.fraction((done + 1) / len(plan))
     finally:
         judge.close()
-    return len(todo)
+    return found
 
 
-def _write_reproducer(folder: Path, cell: _Planned, built: Built) -> None:
+def _write_reproducer(stem: Path, built: Built) -> None:
     """The model and its inputs, as `harness compare` takes them. Raises StorageError."""
-    stem = folder / f"{cell.form.id}-{cell.context}"
-    with writing(folder):
-        make_folder(folder)
+    with writing(stem):
+        make_folder(stem.parent)
         stem.with_suffix(".tflite").write_bytes(built.model.to_bytes())
         np.savez(stem.with_suffix(".npz"), allow_pickle=False, **built.inputs)
 
 
-def _support(request: SweepRequest, device: dict[str, str], plan: Sequence[_Planned], journal: Journal) -> Support:
+def _support(request: SweepRequest, device: dict[str, str], cells: Sequence[_Answered]) -> Support:
     target = target_of_run(device)
-    rows: dict[str, list[Cell]] = {}
-    digests: dict[str, list[str]] = {}
-    of: dict[str, Form] = {}
-    seconds = 0.0
-    for cell in plan:
-        kept = journal.answers.get(cell.place)
-        if kept is None:
-            continue
-        judged, seconds = kept.judged, seconds + kept.seconds
-        known = None
-        if judged.outcome not in ("pass", "not asked"):
-            known = known_as(build(cell.form, cell.context).model, judged.outcome, target)
-        of[cell.form.id] = cell.form
-        rows.setdefault(cell.form.id, []).append(
-            Cell(cell.context, judged.outcome, judged.words, judged.ratio, judged.unsteady, known)
-        )
-        digests.setdefault(cell.form.id, []).append(cell.digest)
-    made = tuple(
-        FormRow(id, f.op, f.label, f.family, f.dtype, f.rank, form_digest(digests[id]), tuple(rows[id]))
-        for id, f in of.items()
+    of: dict[str, list[tuple[_Answered, Cell]]] = {}
+    for cell in cells:
+        if cell.kept is not None:
+            judged = cell.kept.judged
+            failed = judged.outcome not in ("pass", "not asked")
+            known = known_as(build(cell.form, cell.context).model, judged.outcome, target) if failed else None
+            shown = Cell(cell.context, judged.outcome, judged.words, judged.ratio, judged.unsteady, known)
+            of.setdefault(cell.form.id, []).append((cell, shown))
+    rows = tuple(_row(answers) for answers in of.values())
+    return Support(
+        device=device,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        harness=__version__,
+        precision=request.options.precision,
+        minutes=sum(cell.kept.seconds for cell in cells if cell.kept) / 60,
+        rows=rows,
+        not_asked={} if request.ops else not_asked(),
+        whole=bool(cells) and all(cell.kept for cell in cells),
     )
-    left_out = {} if request.ops else not_asked()
-    whole = len(made) > 0 and sum(len(row.cells) for row in made) == len(plan)
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Support(device, today, __version__, request.options.precision, seconds / 60, made, left_out, whole)
+
+
+def _row(answers: Sequence[tuple[_Answered, Cell]]) -> FormRow:
+    form = answers[0][0].form
+    digest = form_digest([cell.digest for cell, _ in answers])
+    shown = tuple(cell for _, cell in answers)
+    return FormRow(form.id, form.op, form.label, form.family, form.dtype, form.rank, digest, shown)
 
 
 def form_digest(digests: Sequence[str]) -> str:

@@ -54,9 +54,10 @@ def forms() -> Iterator[Form]:
 
 def _whole() -> Iterator[Form]:
     for kind, (options, left, right, dtype) in _KINDS.items():
-        for a, b in _AT_RUN_TIME:
+        step = 1 if kind in ("ADD", "SUB", "MUL", "FLOOR_DIV", "LESS") else 3
+        for a, b in _AT_RUN_TIME[::step]:
             yield single(kind, [Given(a, left, "int32"), Given(b, right, "int32")], Result(a, dtype), options)
-        for a, b in _WITH_CONSTANT:
+        for a, b in _WITH_CONSTANT[::step]:
             y = const(*b, values=right, dtype="int32")
             yield single(kind, [Given(a, left, "int32"), replace(y, how="by place")], Result(a, dtype), options)
             first = const(*b, values=left, dtype="int32")

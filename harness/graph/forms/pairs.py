@@ -46,7 +46,6 @@ _SAY_NOTHING = frozenset({
     ("PADV2 of a border with -3", "REDUCE_MIN of columns"),
     ("CONCATENATION with channels of zeros", "REDUCE_MAX of channels"),
     ("CONCATENATION with rows of zeros", "REDUCE_MAX of rows"),
-    ("RELU", "REDUCE_MIN of columns"),
 })  # fmt: skip
 
 
@@ -170,9 +169,6 @@ PRODUCERS: tuple[_Producer, ...] = (
     _Producer("ADD", "ADD of two inputs", (_X, _Y), lambda g, f: g.binary("ADD", f[0], f[1])),
     _Producer("ADD", "ADD of a vector", (_X,), lambda g, f: g.binary("ADD", f[0], constant(g, 8))),
     _Producer("ADD", "ADD of a vector to one channel", (_THIN,), lambda g, f: g.binary("ADD", f[0], constant(g, 8))),
-    _Producer("ADD", "ADD of a map of one channel", (_X, _THIN), lambda g, f: g.binary("ADD", f[0], f[1])),
-    _Producer("SUB", "SUB of two inputs", (_X, _Y), lambda g, f: g.binary("SUB", f[0], f[1])),
-    _Producer("MUL", "MUL of two inputs", (_X, _Y), lambda g, f: g.binary("MUL", f[0], f[1])),
     _Producer("MUL", "MUL by a vector", (_X,), lambda g, f: g.binary("MUL", f[0], constant(g, 8))),
     _Producer("MUL", "MUL of one channel by a vector", (_THIN,), lambda g, f: g.binary("MUL", f[0], constant(g, 8))),
     _Producer("MUL", "MUL by a scalar", (_X,), lambda g, f: g.binary("MUL", f[0], g.constant([1.5]))),
@@ -192,7 +188,6 @@ PRODUCERS: tuple[_Producer, ...] = (
     _Producer("DEPTHWISE_CONV_2D", "DEPTHWISE_CONV_2D of one channel", (_THIN,), lambda g, f: depthwise(g, f[0])),
     _Producer("TRANSPOSE_CONV", "TRANSPOSE_CONV", (_X,), lambda g, f: transpose_conv(g, f[0])),
     _Producer("TANH", "TANH", (_X,), lambda g, f: g.unary("TANH", f[0])),
-    _Producer("RELU", "RELU", (_X,), lambda g, f: g.unary("RELU", f[0])),
     _Producer("SOFTMAX", "SOFTMAX", (_X,), lambda g, f: g.softmax(f[0])),
     _Producer("SLICE", "SLICE of rows", (_X,), lambda g, f: slice_of(g, f[0], (0, 1, 0, 0), (1, 7, 8, 8))),
     _Producer("SLICE", "SLICE of channels", (_DEEP,), lambda g, f: slice_of(g, f[0], (0, 0, 0, 4), _MAP)),
@@ -237,14 +232,12 @@ CONSUMERS: tuple[_Consumer, ...] = (
     _Consumer("DEPTHWISE_CONV_2D", "DEPTHWISE_CONV_2D", lambda g, x: depthwise(g, x, _whole(g, x, 3))),
     _Consumer("TRANSPOSE_CONV", "TRANSPOSE_CONV", transpose_conv),
     _Consumer("MAX_POOL_2D", "MAX_POOL_2D", lambda g, x: pool(g, x, "MAX_POOL_2D", _whole(g, x, 3))),
-    _Consumer("MAX_POOL_2D", "MAX_POOL_2D, SAME", lambda g, x: pool(g, x, "MAX_POOL_2D", 3, "SAME")),
     _Consumer("AVERAGE_POOL_2D", "AVERAGE_POOL_2D", lambda g, x: pool(g, x, "AVERAGE_POOL_2D", _whole(g, x, 3))),
     _Consumer("MUL", "MUL by a vector", lambda g, x: _vector(g, x, "MUL")),
     _Consumer("ADD", "ADD of a vector", lambda g, x: _vector(g, x, "ADD")),
     _Consumer("MUL", "MUL by a vector of twelve", lambda g, x: _vector(g, x, "MUL", 12), narrow=True),
     _Consumer("ADD", "ADD of a vector of twelve", lambda g, x: _vector(g, x, "ADD", 12), narrow=True),
     _Consumer("ADD", "ADD of a map", lambda g, x: _added_to(g, x, "ADD", first=False)),
-    _Consumer("SUB", "SUB from a map", lambda g, x: _added_to(g, x, "SUB", first=True)),
     _Consumer("MUL", "MUL by itself", lambda g, x: g.binary("MUL", x, x)),
     _Consumer("MEAN", "MEAN of channels", lambda g, x: over(g, x, "MEAN", 3)),
     _Consumer("MEAN", "MEAN of the map", lambda g, x: over(g, x, "MEAN", 1, 2)),
@@ -254,11 +247,5 @@ CONSUMERS: tuple[_Consumer, ...] = (
     _Consumer("REDUCE_MIN", "REDUCE_MIN of columns", lambda g, x: over(g, x, "REDUCE_MIN", 2)),
     _Consumer("TANH", "TANH", lambda g, x: g.unary("TANH", x)),
     _Consumer("PAD", "PAD of a border", lambda g, x: g.pad(x, _BORDER)),
-    _Consumer("CONCATENATION", "CONCATENATION with itself", lambda g, x: join(g, [x, x], 3)),
     _Consumer("RESHAPE", "RESHAPE", lambda g, x: g.reshape(x, (g.shape(x)[1] * g.shape(x)[2], g.shape(x)[3]))),
-    _Consumer("TRANSPOSE", "TRANSPOSE", lambda g, x: g.transpose(x, (0, 3, 1, 2))),
-    _Consumer(
-        "RESIZE_NEAREST_NEIGHBOR", "RESIZE_NEAREST_NEIGHBOR",
-        lambda g, x: _twice(g, x, "RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighbor"),
-    ),
 )  # fmt: skip

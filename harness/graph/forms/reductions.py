@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.graph.forms.form import Form, Given, Result, Shape, draw, ints, number, single
+from harness.graph.forms.form import Form, Given, Held, Result, Shape, draw, ints, number, single
 
 _SHAPES: tuple[Shape, ...] = ((8,), (6, 8), (3, 6, 8), (2, 4, 5, 8), (1, 4, 5, 7))
 # Kind: how its operand is drawn, and its type.
@@ -39,7 +39,7 @@ def _reduced(kind: str) -> Iterator[Form]:
             for axes in combinations(range(rank), count):
                 if dtype == "bool" and not _tells(kind, Given(shape, values, dtype), axes):
                     continue
-                for keep in (True, False):
+                for keep in (True, False) if kind in ("SUM", "MEAN", "REDUCE_MAX") or count < 3 else (False,):
                     result = _without(shape, axes, keep)
                     base = (
                         count == 1
@@ -55,7 +55,7 @@ def _reduced(kind: str) -> Iterator[Form]:
                 yield single(kind, [Given(shape, values), ints(axis)], result, "Reducer", keepDims=True)
             yield single(
                 kind,
-                [Given(shape, values), number(rank - 1)],
+                [Given(shape, values), _scalar(rank - 1)],
                 _without(shape, (rank - 1,), False),
                 "Reducer",
                 keepDims=False,
@@ -65,6 +65,11 @@ def _reduced(kind: str) -> Iterator[Form]:
             result = _without((1, 160, 160, 4), axes, True)
             yield single(kind, [Given((1, 160, 160, 4)), ints(*axes)], result, "Reducer", keepDims=True)
         yield single(kind, [Given((1, 4, 4096)), ints(2)], (1, 4, 1), "Reducer", keepDims=True)
+
+
+def _scalar(axis: int) -> Held:
+    """An axis that is no list of one."""
+    return Held(np.asarray(axis, np.int32), how=f"{axis}, a scalar")
 
 
 def _tells(kind: str, given: Given, axes: tuple[int, ...]) -> bool:
