@@ -74,7 +74,7 @@ class Judge:
             return Judged("crash", _short(error.message.partition(": ")[2] or error.message))
         for port in case.graph.outputs:
             if why := useless(bench.run.tensors.get(output_label(port.name), "reference")):
-                return Judged("not asked", f"Output '{port.name}' says nothing: {why}.")
+                return Judged("not asked", f"output '{port.name}' says nothing: {why}")
         return _judged(found)
 
 

@@ -169,7 +169,7 @@ def _support(request: SweepRequest, device: dict[str, str], cells: Sequence[_Ans
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         harness=__version__,
         precision=request.options.precision,
-        minutes=sum(cell.kept.seconds for cell in cells if cell.kept) / 60,
+        minutes=round(sum(cell.kept.seconds for cell in cells if cell.kept) / 60, 1),
         rows=rows,
         not_asked={} if request.ops else not_asked(),
         whole=bool(cells) and all(cell.kept for cell in cells),

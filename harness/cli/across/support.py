@@ -16,6 +16,8 @@ from harness.cli import screen
 from harness.core.errors import EXIT_UNRESOLVED, UsageError
 from harness.core.job import Options
 from harness.core.markup import escape
+from harness.core.private import make_folder
+from harness.core.run_folder import writing
 from harness.core.visible import counted
 from harness.dashboard.support.differences import Differences, differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Support, read
@@ -58,6 +60,8 @@ def support_command(words: SupportWords, *, as_json: bool) -> None:
             swept.append(sweep(request, progress))
         supports = [*before, *(each.support for each in swept)]
         compared = [differences(a, b) for a, b in pairwise(supports)]
+        with writing(words.out):
+            make_folder(words.out)
         page = write_support(supports, compared, words.out / "support.html")
     if as_json:
         screen.print_json(support_json(supports, compared, page, swept))

@@ -126,7 +126,7 @@ class Support:
             "date": self.date,
             "harness": self.harness,
             "precision": self.precision,
-            "minutes": round(self.minutes, 1),
+            "minutes": self.minutes,
             "whole": self.whole,
             "counts": self.counts,
             "forms": [_row_json(row) for row in self.rows],
