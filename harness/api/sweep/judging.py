@@ -19,6 +19,8 @@ from harness.graph.forms.contexts import Built
 from harness.localize.base.case import Case
 from harness.localize.base.comparison import ModelComparison, Workbench, compare_model
 from harness.localize.base.reference import output_label, run_device
+from harness.numerics import fp16
+from harness.numerics.tolerance import FACTOR, LOCAL_FACTOR
 
 # Of a reason or a sentence that is kept.
 _MOST_WORDS = 200
@@ -75,7 +77,27 @@ class Judge:
         for port in case.graph.outputs:
             if why := useless(bench.run.tensors.get(output_label(port.name), "reference")):
                 return Judged("not asked", f"output '{port.name}' says nothing: {why}")
+        lost = [_beyond_range(case, found, o.name, bench.run.tensors) for o in found.outputs if not o.explained]
+        if lost and all(lost) and not found.differs:
+            return Judged("precision", _short(f"beyond float16's range: {'; '.join(lost)}"))
         return _judged(found)
+
+
+def _beyond_range(case: Case, found: ModelComparison, name: str, store: TensorStore) -> str:
+    """How many values of an output leave float16's range and are infinite on the device, as they may be; empty where
+    that is not all that is wrong with it. (A CPU's ADD ends at float32's largest value where the sum is infinite.)"""
+    exact, actual = store.get(output_label(name), "reference"), found.done.outputs[name]
+    if not case.options.half or exact.dtype.kind != "f":
+        return ""
+    outside = np.abs(exact) > fp16.LARGEST
+    as_it_may = np.abs(actual) >= fp16.LARGEST
+    if not outside.any() or not (as_it_may & (np.sign(actual) == np.sign(exact)))[outside].all():
+        return ""
+    held, *ideals = (np.where(outside, 0, values) for values in (exact, *found.ideal[name]))
+    factor = LOCAL_FACTOR if name in case.made_by_one_op else FACTOR
+    if not case.judge(np.where(outside, 0, actual), ideals, held, factor=factor).ok:
+        return ""
+    return f"{int(outside.sum())} of {exact.size} values of '{name}'"
 
 
 def useless(expected: Array) -> str:

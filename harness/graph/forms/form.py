@@ -248,6 +248,7 @@ DRAWN: dict[str, Callable[[np.random.Generator, Shape], Any]] = {
     "negative": lambda rng, shape: -rng.uniform(0.5, 2.5, shape),
     "unit": lambda rng, shape: rng.uniform(-0.95, 0.95, shape),
     "nonzero": _signed,
+    "near one": lambda rng, shape: rng.uniform(0.9, 1.1, shape) * np.where(rng.random(shape) < 0.5, -1, 1),
     "wide": _wide,
     "low": lambda rng, shape: -20000 + 500 * rng.standard_normal(shape),
     "hundreds": lambda rng, shape: 400 * rng.standard_normal(shape),

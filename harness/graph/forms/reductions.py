@@ -16,7 +16,7 @@ _KINDS = {
     "MEAN": ("normal", "float32"),
     "REDUCE_MAX": ("normal", "float32"),
     "REDUCE_MIN": ("normal", "float32"),
-    "REDUCE_PROD": ("nonzero", "float32"),
+    "REDUCE_PROD": ("near one", "float32"),
     "REDUCE_ANY": ("rare flags", "bool"),
     "REDUCE_ALL": ("many flags", "bool"),
 }

@@ -72,6 +72,22 @@ def test_a_verdict_that_does_not_hold_is_marked(judges: dict[str, Judge], monkey
     assert (found.outcome, found.unsteady, len(asked)) == ("wrong", True, 2)
 
 
+@pytest.mark.parametrize("value", [-1e9, -np.inf])
+def test_what_float16_cannot_hold_is_no_fault_of_the_device(judges: dict[str, Judge], value: float) -> None:
+    held = np.zeros((1, 1, 6, 8), np.float32)
+    held[..., :4] = value
+    masked = single("ADD", [Given((1, 1, 6, 8)), Held(held)], (1, 1, 6, 8), "Add")
+    found = judges["none"].judge(build(masked))
+    assert (found.outcome, found.words) == ("precision", "beyond float16's range: 24 of 48 values of 'out'")
+
+
+def test_what_is_wrong_beside_what_float16_cannot_hold_is_wrong(judges: dict[str, Judge]) -> None:
+    held = np.arange(48, dtype=np.float32).reshape(6, 8)
+    held[:, 0] = 1e6
+    found = judges["low-rank-constant"].judge(build(single("ADD", [Given((6, 8)), Held(held)], (6, 8), "Add")))
+    assert found.outcome == "wrong"
+
+
 @pytest.mark.parametrize(
     ("values", "why"),
     [
