@@ -178,7 +178,7 @@ class Examples:
             Cell("alone", "wrong", "cosine 0.1", 300.0, unsteady=True, known="rank-3-pad"),
             Cell("read", "crash", "the worker ended", float("inf"), known=""),
         )
-        row = FormRow("matrix_diag-a6c60fe1", "MATRIX_DIAG", "[3,6]", "op", "float32", 2, "0" * 12, cells)
+        row = FormRow("matrix_diag-a6c60fe1", "MATRIX_DIAG", "[3,6]", "op", "float32", 2, "0" * 8, cells)
         form = single("MATRIX_DIAG", [Given((3, 6))], (3, 6, 6), "MatrixDiag")
         device = {"name": "host", "kind": "host", "runtime": "2.1.3", "gpu": "llvmpipe"}
         made = Support(device, "2026-11-30", "0.1.0", "default", 1.5, (replace(row, id=form.id),), {"WHILE": "why"})

@@ -35,7 +35,7 @@ GPU = {
     "runs",
 }
 # Keys that may be missing; every other one that a document has is always there.
-SELDOM_OF_A_CELL = {"told", "words", "ratio", "unsteady", "known", "read", "behind", "before"}
+SELDOM_OF_A_CELL = {"family", "type", "told", "words", "ratio", "unsteady", "known", "read", "behind", "before"}
 OPTIONAL: dict[str, set[str]] = {
     "dashboard": {"address"},
     "compare": {"runs", "rows", "on_cpu"},

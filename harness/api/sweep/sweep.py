@@ -161,7 +161,7 @@ def _support(request: SweepRequest, device: dict[str, str], cells: Sequence[_Ans
             judged = cell.kept.judged
             failed = judged.outcome not in ("pass", "not asked")
             known = known_as(build(cell.form, cell.context).model, judged.outcome, target) if failed else None
-            shown = Cell(cell.context, judged.outcome, judged.words, judged.ratio, judged.unsteady, known)
+            shown = Cell(cell.context, judged.outcome, judged.words, _rounded(judged.ratio), judged.unsteady, known)
             of.setdefault(cell.form.id, []).append((cell, shown))
     rows = tuple(_row(answers) for answers in of.values())
     return Support(
@@ -176,6 +176,11 @@ def _support(request: SweepRequest, device: dict[str, str], cells: Sequence[_Ans
     )
 
 
+def _rounded(ratio: float | None) -> float | None:
+    """To what a document keeps of it."""
+    return None if ratio is None else float(f"{ratio:.3g}") if ratio < 1e9 else math.inf
+
+
 def _row(answers: Sequence[tuple[_Answered, Cell]]) -> FormRow:
     form = answers[0][0].form
     digest = form_digest([cell.digest for cell, _ in answers])
@@ -185,4 +190,4 @@ def _row(answers: Sequence[tuple[_Answered, Cell]]) -> FormRow:
 
 def form_digest(digests: Sequence[str]) -> str:
     """Of a form's models in all its contexts, in a few digits."""
-    return sha256(" ".join(digests).encode()).hexdigest()[:12]
+    return sha256(" ".join(digests).encode()).hexdigest()[:8]

@@ -6,6 +6,7 @@ It is written with a form in each line, so that the difference of two is readabl
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ Outcome = Literal["pass", "precision", "wrong", "refused", "crash", "not asked"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FAILING: tuple[Outcome, ...] = ("wrong", "crash", "precision")
 """What a user would not notice, or not survive."""
+
+# What a form is unless its line says otherwise: with thousands of lines, that counts.
+USUAL_FAMILY, USUAL_TYPE = "op", "float32"
 
 NOT_IN_CATALOGUE = ""
 """`known` of a cell that the catalogue has no entry for."""
@@ -174,10 +178,10 @@ def of_json(document: Any) -> Support:
 
 def _row_json(row: FormRow) -> dict[str, Any]:
     told = [_told(cell) for cell in row.cells if _told(cell).keys() > {"context"}]
-    made: dict[str, Any] = {
-        "id": row.id, "op": row.op, "label": row.label, "family": row.family, "type": row.dtype, "rank": row.rank,
-        "digest": row.digest, "cells": {cell.context: cell.outcome for cell in row.cells},
-    }  # fmt: skip
+    made: dict[str, Any] = {"id": row.id, "op": row.op, "label": row.label, "rank": row.rank, "digest": row.digest}
+    usual = {"family": (row.family, USUAL_FAMILY), "type": (row.dtype, USUAL_TYPE)}
+    made |= {name: value for name, (value, plain) in usual.items() if value != plain}
+    made |= {"cells": {cell.context: cell.outcome for cell in row.cells}}
     return made | ({"told": told} if told else {})
 
 
@@ -186,7 +190,7 @@ def _told(cell: Cell) -> dict[str, Any]:
     if cell.words:
         seldom["words"] = cell.words
     if cell.ratio is not None:
-        seldom["ratio"] = cell.ratio if cell.ratio < 1e9 else "inf"
+        seldom["ratio"] = cell.ratio if cell.ratio < math.inf else "inf"
     if cell.unsteady:
         seldom["unsteady"] = True
     if cell.known is not None:
@@ -197,10 +201,10 @@ def _told(cell: Cell) -> dict[str, Any]:
 def _row(form: Mapping[str, Any]) -> FormRow:
     told = {str(each["context"]): each for each in form.get("told", ())}
     cells = tuple(_cell(str(context), outcome, told.get(context, {})) for context, outcome in form["cells"].items())
-    return FormRow(
-        str(form["id"]), str(form["op"]), str(form["label"]), _one_of(form["family"], _FAMILIES), str(form["type"]),
-        int(form["rank"]), str(form["digest"]), cells,
-    )  # fmt: skip
+    family = _one_of(form.get("family", USUAL_FAMILY), _FAMILIES)
+    words = [str(form[name]) for name in ("id", "op", "label")]
+    dtype = str(form.get("type", USUAL_TYPE))
+    return FormRow(*words, family, dtype, int(form["rank"]), str(form["digest"]), cells)
 
 
 def _cell(context: str, outcome: str, told: Mapping[str, Any]) -> Cell:

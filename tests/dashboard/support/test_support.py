@@ -14,7 +14,7 @@ from harness.dashboard.support.page import op_lines, render_support, sentence
 
 
 def row(id: str, op: str, *cells: Cell, family: str = "op") -> FormRow:
-    return FormRow(id, op, f"[6,8] <{id}> -> [6,8]", family, "float32", 2, "0" * 12, cells)
+    return FormRow(id, op, f"[6,8] <{id}> -> [6,8]", family, "float32", 2, "0" * 8, cells)
 
 
 def matrix(runtime: str, *rows: FormRow) -> Support:
