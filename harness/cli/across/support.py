@@ -21,12 +21,12 @@ from harness.core.run_folder import writing
 from harness.core.visible import counted
 from harness.dashboard.support.differences import Differences, differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Support, read
-from harness.dashboard.support.page import MARKS, sentence, write_support
+from harness.dashboard.support.page import MARKS, finds_by_op, sentence, write_support
 from harness.devices.host.releases import PACKAGE
 from harness.report import figures
 
 # Of the finds, in a terminal of 80 columns; the page and the JSON have all.
-_MOST_FINDS = 40
+_MOST_FINDS, _MOST_OF_AN_OP = 60, 2
 _WIDTH = 78
 
 
@@ -127,11 +127,12 @@ def show(supports: Sequence[Support], compared: Sequence[Differences]) -> None:
 
 
 def _show_finds(support: Support) -> None:
-    found = support.finds()
-    for row, cell in found[:_MOST_FINDS]:
+    """Some of each op, so that one with many does not hide the others."""
+    shown = [each for of_op in finds_by_op(support).values() for each in of_op[:_MOST_OF_AN_OP]][:_MOST_FINDS]
+    for row, cell in shown:
         screen.out.print(f"  [red]{MARKS[cell.outcome]}[/] {escape(_told(row, cell))}")
-    if len(found) > _MOST_FINDS:
-        screen.say(f"  And {len(found) - _MOST_FINDS} more on the page.")
+    if (left := len(support.finds()) - len(shown)) > 0:
+        screen.say(f"  And {left} more on the page.")
 
 
 def _told(row: FormRow, cell: Cell) -> str:
@@ -146,13 +147,22 @@ def _table(support: Support) -> Table:
     for outcome in OUTCOMES:
         table.add_column(_SHORT.get(outcome, outcome), justify="right", no_wrap=True)
     table.add_column("new", justify="right")
-    for op, rows in support.ops.items():
+    for op, rows in _shown_rows(support).items():
         cells = [cell for row in rows for cell in row.cells]
         counts = [sum(cell.outcome == outcome for cell in cells) for outcome in OUTCOMES]
         new = sum(cell.find for cell in cells)
         shown = [_coloured(outcome, n) for outcome, n in zip(OUTCOMES, counts, strict=True)]
         table.add_row(escape(figures.name(op, 30)), str(len(rows)), *shown, f"[red]{new}[/]" if new else "")
     return table
+
+
+def _shown_rows(support: Support) -> dict[str, list[FormRow]]:
+    """The forms of each op; those of all pairs are one row, and those of all patterns."""
+    found: dict[str, list[FormRow]] = {}
+    for op, rows in support.ops.items():
+        title = op if rows[0].family == "op" else f"({rows[0].family}s)"
+        found.setdefault(title, []).extend(rows)
+    return found
 
 
 _SHORT = {"precision": "prec.", "not asked": "n/a"}

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.dashboard.support.differences import KIND_WORDS, Differences
-from harness.dashboard.support.document import OUTCOMES, FormRow, Support
+from harness.dashboard.support.document import OUTCOMES, Support
+from harness.dashboard.support.page import finds_by_op
 
 # Of the finds of one device, so that a page stays one; the kept document has all.
 MOST_OPS = 60
@@ -36,10 +37,10 @@ def changes(compared: Differences) -> str:
 
 def finds(support: Support) -> str:
     """The cells that fail and are not in the catalogue: a row for each op, with the first of its forms."""
-    by_op: dict[str, list[FormRow]] = {}
-    for row, _ in support.finds():
-        by_op.setdefault(row.op, []).append(row)
-    rows = [[op, str(len(forms)), f"`{forms[0].label}`", f"`{forms[0].id}`"] for op, forms in by_op.items()]
+    rows = []
+    for op, cells in finds_by_op(support).items():
+        first = cells[0][0]
+        rows.append([op, str(len(cells)), f"`{first.label}`", f"`{first.id}`"])
     more = f"\n\nAnd {len(rows) - MOST_OPS} more ops." if len(rows) > MOST_OPS else ""
     return _table(["op", "cells", "such as", "form"], rows[:MOST_OPS]) + more
 

@@ -106,6 +106,7 @@ def render_support(supports: Sequence[Support], compared: Sequence[Differences])
         "bundled": False,
         "supports": supports,
         "lines": op_lines(supports),
+        "finds_by_op": finds_by_op,
         "compared": compared,
         "kinds": KIND_WORDS,
         "outcomes": OUTCOMES,
@@ -136,6 +137,14 @@ def sentence(support: Support) -> str:
         f"Of {total:,} cells on {support.title}, {counts['pass']:,} pass, {fails:,} are wrong or crash{new}, "
         f"and {counts['refused']:,} are refused."
     )
+
+
+def finds_by_op(support: Support) -> dict[str, list[tuple[FormRow, Cell]]]:
+    """The cells that fail and are not in the catalogue, by op."""
+    found: dict[str, list[tuple[FormRow, Cell]]] = {}
+    for row, cell in support.finds():
+        found.setdefault(row.op, []).append((row, cell))
+    return found
 
 
 def op_lines(supports: Sequence[Support]) -> list[OpLine]:
