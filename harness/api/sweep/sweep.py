@@ -159,8 +159,10 @@ def _support(request: SweepRequest, device: dict[str, str], cells: Sequence[_Ans
     for cell in cells:
         if cell.kept is not None:
             judged = cell.kept.judged
-            failed = judged.outcome not in ("pass", "not asked")
-            known = known_as(build(cell.form, cell.context).model, judged.outcome, target) if failed else None
+            known = None
+            if judged.outcome not in ("pass", "not asked"):
+                model = build(cell.form, cell.context).model
+                known = known_as(model, judged.outcome, target, far=cell.form.far)
             shown = Cell(cell.context, judged.outcome, judged.words, _rounded(judged.ratio), judged.unsteady, known)
             of.setdefault(cell.form.id, []).append((cell, shown))
     rows = tuple(_row(answers) for answers in of.values())

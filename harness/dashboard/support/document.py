@@ -202,9 +202,9 @@ def _row(form: Mapping[str, Any]) -> FormRow:
     told = {str(each["context"]): each for each in form.get("told", ())}
     cells = tuple(_cell(str(context), outcome, told.get(context, {})) for context, outcome in form["cells"].items())
     family = _one_of(form.get("family", USUAL_FAMILY), _FAMILIES)
-    words = [str(form[name]) for name in ("id", "op", "label")]
+    id, op, label = (str(form[name]) for name in ("id", "op", "label"))
     dtype = str(form.get("type", USUAL_TYPE))
-    return FormRow(*words, family, dtype, int(form["rank"]), str(form["digest"]), cells)
+    return FormRow(id, op, label, family, dtype, int(form["rank"]), str(form["digest"]), cells)
 
 
 def _cell(context: str, outcome: str, told: Mapping[str, Any]) -> Cell:

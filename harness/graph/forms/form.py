@@ -134,6 +134,11 @@ class Form:
         return next((i.dtype for i in self.inputs if i.dtype != "int32"), self.inputs[0].dtype)
 
     @property
+    def far(self) -> bool:
+        """Whether its values are far from one, so that what depends on values may be met."""
+        return any(given.values in _FAR for given in self.inputs)
+
+    @property
     def rank(self) -> int:
         """The highest rank of its inputs."""
         return max(len(i.shape) for i in self.inputs)
@@ -272,6 +277,9 @@ def _stored(name: str, value: Any) -> Any:
     if isinstance(value, str) and name in _WORDS:
         return getattr(_WORDS[name], value)
     return np.asarray(value, np.int32) if isinstance(value, tuple) else value
+
+
+_FAR = ("low", "hundreds", "thousands")
 
 
 def _results(results: Result | Shape | Sequence[Result]) -> tuple[Result, ...]:

@@ -30,16 +30,21 @@ def _form(ops: str, label: str, inputs: Sequence[Given], build: Build) -> Form:
     return Form(ops, label, tuple(inputs), build, "pattern")
 
 
+_VECTORS = {"": "", "factors": ", times a vector", "ones": ", times a vector of ones"}
+
+
 def _normalizations() -> Iterator[Form]:
     rows = Given((1, 16, 64))
     for by_output in (False, True):  # through TANH, operands have ops that make them
         for mean_of, centre in ((0, 0), (0, 1)):
             for order in ("x - mean", "mean - x"):
                 for moments in ("the mean of squares", "E[x2] - E[x]2"):
-                    for vector in (False, True):
+                    for vector in _VECTORS:
+                        if vector == "ones" and (moments == "the mean of squares" or mean_of != centre):
+                            continue
                         words = (
                             f"{order}, mean of {'x' if mean_of == centre else 'another'}, variance by {moments}"
-                            f"{', behind TANH' if by_output else ''}{', times a vector' if vector else ''}"
+                            f"{', behind TANH' if by_output else ''}{_VECTORS[vector]}"
                         )
                         yield _form(
                             "MEAN, SUB, RSQRT",
@@ -52,7 +57,7 @@ def _normalizations() -> Iterator[Form]:
     )
 
 
-def _normalized(by_output: bool, centre: int, order: str, moments: str, vector: bool) -> Build:
+def _normalized(by_output: bool, centre: int, order: str, moments: str, vector: str) -> Build:
     def build(graph: GraphBuilder, feeds: Sequence[TensorIndex]) -> Sequence[TensorIndex]:
         x, y = (graph.unary("TANH", feed) for feed in feeds) if by_output else feeds
         taken = (x, y)[centre]
@@ -66,8 +71,9 @@ def _normalized(by_output: bool, centre: int, order: str, moments: str, vector: 
             variance = graph.binary("SUB", squares, graph.binary("MUL", mean, mean))
         spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
         if vector:
-            spread = graph.binary("MUL", spread, graph.constant(np.linspace(0.5, 1.5, 64)))
-        # An output of what is neither used in the normalization is kept by the sum at the end.
+            factors = np.ones(64) if vector == "ones" else np.linspace(0.5, 1.5, 64)
+            spread = graph.binary("MUL", spread, graph.constant(factors))
+        # The sum at the end reads the other of the two.
         whole = graph.binary("MUL", centred, spread)
         return [centred, variance, graph.binary("ADD", whole, (y, x)[centre])]
 

@@ -66,7 +66,8 @@ def test_nothing_is_asked_twice_and_a_changed_form_alone_is_asked_again(
 
 
 def test_a_sweep_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask, asked = Judge.judge, []
+    ask = Judge.judge
+    asked: list[Built] = []
 
     def cut(judge: Judge, built: Built) -> Judged:
         if len(asked) == 2:
