@@ -53,6 +53,12 @@ class Cell:
         return self.outcome in ("wrong", "crash") and self.known == NOT_IN_CATALOGUE
 
 
+def in_context_only(cells: Sequence[Cell]) -> bool:
+    """Whether a form with these cells is right alone and wrong beside other ops."""
+    outcomes = {cell.context: cell.outcome for cell in cells}
+    return outcomes.get("alone") == "pass" and not {"wrong", "crash"}.isdisjoint(outcomes.values())
+
+
 @dataclass(frozen=True)
 class FormRow:
     """One form with its cells. `digest` is of the models of all its contexts."""
@@ -69,8 +75,7 @@ class FormRow:
     @property
     def in_context_only(self) -> bool:
         """Whether it is right alone and wrong beside other ops."""
-        alone = next((c.outcome for c in self.cells if c.context == "alone"), "pass")
-        return alone == "pass" and any(c.outcome in ("wrong", "crash") for c in self.cells)
+        return in_context_only(self.cells)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.run_folder import write_page
 from harness.dashboard.pages import environment_of_pages, inlined
 from harness.dashboard.support.differences import KIND_WORDS, Differences
-from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Outcome, Support
+from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Outcome, Support, in_context_only
 
 MARKS: Mapping[Outcome, str] = {
     "pass": "✓",
@@ -77,7 +77,13 @@ class FormLine:
     def states(self) -> str:
         """The outcomes that occur, for the filter."""
         seen = {cell.outcome for cells in self.on for cell in cells}
-        return " ".join([*(o.replace(" ", "-") for o in OUTCOMES if o in seen), *(["find"] if self.find else [])])
+        more = [*(["find"] if self.find else []), *(["context"] if self.beside_others else [])]
+        return " ".join([*(o.replace(" ", "-") for o in OUTCOMES if o in seen), *more])
+
+    @property
+    def beside_others(self) -> bool:
+        """Whether some device has it right alone and wrong beside other ops."""
+        return any(in_context_only(cells) for cells in self.on)
 
     @property
     def told(self) -> list[str]:

@@ -219,9 +219,8 @@ def _grouped(graph: GraphBuilder, x: TensorIndex) -> TensorIndex:
     return conv(graph, x, 8, _whole(graph, x, 3), groups=2 if c % 8 == 0 else 1)
 
 
-def _added_to(graph: GraphBuilder, x: TensorIndex, kind: str, *, first: bool) -> TensorIndex:
-    other = graph.constant(draw(Given(graph.shape(x)), 9))
-    return graph.binary(kind, other, x) if first else graph.binary(kind, x, other)
+def _added_to(graph: GraphBuilder, x: TensorIndex) -> TensorIndex:
+    return graph.binary("ADD", x, graph.constant(draw(Given(graph.shape(x)), 9)))
 
 
 CONSUMERS: tuple[_Consumer, ...] = (
@@ -237,7 +236,7 @@ CONSUMERS: tuple[_Consumer, ...] = (
     _Consumer("ADD", "ADD of a vector", lambda g, x: _vector(g, x, "ADD")),
     _Consumer("MUL", "MUL by a vector of twelve", lambda g, x: _vector(g, x, "MUL", 12), narrow=True),
     _Consumer("ADD", "ADD of a vector of twelve", lambda g, x: _vector(g, x, "ADD", 12), narrow=True),
-    _Consumer("ADD", "ADD of a map", lambda g, x: _added_to(g, x, "ADD", first=False)),
+    _Consumer("ADD", "ADD of a map", _added_to),
     _Consumer("MUL", "MUL by itself", lambda g, x: g.binary("MUL", x, x)),
     _Consumer("MEAN", "MEAN of channels", lambda g, x: over(g, x, "MEAN", 3)),
     _Consumer("MEAN", "MEAN of the map", lambda g, x: over(g, x, "MEAN", 1, 2)),

@@ -66,6 +66,9 @@ def test_an_outcome_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_wrong_in_a_context_alone_is_visible() -> None:
     assert [r.in_context_only for r in OLD.rows] == [True, False, False]
+    page = render_support([OLD], [])
+    assert page.count("right alone, wrong beside other ops") == 1
+    assert 'data-state="pass wrong find context"' in page
 
 
 def test_finds_are_what_fails_and_is_not_in_the_catalogue() -> None:
