@@ -264,6 +264,23 @@ def _padded(shape: tuple[int, ...], widths: tuple[tuple[int, int], ...]) -> Call
     return lambda graph: graph.unary("TANH", graph.pad(graph.input("x", shape), widths))
 
 
+def _mirrored(shape: tuple[int, ...], widths: Widths) -> Callable[[GraphBuilder], int]:
+    def build(graph: GraphBuilder) -> int:
+        made = [d + before + after for d, (before, after) in zip(shape, widths, strict=True)]
+        feeds = [graph.input("x", shape), graph.constant(np.asarray(widths, np.int32))]
+        return graph.op("MIRROR_PAD", feeds, made, options("MirrorPad", mode=0))
+
+    return build
+
+
+def _turned(shape: tuple[int, ...], axis: int) -> Callable[[GraphBuilder], int]:
+    def build(graph: GraphBuilder) -> int:
+        feeds = [graph.input("x", shape), graph.constant(ints(axis))]
+        return graph.op("REVERSE_V2", feeds, shape, options("ReverseV2"))
+
+    return build
+
+
 def _moved(kind: str, batch: int) -> Callable[[GraphBuilder], int]:
     def build(graph: GraphBuilder) -> int:
         deep = kind == "SPACE_TO_DEPTH"
@@ -394,6 +411,22 @@ FORMS: tuple[Form, ...] = (
     Form("rank-3-pad", "of a leading 1, middle", False, _padded((1, 10, 8), ((0, 0), (1, 1), (0, 0)))),
     Form("rank-3-pad", "of a leading 1, last", False, _padded((1, 10, 8), ((0, 0), (0, 0), (2, 2)))),
     Form("rank-3-pad", "rank 4", False, _padded((1, 4, 10, 8), ((0, 0), (1, 1), (2, 2), (0, 0)))),
+    Form("rank-3-mirror-pad", "rows", True, _mirrored((4, 12, 16), ((0, 0), (3, 2), (0, 0)))),
+    Form("rank-3-mirror-pad", "columns", True, _mirrored((3, 6, 8), ((0, 0), (0, 0), (1, 2)))),
+    Form("rank-3-mirror-pad", "a leading 1", False, _mirrored((1, 12, 16), ((0, 0), (3, 2), (0, 0)))),
+    Form("rank-3-mirror-pad", "rank 4", False, _mirrored((1, 4, 12, 16), ((0, 0), (0, 0), (3, 2), (0, 0)))),
+    Form("pad-batch-of-one", "behind", True, _padded((1, 8, 8, 16), ((0, 1), (0, 0), (0, 0), (0, 0)))),
+    Form("pad-batch-of-one", "ahead, and rows", True, _padded((1, 8, 8, 16), ((1, 0), (1, 1), (0, 0), (0, 0)))),
+    Form("pad-batch-of-one", "a batch of two", False, _padded((2, 8, 8, 16), ((0, 1), (0, 0), (0, 0), (0, 0)))),
+    Form("pad-batch-of-one", "rows", False, _padded((1, 8, 8, 16), ((0, 0), (0, 1), (0, 0), (0, 0)))),
+    Form("reverse-columns", "rank 2", True, _turned((4, 6), 1)),
+    Form("reverse-columns", "rank 2, from the end", True, _turned((1, 6), -1)),
+    Form("reverse-columns", "rank 3", True, _turned((2, 4, 5), 2)),
+    Form("reverse-columns", "a multiple of 4", False, _turned((4, 8), 1)),
+    Form("reverse-columns", "rows", False, _turned((6, 5), 0)),
+    Form("cumsum-negative-axis", "rank 2", True, _cumsum((4, 8), -1)),
+    Form("cumsum-negative-axis", "rank 3", True, _cumsum((3, 6, 8), -1)),
+    Form("cumsum-negative-axis", "from the left", False, _cumsum((4, 8), 1)),
     Form("space-to-depth-batch", "two", True, _moved("SPACE_TO_DEPTH", 2)),
     Form("space-to-depth-batch", "one", False, _moved("SPACE_TO_DEPTH", 1)),
     Form("depth-to-space-batch", "two", True, _moved("DEPTH_TO_SPACE", 2)),

@@ -126,6 +126,29 @@ def top_two() -> Model:
     return Model.from_bytes(Model(model.root).to_bytes())
 
 
+def rank3_mirror_pad() -> Model:
+    """MIRROR_PAD of rows of a rank-3 tensor with a leading dimension over 1: padded along another axis, as PAD is."""
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (4, 12, 16)), graph.constant(np.asarray([[0, 0], [3, 2], [0, 0]], np.int32))]
+    graph.output(graph.op("MIRROR_PAD", feeds, (4, 17, 16), options("MirrorPad", mode=0)), "y")
+    return graph.build()
+
+
+def pad_batch_of_one() -> Model:
+    """PAD of a batch of one in rank 4: the image is repeated where zeros are asked for."""
+    graph = GraphBuilder()
+    graph.output(graph.pad(graph.input("x", (1, 8, 8, 16)), ((0, 1), (0, 0), (0, 0), (0, 0))), "y")
+    return graph.build()
+
+
+def reverse_columns() -> Model:
+    """REVERSE_V2 of six columns in rank 2, which lie along channels."""
+    graph = GraphBuilder()
+    feeds = [graph.input("x", (4, 6)), graph.constant(ints(1))]
+    graph.output(graph.op("REVERSE_V2", feeds, (4, 6), options("ReverseV2")), "y")
+    return graph.build()
+
+
 PARSING = (
     Bug("matmul_broadcast", matmul_broadcast, ((0, "BATCH_MATMUL", "kernel"),), EVERY),
     Bug("matmul_constant_transposed", matmul_constant_transposed, ((0, "BATCH_MATMUL", "kernel"),), EVERY),
@@ -140,5 +163,9 @@ PARSING = (
     Bug("transpose_conv_same", transpose_conv_same, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
     Bug("transpose_conv_relu", transpose_conv_relu, ((0, "TRANSPOSE_CONV", "kernel"),), EVERY),
     Bug("update_slice_rank_3", update_slice_rank_3, ((0, "DYNAMIC_UPDATE_SLICE", "kernel"),), EVERY),
+    Bug("cumsum_negative_axis", cumsum((4, 8), -1), ((0, "CUMSUM", "kernel"),), EVERY),
+    Bug("rank3_mirror_pad", rank3_mirror_pad, ((0, "MIRROR_PAD", "kernel"),), EVERY),
+    Bug("pad_batch_of_one", pad_batch_of_one, ((0, "PAD", "kernel"),), EVERY),
+    Bug("reverse_columns", reverse_columns, ((0, "REVERSE_V2", "kernel"),), EVERY),
     Bug("top_two", top_two, ((0, "TOPK_V2", "kernel"),), EVERY),
 )

@@ -77,7 +77,9 @@ def main() -> None:
     except _Interrupted as signalled:
         more = (
             " The same command again continues it."
-            if sys.argv[1:2] == ["localize"] or sys.argv[1:3] == ["farm", "run"]
+            if sys.argv[1:2] == ["localize"]
+            or sys.argv[1:3] == ["farm", "run"]
+            or (sys.argv[1:2] == ["matrix"] and any(word.startswith("--device") for word in sys.argv))
             else ""
         )
         screen.err.print(f"Interrupted; what was written is kept.{more}")

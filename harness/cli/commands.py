@@ -96,7 +96,7 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "matrix": CommandEntry(
         "across.matrix:matrix_command",
-        "Show many runs as one page: models, devices, and the ops that differ.",
+        "Show many runs as one page; with --device, what a device makes of every op.",
         "harness matrix",
     ),
     "app": CommandEntry("machine:app", "Put the app on a phone before the first job."),

@@ -71,11 +71,46 @@ class GraphBuilder:
         version: int = 1,
     ) -> TensorIndex:
         """Append an operation with one output of `shape`; `options` is the schema's `…OptionsT`, if it takes any."""
-        dtype = dtype or self._dtype(inputs[0])
-        out = self.tensor(name or f"{kind.lower()}_{len(self._ops)}", shape, dtype)
+        named = name or f"{kind.lower()}_{len(self._ops)}"
+        made = self.tensor(named, shape, dtype or self.dtype(inputs[0]))
+        self._append(kind, inputs, [made], options, custom, version)
+        return made
+
+    def several(
+        self,
+        kind: str,
+        inputs: Sequence[TensorIndex],
+        results: Sequence[tuple[Sequence[int], Any]],
+        options: Any = None,
+    ) -> list[TensorIndex]:
+        """Append an operation with several outputs, each given as (shape, dtype)."""
+        stem = f"{kind.lower()}_{len(self._ops)}"
+        made = [self.tensor(f"{stem}.{i}", shape, dtype) for i, (shape, dtype) in enumerate(results)]
+        self._append(kind, inputs, made, options)
+        return made
+
+    def with_scales(
+        self, handle: TensorIndex, scales: Sequence[float] | Array, zero: int = 0, axis: int = 0
+    ) -> TensorIndex:
+        """Say that a tensor's integers stand for (n - zero) * scale; several scales are one for each place along an
+        axis."""
+        table = schema.QuantizationParametersT()
+        table.scale, table.zeroPoint = np.asarray(scales, np.float32), np.full(len(scales), zero, np.int64)
+        table.quantizedDimension = axis
+        self._tensors[handle].quantization = table
+        return handle
+
+    def _append(
+        self,
+        kind: str,
+        inputs: Sequence[TensorIndex],
+        outputs: Sequence[TensorIndex],
+        options: Any,
+        custom: str | None = None,
+        version: int = 1,
+    ) -> None:
         code = edit.operator_code(self._code_tables, kind, custom, version)
-        self._ops.append(edit.operator(code, inputs, [out], options))
-        return out
+        self._ops.append(edit.operator(code, inputs, outputs, options))
 
     def unary(self, kind: str, x: TensorIndex, options: Any = None, name: str = "") -> TensorIndex:
         """An element-wise op of one operand (RELU, RSQRT, EXP, TANH, LOGISTIC, GELU, …)."""
@@ -180,6 +215,7 @@ class GraphBuilder:
         root.signatureDefs = [edit.signature_def(signature, self._inputs, self._outputs)] if signature else []
         return Model.from_bytes(Model(root).to_bytes())
 
-    def _dtype(self, handle: TensorIndex) -> np.dtype[Any]:
+    def dtype(self, handle: TensorIndex) -> np.dtype[Any]:
+        """Type of a tensor's elements."""
         code = self._tensors[handle].type
         return next(dtype for dtype, number in edit.TYPE_CODES.items() if number == code)

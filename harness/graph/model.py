@@ -26,6 +26,8 @@ _MALFORMED = (MalformedError, struct.error, ValueError, IndexError, TypeError, O
 MAX_RANK = 32  # kernels stop at 8; numpy, which holds the values, at 64
 
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+BUILTIN_OPS = tuple(sorted(_BUILTIN_NAMES.values()))
+"""Every kind of op that the schema has."""
 _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if not name.startswith("_")}
 
 NUMPY_TYPES: dict[str, type[np.generic]] = {

@@ -84,7 +84,7 @@ class Rebuild(GraphBuilder):
             table.builtinOptions = options
         table.inputs = np.asarray([t if t < 0 else self.now(t) for t in inputs], np.int32)
         if outputs is None:
-            outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self._dtype(op.outputs[0]))]
+            outputs = [self.tensor(f"{op.name.lower()}_{len(self._tensors)}", shape, self.dtype(op.outputs[0]))]
             self.on_grid_of(op.outputs[0], outputs[0])
         table.outputs = np.asarray(outputs, np.int32)
         self._ops.append(table)
@@ -125,12 +125,6 @@ class Rebuild(GraphBuilder):
         held = self._tensors[tensor].quantization
         return np.asarray([] if held is None or held.scale is None else held.scale, np.float32)
 
-    def with_scales(self, tensor: TensorIndex, scales: Array) -> TensorIndex:
-        """A tensor whose integers stand for multiples of a scale, or of one for each channel of the first axis."""
-        self._tensors[tensor].quantization = table = schema.QuantizationParametersT()
-        table.scale, table.zeroPoint = scales, np.zeros(len(scales), np.int64)
-        return tensor
-
     def retype(self, tensor: TensorIndex, dtype: Any) -> None:
         """Declare a tensor that ops of the model make of another element type, on no grid."""
         self._tensors[tensor] = table = copy(self._tensors[tensor])
@@ -141,7 +135,7 @@ class Rebuild(GraphBuilder):
         caller."""
         place = next(i for i, (_, t) in enumerate(self._inputs) if t == tensor)
         name = self._inputs[place][0]
-        declared = self.tensor(self.graph.tensors[tensor].name, shape, self._dtype(tensor))
+        declared = self.tensor(self.graph.tensors[tensor].name, shape, self.dtype(tensor))
         self._tensors[declared].quantization = self._tensors[tensor].quantization
         self._inputs[place] = name, declared
         return declared

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from harness.cli.screen import print_failure
 from harness.core.errors import DeviceRefused
 from harness.core.job import Residency
 from harness.core.run_folder import list_runs, to_json
+from harness.dashboard.support.document import Cell, FormRow, Support, write
+from harness.graph.forms.form import Given, single
 from harness.localize.explain import remedy_trials
 from harness.remedies.on_cpu import Chain, Part
 from harness.report.drawn.graph import write_graph
@@ -170,7 +172,22 @@ class Examples:
 
     def _matrix(self) -> list[Any]:
         self.of("compare"), self.of("bench")
-        return [told("matrix", "--runs-in", self.results)]
+        one = ("--device", "planted:none", "--ops", "MATRIX_DIAG", "--out", self.folder / "support")
+        both = told("matrix", *one, "--kept", self.folder / "before.json") if self._support() else {}
+        return [told("matrix", "--runs-in", self.results), both]
+
+    def _support(self) -> list[Any]:
+        """One that has all that seldom occurs."""
+        cells = (
+            Cell("alone", "wrong", "cosine 0.1", 300.0, unsteady=True, known="rank-3-pad"),
+            Cell("read", "crash", "the worker ended", float("inf"), known=""),
+        )
+        row = FormRow("matrix_diag-a6c60fe1", "MATRIX_DIAG", "[3,6]", "op", "float32", 2, "0" * 8, cells)
+        form = single("MATRIX_DIAG", [Given((3, 6))], (3, 6, 6), "MatrixDiag")
+        device = {"name": "host", "kind": "host", "runtime": "2.1.3", "gpu": "llvmpipe"}
+        made = Support(device, "2026-11-30", "0.1.0", "default", 1.5, (replace(row, id=form.id),), {"WHILE": "why"})
+        write(made, self.folder / "before.json")
+        return [json.loads((self.folder / "before.json").read_text())]
 
     def _schema(self) -> list[Any]:
         return [told("schema"), told("schema", "chain")]

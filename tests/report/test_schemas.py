@@ -36,7 +36,8 @@ GPU = {
     "runs",
 }
 # Keys that may be missing; every other one that a document has is always there.
-OPTIONAL = {
+SELDOM_OF_A_CELL = {"family", "type", "told", "words", "ratio", "unsteady", "known", "read", "behind", "before"}
+OPTIONAL: dict[str, set[str]] = {
     "dashboard": {"address"},
     "compare": {"runs", "rows", "on_cpu"},
     "dump": {"runs", "rows", "on_cpu"},
@@ -44,7 +45,8 @@ OPTIONAL = {
     "journal-line": {"cut"},
     "lint": {"fix", "runs", "rows", "on_cpu"},
     "localize": {"runs", "rows", "on_cpu"},
-    "matrix": {"fail", "pass"},
+    "matrix": {"fail", "pass", *SELDOM_OF_A_CELL},
+    "support": SELDOM_OF_A_CELL,
     "model-card": {"candidates"},
     "run-record": {"shader", "other_backend", "outputs", "resumable", "file_sha256"},
     "sam2-ablate": {"candidates"},

@@ -1,4 +1,4 @@
-"""`harness matrix`: many runs as one page and one table."""
+"""`harness matrix`: many runs as one page and one table; with --device, every op on a device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.table import Table
 
 from harness.cli import screen
 from harness.cli.options import JsonOption
+from harness.core.choices import Precision
+from harness.core.errors import UsageError
 from harness.core.markup import escape
 from harness.dashboard.matrix.cells import Line
 from harness.dashboard.matrix.collect import collect
@@ -33,15 +35,62 @@ def matrix_command(
         "results"
     ),
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The page; default matrix.html beside the runs.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="The page; default matrix.html beside the runs. With --device the folder; default results/support.",
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", help="Ask every form of every op of this device instead; repeatable."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", metavar="RELEASE", help="With --device: a release of its runtime; repeatable."),
+    ] = None,
+    kept: Annotated[
+        list[Path] | None,
+        typer.Option("--kept", metavar="FILE", help="A matrix of --device written before, as another column."),
+    ] = None,
+    ops: Annotated[str, typer.Option("--ops", metavar="ADD,PAD", help="With --device: these kinds of op alone.")] = "",
+    precision: Annotated[Precision, typer.Option("--precision", help="With --device: how it computes.")] = "default",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=86400, help="With --device: seconds until a cell is given up.")
+    ] = 60.0,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0, max=10000, help="With --device: stop after so long, to go on another time."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show many runs as one matrix of models and devices, with the ops that differ, as a page and a table.
+    """Show many runs as one matrix of models and devices; or, with --device, what a device makes of every op.
 
-    It asks no device: it exits with 0 whatever the runs say.
+    It exits with 0 whatever the runs or the cells say, and with 4 where --minutes left cells unasked.
     """
-    words = runs or []
+    if device or kept:
+        if runs:
+            raise UsageError(
+                f"RUN ({runs[0]}) does not go with --{'device' if device else 'kept'}.",
+                "Leave out one of them: RUN shows what was run, --device asks a device.",
+            )
+        from harness.cli.across.support import SupportWords, support_command
+
+        words = SupportWords(
+            tuple(device or ()), tuple(runtime or ()), tuple(kept or ()), ops, precision, timeout, minutes,
+            out or Path("results/support"),
+        )  # fmt: skip
+        support_command(words, as_json=as_json)
+        return
+    if runtime or ops or minutes is not None:
+        given = "--runtime" if runtime else "--ops" if ops else "--minutes"
+        raise UsageError(f"{given} goes with --device.", "Give the device to ask, as in --device host.")
+    matrix_of_runs(runs or [], results, out, as_json=as_json)
+
+
+def matrix_of_runs(words: list[str], results: Path, out: Path | None, *, as_json: bool) -> None:
+    """The matrix of run folders, as a page and a table."""
     with screen.ProgressBar() as progress:
         progress.stage("reading runs", 3.0)
         matrix = build_matrix(collect(words, results))

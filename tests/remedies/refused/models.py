@@ -25,14 +25,14 @@ class Drawn(QuantizedBuilder):
 
     def __init__(self, kind: str = "float32", seed: int = 7) -> None:
         super().__init__()
-        self.kind, self.dtype, self.rng = kind, TYPES[kind], np.random.default_rng(seed)
+        self.kind, self.type, self.rng = kind, TYPES[kind], np.random.default_rng(seed)
 
     def drawn(self, *shape: int) -> Array:
         """Eighths of either sign."""
         return (self.rng.integers(-16, 17, shape) / 8).astype(np.float32)
 
     def given(self, shape: Sequence[int], name: str = "x") -> int:
-        return self.gridded(self.input(name, shape, self.dtype))
+        return self.gridded(self.input(name, shape, self.type))
 
     def gridded(self, t: int, step: float = 0.25, zero: int = -3) -> int:
         """The tensor on a grid, where values are quantized."""
@@ -40,7 +40,7 @@ class Drawn(QuantizedBuilder):
 
     def made(self, kind: str, feeds: Sequence[int], shape: Sequence[int], options: Any = None, **more: Any) -> int:
         """An op whose result is on the grid."""
-        return self.gridded(self.op(kind, feeds, shape, options, dtype=self.dtype, **more))
+        return self.gridded(self.op(kind, feeds, shape, options, dtype=self.type, **more))
 
 
 def values_for(model: Model, seed: int = 3) -> dict[str, Array]:

@@ -1,0 +1,1 @@
+"""Every form of every op on a device: what it computes rightly, wrongly, and not at all."""

@@ -1,0 +1,86 @@
+"""What two support matrices differ in: cell by cell, by the form's id and its context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.dashboard.support.document import Outcome, Support
+
+Kind = Literal["mended", "broken", "taken", "refused", "other"]
+KIND_WORDS: Mapping[Kind, str] = {
+    "mended": "wrong before, right now",
+    "broken": "right before, wrong now",
+    "taken": "refused before, right now",
+    "refused": "right before, refused now",
+    "other": "otherwise",
+}
+_GROUP: Mapping[Outcome, str] = {
+    "pass": "right", "precision": "wrong", "wrong": "wrong", "crash": "wrong", "refused": "refused", "not asked": "",
+}  # fmt: skip
+_KINDS: Mapping[tuple[str, str], Kind] = {
+    ("wrong", "right"): "mended",
+    ("right", "wrong"): "broken",
+    ("refused", "right"): "taken",
+    ("right", "refused"): "refused",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell that is not the same on two devices."""
+
+    op: str
+    form: str
+    label: str
+    context: str
+    before: Outcome
+    after: Outcome
+
+    @property
+    def kind(self) -> Kind:
+        """What became of it, from the first to the second."""
+        return _KINDS.get((_GROUP[self.before], _GROUP[self.after]), "other")
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return vars(self) | {"kind": self.kind}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """All cells that are not the same, of those that both have. `compared` counts these."""
+
+    before: str
+    after: str
+    compared: int
+    cells: tuple[Difference, ...]
+
+    def of(self, kind: Kind) -> tuple[Difference, ...]:
+        """Those of a kind."""
+        return tuple(cell for cell in self.cells if cell.kind == kind)
+
+    def sentence(self) -> str:
+        """The figures in a sentence."""
+        told = [f"{len(self.of(kind))} {words}" for kind, words in KIND_WORDS.items() if self.of(kind)]
+        said = f": {', '.join(told)}" if told else ""
+        return f"{self.before} to {self.after}: {len(self.cells)} of {self.compared} cells differ{said}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        cells = [cell.to_json() for cell in self.cells]
+        return {"before": self.before, "after": self.after, "compared": self.compared, "cells": cells}
+
+
+def differences(before: Support, after: Support) -> Differences:
+    """The cells of which the outcome is another; what only one of them has does not count."""
+    found, compared = [], 0
+    for row, cell in after.cells():
+        was = before.by_place.get((row.id, cell.context))
+        if was is None:
+            continue
+        compared += 1
+        if was.outcome != cell.outcome:
+            found.append(Difference(row.op, row.id, row.label, cell.context, was.outcome, cell.outcome))
+    return Differences(before.title, after.title, compared, tuple(found))
