@@ -270,4 +270,4 @@ def test_what_is_written_otherwise_is_no_release(release: str) -> None:
     with pytest.raises(UsageError) as caught:
         release_environment(release)
     assert caught.value.message == f"'{release}' is not a release of ai-edge-litert."
-    assert caught.value.next_step == "Write it as host@2.1.5."
+    assert caught.value.next_step == "Write it as host@2.1.5 or host@nightly."
