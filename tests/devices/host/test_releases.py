@@ -27,7 +27,9 @@ from harness.graph.model import Model
 def test_a_release_is_three_numbers(release: str) -> None:
     with pytest.raises(UsageError) as caught:
         release_environment(release)
-    assert str(caught.value) == (f"'{release}' is not a release of ai-edge-litert. Write it as host@2.1.5 or host@nightly.")
+    assert str(caught.value) == (
+        f"'{release}' is not a release of ai-edge-litert. Write it as host@2.1.5 or host@nightly."
+    )
 
 
 @pytest.mark.slow
