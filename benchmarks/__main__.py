@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import peers, quantized
+from benchmarks import lint, peers, quantized
 from benchmarks.measured import Cost, harness
 from harness.devices.cache import cache_folder
 from harness.sam2.image_path.workload import prepare
@@ -77,6 +77,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    campaigns = {"peers": peers.main, "quantized": quantized.main}
+    campaigns = {"lint": lint.main, "peers": peers.main, "quantized": quantized.main}
     campaign = campaigns.get(sys.argv[1]) if sys.argv[1:] else None
     sys.exit(campaign(sys.argv[2:]) if campaign else main())

@@ -6,6 +6,7 @@ harness.compare("model.tflite")                  # right on this machine's GPU?
 harness.localize("model.tflite", explain=True)   # which op breaks it, why, and what helps
 harness.audit("model.tflite", device="host")     # what the delegate refuses
 harness.bench("model.tflite", device="pixel8a")  # how long it takes
+harness.fix("model.tflite", target="mali")       # without what a GPU misreads, the same values
 harness.load_runs("results")                     # all runs as data frames
 """
 
@@ -17,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.api.frames import Frames, load_runs
-    from harness.api.functions import audit, bench, compare, localize
+    from harness.api.functions import audit, bench, compare, fix, localize
 
-__all__ = ["Frames", "__version__", "audit", "bench", "compare", "load_runs", "localize"]
+__all__ = ["Frames", "__version__", "audit", "bench", "compare", "fix", "load_runs", "localize"]
 __version__ = "0.1.0"
 
 DISTRIBUTION = "litert-device-harness"
 """What tells this package from others of its name."""
 
 # pandas and the runtime take their time: what needs them is imported by those who ask for it.
-_HANDED_OUT = dict.fromkeys(("audit", "bench", "compare", "localize"), "harness.api.functions") | dict.fromkeys(
+_HANDED_OUT = dict.fromkeys(("audit", "bench", "compare", "fix", "localize"), "harness.api.functions") | dict.fromkeys(
     ("Frames", "load_runs"), "harness.api.frames"
 )
 

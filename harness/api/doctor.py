@@ -57,7 +57,7 @@ def examine(results: Path) -> Iterator[Check]:
     checks: tuple[Callable[[], Check], ...] = (
         _python,
         _runtime,
-        _gpu,
+        host_gpu,
         _browser,
         _adb,
         _ways,
@@ -90,7 +90,8 @@ def _runtime() -> Check:
     return Check("ai-edge-litert", "ok", release)
 
 
-def _gpu() -> Check:
+def host_gpu() -> Check:
+    """Whether two ops run on the GPU of this machine."""
     mend = (
         "make setup  (it installs a Vulkan driver new enough for Dawn)"
         if in_a_clone()

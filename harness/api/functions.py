@@ -1,4 +1,4 @@
-"""`harness.compare`, `localize`, `audit` and `bench`: the commands as functions, for scripts and notebooks.
+"""`harness.compare`, `localize`, `audit`, `bench` and `fix`: the commands as functions, for scripts and notebooks.
 
 Each takes a .tflite by its path, or a `Model`, and inputs by name (random ones of seed 0 where none are given). Run
 folders are kept under `out`. Errors are `harness.core.errors.HarnessError`: one sentence with the offending value, and
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Unpack
 
 from harness.api.audit import audit_command
+from harness.api.fixing.result import Fixed
 from harness.api.on_device import Choices, Judging, Localizing, OnDevice, Shapes
 from harness.core.arrays import Array
 from harness.core.errors import UsageError
@@ -84,6 +85,24 @@ def bench(
 ) -> Benched:
     """The model's latency on a device, with an interval, and whether the measurement counts. Raises as `compare`."""
     return _on(device, out, timeout).bench(model, inputs, plan=plan, **choices)
+
+
+def fix(
+    model: Model | Path | str,
+    inputs: Mapping[str, Array] | None = None,
+    *,
+    target: str = "host",
+    device: str | None = None,
+    to: Path | str | None = None,
+    out: Path | str = "results",
+    timeout: float = TIMEOUT_SECONDS,
+) -> Fixed:
+    """The model with what `harness lint` finds in it for a target written anew, as far as that keeps its values:
+    checked on the host's CPU and, with a `device`, there. It is written to `to`, else under `out`. Raises as
+    `compare`."""
+    place = None if to is None else Path(os.fspath(to))
+    asked = _on(device or "host", out, timeout)
+    return asked.fix(model, inputs, target=target, to=place, compare=device is not None)
 
 
 def _on(device: str, out: Path | str, timeout: float) -> OnDevice:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast, get_args
 
 from harness.api.audit import audit_command
 from harness.api.compare import compare_command
+from harness.api.fixing.fix import compared, fix_model
+from harness.api.fixing.request import FixRequest
+from harness.api.fixing.result import Fixed
 from harness.api.localize import localize_command
 from harness.api.opening import open_model
 from harness.api.session import ModelRequest
@@ -19,12 +22,14 @@ from harness.core.job import Options
 from harness.core.private import make_folder, owner_only
 from harness.devices.android.device import PhoneOptions
 from harness.devices.registry import open_device
+from harness.devices.web.package import DEFAULT as WEB_RELEASE
 from harness.graph.inputs import check_inputs, random_inputs
 from harness.graph.model import Model
 from harness.graph.ops.audit import Audit
 from harness.latency.bench import Benched, BenchRequest, bench
 from harness.latency.measure import QUICK, Plan, Subject
 from harness.latency.record import Cell
+from harness.lint.knowledge.target import target_of
 from harness.localize.base.comparison import ModelComparison
 from harness.localize.base.remarks import failure_words
 from harness.localize.base.result import Localization
@@ -119,6 +124,34 @@ class OnDevice:
         asked = cast(dict[str, Any], choices)
         explain, runs = asked.pop("explain", False), asked.pop("runs", 2)
         return localize_command(self._request(model, inputs, asked), explain=explain, runs=runs)[0]
+
+    @owner_only()
+    def fix(
+        self,
+        model: Model | Path | str,
+        inputs: Mapping[str, Array] | None = None,
+        *,
+        target: str = "host",
+        to: Path | None = None,
+        precision: Precision = "default",
+        compare: bool = True,
+    ) -> Fixed:
+        """The model with what `lint` finds in it for a target written anew, as far as that keeps its values: checked on
+        the host's CPU and, with `compare`, on this device. `to` is where it is written, else under `out`.
+
+        Raises:
+            UsageError: the model, its inputs, the target or the place do not do.
+        """
+        given = None if inputs is None else dict(inputs)
+        chosen = target_of(target, web_release=WEB_RELEASE)
+        request = FixRequest(
+            self._path(model), chosen, to, given=given, precision=precision, runs=self.out, timeout=self.timeout
+        )
+        fixed = fix_model(request)
+        if fixed.rewritten is None:
+            return fixed
+        fixed = replace(fixed, path=fixed.path or self._path(fixed.rewritten))
+        return compared(fixed, self.name, request) if compare else fixed
 
     def assert_right(
         self, model: Model | Path | str, inputs: Mapping[str, Array] | None = None, **choices: Unpack[Localizing]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.api.ports import with_named_ports
-from harness.core.errors import UsageError
+from harness.core.errors import HarnessError, UsageError
 from harness.devices.fold import with_folded_constants
 from harness.devices.refusal import first_words
 from harness.devices.shapes import Unanswered, shapes_at
@@ -30,6 +30,7 @@ from harness.graph.concrete import (
 )
 from harness.graph.model import Graph, Model, indices
 from harness.graph.surgery import isolate
+from harness.lint.lint import shapeless
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,17 @@ def open_model(path: Path, signature: str | None = None, shapes: Mapping[str, Se
     said = said or "shapes that the file leaves out are those that the host's runtime computes"
     shaped = with_shapes(model, {t: shape for t in every if (shape := found.get(t)) is not None})
     return replace(opened, model=shaped, shapes=chosen, assumed=said)
+
+
+def as_linted(path: Path) -> tuple[Model, Model, str]:
+    """A file, what `lint` looks at of it, and what was assumed for that: the file itself; one with a single signature
+    that leaves shapes open, as every other command takes it. Raises UsageError as `Model.load`."""
+    file = Model.load(path)
+    if shapeless(file) and len(file.signatures) < 2:
+        with suppress(HarnessError):
+            opened = open_model(path)
+            return file, opened.model, opened.assumed
+    return file, file, ""
 
 
 def _constant(graph: Graph, tensors: Sequence[int]) -> bool:

@@ -1,33 +1,36 @@
 """`harness lint`, parsed and wired. Exit codes: 0 nothing that `--fail-on` names; 1 findings that it names; 2 misuse, a
-file that is no model included."""
+file that is no model included. With --fix: 0 nothing that it names is left, and the device gets the model right where
+one was asked; 1 something is left, or the device gets it wrong; 3 the device gave no answer; 4 nothing to compare."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.padding import Padding
 
-from harness.api.opening import open_model
+from harness.api.opening import as_linted
 from harness.cli import screen
-from harness.cli.options import JsonOption
-from harness.core.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG, HarnessError
+from harness.cli.options import JsonOption, TimeoutOption
+from harness.core.choices import Precision
+from harness.core.errors import EXIT_OK, EXIT_WRONG, HarnessError, UsageError
 from harness.core.markup import escape
 from harness.core.run_folder import writing
 from harness.core.visible import counted
 from harness.devices.web.package import DEFAULT as WEB_RELEASE
-from harness.graph.model import Model
 from harness.lint.finding import Finding
 from harness.lint.knowledge.reading import entries
 from harness.lint.knowledge.target import NAMES, Target, target_of
 from harness.lint.lint import entered, lint, shapeless
 from harness.lint.sarif import Looked, sarif
+
+if TYPE_CHECKING:
+    from harness.api.fixing.result import Fixed
+    from harness.cli.fixing.asked import FixWords
 
 
 class FailOn(StrEnum):
@@ -69,9 +72,11 @@ class Linted:
     findings: tuple[Finding, ...]
     target: Target
     assumed: str = ""
+    fixed: Fixed | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `models` in `lint --json`, schema 1."""
+        held: dict[str, Any] = {} if self.fixed is None else {"fix": self.fixed.to_json()}
         return {
             "path": str(self.path),
             "sha256": self.sha256,
@@ -81,6 +86,7 @@ class Linted:
             "shapeless": self.shapeless,
             "assumed": self.assumed,
             "findings": [finding.to_json() for finding in self.findings],
+            **held,
         }
 
     def certain(self) -> tuple[Finding, ...]:
@@ -104,22 +110,55 @@ def lint_command(
         Path | None, typer.Option("--sarif", metavar="FILE", help="Write the findings as SARIF 2.1.0 too.")
     ] = None,
     as_json: JsonOption = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write the model anew without what is found, as far as that keeps its values.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Of --fix: the new model, or a folder; default MODEL.fixed.tflite."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Of --fix: compares both models; default this machine's GPU for host. Or none."),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", metavar="FILE.npz", help="Of --fix: inputs to try beside random ones.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of --fix: for the first of three random inputs.")] = 0,
+    precision: Annotated[Precision, typer.Option("--precision", help="Of --fix: how the device computes.")] = "default",
+    results: Annotated[
+        Path, typer.Option("--results", metavar="DIR", help="Of --fix: where run folders of the device go.")
+    ] = Path("results"),
+    timeout: TimeoutOption = 600.0,
 ) -> None:
     """Look in the file alone for what a GPU refuses or computes wrongly; exit 1 when something is silently wrong."""
     chosen = target_of(target, web_release=WEB_RELEASE)
+    fixing = None
+    if fix:
+        from harness.cli.fixing.asked import FixWords
+
+        fixing = FixWords(chosen, out, device, inputs, seed, precision, results, timeout)
+        fixing.check()
+    else:
+        _refuse_alone({"--out": out, "--device": device, "--inputs": inputs})
+    places = fixing.places(models) if fixing is not None else [Path()] * len(models)
     linted: list[Linted] = []
     unread: list[HarnessError] = []
     looked: list[Looked] = []
     told: list[dict[str, Any]] = []
-    for path in models:
+    codes: set[int] = set()
+    levels = set(fail_on or [FailOn.SILENT])
+    for path, to in zip(models, places, strict=True):
         try:
-            linted.append(_linted(path, chosen))
+            linted.append(_linted(path, chosen) if fixing is None else _fixed(_linted(path, chosen), fixing, to))
+            codes.add(_code(linted[-1], levels))
             told.append(linted[-1].to_json())
             looked.append(Looked(path, linted[-1].findings))
         except HarnessError as error:
             if len(models) == 1:
                 raise
             unread.append(error)
+            codes.add(error.exit_code)
             told.append({"path": str(path), "status": "failed", "error": str(error)})
             looked.append(Looked(path, trouble=str(error)))
     if sarif_file is not None:
@@ -132,23 +171,38 @@ def lint_command(
             if number:
                 screen.out.print()
             _show(one)
+            if one.fixed is not None:
+                from harness.cli.fixing.shown import show_fixed
+
+                show_fixed(one.fixed)
     for why in unread:
         screen.print_error(why)
-    fails = set(fail_on or [FailOn.SILENT])
-    if any(finding.level in fails for one in linted for finding in one.findings):
-        raise typer.Exit(EXIT_WRONG)
-    raise typer.Exit(EXIT_MISUSE if unread else EXIT_OK)
+    raise typer.Exit(screen.worst_code(codes))
 
 
 def _linted(path: Path, target: Target) -> Linted:
-    model, assumed = Model.load(path), ""
-    sha256 = model.sha256
-    if shapeless(model) and len(model.signatures) < 2:
-        with suppress(HarnessError):  # as every other command takes it
-            opened = open_model(path)
-            model, assumed = opened.model, opened.assumed
+    file, model, assumed = as_linted(path)
     ops = sum(len(graph.ops) for graph in entered(model))
-    return Linted(path, sha256, ops, shapeless(model), lint(model, target), target, assumed)
+    return Linted(path, file.sha256, ops, shapeless(model), lint(model, target), target, assumed)
+
+
+def _refuse_alone(options: Mapping[str, object]) -> None:
+    """Raises UsageError where an option of --fix is given without it."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise UsageError(f"{given[0]} is an option of --fix.", "Add --fix, or leave it out.")
+
+
+def _fixed(linted: Linted, words: FixWords, to: Path) -> Linted:
+    with screen.ProgressBar() as progress:
+        return replace(linted, fixed=words.fix(linted.path, to, progress))
+
+
+def _code(one: Linted, levels: Collection[str]) -> int:
+    if one.fixed is not None:
+        from harness.cli.fixing.asked import exit_code
+
+        return exit_code(one.fixed, levels)
+    return EXIT_WRONG if any(finding.level in levels for finding in one.findings) else EXIT_OK
 
 
 def _show(one: Linted) -> None:
@@ -176,17 +230,17 @@ def _show(one: Linted) -> None:
 def _show_rule(found: Sequence[Finding], *, several: bool) -> None:
     first = found[0]
     word, colour = _WORDS[first.effect] if first.sure == "certain" else (_RISKS[first.effect], "yellow")
-    _indented(f"[bold]{first.rule}[/] [{colour}]({word}{_basis(first)})[/]", 2)
-    _indented(f"[dim]{escape(first.entry.why)}[/]", 2)
+    screen.indented(f"[bold]{first.rule}[/] [{colour}]({word}{_basis(first)})[/]", 2)
+    screen.indented(f"[dim]{escape(first.entry.why)}[/]", 2)
     if first.entry.issues:
-        _indented(f"[dim]{escape(', '.join(first.entry.issues))}[/]", 2)
+        screen.indented(f"[dim]{escape(', '.join(first.entry.issues))}[/]", 2)
     alike: dict[tuple[str, str, str], list[str]] = {}
     for finding in found:
         where = f" of subgraph {finding.subgraph}" if several else ""
         alike.setdefault((finding.op_name, finding.sentence, finding.fix), []).append(f"#{finding.op}{where}")
     for (op, sentence, fix), places in alike.items():
-        _indented(escape(f"{op} {', '.join(places)}: {sentence}"), 4)
-        _indented(f"[green]{escape(fix)}[/]", 6)
+        screen.indented(escape(f"{op} {', '.join(places)}: {sentence}"), 4)
+        screen.indented(f"[green]{escape(fix)}[/]", 6)
 
 
 def _basis(finding: Finding) -> str:
@@ -196,12 +250,6 @@ def _basis(finding: Finding) -> str:
         if not finding.target.startswith("ai-edge-litert") or not releases:
             return f" on {escape(finding.target)}"
         return f" on ai-edge-litert {' to '.join(dict.fromkeys((releases[0], releases[-1])))}"
+    if finding.effect == "precision":
+        return ", by its values"
     return f"; not measured on {escape(finding.target)}"
-
-
-def _indented(markup: str, columns: int) -> None:
-    """A paragraph, broken at words where a person reads it and whole where a program does."""
-    if screen.out.is_terminal:
-        screen.out.print(Padding.indent(screen.out.render_str(markup), columns), soft_wrap=False)
-    else:
-        screen.out.print(" " * columns + markup)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console
 from rich.errors import MarkupError
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -211,6 +212,14 @@ def no_memory(error: MemoryError) -> UsageError:
     """A want of memory that no estimate foresaw, in a sentence."""
     why = str(error)[:200].rstrip(".") or "none was left"
     return UsageError(f"This machine's memory does not suffice ({why}).", FREE_MEMORY)
+
+
+def indented(markup: str, columns: int) -> None:
+    """A paragraph, broken at words where a person reads it and whole where a program does."""
+    if out.is_terminal:
+        out.print(Padding.indent(out.render_str(markup), columns), soft_wrap=False)
+    else:
+        out.print(" " * columns + markup)
 
 
 def print_error(error: HarnessError) -> None:

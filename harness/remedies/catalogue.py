@@ -166,3 +166,9 @@ MEANING = (
     APART,
     OWN_OUTPUT,
 )
+
+BY_NAME: Mapping[str, Rewrite] = {made.name: made for made in list(vars().values()) if isinstance(made, Rewrite)}
+"""Every rewrite by its name, as entries of the catalogue of `harness.lint` name it."""
+
+# Rewrites that follow the values of one run: inputs that are larger by orders of magnitude need another.
+BY_VALUES = frozenset({RESCALE, RESCALE_ON})

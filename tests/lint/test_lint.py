@@ -241,3 +241,22 @@ class TestATarget:
         assert [f.level for f in lint(model, target_of("host@2.3.0"))] == ["silent"]
         assert [f.level for f in lint(model, target_of("web@2.5.3"))] == ["refused"]
         assert [f.level for f in lint(model, target_of("web@2.5.2"))] == ["risk"]
+
+
+def attended(keys: int, made: str = "SOFTMAX") -> Model:
+    """Something that a value is computed with for each of so many keys, times the values."""
+    graph = GraphBuilder()
+    weights = graph.input("scores", (1, 2, 4, keys))
+    weights = graph.softmax(weights) if made == "SOFTMAX" else graph.unary(made, weights)
+    graph.output(graph.batch_matmul(weights, graph.input("values", (1, 2, keys, 8))), "y")
+    return graph.build()
+
+
+@pytest.mark.parametrize(
+    ("keys", "made", "found"), [(4096, "SOFTMAX", 1), (2049, "RELU", 1), (2048, "SOFTMAX", 0), (4096, "TANH", 0)]
+)
+def test_a_sum_over_many_probabilities_is_a_risk(keys: int, made: str, found: int) -> None:
+    """What may be negative cancels, and a mean term of 1/2048 is a step of float16 just below 1."""
+    said = lint(attended(keys, made), target_of("host@2.3.0"))
+    assert [(f.rule, f.effect, f.level) for f in said] == [("attention-over-many", "precision", "risk")] * found
+    assert lint(attended(keys, made), target_of("mali")) == ()

@@ -99,7 +99,11 @@ class Examples:
         return [told("audit", self.right, "--static")]
 
     def _lint(self) -> list[Any]:
-        return [told("lint", self.wrong, self.none)]
+        refused, out = self.folder / "refused.tflite", self.folder / "rewritten.tflite"
+        refused.write_bytes(models.refused().to_bytes())
+        words = ("lint", "--fix", "--results", self.results)
+        fixed = told(*words, self.wrong, "--device", "planted:none", "--out", out)
+        return [told("lint", self.wrong, self.none), fixed, told(*words, refused, "--for", "mali")]
 
     def _doctor(self) -> list[Any]:
         return [self._told("doctor")]

@@ -20,6 +20,8 @@ from harness.lint.knowledge.scene import Scene
 from harness.lint.knowledge.target import Target
 
 _ISSUE = re.compile(r"https://github\.com/[\w.-]+/([\w.-]+)/issues/(\d+)")
+# Causes that an experiment shows, whatever the wrong values look like.
+_TELLING = frozenset({"accumulation"})
 # Ops of a culprit's window beyond those of a pattern in it: integers between them cannot be read.
 _BESIDE = 2
 
@@ -90,7 +92,8 @@ def _misfit(entry: Entry, match: Match, seen: Seen, target: Target | None) -> st
     if not entry.signs.fit(seen.cause, seen.signature):
         return "its wrong values look otherwise"
     there = entry.at(target)
-    if seen.signature is None and (there is None or there[1] != "certain"):
+    told = seen.cause in _TELLING or (there is not None and there[1] == "certain")
+    if seen.signature is None and not told:
         return "its wrong values look like nothing in particular"
     width = seen.last - seen.first + 1
     if width > len(entry.pattern.ops) + _BESIDE and (match.op.index != seen.last or seen.signature is None):

@@ -27,7 +27,7 @@ from harness.localize.base.case import Case
 from harness.localize.base.host_runs import run_ideal
 from harness.localize.base.ideals import Ideals
 from harness.localize.base.outputs import judge_outputs, judge_run
-from harness.localize.base.reference import output_label, run_device, run_reference
+from harness.localize.base.reference import Peaks, output_label, run_device, run_reference
 from harness.localize.base.remarks import remarks, sentence
 from harness.localize.base.result import OutputVerdict, at, residency_json
 from harness.localize.base.tails import Tails
@@ -118,7 +118,7 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
         if case.graph.tensors[port.tensor].shape is not None and not case.graph.tensors[port.tensor].elements:
             raise UsageError(f"Output '{port.name}' has no elements.", "A comparison of nothing says nothing.")
     with _first_run(bench, case) as first_run:
-        known = _references(bench, case, keep)
+        known = references(bench, case, keep)
         bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
         done = first_run()
     ideal, beyond = known.ideal, known.beyond
@@ -145,12 +145,14 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
 
 
 @dataclass(frozen=True)
-class _References:
-    """What the device is compared with: ideal devices' outputs, tensors beyond its range, the exact outputs."""
+class References:
+    """What the device is compared with: ideal devices' outputs, tensors beyond its range, the exact outputs, and the
+    largest magnitude of each tensor."""
 
     ideal: dict[str, Ideals]
     beyond: frozenset[TensorIndex]
     exact: dict[str, Array]
+    peaks: Peaks
 
 
 @contextmanager
@@ -167,8 +169,8 @@ def _first_run(bench: Workbench, case: Case) -> Iterator[Callable[[], Completed]
         yield future.result
 
 
-def _references(bench: Workbench, case: Case, keep: bool) -> _References:
-    """The host's own runs. Raises as :func:`compare_model`."""
+def references(bench: Workbench, case: Case, keep: bool) -> References:
+    """The host's own runs, for which the bench needs no device under test. Raises as :func:`compare_model`."""
     tensors = surgery.tappable(case.graph)
     size = sum(case.graph.tensors[t].nbytes for t in tensors)
     bench.progress.stage("reference on the host CPU", 1 + size / 150e6)
@@ -197,7 +199,7 @@ def _references(bench: Workbench, case: Case, keep: bool) -> _References:
     exact = {port.name: bench.run.tensors.get(output_label(port.name), "reference") for port in case.graph.outputs}
     ideal = case.with_single(bench.host, ideal, exact, beyond | peaks.unbounded)
     bench.host.stop()  # its memory is wanted on the device's side now
-    return _References(ideal, beyond, exact)
+    return References(ideal, beyond, exact, peaks)
 
 
 def _asked_again(

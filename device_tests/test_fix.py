@@ -1,0 +1,53 @@
+"""`lint --fix` against a real delegate: what it writes anew is right there, for every pattern that has a rewrite."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_tests.corpus import CORPUS
+from device_tests.knowledge_forms import FORMS
+from device_tests.test_knowledge import MEASURED
+from harness.api.on_device import OnDevice
+from harness.devices.cache import cache_folder
+from harness.graph.model import Model
+from harness.lint.lint import lint, silent
+from harness.sam2.image_path.published import PublishedModels
+from harness.sam2.image_path.workload import Workload, prepare
+from harness.sam2.shared.contract import CARD, PUBLISHED_V1, DecoderVariant
+
+pytestmark = pytest.mark.slow
+
+SILENT = [
+    *((bug.name, bug.build()) for bug in CORPUS if silent(lint(bug.build()))),
+    *((f"{form.entry}, {form.name}", form.model()) for form in FORMS if form.accused),
+]
+
+
+@pytest.mark.parametrize(("name", "model"), SILENT, ids=[name for name, _ in SILENT])
+def test_what_is_written_anew_is_right(on_device: OnDevice, name: str, model: Model) -> None:
+    found = on_device.fix(model)
+    if found.rewritten is None:
+        assert found.left, "nothing was done, and no reason was told"
+        pytest.skip(f"left as it is: {found.left[0].why}")
+    assert found.device is not None and found.check is not None
+    assert not silent(lint(found.model)) and found.device.ok, found.device.after.sentence
+    assert found.device.word == "fixed" or on_device.name not in MEASURED
+
+
+CONSTANTS, SUMS = {"low-rank-constant": 3}, {"attention-over-many": 3}
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("variant", "rules"), [(CARD, SUMS), (PUBLISHED_V1, CONSTANTS | SUMS)], ids=["card", "v1"])
+def test_the_mask_decoder_written_anew_passes(
+    on_device: OnDevice, files: PublishedModels | None, variant: DecoderVariant, rules: dict[str, int]
+) -> None:
+    """Sums over all image tokens, and constants of which the GPU reads row 0; random weights."""
+    if files is not None:
+        pytest.skip("it is about decoders that are converted here, and --models gives files")
+    decoder: Workload = prepare(cache_folder() / "sam2", variant=variant)
+    found = on_device.fix(decoder.model_path, decoder.inputs)
+    assert {step.rule: len(step.ops) for step in found.steps} == rules and found.left == ()
+    assert found.check is not None and found.check.worst.float16_steps < 1
+    assert found.device is not None
+    assert found.device.word == "fixed", found.device.after.sentence

@@ -1,0 +1,47 @@
+"""Models that are right on the host's GPU, by device_tests: of none of them lint says that it is silently wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from device_tests import knowledge_forms, lint_forms
+from device_tests.corpus import CORPUS
+from harness.graph.model import Model
+from harness.lint.knowledge.target import target_of
+from harness.lint.lint import lint, silent
+from tests.localize.patterns import PATTERNS
+
+LEAST = 40
+RELEASES = ("host@2.1.3", "host@2.1.5", "host@2.1.6", "host@2.2.0", "host@2.3.0")
+
+
+def healthy() -> Iterator[tuple[str, Model]]:
+    """Those of the corpus, neighbours of what is accused, and what comes just short of phones' bugs."""
+    for bug in CORPUS:
+        if not bug.culprits:
+            yield bug.name, bug.build()
+    for form in knowledge_forms.FORMS:
+        if not form.accused:
+            yield f"{form.entry}, {form.name}", form.model()
+    for rule, forms in lint_forms.FORMS.items():
+        for part in forms:
+            if not part.accused:
+                yield f"{rule}, {part.name}", lint_forms.packed([part])
+    for pattern in PATTERNS:
+        if not pattern.culprits:
+            yield f"{pattern.bug}, {pattern.name}", pattern.model()
+
+
+HEALTHY = list(healthy())
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({model.sha256 for _, model in HEALTHY}) >= LEAST
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_none_is_called_silently_wrong(release: str) -> None:
+    target = target_of(release)
+    assert {name: found for name, model in HEALTHY if (found := silent(lint(model, target)))} == {}
