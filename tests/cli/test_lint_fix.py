@@ -95,6 +95,7 @@ def test_the_exit_code_is_what_is_left(cli: Cli, half: Path) -> None:
         (("--inputs", "x.npz"), "--inputs is an option of --fix."),
         (("--fix", "--out", "x"), "--out x does not end with .tflite."),
         (("--fix", "--out", "none/x.tflite"), "none, where x.tflite would be written, is no folder."),
+        (("--fix", "--out", f"{'n' * 300}.tflite"), ".tflite can be no file (file name too long)."),
         (("--fix", "--device", "fridge"), "There is no device 'fridge'"),
         (("--fix", "--device", "none", "--inputs", "none.npz"), "The inputs none.npz do not exist."),
     ],
