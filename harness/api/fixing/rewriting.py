@@ -29,8 +29,9 @@ from harness.remedies.cost import cost_of
 # Rounds over all rules, and models that are written and looked at. A rewrite seldom makes room for another.
 MOST_ROUNDS = 8
 MOST_ATTEMPTS = 256
-# Bytes of constants that rewrites may add: a file of a few bytes can ask for any number.
-MOST_ADDED = 1 << 28
+# Bytes of constants that rewrites may add, or so many times those that are there, as weights of 8 bits in 32: a file of
+# a few bytes can ask for any number.
+MOST_ADDED, MOST_TIMES = 1 << 28, 4
 
 NO_REWRITE = "no rewrite of it is known"
 BY_INPUTS = "its rewrite follows the values of the model's inputs: give some that it is made for with --inputs"
@@ -104,7 +105,7 @@ class Rewriting:
             return f"'{rewrite.name}' does not fit: {str(error).rstrip('.')}"
         except UsageError as error:
             return f"'{rewrite.name}' is not kept: {error.message.rstrip('.')}"
-        if (added := model.weights_bytes - self._bytes) > MOST_ADDED:
+        if (added := model.weights_bytes - self._bytes) > max(MOST_ADDED, MOST_TIMES * self._bytes):
             return f"'{rewrite.name}' is not kept: the file would grow by {added >> 20:,} MiB"
         after = lint(model, self.target)
         why = self._not_kept(found, model, after)
