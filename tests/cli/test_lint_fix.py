@@ -11,7 +11,9 @@ import typer
 from ai_edge_litert import schema_py_generated as schema
 from rich.console import Console
 
+from harness.api.fixing.result import CpuCheck, OutputCheck
 from harness.cli import lint, screen
+from harness.cli.fixing.shown import _checked
 from harness.core.errors import EXIT_MISUSE, EXIT_OK, EXIT_WRONG
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -95,6 +97,7 @@ def test_the_exit_code_is_what_is_left(cli: Cli, half: Path) -> None:
         (("--inputs", "x.npz"), "--inputs is an option of --fix."),
         (("--fix", "--out", "x"), "--out x does not end with .tflite."),
         (("--fix", "--out", "none/x.tflite"), "none, where x.tflite would be written, is no folder."),
+        (("--fix", "--out", f"{'n' * 300}.tflite"), ".tflite can be no file (file name too long)."),
         (("--fix", "--device", "fridge"), "There is no device 'fridge'"),
         (("--fix", "--device", "none", "--inputs", "none.npz"), "The inputs none.npz do not exist."),
     ],
@@ -141,3 +144,9 @@ def test_what_was_done_is_told_within_80_columns(wrong: Path, monkeypatch: pytes
         "    copied.",
         "  On the CPU, 3 sets of inputs (random, seeds 0 to 2): every value is the same.",
     ]
+
+
+def test_what_a_quantized_output_is_off_is_told_in_steps_of_its_grid() -> None:
+    check = CpuCheck(("random, seed 0",), (OutputCheck("y", False, 0.5, 262144.0, 32.0, True),))
+    assert "Most differs 'y', by 1 step of its grid, 0.5." in _checked(check, {"y": 0.5})
+    assert "Most differs 'y', by 2.62e+05 steps of float32 (32 of float16), 0.5." in _checked(check, {})

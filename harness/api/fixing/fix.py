@@ -87,10 +87,12 @@ def _check_runs(model: Model) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a new file whole, or none. Raises StorageError."""
-    with writing(path), as_the_user(), path.open("xb") as file:
+    with writing(path), as_the_user():
+        file = path.open("xb")
         try:
-            file.write(data)
-        except OSError:
+            with file:  # a full disk may show as it is closed
+                file.write(data)
+        except BaseException:
             path.unlink()
             raise
 

@@ -45,6 +45,11 @@ def changed_ports(before: Model, after: Model) -> str:
             one, other = _facts(old, port), _facts(new, again)
             if one != other:
                 return f"{kind} '{port.name}' would be declared {other[0]} {list(other[1] or ())}"
+    taken: dict[TensorIndex, str] = {}
+    for port in (*new.inputs, *new.outputs):
+        if port.tensor in taken:
+            return f"'{taken[port.tensor]}' and '{port.name}' would be one tensor"
+        taken[port.tensor] = port.name
     return ""
 
 

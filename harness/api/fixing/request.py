@@ -29,11 +29,16 @@ class FixRequest:
 
 
 def check_place(model: Path, to: Path) -> None:
-    """Raises UsageError where a rewritten model would take the place of a file."""
-    if to.exists() or to.is_symlink():
+    """Raises UsageError where a rewritten model would take the place of a file, or can have no such name."""
+    try:
+        there, inside = to.exists() or to.is_symlink(), to.parent.is_dir()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{to} can be no file ({why}).", "Give another place with --out.") from None
+    if there:
         what = "the model itself" if to.exists() and to.samefile(model) else "there already"
         raise UsageError(f"{to} is {what}.", "Move it away, or give another place with --out.")
-    if not to.parent.is_dir():
+    if not inside:
         raise UsageError(f"{to.parent}, where {to.name} would be written, is no folder.", "Make it, or give another.")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from harness.api.fixing.ports import changed_ports
 from harness.api.fixing.result import Left, RewrittenOp, Step
 from harness.core.arrays import OpIndex
+from harness.core.errors import UsageError
 from harness.core.visible import counted
 from harness.graph.model import Graph, Model
 from harness.graph.rebuild import CannotRewrite
@@ -28,6 +29,9 @@ from harness.remedies.cost import cost_of
 # Rounds over all rules, and models that are written and looked at. A rewrite seldom makes room for another.
 MOST_ROUNDS = 8
 MOST_ATTEMPTS = 256
+# Bytes of constants that rewrites may add, or so many times those that are there, as weights of 8 bits in 32: a file of
+# a few bytes can ask for any number.
+MOST_ADDED, MOST_TIMES = 1 << 28, 4
 
 NO_REWRITE = "no rewrite of it is known"
 BY_INPUTS = "its rewrite follows the values of the model's inputs: give some that it is made for with --inputs"
@@ -51,7 +55,7 @@ class Rewriting:
     attempts: int = 0
 
     def __post_init__(self) -> None:
-        self._own = self.model.graph()
+        self._own, self._bytes = self.model.graph(), self.model.weights_bytes
         self._findings = lint(self.model, self.target)
 
     def run(self) -> tuple[Left, ...]:
@@ -99,6 +103,10 @@ class Rewriting:
             model = rewrite.apply(self.model, ops, self._peaks_in(graph))
         except CannotRewrite as error:
             return f"'{rewrite.name}' does not fit: {str(error).rstrip('.')}"
+        except UsageError as error:
+            return f"'{rewrite.name}' is not kept: {error.message.rstrip('.')}"
+        if (added := model.weights_bytes - self._bytes) > max(MOST_ADDED, MOST_TIMES * self._bytes):
+            return f"'{rewrite.name}' is not kept: the file would grow by {added >> 20:,} MiB"
         after = lint(model, self.target)
         why = self._not_kept(found, model, after)
         if why:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +39,13 @@ class FixWords:
 
     def places(self, models: Sequence[Path]) -> list[Path]:
         """Where each model's rewritten one goes. Raises UsageError: two would be one file, or a file is there."""
+        folder = False
+        with suppress(OSError):  # a name that no file can have
+            folder = self.out is not None and self.out.is_dir()
         if self.out is None:
             places = [model.with_name(fixed_name(model)) for model in models]
-        elif self.out.is_dir() or len(models) > 1:
-            if len(models) > 1 and not self.out.is_dir():
+        elif folder or len(models) > 1:
+            if not folder:
                 raise UsageError(
                     f"--out {self.out} is no folder, and there are {len(models)} models.", "Give a folder that exists."
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.api.fixing.fix import RANDOM
 from harness.api.fixing.result import CpuCheck, DeviceCheck, Fixed, Step, Verdict, Word
@@ -10,6 +10,7 @@ from harness.cli.render import outputs_table, residency_text
 from harness.cli.screen import indented, out, say
 from harness.core.markup import escape
 from harness.core.visible import counted
+from harness.graph.model import Graph
 
 # Ops that a line lists.
 MOST_OPS = 12
@@ -36,7 +37,7 @@ def show_fixed(fixed: Fixed) -> None:
         _show_step(step)
     _show_left(fixed)
     if fixed.check is not None:
-        indented(escape(_checked(fixed.check)), 2)
+        indented(escape(_checked(fixed.check, _steps(fixed.model.graph()))), 2)
     if fixed.device is not None:
         _show_device(fixed.device)
     for note in fixed.notes:
@@ -70,17 +71,23 @@ def _listed(ops: Iterable[str]) -> str:
     return ", ".join(listed[:MOST_OPS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _checked(check: CpuCheck) -> str:
-    """What the CPU says, in a sentence or two."""
+def _steps(graph: Graph) -> dict[str, float]:
+    """The step of each quantized output's grid."""
+    grids = {port.name: graph.tensors[port.tensor].grid for port in graph.outputs}
+    return {name: grid.step for name, grid in grids.items() if grid is not None}
+
+
+def _checked(check: CpuCheck, steps: Mapping[str, float]) -> str:
+    """What the CPU says, in a sentence or two; `steps` of the outputs that are on a grid."""
     on = f"On the CPU, {counted(len(check.inputs), 'set')} of inputs ({_inputs(check.inputs)})"
     if check.identical:
         said = f"{on}: every value is the same."
     else:
         worst = check.worst
-        said = (
-            f"{on}: the same up to rounding. Most differs '{worst.name}', by {worst.float32_steps:.3g} steps of "
-            f"float32 ({worst.float16_steps:.2g} of float16), {worst.max_abs:.3g}."
-        )
+        by = f"{worst.float32_steps:.3g} steps of float32 ({worst.float16_steps:.2g} of float16)"
+        if worst.name in steps:
+            by = counted(round(worst.max_abs / steps[worst.name]), "step") + " of its grid"
+        said = f"{on}: the same up to rounding. Most differs '{worst.name}', by {by}, {worst.max_abs:.3g}."
     unseen = [output.name for output in check.outputs if not output.seen]
     if unseen:
         said += f" The same for all of these inputs, so that it says nothing of them: {_listed(unseen)}."

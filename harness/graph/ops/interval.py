@@ -2,7 +2,8 @@
 
 A RELU gives nothing below 0, an ARG_MAX an index of its axis, a product of two tensors without negative values none
 either. From there on bounds are carried from op to op. Of quantized tensors they are of the real numbers that the
-integers stand for. Bounds of floats are exact in their sign and up to rounding otherwise; NaN is within any.
+integers stand for, and what each rounding to a grid may add is within them. Bounds of floats are exact in their sign
+and up to rounding otherwise; NaN is within any.
 """
 
 from __future__ import annotations
@@ -98,8 +99,9 @@ class Ranges:
             return self._whole(t)
         if tensor.quantized and tensor.grid is None:
             return ANYTHING
-        held = values if tensor.grid is None else tensor.grid.real(values)
-        least, largest = held.min().item(), held.max().item()
+        ends = np.stack([values.min(), values.max()])  # of the integers: a table of them as real numbers is larger
+        held = ends if tensor.grid is None else tensor.grid.real(ends)
+        least, largest = held[0].item(), held[1].item()
         return self._whole(t) if math.isnan(least) or math.isnan(largest) else (least, largest)
 
     def _whole(self, t: TensorIndex) -> Bounds:
@@ -126,7 +128,7 @@ class Ranges:
             found = _clamped(found if fused in _FUSED else ANYTHING, _FUSED.get(fused, ANYTHING))
         tensor = self._graph.tensors[t]
         if tensor.grid is not None:
-            return _clamped(found, whole)  # a grid saturates
+            return _clamped(_rounded(found, tensor.grid.step), whole)  # a grid saturates
         if whole != ANYTHING:  # other integers wrap around
             return found if whole[0] <= found[0] and found[1] <= whole[1] else whole
         with np.errstate(over="ignore"):
@@ -173,6 +175,8 @@ class Ranges:
 
     def _cast(self, op: Op) -> Bounds | None:
         x, kinds = self.of(op.inputs[0]), [self._graph.tensors[t].type for t in (op.inputs[0], op.outputs[0])]
+        if kinds[1] == "BOOL":
+            return None  # true is whatever is not zero, a fraction as well
         if kinds[0].startswith("FLOAT") and not kinds[1].startswith("FLOAT"):
             if math.inf in (-x[0], x[1]):
                 return None
@@ -225,6 +229,12 @@ def _quotient(x: Bounds, y: Bounds) -> Bounds | None:
 def _remainder(x: Bounds, y: Bounds) -> Bounds | None:
     """Of FLOOR_MOD, which has the divisor's sign."""
     return (0, y[1]) if y[0] > 0 else None
+
+
+def _rounded(x: Bounds, step: float) -> Bounds:
+    """With what rounding to a grid may add; zero is on each grid, so that no sign changes."""
+    least, largest = x[0] - step, x[1] + step
+    return (max(least, 0.0) if x[0] >= 0 else least), (min(largest, 0.0) if x[1] <= 0 else largest)
 
 
 def _clamped(x: Bounds, to: Bounds) -> Bounds:

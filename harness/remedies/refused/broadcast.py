@@ -1,8 +1,9 @@
 """BROADCAST_TO as a product with ones, or as copies side by side.
 
 A product broadcasts as BROADCAST_TO does, and every GPU has it: times a constant of ones that is long only where the
-operand is repeated. Times 1 nothing is rounded. What is no float32 or int32 is joined from copies. Both in rank 4 and
-with neighbouring axes in one: grouped-query attention repeats heads in rank 5, which no GPU takes.
+operand is repeated. Times 1 nothing is rounded, but LiteRT's own MUL clamps, and makes the largest number of an
+infinity. What is no float32 or int32 is joined from copies. Both in rank 4 and with neighbouring axes in one:
+grouped-query attention repeats heads in rank 5, which no GPU takes.
 """
 
 from __future__ import annotations

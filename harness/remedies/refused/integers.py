@@ -150,7 +150,7 @@ def _pass_on(rebuild: Rebuild, op: Op, chosen: frozenset[TensorIndex], *, asked:
     if op.name == "CAST":
         kinds = [graph.tensors[t].type for t in (op.inputs[0], op.outputs[0])]
         if set(kinds) <= {_LONG, "INT32"}:
-            rebuild.replace(op.outputs[0], rebuild.now(op.inputs[0]))
+            rebuild.replace(op.outputs[0], _apart(rebuild, rebuild.now(op.inputs[0]), op.outputs[0]))
             return
         options = options or schema.CastOptionsT()
         options.inDataType, options.outDataType = (
@@ -162,6 +162,14 @@ def _pass_on(rebuild: Rebuild, op: Op, chosen: frozenset[TensorIndex], *, asked:
     kept = op.inputs[_PARAMETERS[op.name]] if op.name in _PARAMETERS else ()
     feeds = [t if t in kept else _short(rebuild, t) for t in op.inputs]
     rebuild.like(op, feeds, outputs=op.outputs, options=options)
+
+
+def _apart(rebuild: Rebuild, x: TensorIndex, made: TensorIndex) -> TensorIndex:
+    """What stands for `made`: x itself, or a copy where both are inputs or outputs of the model, which are tensors of
+    their own."""
+    ports = {port.tensor for port in (*rebuild.graph.inputs, *rebuild.graph.outputs)}
+    taken = {rebuild.now(t) for t in ports - {made}}
+    return rebuild.reshape(x, rebuild.shape(x)) if made in ports and x in taken else x
 
 
 def _short(rebuild: Rebuild, t: TensorIndex) -> TensorIndex:

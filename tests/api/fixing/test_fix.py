@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 import harness
 from device_tests.corpus import CORPUS
-from harness.api.fixing.fix import DRAWS, fix_model
+from harness.api.fixing.fix import DRAWS, _write, fix_model
 from harness.api.fixing.request import FixRequest
 from harness.api.fixing.result import DeviceCheck, Fixed, Verdict
+from harness.core.errors import StorageError
 from harness.devices.execute import completed, make_job
 from harness.devices.host.device import HostDevice
 from harness.graph.build import GraphBuilder
@@ -48,6 +50,18 @@ def rows(shape: tuple[int, ...] = (64, 16)) -> Model:
 
 def fixed(path: Path, **words: object) -> Fixed:
     return fix_model(FixRequest(path, HOST, path.with_name("fixed.tflite"), **words))  # type: ignore[arg-type]
+
+
+def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    """What is written last, as the file is closed, may be what does not fit."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="is full"):
+            _write(tmp_path / "made.tflite", bytes(1024))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_found_is_rewritten_and_the_file_takes_the_models_place(tmp_path: Path) -> None:

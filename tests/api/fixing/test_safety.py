@@ -105,6 +105,45 @@ def test_inputs_and_outputs_are_declared_as_before(monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_what_makes_a_large_file_of_a_small_one_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graph = GraphBuilder()
+    ones = graph.op("TILE", [graph.constant(np.ones((1, 1))), graph.constant(np.asarray([64, 64], np.int32))], (64, 64))
+    graph.output(graph.binary("MUL", graph.input("x", (64, 64)), graph.unary("EXP", ones)), "y")
+    model = graph.build()
+
+    def left() -> set[str]:
+        return {left.why for left in fix_model(FixRequest(saved(tmp_path, model), target_of("host"))).left}
+
+    assert left() == set()
+    monkeypatch.setattr(rewriting, "MOST_ADDED", 64 * 64 * 4 - 1024)
+    assert left() == {"'constants computed beforehand' is not kept: the file would grow by 0 MiB"}
+
+    def too_large(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+        raise UsageError("A copy of the model has over 2 GB.", "Split the model.")
+
+    found = fixed_by(monkeypatch, tmp_path, Rewrite("another way", too_large), rows())
+    assert {left.why for left in found.left} == {"'another way' is not kept: A copy of the model has over 2 GB"}
+
+
+def test_outputs_stay_tensors_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two that are equal as one tensor would have one name, and no runtime takes such a model."""
+
+    def how(model: Model, ops: frozenset[int], peaks: Mapping[int, float]) -> Model:
+        rebuild = Rebuild(model)
+        first, second = rebuild.graph.ops
+        in_rank_4(rebuild, first, lambda values: values)
+        rebuild.replace(second.outputs[0], first.outputs[0])
+        return rebuild.finish()
+
+    graph = GraphBuilder()
+    x, pos = graph.input("x", (64, 16)), graph.constant(normal((64, 16)), "pos")
+    for name in ("a", "b"):
+        graph.output(graph.binary("ADD", x, pos, name), name)
+    found = fixed_by(monkeypatch, tmp_path, Rewrite("another way", how), graph.build())
+    assert len(found.left) == 2
+    assert {left.why for left in found.left} == {"'another way' is not kept: 'a' and 'b' would be one tensor"}
+
+
 def test_a_rewrite_that_follows_values_is_kept_for_inputs_that_are_given_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

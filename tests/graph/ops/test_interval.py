@@ -143,6 +143,28 @@ def test_integers_have_the_ends_of_their_type_where_they_may_wrap_around() -> No
     assert flags[1] == (0, 1)
 
 
+def test_a_fraction_is_true() -> None:
+    def flags(g: GraphBuilder) -> int:
+        half = g.binary("MUL", g.unary("LOGISTIC", g.input("x", SHAPE)), g.constant([0.5]))
+        return g.op("CAST", [half], SHAPE, table("Cast", outDataType=schema.TensorType.BOOL), dtype=np.bool_)
+
+    assert of(flags)[1] == (0, 1)
+
+
+def test_rounding_to_a_grid_is_within_the_bounds() -> None:
+    """0.5 on a grid of steps of 1.5 is 0, which 0.5 less is below zero."""
+    graph = QuantizedBuilder()
+    x = graph.on_grid(graph.constant(np.full(6, 5, np.int8)), 0.1, 0)
+    coarse = graph.on_grid(graph.op("QUANTIZE", [x], (6,), table("Quantize")), 1.5, 0)
+    graph.output(graph.on_grid(graph.binary("SUB", coarse, x), 0.5, 0), "y")
+    model = graph.build()
+    whole = model.graph()
+    ranges = Ranges(model, whole)
+    least, largest = ranges.of(whole.ops[0].outputs[0])
+    assert least == 0 < largest
+    assert ranges.of(whole.outputs[0].tensor)[0] < 0
+
+
 def test_quantized_values_are_within_their_grid() -> None:
     graph = QuantizedBuilder()
     x = graph.quantized_input("x", (1, 6), 0.5, -128)

@@ -72,6 +72,24 @@ def test_indices_of_64_bits_fit_into_32(evaluate: Evaluate, build: Callable[[Dra
     assert not [t.name for t in made.tensors if t.type == "INT64"]
 
 
+def twice_given_out(g: Drawn) -> int:
+    places = largest(g, g.given((4, 7)))
+    g.output(cast(g, places, np.int32), "first")
+    return cast(g, places, np.int32)
+
+
+def as_it_came(g: Drawn) -> int:
+    return cast(g, cast(g, g.input("i", (5,), np.int32), np.int64), np.int32)
+
+
+@pytest.mark.parametrize("build", [twice_given_out, as_it_came])
+def test_inputs_and_outputs_stay_tensors_of_their_own(evaluate: Evaluate, build: Callable[[Drawn], int]) -> None:
+    made = same(evaluate, catalogue.INTEGERS, one(build), "CAST").graph()
+    ports = [port.tensor for port in (*made.inputs, *made.outputs)]
+    assert len(set(ports)) == len(ports) == 2 + (build is twice_given_out)
+    assert not [t.name for t in made.tensors if t.type == "INT64"]
+
+
 def test_constant_places_of_64_bits_fit_too(evaluate: Evaluate) -> None:
     places = np.asarray([2, 0, 1], np.int64)
     model = one(lambda g: g.op("GATHER", [g.given((4, 3)), g.constant(places)], (3, 3), table("Gather")))
