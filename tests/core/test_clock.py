@@ -22,6 +22,7 @@ PACKAGE = Path(harness.__file__).parent
 ASKED = {
     "devices/scratch.py": "the age of a folder that nobody owns",
     "localize/probe/journal/log.py": "a note in each line, which nothing reads",
+    "api/sweep/sweep.py": "the day that a matrix is of",
     "core/run_folder.py": "the name of a run, and when it began",
     "farm/record.py": "a note in each line, which nothing reads, and when a matrix was begun",
     "farm/store.py": "the age of files that nobody asked for",

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -249,16 +250,24 @@ def test_what_nobody_knows_is_refused(store: Path) -> None:
 
 
 def test_hello_tells_the_runtime_and_the_machine(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 1")
+    here = {"ai-edge-litert": "2.3.0"}
+
+    def distributions(name: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(version=here[name])] if name in here else []
+
+    monkeypatch.setattr(importlib.metadata, "distributions", distributions)
     monkeypatch.setattr(worker, "_boot_id", lambda: "b")
     for name in ("python_version", "platform", "processor", "machine"):
         monkeypatch.setattr(platform, name, lambda name=name: name)
-    facts = {"runtime": "ai-edge-litert 1", "python": "python_version", "system": "platform", "cpu": "processor"}
+    facts = {"runtime": "2.3.0", "python": "python_version", "system": "platform", "cpu": "processor"}
     hello = Message("hello", 1, {"protocol": PROTOCOL})
     told = {"protocol": PROTOCOL, "facts": facts | {"boot_id": "b"}, "abilities": ["inputs-by-digest"]}
     assert served(store, hello) == [("hello", 1, told)]
     monkeypatch.setattr(platform, "processor", lambda: "")
     assert served(store, hello)[0][2]["facts"]["cpu"] == "machine"
+    here.clear()
+    here["ai-edge-litert-nightly"] = "2.4.0.dev20261026"
+    assert served(store, hello)[0][2]["facts"]["runtime"] == "2.4.0.dev20261026"
 
 
 def test_a_model_gets_its_name_only_when_it_is_whole(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import threading
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -182,7 +183,12 @@ def test_seed_track_scrub_correct_and_undo_in_a_browser(browser: Browser, film: 
     browser.key("[")
     browser.key("n")
     browser.mouse("#canvas", (0.75, 0.5))
+    browser.until("!document.querySelector('#track').disabled")
     browser.js("document.querySelector('#track').click()")
+    deadline = time.monotonic() + 60
+    while len(fake.asked) < 2:
+        assert time.monotonic() < deadline, text(browser, "alert")
+        time.sleep(0.02)
     browser.until("!document.querySelector('#track').disabled")
     assert fake.asked[1][2] == {5: {1: Tap(negative=((60.0, 30.0),))}}
     browser.key("k")  # from the beginning, as it stands at the end
