@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 from harness.dashboard.support import markdown
@@ -24,7 +25,7 @@ def filled(page: str, supports: list[Support]) -> str:
     hosts = [support for support in supports if support.device["kind"] == "host"]
     parts = {
         "totals": markdown.totals(supports),
-        "changes": markdown.changes(differences(hosts[0], hosts[-1])),
+        "changes": "\n\n".join(markdown.changes(differences(one, other)) for one, other in pairwise(hosts)),
         "finds": markdown.finds(hosts[-1]),
     }
     for name, text in parts.items():
