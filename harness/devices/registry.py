@@ -55,15 +55,14 @@ def profiles() -> dict[str, DeviceProfile]:
 
 @dataclass(frozen=True)
 class Releases:
-    """Of a runtime: the package's name, the oldest release to begin with, and all that there are, oldest first, which
-    raises DeviceError where the package index cannot be asked. Where there are daily builds: the newest of them, and
-    all releases with those builds that two ends need."""
+    """Of a runtime: the package's name, the oldest release to begin with, and all releases that two ends
+    need, oldest first; where there are daily builds, the newest of them. Both raise DeviceError where the package index
+    cannot be asked."""
 
     package: str
     oldest: str
-    available: Callable[[], tuple[str, ...]]
+    listed: Callable[[str | None, str | None], tuple[str, ...]]
     newest_build: Callable[[], str] | None = None
-    with_builds: Callable[[str | None, str | None], tuple[str, ...]] | None = None
 
     def between(self, first: str | None, last: str | None) -> tuple[str, ...]:
         """The releases from `first` to `last`, both included; None is the oldest to begin with, or the newest release,
@@ -72,13 +71,10 @@ class Releases:
         Raises:
             UsageError: one of them is none, or they are in the wrong order. DeviceError: the index cannot be asked.
         """
-        if self.newest_build is not None and self.with_builds is not None:
-            last = self.newest_build() if last == releases.NEWEST_BUILD else last
-            listed = self.with_builds(first, last)
-        else:
-            listed = self.available()
+        if self.newest_build is not None and last == releases.NEWEST_BUILD:
+            last = self.newest_build()
         package = f"{self.package} for this Python" if self.package == releases.PACKAGE else self.package
-        return releases.between(listed, first or self.oldest, last, package)
+        return releases.between(self.listed(first, last), first or self.oldest, last, package)
 
 
 @dataclass(frozen=True)
@@ -274,9 +270,8 @@ KINDS = (
         releases=Releases(
             releases.PACKAGE,
             releases.OLDEST,
-            lambda: releases.available_releases(),
+            lambda first, last: releases.with_builds(first, last),
             newest_build=lambda: releases.newest_build(),
-            with_builds=lambda first, last: releases.with_builds(first, last),
         ),
     ),
     DeviceKind(
@@ -286,7 +281,7 @@ KINDS = (
         check=_browser_of,
         in_parts=True,
         lacks=lambda name, options: package.lacking(package.release_of(name), options),
-        releases=Releases(package.CORE, package.OLDEST, lambda: package.available_releases()),
+        releases=Releases(package.CORE, package.OLDEST, lambda first, last: package.available_releases()),
     ),
     DeviceKind(
         "chrome",

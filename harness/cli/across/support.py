@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from harness.core.visible import counted
 from harness.dashboard.support.differences import Differences, differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Support, read
 from harness.dashboard.support.page import MARKS, finds_by_op, sentence, write_support
-from harness.devices.host.releases import PACKAGE
+from harness.lint.knowledge.target import target_of
 from harness.report import figures
 
 # Of the finds, in a terminal of 80 columns; the page and the JSON have all.
@@ -81,21 +80,14 @@ def device_names(devices: Sequence[str], runtimes: Sequence[str]) -> list[str]:
     name has a release already."""
     if not runtimes:
         return list(dict.fromkeys(devices))
-    found = []
+    found, installed = [], target_of("host").release
     for device in devices:
         if "@" in device or ":" in device:
             raise UsageError(f"--runtime goes with host or web, not with --device {device}.", "Leave --runtime out.")
         found += [
-            device if device == "host" and release == _installed() else f"{device}@{release}" for release in runtimes
+            device if device == "host" and release == installed else f"{device}@{release}" for release in runtimes
         ]
     return list(dict.fromkeys(found))
-
-
-def _installed() -> str:
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:
-        return ""
 
 
 def support_json(

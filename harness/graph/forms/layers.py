@@ -4,6 +4,7 @@ of both roles, and channels in fours and not."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -168,6 +169,18 @@ def _transposed() -> Iterator[Form]:
 
 
 def _pools() -> Iterator[Form]:
+    def one(
+        kind: str, given: Given, made: Shape, size: Shape, stride: Shape, padding: str = "VALID", **more: Any
+    ) -> Form:
+        """`size` and `stride` are of height and width."""
+        window: dict[str, Any] = {
+            "filterHeight": size[0],
+            "filterWidth": size[1],
+            "strideH": stride[0],
+            "strideW": stride[1],
+        }
+        return single(kind, [given], made, "Pool2D", padding=padding, **window, **more)
+
     for kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D"):
         for x in ((1, 8, 9, 8), (2, 7, 7, 3)):
             n, h, w, c = x
@@ -176,60 +189,16 @@ def _pools() -> Iterator[Form]:
                     for padding in ("SAME", "VALID"):
                         made = (n, *(_extent(d, size, stride, 1, padding) for d in (h, w)), c)
                         base = (c, size, stride, padding) == (8, 2, 2, "VALID")
-                        yield single(
-                            kind,
-                            [Given(x)],
-                            made,
-                            "Pool2D",
-                            base=base,
-                            padding=padding,
-                            filterHeight=size,
-                            filterWidth=size,
-                            strideH=stride,
-                            strideW=stride,
-                        )
-            yield single(
-                kind,
-                [Given(x)],
-                (n, 1, 1, c),
-                "Pool2D",
-                padding="VALID",
-                filterHeight=h,
-                filterWidth=w,
-                strideH=h,
-                strideW=w,
-            )
-            made = (n, h, (w - 3) // 2 + 1, c)
-            yield single(
-                kind, [Given(x)], made, "Pool2D", padding="VALID", filterHeight=1, filterWidth=3, strideH=1, strideW=2
-            )
+                        yield one(kind, Given(x), made, (size, size), (stride, stride), padding, base=base)
+            yield one(kind, Given(x), (n, 1, 1, c), (h, w), (h, w))
+            yield one(kind, Given(x), (n, h, (w - 3) // 2 + 1, c), (1, 3), (1, 2))
         for values in ("low", "thousands", "negative"):
             if values != "low" or kind != "L2_POOL_2D":
-                yield single(
-                    kind,
-                    [Given((1, 8, 8, 8), values)],
-                    (1, 4, 4, 8),
-                    "Pool2D",
-                    padding="VALID",
-                    filterHeight=2,
-                    filterWidth=2,
-                    strideH=2,
-                    strideW=2,
-                )
+                yield one(kind, Given((1, 8, 8, 8), values), (1, 4, 4, 8), (2, 2), (2, 2))
         if kind != "L2_POOL_2D":
             for activation in _ACTIVATIONS:
-                yield single(
-                    kind,
-                    [Given((1, 8, 8, 8))],
-                    (1, 4, 4, 8),
-                    "Pool2D",
-                    padding="VALID",
-                    filterHeight=2,
-                    filterWidth=2,
-                    strideH=2,
-                    strideW=2,
-                    fusedActivationFunction=activation,
-                )
+                halved = (1, 4, 4, 8), (2, 2), (2, 2)
+                yield one(kind, Given((1, 8, 8, 8)), *halved, fusedActivationFunction=activation)
 
 
 def _fully_connected() -> Iterator[Form]:

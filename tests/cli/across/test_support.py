@@ -49,7 +49,7 @@ def test_words_that_do_not_go_together_are_misuse(cli: Cli, words: tuple[str, ..
 
 
 def test_the_installed_release_is_the_plain_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.cli.across.support._installed", lambda: "2.3.0")
+    monkeypatch.setattr("harness.lint.knowledge.target._installed", lambda: "2.3.0")
     assert device_names(["host"], ["2.1.3", "2.3.0"]) == ["host@2.1.3", "host"]
     assert device_names(["web", "host"], ["2.5.2"]) == ["web@2.5.2", "host@2.5.2"]
     assert device_names(["pixel8a"], []) == ["pixel8a"]
