@@ -67,8 +67,8 @@ class Judge:
         bench = Workbench(self.device, self._host, _Unwritten())
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # of what was never written
-                run_device(self.device, case)  # a refusal is soon told, and needs no reference
-                found = compare_model(bench, case)
+                first = run_device(self.device, case)  # a refusal is soon told, and needs no reference
+                found = compare_model(bench, case, first=first)
         except (NoReference, UsageError, UnresolvedError) as error:
             return Judged("not asked", _short(error.message))
         except DeviceRefused as error:

@@ -106,10 +106,12 @@ class ModelComparison:
         }
 
 
-def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int = 2) -> ModelComparison:
+def compare_model(
+    bench: Workbench, case: Case, *, keep: bool = False, runs: int = 2, first: Completed | None = None
+) -> ModelComparison:
     """Reference, ideal device, device twice: one that is right only the first time, or never the same, is not right.
-    Where two runs differ, some more tell how often it is wrong; `runs` asks for as many in any case. With `keep` the
-    reference's intermediates stay in the run folder.
+    Where two runs differ, some more tell how often it is wrong; `runs` asks for as many in any case, and `first` is
+    the untouched model's run where it was made before. With `keep` the reference's intermediates stay in the folder.
 
     Raises:
         UsageError: an output has no elements. DeviceError: the reference or the untouched model does not complete.
@@ -117,7 +119,7 @@ def compare_model(bench: Workbench, case: Case, *, keep: bool = False, runs: int
     for port in case.graph.outputs:
         if case.graph.tensors[port.tensor].shape is not None and not case.graph.tensors[port.tensor].elements:
             raise UsageError(f"Output '{port.name}' has no elements.", "A comparison of nothing says nothing.")
-    with _first_run(bench, case) as first_run:
+    with _first_run(bench, case, first) as first_run:
         known = references(bench, case, keep)
         bench.progress.stage(f"untouched model on {bench.device.name}", 2 + len(case.graph.ops) * COMPILE_SECONDS)
         done = first_run()
@@ -156,9 +158,12 @@ class References:
 
 
 @contextmanager
-def _first_run(bench: Workbench, case: Case) -> Iterator[Callable[[], Completed]]:
+def _first_run(bench: Workbench, case: Case, made: Completed | None) -> Iterator[Callable[[], Completed]]:
     """The untouched model's run on the device, when it is called for; while the block goes on where that is another
     machine."""
+    if made is not None:
+        yield lambda: made
+        return
     run = partial(run_device, bench.device, case)
     if not bench.device.elsewhere:
         yield run
