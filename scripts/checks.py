@@ -159,6 +159,8 @@ def main() -> int:
     chosen = words.stage
     # Many images of containers set it. Without compiled files each of thousands of processes compiles all it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Threads of torch that wait keep a core busy otherwise, of which there are fewer than processes here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if words.quick:
         return run(quick(os.environ.get("JOBS") or str(min(MOST_JOBS, cores)), asked[1]), TIMEOUT)
     if words.slow:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,8 +119,12 @@ class Browser:
         self._call(f"{self._session}/goog/cdp/execute", cmd=command, params=parameters)
 
     def complaints(self) -> list[str]:
-        """What the browser's console says."""
-        return [entry["message"] for entry in self._call(f"{self._session}/se/log", type="browser")]
+        """What the browser's console says. A page that was shown before may complain late, once its server has ended:
+        that is left out."""
+        said = [entry["message"] for entry in self._call(f"{self._session}/se/log", type="browser")]
+        here = urllib.parse.urlparse(self.js("location.href"))
+        before = re.compile(rf"http://127\.0\.0\.1:(?!{here.port}/)")
+        return [message for message in said if not before.match(message)]
 
     def close(self) -> None:
         """End the session."""

@@ -113,12 +113,14 @@ class Station:
         words = command_words(
             spec,
             device_name(spec.device, spec.runtime, self.device.name),
-            str(model),
-            str(inputs or ""),
+            model.name,
+            inputs.name if inputs else "",
             str(folder / "out"),
         )
         why = self._wait_for_phone(deadline, spec)
-        ended = _Ended("timed out", None, why) if why else self._run(words, folder, deadline, spec.matrix)
+        ended = (
+            _Ended("timed out", None, why) if why else self._run(words, folder, deadline, spec.matrix, at=model.parent)
+        )
         if ended.state == "cancelled":
             raise Cancelled("The job was ended.")
         if not why and (ended.code == EXIT_DEVICE or ended.state == "timed out"):
@@ -222,11 +224,12 @@ class Station:
             (folder / "probe.tflite").write_bytes(_small_model())
             words = ["run", str(folder / "probe.tflite"), "--device", self.device.name, "--accelerator", accelerator]
             words += ["--out", str(folder / "out"), "--json", "--timeout", f"{PROBE_SECONDS:g}"]
-            ended = self._run(words, folder, time.monotonic() + PROBE_SECONDS, None)
+            ended = self._run(words, folder, time.monotonic() + PROBE_SECONDS, None, at=folder)
         return "" if ended.code == 0 else ended.reason or f"the small model ended with {ended.code}"
 
-    def _run(self, words: Sequence[str], folder: Path, deadline: float, matrix: str | None) -> _Ended:
-        """One command of the harness, to its end or ours."""
+    def _run(self, words: Sequence[str], folder: Path, deadline: float, matrix: str | None, *, at: Path) -> _Ended:
+        """One command of the harness, to its end or ours. It runs `at` its model, whose bare name is what reports and
+        their commands have of it: elsewhere that folder means nothing."""
         state: State = "done"
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             # An end that closes with this process, whatever ends it.
@@ -235,7 +238,7 @@ class Station:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                cwd=folder,
+                cwd=at,
             )
             assert leash.stdin is not None
             while leash.poll() is None:

@@ -54,6 +54,10 @@ def test_jobs_on_phones_at_an_address_are_what_the_commands_make(farm: Simulated
         run = farm.folder / "out" / row["run"]
         check_run(run)
         assert read_run(run)["result"]["status"] == "pass" == row["status"]
+        # The host's own folder for the job is gone: nothing that is read here names it.
+        assert read_run(run)["model"]["path"] == row["model"]
+        told = [path for path in run.rglob("*") if path.suffix in (".md", ".html", ".json")]
+        assert told and not [path for path in told if f"in/{row['model']}" in path.read_text()]
         assert row["exit_code"] == 0 and 0 <= row["cores_busy"] <= 1
 
 
