@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from heapq import heappush, heappushpop
 
 import numpy as np
 import numpy.typing as npt
@@ -87,14 +88,29 @@ def _refined(values: Values, found: list[ChangePoint]) -> tuple[ChangePoint, ...
     refined = []
     for i, change in enumerate(found):
         own = values[edges[i] : edges[i + 2]]
-        costs = [_deviation(own[:at]) + _deviation(own[at:]) for at in range(LEAST, len(own) - LEAST + 1)]
+        before, after = _deviations(own), _deviations(own[::-1])[::-1]
+        costs = before[LEAST - 1 : len(own) - LEAST] + after[LEAST : len(own) - LEAST + 1]
         edges[i + 1] = edges[i] + LEAST + int(np.argmin(costs))
         refined.append(ChangePoint(edges[i + 1], change.p))
     return tuple(refined)
 
 
-def _deviation(values: Values) -> float:
-    return float(np.sum(np.abs(values - np.median(values))))
+def _deviations(values: Values) -> Values:
+    """Of each beginning of the values, from one of them to all, the sum of absolute deviations from its median. The
+    lower half lies in one heap, negated, and the upper half in another."""
+    low: list[float] = []
+    high: list[float] = []
+    found, spread = np.empty(len(values)), 0.0
+    for i, value in enumerate(values.tolist()):
+        if len(low) > len(high):  # the middle one of an odd number is the largest in `low`
+            spread += abs(value + low[0])
+            heappush(high, -heappushpop(low, -value))
+        else:
+            moved = heappushpop(high, value)
+            heappush(low, -moved)
+            spread += (value - moved) + (-low[0] - moved)
+        found[i] = spread
+    return found
 
 
 def normal_scores(values: Values) -> Values:

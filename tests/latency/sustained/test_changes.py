@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.latency.sustained.changes import (
+    LEAST,
     LEAST_VALUES,
     Values,
     change_points,
@@ -113,6 +114,21 @@ class TestFound:
             assert points
             ats.append(min(points, key=lambda p: abs(p.at - 64)).at)
         assert max(abs(at - 64) for at in ats) <= 2
+
+    @pytest.mark.parametrize("make", [normal, heavy, stalls])
+    def test_a_step_lies_where_both_sides_deviate_least_from_their_medians(self, make: Make) -> None:
+        rng = np.random.default_rng(5)
+        for count in (120, 121, 150):
+            values = make(rng, count) + 4.0 * (np.arange(count) >= count // 3)
+            found = change_points(values, ALPHA)
+            assert len(found) == 1
+
+            def deviation(part: Values) -> float:
+                return float(np.abs(part - np.median(part)).sum())
+
+            places = range(LEAST, count - LEAST + 1)
+            costs = [deviation(values[:at]) + deviation(values[at:]) for at in places]
+            assert costs[found[0].at - LEAST] == pytest.approx(min(costs), rel=1e-12)
 
     def test_stairs_are_found_one_by_one(self) -> None:
         values = np.random.default_rng(0).standard_normal(160) / 10 + np.repeat([0, 1, 2, 1], 40)
