@@ -59,12 +59,25 @@ def mixed(
     custom: str | None = None,
     version: int = 1,
 ) -> Callable[[], Model]:
-    """One op of operands in order: inputs, called x, y, z, and constants."""
+    """One op of operands in order, inputs and constants."""
 
     def build() -> Model:
-        graph, names = GraphBuilder(), iter("xyz")
-        feeds = [graph.input(next(names), *o) if isinstance(o, tuple) else graph.constant(o) for o in operands]
-        graph.output(graph.op(kind, feeds, result, table, dtype=made, custom=custom, version=version), "out")
+        graph = GraphBuilder()
+        graph.output(put(graph, kind, operands, result, table, dtype=made, custom=custom, version=version), "out")
         return graph.build()
 
     return build
+
+
+def put(
+    graph: GraphBuilder,
+    kind: str,
+    operands: Sequence[Input | Array],
+    result: Sequence[int],
+    table: Any = None,
+    **more: Any,
+) -> int:
+    """An op of inputs, called x, y, z, and constants, in order; its result."""
+    names = iter("xyz")
+    feeds = [graph.input(next(names), *o) if isinstance(o, tuple) else graph.constant(o) for o in operands]
+    return graph.op(kind, feeds, result, table, **more)

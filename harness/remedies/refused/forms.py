@@ -130,7 +130,7 @@ def slopes_written_out(rebuild: Rebuild, op: Op) -> TensorIndex:
         whole = (1,) * (3 - len(shape)) + shape
         view = (1, math.prod(whole[:-2]), *whole[-2:])
         held = np.broadcast_to(slopes, shape).reshape(view)
-    if view == shape and held.size == slopes.size:
+    if view == shape and slopes.ndim and held.size == slopes.size:
         raise CannotRewrite("its slopes are written out already")
     x = rebuild.now(op.inputs[0])
     feeds = [x if view == shape else rebuild.reshape(x, view), rebuild.instead_of(op.inputs[1], held.copy())]
