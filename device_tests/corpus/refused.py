@@ -80,6 +80,7 @@ def one_hot(shape: tuple[int, ...], axis: int) -> Callable[[], Model]:
 
 _FLOAT = np.float32
 _FLOATS, _NUMBERS = ((6, 8), np.float32), ((1, 4, 6, 8), np.int32)
+_TABLE = np.arange(48, dtype=np.int32).reshape(6, 8)
 _ROWS = np.asarray([[1, 1], [0, 0]], np.int32)
 _BORDER = np.asarray([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
 
@@ -178,6 +179,12 @@ REFUSED: tuple[Refused, ...] = (
         "Alpha shape does not match",
     ),
     Refused(
+        "refused_prelu_run_time",
+        mixed("PRELU", [_FLOATS, ((8,), _FLOAT)], (6, 8)),
+        (0, "PRELU"),
+        "PRELU",
+    ),
+    Refused(
         "refused_gather_scalar",
         single("GATHER", (6, 8), (8,), options("Gather", axis=0), [np.asarray(1, np.int32)]),
         (0, "GATHER"),
@@ -232,19 +239,37 @@ REFUSED: tuple[Refused, ...] = (
         "must be float type",
     ),
     Refused(
+        "refused_cumsum_axis",
+        mixed("CUMSUM", [_FLOATS, ((), np.int32)], (6, 8), options("Cumsum")),
+        (0, "CUMSUM"),
+        "constant int32",
+    ),
+    Refused(
+        "refused_embedding_int32",
+        mixed("EMBEDDING_LOOKUP", [((3,), np.int32), _TABLE], (3, 8), made=np.int32),
+        (0, "EMBEDDING_LOOKUP"),
+        "Empty quantization params",
+    ),
+    Refused(
+        "refused_add_n_int32",
+        mixed("ADD_N", [_NUMBERS] * 2, (1, 4, 6, 8), options("AddN"), made=np.int32),
+        (0, "ADD_N"),
+        "type INT32",
+    ),
+    Refused(
         "refused_squared_difference_int32",
         mixed("SQUARED_DIFFERENCE", [_NUMBERS] * 2, (1, 4, 6, 8), options("SquaredDifference"), made=np.int32),
         (0, "SQUARED_DIFFERENCE"),
         "type INT32",
     ),
     Refused("refused_int8_dequantized", int8_dequantized, (1, "FULLY_CONNECTED"), "Shape mismatch"),
-    Refused("refused_one_hot_rows", one_hot((3, 4), -1), (0, "ONE_HOT"), "non-singleton dim", "2.1.3"),
+    Refused("refused_one_hot_rows", one_hot((3, 4), -1), (0, "ONE_HOT"), "non-singleton dim", "2.1.6"),
     Refused(
         "refused_gather_constant_indices",
         single("GATHER", (6, 8), (4, 8), options("Gather", axis=0), [ints(2, 0, 1, 2)]),
         (0, "GATHER"),
         "BATCH axis",
-        "2.1.3",
+        "2.2.0",
     ),
     Refused(
         "refused_matmul_transposed_right",
@@ -257,6 +282,13 @@ REFUSED: tuple[Refused, ...] = (
         (0, "BATCH_MATMUL"),
         "Unsupported weights shape",
         "2.1.3",
+    ),
+    Refused(
+        "refused_arg_max_int32",
+        single("ARG_MAX", (4, 8), (4,), options("ArgMax", outputType=2), [ints(1)], takes=np.int32, made=np.int32),
+        (0, "ARG_MAX"),
+        "type INT32",
+        "2.2.0",
     ),
     Refused("refused_int8_port", int8_port, (0, "DEQUANTIZE"), "Failed to invoke", "2.1.3"),
 )

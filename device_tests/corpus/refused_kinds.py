@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from device_tests.corpus.ops import VALID, ints, options
 from device_tests.corpus.refusal import Refused, mixed, single
@@ -130,6 +131,36 @@ KINDS: tuple[Refused, ...] = (
         mixed("BITWISE_XOR", [((1, 8), np.int32), ((1, 8), np.int32)], (1, 8), options("BitwiseXor"), made=np.int32),
         (0, "BITWISE_XOR"),
         "BITWISE_XOR",
+    ),
+    Refused(
+        "refused_shape",
+        single("SHAPE", (1, 8), (2,), options("Shape", outType=schema.TensorType.INT32), made=np.int32),
+        (0, "SHAPE"),
+        "SHAPE",
+    ),
+    Refused(
+        "refused_fill",
+        mixed("FILL", [ints(1, 8), ((), np.float32)], (1, 8), options("Fill"), made=np.float32),
+        (0, "FILL"),
+        "FILL",
+    ),
+    Refused(
+        "refused_stablehlo_add",
+        mixed("STABLEHLO_ADD", [((1, 8), np.float32)] * 2, (1, 8)),
+        (0, "STABLEHLO_ADD"),
+        "STABLEHLO_ADD",
+    ),
+    Refused(
+        "refused_rfft2d",
+        single("RFFT2D", (1, 8, 8), (1, 8, 5), options("Rfft2d"), [ints(8, 8)], made=np.complex64),
+        (0, "RFFT2D"),
+        "RFFT2D",
+    ),
+    Refused(
+        "refused_bucketize",
+        single("BUCKETIZE", (1, 8), (1, 8), options("Bucketize", boundaries=[-1.0, 0.0, 1.0]), made=np.int32),
+        (0, "BUCKETIZE"),
+        "BUCKETIZE",
     ),
     Refused("refused_relu_0_to_1", single("RELU_0_TO_1", (1, 8), (1, 8)), (0, "RELU_0_TO_1"), "RELU_0_TO_1"),
 )

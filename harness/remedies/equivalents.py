@@ -88,7 +88,7 @@ def _equal_batches(rebuild: Rebuild, op: Op) -> None:
 def _equal_values(rebuild: Rebuild, op: Op) -> None:
     """Single values stay so, and the condition stays as it is."""
     shape = rebuild.shape(op.outputs[0])
-    fits = [math.prod(rebuild.shape(t)) == 1 or rebuild.shape(t) == shape for t in op.inputs[1:]]
+    fits = [rebuild.shape(t) in ((), (1,), shape) for t in op.inputs[1:]]
     if all(fits):
         raise CannotRewrite("its values are single ones, or of the result's shape")
     pairs = zip(op.inputs[1:], fits, strict=True)

@@ -118,8 +118,12 @@ def one_hot_of_one_row(rebuild: Rebuild, op: Op) -> TensorIndex:
 
 
 def slopes_written_out(rebuild: Rebuild, op: Op) -> TensorIndex:
-    """PRELU with a slope for each channel, or for each place of one image, the batch stacked as its rows."""
-    slopes, shape = parameter(rebuild, op.inputs[1]), rebuild.shape(op.inputs[0])
+    """PRELU with a slope for each channel, or for each place of one image, the batch stacked as its rows; RELU(x) -
+    slope · RELU(-x) where the slopes come at run time."""
+    slopes, shape = rebuild.values(op.inputs[1]), rebuild.shape(op.inputs[0])
+    if slopes is None:
+        below = rebuild.binary("MUL", rebuild.unary("RELU", rebuild.unary("NEG", op.inputs[0])), op.inputs[1])
+        return rebuild.binary("SUB", rebuild.unary("RELU", op.inputs[0]), below)
     if not shape or rebuild.shape(op.outputs[0]) != shape:
         raise CannotRewrite("its input is a scalar, or broadcast")
     view: tuple[int, ...]
