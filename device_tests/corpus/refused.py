@@ -80,7 +80,7 @@ def one_hot(shape: tuple[int, ...], axis: int) -> Callable[[], Model]:
 
 _FLOAT = np.float32
 _FLOATS, _NUMBERS = ((6, 8), np.float32), ((1, 4, 6, 8), np.int32)
-_TABLE = np.arange(48, dtype=np.int32).reshape(6, 8)
+_TABLE = np.arange(64, dtype=np.int32).reshape(8, 8)
 _ROWS = np.asarray([[1, 1], [0, 0]], np.int32)
 _BORDER = np.asarray([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
 

@@ -51,7 +51,7 @@ def test_nothing_that_is_certain_to_be_refused_was_taken(support: Support) -> No
     assert taken == []
 
 
-@pytest.mark.parametrize("title", ["host 2.1.3", "host 2.3.0"])
+@pytest.mark.parametrize("title", ["host 2.1.3", "host 2.3.0", "host 2.4.0.dev20261026"])
 def test_what_a_release_refused_is_certain_to_be(title: str) -> None:
     support = KEPT[title]
     missing = [
