@@ -24,7 +24,7 @@ REFUSED = [known for known in entries() if "refused" in {known.effect, *(place.e
 @cache
 def fitting() -> dict[tuple[str, str], tuple[Entry, ...]]:
     """By form and context: the entries about refusals of which its graph has the pattern."""
-    found = {}
+    found: dict[tuple[str, str], tuple[Entry, ...]] = {}
     for form in every_form():
         for context in contexts_of(form):
             model = build(form, context).model
