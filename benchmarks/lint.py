@@ -96,7 +96,7 @@ def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
     """Every file."""
     for bug in CORPUS:
         yield Subject("corpus", bug.name, bug.build())
-    for refused in REFUSED:
+    for refused in (each for each in REFUSED if not each.release):
         yield Subject("refused graphs", refused.name, refused.build())
     for form in knowledge_forms.FORMS:
         yield Subject("forms", f"{form.entry}, {form.name}", form.model())

@@ -14,9 +14,9 @@ from harness.lint.knowledge.reading import entries
 from harness.remedies import catalogue
 
 REWRITES = {made.name: made for made in vars(catalogue).values() if isinstance(made, catalogue.Rewrite)}
-# Not to be written otherwise without another input or output, or by nobody who does not know the op.
-LEFT = {"refused_rank_5", "refused_int64", "refused_custom", "refused_resize_both"}
 TOLD = {name: known for known in entries() for each in known.evidence for name in each.corpus}
+# Not to be written otherwise without another input or output; or of what helps the entry has words alone.
+LEFT = {"refused_rank_5", "refused_int64"} | {r.name for r in REFUSED if TOLD[r.name].remedy is None}
 
 
 def told(refused: Refused) -> Entry:

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from device_tests.corpus.ops import draw, ints, options
+from device_tests.corpus.refusal import Refused, mixed, single
+from device_tests.corpus.refused_kinds import KINDS
 from harness.core.arrays import Array
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
-
-@dataclass(frozen=True)
-class Refused:
-    """A graph, the op that is refused (index and kind), and words that the refusal has."""
-
-    name: str
-    build: Callable[[], Model]
-    op: tuple[int, str]
-    said: str
-
-
-def single(
-    kind: str,
-    shape: Sequence[int],
-    result: Sequence[int],
-    table: Any = None,
-    constants: Sequence[Array] = (),
-    *,
-    made: Any = np.float32,
-    custom: str | None = None,
-    version: int = 1,
-) -> Callable[[], Model]:
-    """One op of an input and constants."""
-
-    def build() -> Model:
-        graph = GraphBuilder()
-        feeds = [graph.input("x", shape), *(graph.constant(each) for each in constants)]
-        graph.output(graph.op(kind, feeds, result, table, dtype=made, custom=custom, version=version), "y")
-        return graph.build()
-
-    return build
+__all__ = ["REFUSED", "Refused"]
 
 
 def constants_alone() -> Model:
@@ -93,6 +63,25 @@ def int8_dequantized() -> Model:
     return graph.build()
 
 
+def int8_port() -> Model:
+    """Floats from the 8-bit integers that are given."""
+    graph = GraphBuilder()
+    given = graph.with_scales(graph.input("x", (1, 4, 8), np.int8), [1 / 32], 3)
+    graph.output(graph.op("DEQUANTIZE", [given], (1, 4, 8), options("Dequantize"), dtype=np.float32, version=2), "y")
+    return graph.build()
+
+
+def one_hot(shape: tuple[int, ...], axis: int) -> Callable[[], Model]:
+    """5 values for each place, the new axis first or last."""
+    result = (5, *shape) if axis == 0 else (*shape, 5)
+    values = [np.asarray(5, np.int32), np.asarray(2, np.float32), np.asarray(-1, np.float32)]
+    return single("ONE_HOT", shape, result, options("OneHot", axis=axis), values, takes=np.int32)
+
+
+_FLOAT = np.float32
+_FLOATS, _NUMBERS = ((6, 8), np.float32), ((1, 4, 6, 8), np.int32)
+_TABLE = np.arange(64, dtype=np.int32).reshape(8, 8)
+_ROWS = np.asarray([[1, 1], [0, 0]], np.int32)
 _BORDER = np.asarray([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
 
 
@@ -101,54 +90,13 @@ def _slice(begin: Sequence[int], end: Sequence[int], steps: Sequence[int]) -> li
 
 
 REFUSED: tuple[Refused, ...] = (
+    *KINDS,
     Refused("refused_rank_5", single("RELU", (1, 1, 2, 2, 4), (1, 1, 2, 2, 4)), (0, "RELU"), "rank over 4"),
     Refused(
         "refused_int64",
         single("CAST", (1, 8), (1, 8), options("Cast"), made=np.int64),
         (0, "CAST"),
         "type INT64",
-    ),
-    Refused(
-        "refused_gather_nd",
-        single("GATHER_ND", (4, 8), (2, 8), options("GatherNd"), [np.asarray([[1], [2]], np.int32)]),
-        (0, "GATHER_ND"),
-        "GATHER_ND",
-    ),
-    Refused(
-        "refused_broadcast_to",
-        single("BROADCAST_TO", (1, 6, 1, 8), (1, 6, 5, 8), options("BroadcastTo"), [ints(1, 6, 5, 8)], version=2),
-        (0, "BROADCAST_TO"),
-        "BROADCAST_TO",
-    ),
-    Refused(
-        "refused_squeeze",
-        single("SQUEEZE", (1, 1, 4, 8), (1, 4, 8), options("Squeeze", squeezeDims=[1])),
-        (0, "SQUEEZE"),
-        "SQUEEZE",
-    ),
-    Refused(
-        "refused_expand_dims",
-        single("EXPAND_DIMS", (1, 4, 8), (1, 1, 4, 8), options("ExpandDims"), [ints(1)]),
-        (0, "EXPAND_DIMS"),
-        "EXPAND_DIMS",
-    ),
-    Refused(
-        "refused_log_softmax",
-        single("LOG_SOFTMAX", (1, 4, 8), (1, 4, 8), options("LogSoftmax")),
-        (0, "LOG_SOFTMAX"),
-        "LOG_SOFTMAX",
-    ),
-    Refused(
-        "refused_l2_normalization",
-        single("L2_NORMALIZATION", (1, 4, 4, 8), (1, 4, 4, 8), options("L2Norm")),
-        (0, "L2_NORMALIZATION"),
-        "L2_NORMALIZATION",
-    ),
-    Refused(
-        "refused_arg_min",
-        single("ARG_MIN", (1, 4, 8), (1, 4), options("ArgMin", outputType=2), [ints(2)], made=np.int32),
-        (0, "ARG_MIN"),
-        "ARG_MIN",
     ),
     Refused("refused_custom", single("CUSTOM", (1, 8), (1, 8), custom="MyOp"), (0, "CUSTOM"), "no custom op 'MyOp'"),
     Refused("refused_constants_alone", constants_alone, (0, "TRANSPOSE"), "TRANSPOSE"),
@@ -174,7 +122,7 @@ REFUSED: tuple[Refused, ...] = (
     ),
     Refused(
         "refused_pad_rank_2",
-        single("PAD", (4, 8), (6, 8), options("Pad"), [np.asarray([[1, 1], [0, 0]], np.int32)]),
+        single("PAD", (4, 8), (6, 8), options("Pad"), [_ROWS]),
         (0, "PAD"),
         "paddings tensor shape",
     ),
@@ -215,6 +163,133 @@ REFUSED: tuple[Refused, ...] = (
         "half_pixel_centers",
     ),
     Refused("refused_select_condition", select_condition, (0, "SELECT_V2"), "BATCH axis"),
+    Refused(
+        "refused_select_values",
+        mixed("SELECT_V2", [((6, 8), np.bool_), _FLOATS, ((8,), np.float32)], (6, 8), options("SelectV2"), made=_FLOAT),
+        (0, "SELECT_V2"),
+        "if, else tensors",
+    ),
+    Refused(
+        "refused_prelu_slopes", single("PRELU", (6, 8), (6, 8), None, [draw(1)]), (0, "PRELU"), "Linear alpha shape"
+    ),
+    Refused(
+        "refused_prelu_places",
+        single("PRELU", (3, 6, 8), (3, 6, 8), None, [draw(3, 6, 8)]),
+        (0, "PRELU"),
+        "Alpha shape does not match",
+    ),
+    Refused(
+        "refused_prelu_run_time",
+        mixed("PRELU", [_FLOATS, ((8,), _FLOAT)], (6, 8)),
+        (0, "PRELU"),
+        "PRELU",
+    ),
+    Refused(
+        "refused_gather_scalar",
+        single("GATHER", (6, 8), (8,), options("Gather", axis=0), [np.asarray(1, np.int32)]),
+        (0, "GATHER"),
+        "1D indices",
+    ),
+    Refused(
+        "refused_padv2_rank_2",
+        single("PADV2", (4, 8), (6, 8), options("PadV2"), [_ROWS, np.asarray(-3, np.float32)]),
+        (0, "PADV2"),
+        "paddings tensor shape",
+    ),
+    Refused(
+        "refused_mirror_pad_rank_2",
+        single("MIRROR_PAD", (4, 8), (6, 8), options("MirrorPad", mode=0), [_ROWS]),
+        (0, "MIRROR_PAD"),
+        "paddings tensor shape",
+    ),
+    Refused(
+        "refused_new_axis_mask",
+        single(
+            "STRIDED_SLICE",
+            (4, 8),
+            (1, 4, 8),
+            options("StridedSlice", newAxisMask=1),
+            _slice((0, 0, 0), (1, 4, 8), (1, 1, 1)),
+        ),
+        (0, "STRIDED_SLICE"),
+        "new_axis_mask",
+    ),
+    Refused(
+        "refused_update_slice_start",
+        mixed(
+            "DYNAMIC_UPDATE_SLICE",
+            [((1, 4, 6, 8), _FLOAT), ((1, 2, 3, 4), _FLOAT), ints(0, 1, 2, 3)],
+            (1, 4, 6, 8),
+            options("DynamicUpdateSlice"),
+        ),
+        (0, "DYNAMIC_UPDATE_SLICE"),
+        "start_indices must be a runtime tensor",
+    ),
+    Refused("refused_one_hot_axis", one_hot((4,), 0), (0, "ONE_HOT"), "axis must be -1"),
+    Refused(
+        "refused_add_n",
+        mixed("ADD_N", [_FLOATS] * 3, (6, 8), options("AddN")),
+        (0, "ADD_N"),
+        "ADD_N only supports 2 inputs",
+    ),
+    Refused(
+        "refused_cumsum_int32",
+        single("CUMSUM", (6, 8), (6, 8), options("Cumsum"), [np.asarray(1, np.int32)], takes=np.int32, made=np.int32),
+        (0, "CUMSUM"),
+        "must be float type",
+    ),
+    Refused(
+        "refused_cumsum_axis",
+        mixed("CUMSUM", [_FLOATS, ((), np.int32)], (6, 8), options("Cumsum")),
+        (0, "CUMSUM"),
+        "constant int32",
+    ),
+    Refused(
+        "refused_embedding_int32",
+        mixed("EMBEDDING_LOOKUP", [((3,), np.int32), _TABLE], (3, 8), made=np.int32),
+        (0, "EMBEDDING_LOOKUP"),
+        "Empty quantization params",
+    ),
+    Refused(
+        "refused_add_n_int32",
+        mixed("ADD_N", [_NUMBERS] * 2, (1, 4, 6, 8), options("AddN"), made=np.int32),
+        (0, "ADD_N"),
+        "type INT32",
+    ),
+    Refused(
+        "refused_squared_difference_int32",
+        mixed("SQUARED_DIFFERENCE", [_NUMBERS] * 2, (1, 4, 6, 8), options("SquaredDifference"), made=np.int32),
+        (0, "SQUARED_DIFFERENCE"),
+        "type INT32",
+    ),
     Refused("refused_int8_dequantized", int8_dequantized, (1, "FULLY_CONNECTED"), "Shape mismatch"),
+    Refused("refused_one_hot_rows", one_hot((3, 4), -1), (0, "ONE_HOT"), "non-singleton dim", "2.1.6"),
+    Refused(
+        "refused_gather_constant_indices",
+        single("GATHER", (6, 8), (4, 8), options("Gather", axis=0), [ints(2, 0, 1, 2)]),
+        (0, "GATHER"),
+        "BATCH axis",
+        "2.2.0",
+    ),
+    Refused(
+        "refused_matmul_transposed_right",
+        mixed(
+            "BATCH_MATMUL",
+            [((3, 6, 8), _FLOAT), ((3, 5, 8), _FLOAT)],
+            (3, 6, 5),
+            options("BatchMatMul", adjY=True),
+        ),
+        (0, "BATCH_MATMUL"),
+        "Unsupported weights shape",
+        "2.1.3",
+    ),
+    Refused(
+        "refused_arg_max_int32",
+        single("ARG_MAX", (4, 8), (4,), options("ArgMax", outputType=2), [ints(1)], takes=np.int32, made=np.int32),
+        (0, "ARG_MAX"),
+        "type INT32",
+        "2.2.0",
+    ),
+    Refused("refused_int8_port", int8_port, (0, "DEQUANTIZE"), "Failed to invoke", "2.1.3"),
 )
-"""Measured on ai-edge-litert 2.3.0."""
+"""Measured on ai-edge-litert 2.3.0, or on the release that is named."""

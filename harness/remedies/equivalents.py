@@ -43,10 +43,13 @@ def pad_by_concatenation(rebuild: Rebuild, op: Op) -> None:
 
 
 def without_broadcast(rebuild: Rebuild, op: Op) -> None:
-    """An element-wise op whose operands all have the shape of the result, or a BATCH_MATMUL whose operands have equal
-    batches: what was broadcast is written out."""
+    """An element-wise op whose operands all have the shape of the result, a SELECT_V2 whose values have it, or a
+    BATCH_MATMUL whose operands have equal batches: what was broadcast is written out."""
     if op.name == "BATCH_MATMUL":
         _equal_batches(rebuild, op)
+        return
+    if op.name == "SELECT_V2":
+        _equal_values(rebuild, op)
         return
     if op.name not in ELEMENTWISE or len(op.inputs) != 2:
         raise CannotRewrite("it broadcasts nothing")
@@ -80,6 +83,17 @@ def _equal_batches(rebuild: Rebuild, op: Op) -> None:
         raise CannotRewrite("it broadcasts nothing")
     feeds = [_expanded(rebuild, t, (*batch, *s[-2:])) for t, s in zip(op.inputs, shapes, strict=True)]
     rebuild.replace(op.outputs[0], rebuild.like(op, feeds, shape=rebuild.shape(op.outputs[0])))
+
+
+def _equal_values(rebuild: Rebuild, op: Op) -> None:
+    """Single values stay so, and the condition stays as it is."""
+    shape = rebuild.shape(op.outputs[0])
+    fits = [rebuild.shape(t) in ((), (1,), shape) for t in op.inputs[1:]]
+    if all(fits):
+        raise CannotRewrite("its values are single ones, or of the result's shape")
+    pairs = zip(op.inputs[1:], fits, strict=True)
+    values = [t if fit else _expanded(rebuild, t, shape) for t, fit in pairs]
+    rebuild.replace(op.outputs[0], rebuild.like(op, [op.inputs[0], *values], shape=shape))
 
 
 def flattened(rebuild: Rebuild, op: Op) -> None:

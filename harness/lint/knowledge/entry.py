@@ -21,14 +21,15 @@ Sure = Literal["certain", "risk"]
 @dataclass(frozen=True)
 class Place:
     """Where an effect is known: a kind of runtime, GPU families (none: all), and releases: `since` the oldest and
-    `until` the newest that were asked and have it, `fixed` the first that was asked and has it no more. `certain`: it
-    was measured there, on forms of this pattern. `planted`: the bug of a planted phone. `effect`: another one than the
-    entry's, there."""
+    `until` the newest that were asked and have it, `not_yet` the last that was asked and has it not yet, `fixed` the
+    first that was asked and has it no more. `certain`: it was measured there, on forms of this pattern. `planted`: the
+    bug of a planted phone. `effect`: another one than the entry's, there."""
 
     platform: Platform
     families: frozenset[str] = frozenset()
     since: str | None = None
     until: str | None = None
+    not_yet: str | None = None
     fixed: str | None = None
     certain: bool = False
     planted: str = ""
@@ -47,6 +48,8 @@ class Place:
         if target.release is None or self.since is None or self.until is None:
             return "risk"
         if self.fixed is not None and compare_releases(target.release, self.fixed) >= 0:
+            return None
+        if self.not_yet is not None and compare_releases(target.release, self.not_yet) <= 0:
             return None
         asked = compare_releases(self.since, target.release) <= 0 and compare_releases(target.release, self.until) <= 0
         return "certain" if asked and self.certain else "risk"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,27 @@ def test_a_sample_was_asked_as_the_forms_are(support: Support) -> None:
 @EACH
 def test_every_cell_was_asked_as_its_form_is(support: Support) -> None:
     check_digests(support, None)
+
+
+@pytest.mark.parametrize("support", KEPT.values(), ids=KEPT)
+def test_what_the_catalogue_knows_of_a_kept_matrix_is_what_it_says_of_its_cells(support: Support) -> None:
+    anew = support_page.looked_up(support)
+    assert [  # a few words, where two documents beside each other would be megabytes
+        f"{row.op} {row.label}, {was.context}: {was.known!r}, now {now.known!r}"
+        for (row, was), (_, now) in zip(support.cells(), anew.cells(), strict=True)
+        if was.known != now.known
+    ] == []
+    assert anew == support
+
+
+def test_a_form_that_was_asked_as_another_model_keeps_what_was_said() -> None:
+    support = KEPT["host 2.3.0"]
+    row = next(row for row in support.rows if row.cells[0].known == "refused-kind")
+    for other in (replace(row, digest="0" * 8), replace(row, id="none-such")):
+        told = replace(other, cells=tuple(replace(cell, known="once") for cell in other.cells))
+        assert support_page.looked_up(replace(support, rows=(told,))).rows == (told,)
+    told = replace(row, cells=tuple(replace(cell, known="once") for cell in row.cells))
+    assert support_page.looked_up(replace(support, rows=(told,))).rows == (row,)
 
 
 @pytest.mark.parametrize("device", OF_DEVICE)

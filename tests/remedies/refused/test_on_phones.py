@@ -33,20 +33,19 @@ def test_a_refused_graph_is_taken_and_right_as_other_ops(tmp_path: Path, case: M
 @pytest.mark.parametrize("target", ["host", "pixel8a", "adreno", "web"])
 def test_what_is_written_anew_is_not_accused_of_anything_else(case: Mended, target: str) -> None:
     before, after = (lint(model, target_of(target)) for model in (case.build(), case.written()))
-    assert not [finding.rule for finding in after], [finding.sentence for finding in after]
+    # Its ports stay as they are, and one runtime does not gather at constant places.
+    left = {"refused-web-port", "refused-gather-constant-indices"} if target == "web" else set[str]()
+    assert {finding.rule for finding in after} <= left, [finding.sentence for finding in after]
     assert before or case.name == "a strided slice" or target in ("host", "web")
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda refused: refused.name)
 def test_the_rewrite_that_an_entry_names_takes_its_finding_away(refused: Refused) -> None:
-    target = target_of("host")
+    target = target_of(refused.device)
     (found,) = (each for each in lint(refused.build(), target) if each.sure == "certain")
-    rewrite = {made.name: made for made in vars(catalogue).values() if isinstance(made, catalogue.Rewrite)}.get(
-        found.entry.remedy or ""
-    )
-    if rewrite is None:
-        assert found.rule in ("refused-custom", "refused-resize-both")
-        return
+    if found.entry.remedy is None:
+        return  # it says in words what helps
+    rewrite = catalogue.BY_NAME[found.entry.remedy]
     try:
         model = rewrite.apply(refused.build(), frozenset({found.op}), {})
     except CannotRewrite as error:  # its ports are what is refused
