@@ -10,6 +10,7 @@ import numpy as np
 from harness.graph.forms.form import (
     Form,
     Given,
+    Held,
     Result,
     Shape,
     const,
@@ -82,11 +83,28 @@ def _whole() -> Iterator[Form]:
         yield single("SLICE", [x, ints(*[0] * rank), ints(*half.shape)], Result(half.shape, "int32"), "Slice")
         flags = Given(shape, "flags", "bool")
         yield single("SELECT_V2", [flags, x, x], Result(shape, "int32"), "SelectV2")
+    yield from _padded()
     turned: tuple[Shape, ...] = ((6, 8), (1, 4, 6, 8))
     for shape in turned:
         order = tuple(reversed(range(len(shape))))
         made = tuple(shape[i] for i in order)
         yield single("TRANSPOSE", [Given(shape, "whole", "int32"), ints(*order)], Result(made, "int32"), "Transpose")
+
+
+def _padded() -> Iterator[Form]:
+    padded: tuple[tuple[Shape, int], ...] = (
+        ((6, 8), 1),
+        ((3, 6, 8), 1),
+        ((3, 6, 8), 2),
+        ((1, 4, 6, 8), 2),
+        ((1, 4, 6, 8), 3),
+    )
+    for shape, axis in padded:
+        widths = Held(np.asarray([(1, 2) if i == axis else (0, 0) for i in range(len(shape))], np.int32))
+        made = Result(tuple(d + 3 if i == axis else d for i, d in enumerate(shape)), "int32")
+        x = Given(shape, "whole", "int32")
+        yield single("PAD", [x, widths], made, "Pad")
+        yield single("PADV2", [x, widths, number(-3)], made, "PadV2")
 
 
 def _converted() -> Iterator[Form]:

@@ -114,6 +114,14 @@ def _picked() -> Iterator[Form]:
             made = (*shape, 5) if axis == -1 else (5, *shape)
             on, off = (Held(np.asarray(v, np.float32), how=f"{v:g}") for v in (2.0, -1.0))
             yield single("ONE_HOT", [at, number(5), on, off], made, "OneHot", axis=axis)
+    # Values that come at run time, and an axis that is as long as the places' last one.
+    at, scalar = Given((3,), "places below 5", "int32"), Given((), "nonzero")
+    yield single(
+        "ONE_HOT", [at, number(5), scalar, Held(np.asarray(0, np.float32), how="0")], (3, 5), "OneHot", axis=-1
+    )
+    yield single(
+        "ONE_HOT", [at, number(5), Held(np.asarray(2, np.float32), how="2"), scalar], (3, 5), "OneHot", axis=-1
+    )
 
 
 def _put() -> Iterator[Form]:
