@@ -175,6 +175,8 @@ def lint_command(
                 from harness.cli.fixing.shown import show_fixed
 
                 show_fixed(one.fixed)
+        if codes <= {EXIT_OK} and fixing is None:
+            _say_uncounted({finding.level for one in linted for finding in one.findings})
     for why in unread:
         screen.print_error(why)
     raise typer.Exit(screen.worst_code(codes))
@@ -205,6 +207,14 @@ def _code(one: Linted, levels: Collection[str]) -> int:
     return EXIT_WRONG if any(finding.level in levels for finding in one.findings) else EXIT_OK
 
 
+def _say_uncounted(levels: Collection[str]) -> None:
+    """What was found and does not change the exit code."""
+    if levels:
+        more = " ".join(f"--fail-on {level}" for level in FailOn if level in levels)
+        screen.out.print()
+        screen.say(f"Exit code 0, as nothing that was asked for is among it; 1 with {more}.")
+
+
 def _show(one: Linted) -> None:
     name, count = escape(str(one.path)), counted(one.ops, "op")
     if one.shapeless:
@@ -215,8 +225,11 @@ def _show(one: Linted) -> None:
     risks = len(one.findings) - len(certain)
     for_whom = f"for {one.target.words}"
     if not one.findings:
-        word = "[yellow]Nothing found[/]" if one.shapeless else "[green]Clean[/]"
-        screen.say(f"{word}: {name}, {count}; {len(entries())} entries, {for_whom}.")
+        word = "[yellow]Nothing found[/]" if one.shapeless else "[green]Nothing known[/]"
+        asked = {release for entry in entries() for each in entry.evidence for release in each.versions}
+        new = one.target.platform == "host" and one.target.release not in asked
+        unasked = " None of them was measured on that release." if new else ""
+        screen.say(f"{word}: {name}, {count}; {len(entries())} entries, {for_whom}.{unasked}")
         return
     said = [f"[red]{counted(len(certain), 'finding')}[/]"] if certain else []
     said += [f"[yellow]{risks} at risk[/]"] if risks else []

@@ -81,6 +81,8 @@ def read_matrix(path: Path, matrix_id: str) -> Matrix:
         table = tomllib.loads(safe_files.read(path, MOST_MATRIX).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         why = "its brackets are too deep" if isinstance(error, RecursionError) else error
+        if isinstance(error, OSError) and error.strerror:
+            why = error.strerror
         raise UsageError(f"The matrix {path} cannot be read ({why}).", "Write it as docs/farm.md shows.") from None
     read = _Table(path, table)
     models = [_model(path, entry, read) for entry in read.entries("models", None)]

@@ -49,7 +49,7 @@ def wrong(tmp_path: Path) -> Path:
 def test_a_clean_model_exits_with_0(cli: Cli, right: Path) -> None:
     said = cli("lint", right)
     assert (said.code, said.err) == (EXIT_OK, "")
-    assert said.out == f"Clean: {right}, 5 ops; {COUNT} entries, {HOST}.\n"
+    assert said.out == f"Nothing known: {right}, 5 ops; {COUNT} entries, {HOST}.\n"
 
 
 def test_a_model_that_could_not_be_looked_at_whole_is_not_called_clean(cli: Cli, tmp_path: Path) -> None:
@@ -77,7 +77,8 @@ def test_an_open_batch_is_looked_at_as_the_file_stores_it(cli: Cli, tmp_path: Pa
     path = tmp_path / "open.tflite"
     path.write_bytes(Model(root).to_bytes())
     said = cli("lint", path)
-    assert said.out == f"Clean: {path}, 2 ops, shapes that it leaves open as it stores them; {COUNT} entries, {HOST}.\n"
+    shapes = "shapes that it leaves open as it stores them"
+    assert said.out == f"Nothing known: {path}, 2 ops, {shapes}; {COUNT} entries, {HOST}.\n"
     (model,) = cli("lint", path, "--json").json["models"]
     assert (model["shapeless"], model["findings"]) == (0, [])
     assert model["assumed"].startswith("input 'x' [-1, 8] is [1, 8]")
@@ -130,7 +131,7 @@ def test_a_file_that_is_no_model_is_misuse_even_beside_a_good_one(cli: Cli, righ
     assert cli("lint", bad).sentence.startswith(f"{bad} is not a readable .tflite")
     said = cli("lint", right, bad)
     assert said.code == EXIT_MISUSE
-    assert said.out.startswith("Clean") and [
+    assert said.out.startswith("Nothing known") and [
         s.startswith(f"{bad} is not a readable .tflite") for s in said.sentences
     ] == [True]
     assert cli("lint").code == EXIT_MISUSE

@@ -95,7 +95,7 @@ def test_the_exit_code_is_what_is_left(cli: Cli, half: Path) -> None:
         (("--out", "x.tflite"), "--out is an option of --fix."),
         (("--device", "host"), "--device is an option of --fix."),
         (("--inputs", "x.npz"), "--inputs is an option of --fix."),
-        (("--fix", "--out", "x"), "--out x does not end with .tflite."),
+        (("--fix", "--out", "x"), "--out x is no folder that exists, and does not end with .tflite."),
         (("--fix", "--out", "none/x.tflite"), "none, where x.tflite would be written, is no folder."),
         (("--fix", "--out", f"{'n' * 300}.tflite"), ".tflite can be no file (file name too long)."),
         (("--fix", "--device", "fridge"), "There is no device 'fridge'"),

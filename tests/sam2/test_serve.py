@@ -129,11 +129,11 @@ def test_options_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "walk.mp4").write_bytes(b"no film")
     Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
     for words, sentence in (
-        (["walk.mp4", "--device", "host"], "--device does not go with a video"),
-        (["walk.mp4", "--variant", "card"], "--variant does not go with a video"),
+        (["walk.mp4", "--device", "host"], "taken for a video, .* and --device does not go with one"),
+        (["walk.mp4", "--variant", "card"], "--variant does not go with one"),
         (["walk.mp4", "--weights", "random"], "is not a video that can be read"),
         (["a.png", "--side", "256"], "--side goes with a video"),
-        ([".", "--clip", "--encoder", "gpu"], "--encoder does not go with a video"),
+        ([".", "--clip", "--encoder", "gpu"], "is a clip, and --encoder does not go with one"),
     ):
         with pytest.raises(UsageError, match=sentence):
             CliRunner().invoke(app, ["serve", str(tmp_path / words[0]), *words[1:]], catch_exceptions=False)

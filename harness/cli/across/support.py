@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cmp_to_key
 from itertools import pairwise
 from pathlib import Path
 
 import typer
+from packaging.version import InvalidVersion
 from rich.table import Table
 
 from harness.api.sweep.sweep import SweepRequest, Swept, sweep
@@ -21,7 +23,7 @@ from harness.core.visible import counted
 from harness.dashboard.support.differences import Differences, differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Support, read
 from harness.dashboard.support.page import MARKS, finds_by_op, sentence, write_support
-from harness.lint.knowledge.target import target_of
+from harness.lint.knowledge.target import compare_releases, target_of
 from harness.report import figures
 
 # Of the finds, in a terminal of 80 columns; the page and the JSON have all.
@@ -48,6 +50,8 @@ def support_command(words: SupportWords, *, as_json: bool) -> None:
 
     Exit code 0 whatever the cells say; 4 where cells are left for another time.
     """
+    if words.ops and not words.devices:
+        raise UsageError("--ops chooses what a --device is asked; what was kept is shown whole.", "Leave --ops out.")
     names = device_names(words.devices, words.runtimes)
     before = [read(path) for path in words.kept]
     options = Options(precision=words.precision)  # type: ignore[arg-type]
@@ -57,7 +61,7 @@ def support_command(words: SupportWords, *, as_json: bool) -> None:
         for name in names:
             request = SweepRequest(name, words.out, options, ops, words.timeout, words.minutes)
             swept.append(sweep(request, progress))
-        supports = [*before, *(each.support for each in swept)]
+        supports = in_order([*before, *(each.support for each in swept)])
         compared = [differences(a, b) for a, b in pairwise(supports)]
         with writing(words.out):
             make_folder(words.out)
@@ -82,12 +86,27 @@ def device_names(devices: Sequence[str], runtimes: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(devices))
     found, installed = [], target_of("host").release
     for device in devices:
-        if "@" in device or ":" in device:
+        if device not in ("host", "web"):
             raise UsageError(f"--runtime goes with host or web, not with --device {device}.", "Leave --runtime out.")
         found += [
             device if device == "host" and release == installed else f"{device}@{release}" for release in runtimes
         ]
     return list(dict.fromkeys(found))
+
+
+def in_order(supports: Sequence[Support]) -> list[Support]:
+    """Devices as they were given, each device's releases from the oldest to the newest: what is told of two is what
+    the later one changed."""
+    names = list(dict.fromkeys(support.device["name"].partition("@")[0] for support in supports))
+
+    def order(a: Support, b: Support) -> int:
+        left, right = (names.index(each.device["name"].partition("@")[0]) for each in (a, b))
+        try:
+            return left - right or compare_releases(a.device.get("runtime", ""), b.device.get("runtime", ""))
+        except InvalidVersion:  # a phone's app may say anything
+            return 0
+
+    return sorted(supports, key=cmp_to_key(order))
 
 
 def support_json(
@@ -136,14 +155,16 @@ def _table(support: Support) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("op", overflow="ellipsis", no_wrap=True, max_width=30)
     table.add_column("forms", justify="right")
-    for outcome in OUTCOMES:
+    every = {cell.outcome for row in support.rows for cell in row.cells}
+    outcomes = [outcome for outcome in OUTCOMES if outcome in every]
+    for outcome in outcomes:
         table.add_column(_SHORT.get(outcome, outcome), justify="right", no_wrap=True)
-    table.add_column("new", justify="right")
+    table.add_column("unknown", justify="right", no_wrap=True)
     for op, rows in _shown_rows(support).items():
         cells = [cell for row in rows for cell in row.cells]
-        counts = [sum(cell.outcome == outcome for cell in cells) for outcome in OUTCOMES]
+        counts = [sum(cell.outcome == outcome for cell in cells) for outcome in outcomes]
         new = sum(cell.find for cell in cells)
-        shown = [_coloured(outcome, n) for outcome, n in zip(OUTCOMES, counts, strict=True)]
+        shown = [_coloured(outcome, n) for outcome, n in zip(outcomes, counts, strict=True)]
         table.add_row(escape(figures.name(op, 30)), str(len(rows)), *shown, f"[red]{new}[/]" if new else "")
     return table
 
@@ -157,7 +178,7 @@ def _shown_rows(support: Support) -> dict[str, list[FormRow]]:
     return found
 
 
-_SHORT = {"precision": "prec.", "not asked": "n/a"}
+_SHORT = {"precision": "prec."}
 
 
 def _coloured(outcome: str, count: int) -> str:

@@ -51,7 +51,10 @@ class FixWords:
                 )
             places = [self.out / fixed_name(model) for model in models]
         elif self.out.suffix != _SUFFIX:
-            raise UsageError(f"--out {self.out} does not end with {_SUFFIX}.", f"Write {self.out}{_SUFFIX}.")
+            raise UsageError(
+                f"--out {self.out} is no folder that exists, and does not end with {_SUFFIX}.",
+                f"Make the folder, or write {self.out}{_SUFFIX}.",
+            )
         else:
             places = [self.out]
         for place in places:

@@ -84,9 +84,10 @@ def serve(
     is_clip = clip or (photo.is_file() and photo.suffix.lower() not in SUFFIXES)
     if is_clip:
         told = {"--device": device, "--variant": variant, "--encoder": encoder == "gpu"}
+        what = "a clip" if clip else f"taken for a video, as it is no photo ({', '.join(sorted(SUFFIXES))})"
         if given := [name for name, value in told.items() if value]:
             raise UsageError(
-                f"{given[0]} does not go with a video: its tracker runs on ONNX Runtime.",
+                f"{photo} is {what}, and {given[0]} does not go with one: its tracker runs on ONNX Runtime.",
                 f"Leave {given[0]} out; `harness sam2 track` runs its graphs on a device.",
             )
         made, close = _clip_page(photo, models, weights, seed, side)

@@ -156,17 +156,18 @@ def write(support: Support, path: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+_GIVE = "Give a file that `harness matrix --device` wrote."
+
+
 def read(path: Path) -> Support:
     """A document that was written before. Raises UsageError."""
     try:
         document = safe_json.loads(safe_files.read(path, MOST_BYTES))
         return of_json(document)
     except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror or error}).", "Give a file that it wrote.") from None
+        raise UsageError(f"{path} cannot be read ({error.strerror or error}).", _GIVE) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path} is no support matrix ({error}).", "Give a file that `harness matrix --device` wrote."
-        ) from None
+        raise UsageError(f"{path} is no support matrix ({error}).", _GIVE) from None
 
 
 def of_json(document: Any) -> Support:

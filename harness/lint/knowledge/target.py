@@ -69,7 +69,8 @@ def target_of(name: str, *, web_release: str | None = None) -> Target:
     plain, mark, release = name.partition("@")
     if plain not in _NAMED:
         raise UsageError(
-            f"--for does not know '{name}'.", f"Use one of {', '.join(_NAMED)}, with @RELEASE behind it if you like."
+            f"--for does not know '{name}'.",
+            f"Use one of {', '.join(_NAMED)}, with @RELEASE behind it if you like; a phone by its GPU.",
         )
     if name == NIGHTLY:
         return replace(_NAMED[plain], name=name)
