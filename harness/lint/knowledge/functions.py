@@ -22,6 +22,11 @@ _LARGEST_WORKGROUP = 16
 _CHAINED = frozenset(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"))
 _WINDOWED = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 _SUMS = ("SUM", "MEAN")
+_STEPS = frozenset((
+    "ABS", "COS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "ROUND",
+    "RSQRT", "SIN", "SQRT", "SQUARE", "TANH", "PRELU",
+    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "POW", "SQUARED_DIFFERENCE", "FLOOR_MOD", "LESS",
+))  # fmt: skip
 
 
 def broadcast(a: Shape, b: Shape) -> Shape | None:
@@ -106,6 +111,18 @@ def joins_window(padded: TensorView) -> bool:
     return [op.name in _WINDOWED for op in _readers(padded)] == [True]
 
 
+def stepped(tensor: TensorView) -> bool:
+    """Whether a tensor's only reader is an element-wise op of it and nothing else, of it and a constant, or of it and,
+    second, an input of the model with its shape."""
+    scene = tensor.scene
+    readers = [scene.graph.ops[o] for o in scene.graph.consumers.get(tensor.index, ())]
+    if len(readers) != 1 or readers[0].name not in _STEPS:
+        return False
+    first = readers[0].inputs[0] == tensor.index
+    others = [scene.tensor(t) for t in readers[0].inputs if t not in (tensor.index, -1)]
+    return all(o.role == "constant" or (first and o.is_input and o.shape == tensor.shape) for o in others)
+
+
 def only_scores(joined: TensorView) -> bool:
     """Whether all that is joined are sums or means of products with slices, of which the delegate makes one kernel."""
     graph = joined.scene.graph
@@ -172,6 +189,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "read_as": read_as,
     "joins_window": joins_window,
     "only_scores": only_scores,
+    "stepped": stepped,
     "summed": summed,
     "terms": terms,
     "multiplied_between": multiplied_between,

@@ -112,9 +112,9 @@ def test_an_entry_finds_the_culprit_of_each_graph_that_shows_it(bug: Any) -> Non
     assert len(shown) == 1
     found = accused(shown[0], model)
     assert len(found) == 1 and found[0] in window
-    # Nothing else in it is accused.
+    # Nothing else in it is accused, but that an old release alters outputs which are read.
     told = [f for f in lint(model, target_of(bug.broken[0])) if f.sure == "certain"]
-    assert {f.rule for f in told} <= {shown[0].name}
+    assert {f.rule for f in told} <= {shown[0].name, "output-read-again"}
     assert all(f.op in window for f in told)
     if shown[0].listed and any(place.certain for place in shown[0].places):
         assert told
