@@ -160,6 +160,21 @@ def then(*steps: Then, shape: tuple[int, ...] = MAP) -> Build:
     return build
 
 
+def channels(value: float, *, width: int = 4, out: bool = False, again: bool = False) -> Build:
+    """PADV2 of channels, which may be an output or be read again, and ADD of another input."""
+
+    def build(graph: GraphBuilder) -> None:
+        x, y = graph.input("x", MAP), graph.input("y", (*MAP[:3], MAP[3] + width))
+        padded = padded_with(graph, x, (*DEEPER[:3], (0, width)), value)
+        if out:
+            graph.output(padded, "padded")
+        if again:
+            graph.output(graph.unary("TANH", padded), "again")
+        graph.output(graph.binary("ADD", y, padded), "z")
+
+    return build
+
+
 def wide(kind: str) -> Then:
     """One channel and a constant vector of eight."""
     return lambda graph, x: graph.binary(kind, graph.unary("TANH", x), graph.constant(draw(8, seed=3)))

@@ -58,6 +58,24 @@ def zeros_then_convolution() -> Model:
     return graph.build()
 
 
+def channels_then_sum() -> Model:
+    """x padded by channels is an output, and its only reader adds it to another tensor, which takes fewer channels."""
+    graph = GraphBuilder()
+    padded = graph.pad(graph.input("x", (1, 8, 8, 8)), ((0, 0), (0, 0), (0, 0), (0, 4)))
+    graph.output(padded, "padded")
+    graph.output(graph.binary("ADD", graph.input("y", (1, 8, 8, 12)), padded), "z")
+    return graph.build()
+
+
+def channels_of_minus_three() -> Model:
+    """PADV2 by channels of -3, then ADD of another tensor, which takes fewer channels: zeros."""
+    graph = GraphBuilder()
+    x = graph.unary("TANH", graph.input("x", (1, 8, 8, 8)))
+    padded = padded_with(graph, x, ((0, 0), (0, 0), (0, 0), (0, 4)), -3.0)
+    graph.output(graph.binary("ADD", padded, graph.unary("TANH", graph.input("y", (1, 8, 8, 12)))), "z")
+    return graph.build()
+
+
 def normalization_then_squares() -> Model:
     """The squares in a normalization are an output: the GPU makes one kernel of all of it."""
     graph = GraphBuilder()
@@ -165,6 +183,8 @@ SWEPT = (
     Bug("pad_beyond_half", pad_beyond_half, ((0, "PADV2", "overflow"),), EVERY, unwritten=True),
     Bug("scaled_then_convolution", scaled_then_convolution, ((0, "MUL", "kernel"),), EVERY, unwritten=True),
     Bug("zeros_then_convolution", zeros_then_convolution, ((0, "CONCATENATION", "kernel"),), EVERY, unwritten=True),
+    Bug("channels_then_sum", channels_then_sum, ((0, "PAD", "kernel"),), EVERY, unwritten=True),
+    Bug("channels_of_minus_three", channels_of_minus_three, ((3, "ADD", "context"),), EVERY, first=1),
     Bug(
         "normalization_then_squares",
         normalization_then_squares,

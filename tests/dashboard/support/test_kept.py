@@ -30,6 +30,8 @@ BEYOND_THE_FORMS = {
     "large_vocabulary": "a size of hundreds of thousands",
     "narrow_input": "a size of millions",
     "harmful_underflow": "values that float16 loses, and no op that is wrong",
+    "channels_then_sum": "no pair has an ADD that reads an input beside the result on the way",
+    "channels_of_minus_three": "no pair has an ADD that reads an input beside the result on the way",
     "layernorm_overflow": "squares that float16 loses: the form of such values becomes one kernel, which keeps them",
 }
 
