@@ -81,7 +81,8 @@ def test_the_sweep_alone_finds_every_bug_of_the_corpus(device: str) -> None:
     found = {
         known_as(build(form, cell.context).model, cell.outcome, target, far=form.far)  # type: ignore[arg-type]
         for row, cell in support.cells()
-        if cell.outcome in FAILING and (form := forms[row.id])
+        if cell.outcome in FAILING
+        for form in (forms[row.id],)
     }
     entry_of = {name: entry.name for entry in entries() for each in entry.evidence for name in each.corpus}
     broken = [bug.name for bug in CORPUS if device in bug.broken and bug.name not in BEYOND_THE_FORMS]
