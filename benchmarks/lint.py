@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from device_tests import knowledge_forms, lint_forms
+from device_tests import knowledge_forms, knowledge_swept, lint_forms
 from device_tests.corpus import CORPUS
 from device_tests.corpus.refused import REFUSED
 from harness.api.on_device import OnDevice
@@ -98,7 +98,7 @@ def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
         yield Subject("corpus", bug.name, bug.build())
     for refused in (each for each in REFUSED if not each.release):
         yield Subject("refused graphs", refused.name, refused.build())
-    for form in knowledge_forms.FORMS:
+    for form in (*knowledge_forms.FORMS, *knowledge_swept.FORMS):
         yield Subject("forms", f"{form.entry}, {form.name}", form.model())
     for rule, forms in lint_forms.FORMS.items():
         for part in forms:

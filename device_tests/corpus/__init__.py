@@ -19,8 +19,9 @@ from device_tests.corpus.reported import (
     rank3_pad_beside_loud_channels,
 )
 from device_tests.corpus.swallowed import SWALLOWED
+from device_tests.corpus.sweep import SWEPT
 
-CORPUS = (*CONSTANTS, *PARSING, *FUSIONS, *SWALLOWED, *KERNELS, *LIMITS, *REPORTED)
+CORPUS = (*CONSTANTS, *PARSING, *FUSIONS, *SWALLOWED, *KERNELS, *LIMITS, *SWEPT, *REPORTED)
 
 __all__ = [
     "CORPUS",

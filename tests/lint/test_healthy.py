@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from device_tests import knowledge_forms, lint_forms
+from device_tests import knowledge_forms, knowledge_swept, lint_forms
 from device_tests.corpus import CORPUS
 from harness.graph.model import Model
 from harness.lint.knowledge.target import target_of
@@ -22,7 +22,7 @@ def healthy() -> Iterator[tuple[str, Model]]:
     for bug in CORPUS:
         if not bug.culprits:
             yield bug.name, bug.build()
-    for form in knowledge_forms.FORMS:
+    for form in (*knowledge_forms.FORMS, *knowledge_swept.FORMS):
         if not form.accused:
             yield f"{form.entry}, {form.name}", form.model()
     for rule, forms in lint_forms.FORMS.items():

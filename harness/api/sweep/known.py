@@ -20,8 +20,9 @@ _EFFECTS: Mapping[Outcome, frozenset[str]] = {
 
 
 def known_as(model: Model, outcome: Outcome, target: Target | None, *, far: bool = False) -> str | None:
-    """The entry that says so of a model on a target; `NOT_IN_CATALOGUE` where none does; None where there is nothing to
-    be known. Entries that values decide count where these are `far` from one."""
+    """The entry that says so of a model on a target, of several that are certain the one of most ops;
+    `NOT_IN_CATALOGUE` where none does; None where there is nothing to be known. Entries that values decide count where
+    these are `far` from one."""
     effects = _EFFECTS.get(outcome)
     if effects is None:
         return None
@@ -32,5 +33,6 @@ def known_as(model: Model, outcome: Outcome, target: Target | None, *, far: bool
     for entry in entries():
         there = entry.at(target) if entry.listed or far else None
         if there is not None and there[0] in effects and next(iter(entry.pattern.matches(scene)), None) is not None:
-            found.append((there[1] != "certain", entry.name))
-    return min(found)[1] if found else NOT_IN_CATALOGUE
+            certain = there[1] == "certain"
+            found.append((not certain, -len(entry.pattern.ops) * certain, entry.name))
+    return min(found)[-1] if found else NOT_IN_CATALOGUE

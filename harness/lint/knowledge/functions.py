@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness.core.arrays import TensorIndex
-from harness.graph.model import Graph
+from harness.graph.model import Graph, Op
 from harness.lint.elementwise import differs
-from harness.lint.knowledge.scene import TensorView
+from harness.lint.knowledge.scene import OpView, TensorView
 from harness.lint.layout import MAX_RANK, misplaced_axes
 
 Shape = tuple[int, ...]
@@ -20,6 +20,13 @@ MOST_WORKGROUPS = 65535
 _LARGEST_WORKGROUP = 16
 
 _CHAINED = frozenset(("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"))
+_WINDOWED = ("CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+_SUMS = ("SUM", "MEAN")
+_STEPS = frozenset((
+    "ABS", "COS", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "ROUND",
+    "RSQRT", "SIN", "SQRT", "SQUARE", "TANH", "PRELU",
+    "ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "POW", "SQUARED_DIFFERENCE", "FLOOR_MOD", "LESS",
+))  # fmt: skip
 
 
 def broadcast(a: Shape, b: Shape) -> Shape | None:
@@ -94,6 +101,46 @@ def chained(result: TensorView) -> int:
     return len(read)
 
 
+def read_as(tensor: TensorView, kind: str) -> int:
+    """How many ops of a kind read a tensor, as the delegate takes them (`OpView.seen_as`)."""
+    return sum(op.seen_as == kind for op in _readers(tensor))
+
+
+def joins_window(padded: TensorView) -> bool:
+    """Whether a padded map's only reader is an op whose own padding the delegate makes of it."""
+    return [op.name in _WINDOWED for op in _readers(padded)] == [True]
+
+
+def stepped(tensor: TensorView) -> bool:
+    """Whether a tensor's only reader is an element-wise op of it and nothing else, of it and a constant, or of it and,
+    second, an input of the model with its shape."""
+    scene = tensor.scene
+    readers = [scene.graph.ops[o] for o in scene.graph.consumers.get(tensor.index, ())]
+    if len(readers) != 1 or readers[0].name not in _STEPS:
+        return False
+    first = readers[0].inputs[0] == tensor.index
+    others = [scene.tensor(t) for t in readers[0].inputs if t not in (tensor.index, -1)]
+    return all(o.role == "constant" or (first and o.is_input and o.shape == tensor.shape) for o in others)
+
+
+def only_scores(joined: TensorView) -> bool:
+    """Whether all that is joined are sums or means of products with slices, of which the delegate makes one kernel."""
+    graph = joined.scene.graph
+    sums = [_maker(graph, t, _SUMS) for t in graph.ops[graph.producer[joined.index]].inputs]
+    products = [_maker(graph, op.inputs[0], ("MUL",)) if op else None for op in sums]
+    return all(op and any(_maker(graph, t, ("SLICE",)) for t in op.inputs) for op in products)
+
+
+def _readers(tensor: TensorView) -> list[OpView]:
+    graph = tensor.scene.graph
+    return [tensor.scene.op(graph.ops[o]) for o in graph.consumers.get(tensor.index, ())]
+
+
+def _maker(graph: Graph, tensor: TensorIndex, kinds: tuple[str, ...]) -> Op | None:
+    made = graph.producer.get(tensor)
+    return graph.ops[made] if made is not None and graph.ops[made].name in kinds else None
+
+
 def summed(tensor: TensorView, axes: tuple[int | float, ...]) -> int:
     """Axes longer than 1 among those that a reduction takes."""
     return len(_long(tensor, axes))
@@ -139,6 +186,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "first_block_below": first_block_below,
     "workgroups": workgroups,
     "chained": chained,
+    "read_as": read_as,
+    "joins_window": joins_window,
+    "only_scores": only_scores,
+    "stepped": stepped,
     "summed": summed,
     "terms": terms,
     "multiplied_between": multiplied_between,

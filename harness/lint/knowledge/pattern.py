@@ -24,7 +24,8 @@ GRAPH = "graph"
 @dataclass(frozen=True)
 class OpPattern:
     """One op: its name in the pattern, the kinds that it may be (none: any), its operands and results by name.
-    `either_order`: the first two operands may be exchanged. `touches` names any one of its operands and results."""
+    `either_order`: the first two operands may be exchanged. `touches` names any one of its operands and results, of a
+    further op one that it reads."""
 
     name: str
     kinds: frozenset[str]
@@ -114,13 +115,14 @@ class Pattern:
 
     @staticmethod
     def _candidates(scene: Scene, wanted: OpPattern, tensors: Mapping[str, TensorView]) -> list[Op]:
-        """Ops that make or read a tensor which is named already, as the wanted one does."""
+        """Ops that make or read a tensor which is named already, as the wanted one does. What a further op `touches` it
+        reads."""
         graph = scene.graph
         for name in wanted.makes:
             if name in tensors:
                 made = graph.producer.get(tensors[name].index)
                 return [] if made is None else [graph.ops[made]]
-        for name in wanted.reads:
+        for name in (*wanted.reads, wanted.touches):
             if name in tensors:
                 return [graph.ops[o] for o in graph.consumers.get(tensors[name].index, ())]
         return []

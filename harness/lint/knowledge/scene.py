@@ -212,6 +212,13 @@ class OpView(Described):
         return self._op.name
 
     @property
+    def seen_as(self) -> str:
+        """The kind that the delegate takes it for: a product of a tensor with itself is SQUARE, twice a tensor MUL."""
+        if len(self._op.inputs) == 2 and self._op.inputs[0] == self._op.inputs[1]:
+            return {"MUL": "SQUARE", "ADD": "MUL"}.get(self._op.name, self._op.name)
+        return self._op.name
+
+    @property
     def custom(self) -> str:
         """The name of a custom op, else empty."""
         return self._op.custom or ""
