@@ -98,6 +98,9 @@ REFUSED: tuple[Refused, ...] = (
         (0, "CAST"),
         "type INT64",
     ),
+    Refused(
+        "refused_no_kernel", single("STABLEHLO_SORT", (1, 8), (1, 8)), (0, "STABLEHLO_SORT"), "Registration failed"
+    ),
     Refused("refused_custom", single("CUSTOM", (1, 8), (1, 8), custom="MyOp"), (0, "CUSTOM"), "no custom op 'MyOp'"),
     Refused("refused_constants_alone", constants_alone, (0, "TRANSPOSE"), "TRANSPOSE"),
     Refused(

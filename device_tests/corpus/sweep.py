@@ -149,6 +149,40 @@ def one_hot_rank_3() -> Model:
     return graph.build()
 
 
+def pad_int32(value: int | None = None) -> Model:
+    """Whole numbers with a border: of zeros by PAD, whose shader does not compile, or of a value by PADV2, whose parser
+    takes it for a floating-point number."""
+    graph = GraphBuilder()
+    widths = graph.constant(np.asarray(((0, 0), (1, 1), (2, 2), (0, 0)), np.int32))
+    feeds = [graph.input("x", (1, 4, 6, 8), np.int32), widths]
+    shape = (1, 6, 10, 8)
+    if value is None:
+        padded = graph.op("PAD", feeds, shape, options("Pad"), dtype=np.int32)
+    else:
+        feeds.append(graph.constant(np.asarray(value, np.int32)))
+        padded = graph.op("PADV2", feeds, shape, options("PadV2"), dtype=np.int32)
+    graph.output(padded, "y")
+    return graph.build()
+
+
+def pad_int32_with_value() -> Model:
+    """PADV2 of whole numbers."""
+    return pad_int32(-3)
+
+
+def one_hot_of_given_values() -> Model:
+    """ONE_HOT whose first value comes at run time: it is read before it is there."""
+    graph = GraphBuilder()
+    feeds = [
+        graph.input("x", (3,), np.int32),
+        graph.constant(ints(4)),
+        graph.input("on", ()),
+        graph.constant(np.float32(-1)),
+    ]
+    graph.output(graph.op("ONE_HOT", feeds, (3, 4), options("OneHot", axis=-1), dtype=np.float32), "y")
+    return graph.build()
+
+
 def zeros_before_pool(kind: str) -> Model:
     """Negative values behind a row of zeros, then pooling, whose padding the row becomes: it does not count."""
     graph = GraphBuilder()
@@ -214,6 +248,15 @@ SWEPT = (
         "one_hot_rank_3",
         one_hot_rank_3,
         ((0, "ONE_HOT", "kernel"),),
+        (NEWER, NOW),
+        pending=dict.fromkeys((OLDEST, OLD, BETWEEN), "refused"),
+    ),
+    Bug("pad_int32", pad_int32, ((0, "PAD", "kernel"),), EVERY),
+    Bug("pad_int32_with_value", pad_int32_with_value, ((0, "PADV2", "crash"),), EVERY),
+    Bug(
+        "one_hot_of_given_values",
+        one_hot_of_given_values,
+        ((0, "ONE_HOT", "crash"),),
         (NEWER, NOW),
         pending=dict.fromkeys((OLDEST, OLD, BETWEEN), "refused"),
     ),

@@ -26,6 +26,9 @@ REFUSED: Mapping[str, str] = {
     "cumsum_batch_of_one": f"{COMPLAINED}Error while parsing WGSL",
     "cumsum_axis_outside": f"{COMPLAINED}Error while parsing WGSL",
     "one_hot_rank_3": "the GPU delegate refuses ONE_HOT",
+    "one_hot_of_given_values": "the GPU delegate refuses ONE_HOT",
+    "pad_int32": f"{COMPLAINED}Error while parsing WGSL",
+    "pad_int32_with_value": f"{COMPLAINED}Error while parsing WGSL",
 }
 """How the refusal begins, by the bug's name."""
 
