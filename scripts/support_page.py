@@ -17,6 +17,7 @@ from harness.dashboard.support.document import FormRow, Support, read, write
 from harness.graph.forms.catalogue import every_form
 from harness.graph.forms.contexts import build, contexts_of
 from harness.graph.forms.form import Form
+from harness.lint.knowledge.reading import entries
 from harness.lint.knowledge.target import Target
 from harness.localize.explain.known import target_of_run
 
@@ -57,6 +58,7 @@ def filled(page: str, supports: list[Support]) -> str:
     parts = {
         "totals": markdown.totals(supports),
         "changes": "\n\n".join(markdown.changes(differences(one, other)) for one, other in pairwise(hosts)),
+        "named": markdown.named(hosts[-1], {entry.name: entry.title for entry in entries()}),
         "finds": markdown.finds(hosts[-1]),
     }
     for name, text in parts.items():

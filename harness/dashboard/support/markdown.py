@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.dashboard.support.differences import KIND_WORDS, Differences
-from harness.dashboard.support.document import OUTCOMES, Support
+from harness.dashboard.support.document import FAILING, OUTCOMES, Cell, FormRow, Support
 from harness.dashboard.support.page import finds_by_op
 
 # Of the finds of one device, so that a page stays one; the kept document has all.
@@ -35,8 +35,23 @@ def changes(compared: Differences) -> str:
     return f"{compared.sentence()}\n\n" + _table(["op", *(KIND_WORDS[kind] for kind in kinds)], rows)
 
 
+def named(support: Support, titles: Mapping[str, str]) -> str:
+    """The cells that are wrong or end the process, by the entry that knows them; `titles` are the entries'."""
+    found: dict[str, list[tuple[FormRow, Cell]]] = {}
+    for row, cell in support.cells():
+        if cell.outcome in FAILING and cell.known:
+            found.setdefault(cell.known, []).append((row, cell))
+    rows = [
+        [f"`{name}`", titles.get(name, ""), f"{len(cells):,}", f"`{cells[0][0].id}`"]
+        for name, cells in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    return _table(["entry", "what it is of", "cells", "first form"], rows)
+
+
 def finds(support: Support) -> str:
     """The cells that fail and are not in the catalogue: a row for each op, with the first of its forms."""
+    if not support.finds():
+        return "None."
     rows = []
     for op, cells in finds_by_op(support).items():
         first = cells[0][0]
