@@ -52,6 +52,13 @@ class Cell:
         """Whether it fails and nobody has named it yet."""
         return self.outcome in ("wrong", "crash") and self.known == NOT_IN_CATALOGUE
 
+    @property
+    def said(self) -> str:
+        """The words with the ratio, where there is one that says something."""
+        if self.ratio is None or not math.isfinite(self.ratio):
+            return self.words
+        return f"{self.words}, {self.ratio:,.3g} times what rounding explains" if self.words else ""
+
 
 def in_context_only(cells: Sequence[Cell]) -> bool:
     """Whether a form with these cells is right alone and wrong beside other ops."""

@@ -92,8 +92,8 @@ class FormLine:
         for cells in self.on:
             for cell in cells:
                 known = f" ({cell.known})" if cell.known else ""
-                if cell.outcome != "pass" and (cell.words or known):
-                    said.append(f"{cell.words}{known}")
+                if cell.outcome != "pass" and (cell.said or known):
+                    said.append(f"{cell.said}{known}")
         return list(dict.fromkeys(said))[:4]
 
 
