@@ -43,8 +43,8 @@ from harness.lint.lint import lint
 from tests.localize.patterns import PATTERNS
 
 Truth = Literal["right", "wrong", "precision", "refused", "died", "no verdict"]
-Effect = Literal["silent", "refused"]
-SHOWS: dict[Effect, Truth] = {"silent": "wrong", "refused": "refused"}
+Effect = Literal["silent", "refused", "crash"]
+SHOWS: dict[Effect, Truth] = {"silent": "wrong", "refused": "refused", "crash": "died"}
 TIMEOUT = 120.0
 # Of what lint says of a file, the gravest.
 SAID = ("silent", "refused", "crash", "precision", "slow")
@@ -158,7 +158,8 @@ def counts(rows: Sequence[Row], effect: Effect) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {"true": [], "false": [], "at risk": [], "missed": []}
     for row in rows:
         shown = row.truth == SHOWS[effect]
-        if row.truth in ("died", "no verdict") or (effect == "silent" and row.truth == "refused"):
+        ended = row.truth == "died" and effect != "crash"
+        if row.truth == "no verdict" or ended or (effect == "silent" and row.truth == "refused"):
             continue
         if row.says(effect):
             found["true" if shown else "false"].append(row)
@@ -190,7 +191,7 @@ def main(words: Sequence[str] = ()) -> int:
     console.print(f"\nlint for {HOST_PACKAGE} {target_of('host').release}; what the device does, and what lint says:\n")
     told = Counter((row.subject.group, row.truth, row.said) for row in rows)
     groups = dict.fromkeys((row.subject.group, row.truth) for row in rows)
-    said = ("silent", "refused", "precision", "at risk", "nothing")
+    said = ("silent", "refused", "crash", "precision", "at risk", "nothing")
     console.print(f"| files | on the device | files | {' | '.join(said)} |")
     console.print(f"|---|---|{'---|' * (len(said) + 1)}")
     for group, truth in groups:
