@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.api.sweep.known import known_as
 from harness.api.sweep.sweep import digest_of, form_digest
 from harness.dashboard.support import markdown
-from harness.dashboard.support.differences import differences
+from harness.dashboard.support.differences import differences, in_order
 from harness.dashboard.support.document import FormRow, Support, read, write
 from harness.graph.forms.catalogue import every_form
 from harness.graph.forms.contexts import build, contexts_of
@@ -27,8 +27,7 @@ PAGE, KEPT = ROOT / "docs" / "support.md", ROOT / "docs" / "support"
 
 def kept() -> list[Support]:
     """The matrices that are kept, a device's releases oldest first."""
-    found = [read(path) for path in sorted(KEPT.glob("*.json"))]
-    return sorted(found, key=lambda s: (s.device["kind"], [int(n) for n in re.findall(r"\d+", s.device["runtime"])]))
+    return in_order([read(path) for path in sorted(KEPT.glob("*.json"))])
 
 
 def looked_up(support: Support) -> Support:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cmp_to_key
 from itertools import pairwise
 from pathlib import Path
 
 import typer
-from packaging.version import InvalidVersion
 from rich.table import Table
 
 from harness.api.sweep.sweep import SweepRequest, Swept, sweep
@@ -20,10 +18,10 @@ from harness.core.markup import escape
 from harness.core.private import make_folder
 from harness.core.run_folder import writing
 from harness.core.visible import counted
-from harness.dashboard.support.differences import Differences, differences
+from harness.dashboard.support.differences import Differences, differences, in_order
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Support, read
 from harness.dashboard.support.page import MARKS, finds_by_op, sentence, write_support
-from harness.lint.knowledge.target import compare_releases, target_of
+from harness.lint.knowledge.target import target_of
 from harness.report import figures
 
 # Of the finds, in a terminal of 80 columns; the page and the JSON have all.
@@ -92,21 +90,6 @@ def device_names(devices: Sequence[str], runtimes: Sequence[str]) -> list[str]:
             device if device == "host" and release == installed else f"{device}@{release}" for release in runtimes
         ]
     return list(dict.fromkeys(found))
-
-
-def in_order(supports: Sequence[Support]) -> list[Support]:
-    """Devices as they were given, each device's releases from the oldest to the newest: what is told of two is what
-    the later one changed."""
-    names = list(dict.fromkeys(support.device["name"].partition("@")[0] for support in supports))
-
-    def order(a: Support, b: Support) -> int:
-        left, right = (names.index(each.device["name"].partition("@")[0]) for each in (a, b))
-        try:
-            return left - right or compare_releases(a.device.get("runtime", ""), b.device.get("runtime", ""))
-        except InvalidVersion:  # a phone's app may say anything
-            return 0
-
-    return sorted(supports, key=cmp_to_key(order))
 
 
 def support_json(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from packaging.version import InvalidVersion, Version
 
 from harness.dashboard.support.document import Outcome, Support
 
@@ -84,3 +86,18 @@ def differences(before: Support, after: Support) -> Differences:
         if was.outcome != cell.outcome:
             found.append(Difference(row.op, row.id, row.label, cell.context, was.outcome, cell.outcome))
     return Differences(before.title, after.title, compared, tuple(found))
+
+
+def in_order(supports: Sequence[Support]) -> list[Support]:
+    """Devices as they were given, each device's releases from the oldest to the newest: what is told of two is what
+    the later one changed. A release that is none, as a phone's app may name one, comes first."""
+    names = [support.device["name"].partition("@")[0] for support in supports]
+
+    def key(support: Support) -> tuple[int, Version]:
+        try:
+            release = Version(support.device.get("runtime", ""))
+        except InvalidVersion:
+            release = Version("0")
+        return names.index(support.device["name"].partition("@")[0]), release
+
+    return sorted(supports, key=key)
