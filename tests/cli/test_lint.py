@@ -52,6 +52,18 @@ def test_a_clean_model_exits_with_0(cli: Cli, right: Path) -> None:
     assert said.out == f"Nothing known: {right}, 5 ops; {COUNT} entries, {HOST}.\n"
 
 
+def test_of_a_release_that_nobody_asked_it_says_so(cli: Cli, right: Path) -> None:
+    assert cli("lint", right, "--for", "host@1.0.0").out.endswith(". None of them was measured on that release.\n")
+
+
+def test_what_is_found_and_does_not_count_is_said(cli: Cli, wrong: Path) -> None:
+    said = cli("lint", wrong, "--for", "pixel8a")
+    told = "Exit code 0, as nothing that was asked for is among it; 1 with --fail-on risk."
+    assert said.code == EXIT_OK and told in " ".join(said.out.split())
+    counted = cli("lint", wrong, "--for", "pixel8a", "--fail-on", "risk")
+    assert counted.code == EXIT_WRONG and "Exit code" not in counted.out
+
+
 def test_a_model_that_could_not_be_looked_at_whole_is_not_called_clean(cli: Cli, tmp_path: Path) -> None:
     graph = GraphBuilder()
     x = graph.op("NEG", [graph.input("x", (-1, 8))], (-1, 8))

@@ -39,6 +39,8 @@ def test_cells_left_for_another_time_are_no_answer_yet(cli: Cli, tmp_path: Path)
         (("--minutes", "1"), "--minutes goes with --device."),
         (("--device", "planted:none", "--ops", "NOP"), "there is no op 'NOP'"),
         (("--device", "planted:none", "--runtime", "2.1.3"), "--runtime goes with host or web"),
+        (("--device", "pixel8a", "--runtime", "2.1.3"), "--runtime goes with host or web"),
+        (("--kept", "kept.json", "--ops", "ADD"), "--ops chooses what a --device is asked"),
         (("--kept", "none.json"), "none.json cannot be read"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import UsageError
-from harness.dashboard.support.differences import differences
+from harness.dashboard.support.differences import differences, in_order
 from harness.dashboard.support.document import Cell, FormRow, Outcome, Support, read, write
 from harness.dashboard.support.page import op_lines, render_support, sentence
 
@@ -54,6 +55,21 @@ def test_what_is_no_matrix_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "odd.json").write_text(content)
     with pytest.raises(UsageError, match="is no support matrix"):
         read(tmp_path / "odd.json")
+
+
+def test_releases_of_a_device_are_told_from_the_oldest_however_they_were_given() -> None:
+    web, odd = (
+        replace(NEW, device={**NEW.device, "name": "web"}),
+        replace(NEW, device={**NEW.device, "runtime": "none"}),
+    )
+    night = replace(NEW, device={**NEW.device, "name": "host@nightly", "runtime": "2.10.0.dev20261026"})
+    assert in_order([web, night, NEW, OLD]) == [web, OLD, NEW, night]
+    assert in_order([NEW, odd, web, OLD]) == [odd, OLD, NEW, web]
+
+
+def test_what_a_cell_says_has_how_far_it_is_off_where_that_is_a_figure() -> None:
+    assert wrong().said == "cosine 0.1, 300 times what rounding explains"
+    assert NEW.rows[-1].cells[0].said == "8 of 48 values NaN"
 
 
 def test_an_outcome_that_is_none_is_refused(tmp_path: Path) -> None:
