@@ -13,6 +13,7 @@ from device_tests.corpus.ops import (
     convolved,
     draw,
     ints,
+    one_over_deviation,
     options,
     padded_with,
     pooled,
@@ -50,7 +51,7 @@ def normalized(
         variance = graph.reduce("MEAN", product, axis)
         if squares:
             variance = graph.binary("SUB", variance, graph.binary("MUL", mean, mean))
-        spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+        spread = one_over_deviation(graph, variance)
         named = {"mean": mean, "centred": centred, "product": product, "variance": variance, "spread": spread}
         if out:
             graph.output(named[out], out)

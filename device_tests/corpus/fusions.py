@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from device_tests.corpus.bug import EVERY, OLD, OLDEST, Bug
-from device_tests.corpus.ops import concatenated, convolved, draw, padded_with, pooled, slices
+from device_tests.corpus.ops import concatenated, convolved, draw, one_over_deviation, padded_with, pooled, slices
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 
@@ -20,7 +20,7 @@ def normalized_by_another() -> Model:
     x, y = graph.input("x", (1, 16, 64)), graph.input("y", (1, 16, 64))
     centred = graph.binary("SUB", y, graph.reduce("MEAN", x, 2))
     variance = graph.reduce("MEAN", graph.binary("MUL", centred, centred), 2)
-    spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+    spread = one_over_deviation(graph, variance)
     graph.output(graph.binary("MUL", centred, spread), "z")
     return graph.build()
 
@@ -32,7 +32,7 @@ def normalized_and_negated() -> Model:
     mean = graph.reduce("MEAN", x, 2)
     squares = graph.reduce("MEAN", graph.binary("MUL", x, x), 2)
     variance = graph.binary("SUB", squares, graph.binary("MUL", mean, mean))
-    spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+    spread = one_over_deviation(graph, variance)
     scale = graph.binary("MUL", spread, graph.constant(np.ones(64)))
     graph.output(graph.binary("MUL", graph.binary("SUB", mean, x), scale), "y")
     return graph.build()

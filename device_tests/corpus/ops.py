@@ -68,6 +68,11 @@ def pooled(graph: GraphBuilder, kind: str, x: int, size: int = 3, stride: int = 
     return graph.op(kind, [x], (n, (h - size) // stride + 1, (w - size) // stride + 1, c), table)
 
 
+def one_over_deviation(graph: GraphBuilder, variance: int) -> int:
+    """1 / sqrt(variance + 0.001), as a normalization has it."""
+    return graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+
+
 def padded_with(graph: GraphBuilder, x: int, widths: Sequence[tuple[int, int]], value: float) -> int:
     """PADV2 with one value; one (before, after) pair for each axis."""
     shape = [d + before + after for d, (before, after) in zip(graph.shape(x), widths, strict=True)]

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from device_tests.corpus.bug import BETWEEN, EVERY, NEWER, NOW, OLD, OLDEST, Bug
-from device_tests.corpus.ops import concatenated, convolved, draw, ints, options, padded_with, pooled, slices
+from device_tests.corpus.ops import (
+    concatenated,
+    convolved,
+    draw,
+    ints,
+    one_over_deviation,
+    options,
+    padded_with,
+    pooled,
+    slices,
+)
 from device_tests.corpus.parsing import cumsum
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
@@ -18,7 +28,7 @@ def variance_of_squares() -> Model:
     mean = graph.reduce("MEAN", x, 2)
     squares = graph.reduce("MEAN", graph.binary("MUL", x, x), 2)
     variance = graph.binary("SUB", squares, graph.binary("MUL", mean, mean))
-    spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+    spread = one_over_deviation(graph, variance)
     graph.output(graph.binary("MUL", graph.binary("SUB", x, mean), spread), "y")
     return graph.build()
 
@@ -84,7 +94,7 @@ def normalization_then_squares() -> Model:
     product = graph.binary("MUL", centred, centred)
     graph.output(product, "squares")
     variance = graph.reduce("MEAN", product, 2)
-    spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+    spread = one_over_deviation(graph, variance)
     graph.output(graph.binary("MUL", centred, spread), "y")
     return graph.build()
 
@@ -97,7 +107,7 @@ def normalization_of_squares_then_squares() -> Model:
     product = graph.binary("MUL", x, x)
     graph.output(product, "squares")
     variance = graph.binary("SUB", graph.reduce("MEAN", product, 2), graph.binary("MUL", mean, mean))
-    spread = graph.unary("RSQRT", graph.binary("ADD", variance, graph.constant([1e-3])))
+    spread = one_over_deviation(graph, variance)
     scale = graph.binary("MUL", spread, graph.constant(np.ones(64)))
     graph.output(graph.binary("MUL", graph.binary("SUB", x, mean), scale), "y")
     return graph.build()
