@@ -29,7 +29,7 @@ from device_tests import knowledge_forms, knowledge_swept, lint_forms
 from device_tests.corpus import CORPUS
 from device_tests.corpus.refused import REFUSED
 from harness.api.on_device import OnDevice
-from harness.api.opening import as_linted
+from harness.api.opening import as_in_the_file, as_linted
 from harness.core.arrays import Array
 from harness.core.choices import Precision
 from harness.core.errors import DeviceError, HarnessError
@@ -119,8 +119,9 @@ def subjects(folders: Sequence[Path]) -> Iterator[Subject]:
         for path in sorted(folder.rglob("*.tflite")):
             try:
                 model, looked_at, _ = as_linted(path)
+                as_in_the_file(path)
             except HarnessError:
-                continue  # no model, and nothing to say of it
+                continue  # no model that a command runs, and nothing to compare
             beside = path.with_suffix(".npz")
             given = dict(np.load(beside, allow_pickle=False)) if beside.exists() else None
             yield Subject(folder.name, str(path.relative_to(folder)), model, inputs=given, looked_at=looked_at)

@@ -165,8 +165,9 @@ class Phone:
 
     def connect(self) -> None:
         """Make the adb server know the phone, and wait until it does."""
-        deadline = time.monotonic() + START_SECONDS
         adb = Adb(Server(), self.serial)
+        adb.listed()  # starts the server, for which time is given besides
+        deadline = time.monotonic() + START_SECONDS
         while adb.state() != "device":
             assert time.monotonic() < deadline, f"adb does not see {self.serial}: {Adb(Server()).call('devices')}"
             Adb(Server()).call("connect", self.serial)

@@ -21,6 +21,9 @@ from harness.core.errors import DeviceError, UsageError
 from harness.devices.captured import MOST, captured
 
 ADB_SECONDS = 10.0
+STARTING_SECONDS = 30.0
+"""What a command gets besides where it has to start this machine's server: that looks for devices before it answers,
+which takes 3.3 s on an idle machine and was seen to take 6.6 s on a busy one."""
 DEFAULT_PORT = 5037
 MOST_SAID = 300
 TCP = re.compile(r"(\[.+\]|[^:]+):[0-9]+")
@@ -96,6 +99,14 @@ class Server:
         host = os.environ.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
         return host, int(port) if re.fullmatch("[0-9]{1,5}", port) else DEFAULT_PORT
 
+    def answers(self) -> bool:
+        """Whether a command to it starts no server: it is another machine's, or something listens at its address."""
+        if self.host:
+            return True
+        with suppress(OSError), socket.create_connection(self.address, 1.0):
+            return True
+        return False
+
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" if self.host else "this machine"
 
@@ -111,10 +122,12 @@ class Adb:
         """Run `adb WORDS` and give what it printed, both streams together.
 
         Raises:
-            AdbError: it failed (unless `check` is off), took longer than `seconds` (default `ADB_SECONDS`) or said more
-                than `captured.MOST` bytes and was killed, or is not there.
+            AdbError: it failed (unless `check` is off), took longer than `seconds` (default `ADB_SECONDS`, and
+                `STARTING_SECONDS` more where it starts the server) or said more than `captured.MOST` bytes and was
+                killed, or is not there.
         """
-        seconds = ADB_SECONDS if seconds is None else seconds
+        if seconds is None:
+            seconds = ADB_SECONDS if self.server.answers() else ADB_SECONDS + STARTING_SECONDS
         shown = shlex.join(["adb", *(["-s", self.serial] if self.serial else []), *words])
         try:
             done = captured(self._command(*words), seconds)

@@ -17,13 +17,15 @@ from harness.devices.android.adb import Adb, AdbError, AdbMissing, Attached, Ser
 from harness.devices.captured import Captured
 
 FARM = Server("farm", 5038)
+ANSWERS = Server.answers
 LATE = "gave no answer within 2.5 s and was killed"
 
 
 @pytest.fixture(autouse=True)
 def binary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An adb that is never started."""
+    """An adb that is never started, beside a server that answers."""
     monkeypatch.setattr(module, "adb_binary", lambda: Path("/tools/adb"))
+    monkeypatch.setattr(Server, "answers", lambda server: True)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, done: Captured | OSError) -> list[tuple[list[str], float]]:
@@ -59,6 +61,17 @@ def test_adb_is_told_its_server_and_its_device(
         (["/tools/adb", *words, "push", "a b"], 10),
         (["/tools/adb", *words, "shell", "echo 'a b'"], 0.5),
     ]
+
+
+def test_a_command_that_starts_its_server_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "answers", ANSWERS)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(listening.getsockname()[1]))
+        asked = answers(monkeypatch, Captured("said", 0))
+        Adb(Server()).call("devices")
+    for server, seconds in ((Server(), None), (Server(), 0.5), (FARM, None)):
+        Adb(server).call("devices", seconds=seconds)
+    assert [seconds for _, seconds in asked] == [10, 40, 0.5, 10]
 
 
 @pytest.mark.parametrize(
