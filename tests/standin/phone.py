@@ -30,12 +30,9 @@ from harness.devices.cache import cache_folder
 from tests import binary_xml
 from tests.parts import MissingPart
 from tests.standin.adbd import fetch_adbd
+from tests.standin.shims import COMMANDS
 
 HERE = Path(__file__).parent
-COMMANDS = (
-    *("am", "cat", "chmod", "cmd", "dumpsys", "getprop", "input", "logcat", "mkdir", "mv", "pidof", "pkill", "pm"),
-    *("rm", "sha256sum", "timeout"),
-)
 START_SECONDS = 20.0
 # Without a site or this machine's variables, only the shims' own files beside the standard library.
 _ENTRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.standin.shims import main; sys.exit(main())"

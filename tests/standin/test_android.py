@@ -49,7 +49,8 @@ def test_the_same_runtime_gives_the_same_bits(device: AndroidDevice, host: HostD
         if accelerator == "gpu" and any(cause == "crash" for _, _, cause in bug.culprits):
             ended, away = host.run(job), device.run(job)
             assert isinstance(ended, Crashed) and isinstance(away, Crashed)
-            assert ended.signal == away.signal
+            # A JVM makes SIGABRT of a signal that it catches itself.
+            assert away.signal in (ended.signal, "SIGABRT")
             continue
         here, there = completed(host, job, "running it"), completed(device, job, "running it")
         assert list(here.outputs) == list(there.outputs)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 STATE = Path(os.environ["STANDIN"])
 PACKAGE = "dev.litertharness"
+APK = Path(f"/data/app/~~standin/{PACKAGE}-1/base.apk")
 
 
 def unknown() -> NoReturn:
