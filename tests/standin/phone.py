@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import harness
 from harness.devices.android.adb import Adb, Server
@@ -33,9 +33,8 @@ from tests.standin.adbd import fetch_adbd
 from tests.standin.shims import COMMANDS
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 START_SECONDS = 20.0
-# Without a site or this machine's variables, only the shims' own files beside the standard library.
-_ENTRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tests.standin.shims import main; sys.exit(main())"
 _ELF = struct.Struct("<4sB13xH")  # the head of a library for arm64
 
 
@@ -70,11 +69,13 @@ class Phone:
         """Its own number, whatever adb calls it."""
         self._root = folder / "root"
         self._adbd: subprocess.Popen[bytes] | None = None
+        self._system = folder / "system.socket"
+        self._server: subprocess.Popen[bytes] | None = None
         self._root.mkdir(parents=True)
         (folder / "bin").mkdir()
         for name in COMMANDS:
             shim = folder / "bin" / name
-            shim.write_text(f'#!/bin/sh\nexec {sys.executable} -IS -c "{_ENTRY}" {HERE.parent.parent} {name} "$@"\n')
+            shim.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {HERE}/call.py {ROOT} {self._system} {name} "$@"\n')
             shim.chmod(0o755)
         (folder / "boot_id").write_text(f"{uuid.uuid4()}\n", "ascii")
         # Shaders outlive the phone: a software GPU compiles them for longer than anything else takes.
@@ -143,17 +144,20 @@ class Phone:
         return int(self.read("process")["pid"])
 
     def boot(self) -> None:
-        """Start adbd, with a fresh boot id after the first time."""
+        """Start the system and adbd, with a fresh boot id after the first time."""
         log = (self.state / "adbd.log").open("ab")
-        inside = [*self._enter(), *fetch_adbd().command]
         environment = {
             "PATH": "/system/bin",
             "HOME": "/data",
             "ADBD_PORT": str(self.port),
             "STANDIN": str(self.state),
         }
+        # Without a site or this machine's variables, as the commands themselves.
+        server = [sys.executable, "-IS", str(HERE / "system" / "server.py"), str(ROOT), str(self._system)]
         with log:
-            self._adbd = subprocess.Popen(inside, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            if self._server is None or self._server.poll() is not None:
+                self._server = self._start(server, environment, log)
+            self._adbd = self._start(fetch_adbd().command, environment, log)
         deadline = time.monotonic() + START_SECONDS
         while not _listens(self.port):
             if self._adbd.poll() is not None or time.monotonic() > deadline:
@@ -186,6 +190,8 @@ class Phone:
                 with suppress(OSError):
                     if (entry / "ns/mnt").stat().st_ino == mine:
                         os.kill(int(entry.name), signal.SIGKILL)
+        if self._server is not None:
+            self._server.wait()
         for name in ("process", "exits"):
             (self.state / f"{name}.json").unlink(missing_ok=True)
 
@@ -207,6 +213,10 @@ class Phone:
         self._holder.wait(10)
         self._holder.stdout.close()
         self._holder.stderr.close()
+
+    def _start(self, command: Sequence[str], env: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        inside = [*self._enter(), *command]
+        return subprocess.Popen(inside, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
 
     def _enter(self) -> Sequence[str]:
         pid = str(self._holder.pid)

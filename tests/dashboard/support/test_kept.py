@@ -24,6 +24,7 @@ KEPT = {support.title: support for support in support_page.kept()}
 OF_DEVICE = {NOW: "host 2.3.0", OLDEST: "host 2.1.3"}
 HOSTS = [KEPT[title] for title in OF_DEVICE.values()]
 EACH = pytest.mark.parametrize("support", HOSTS, ids=lambda support: support.title)
+EACH_KEPT = pytest.mark.parametrize("support", KEPT.values(), ids=KEPT)
 
 # Bugs of the corpus that no form can be, and why.
 BEYOND_THE_FORMS = {
@@ -73,8 +74,7 @@ def test_every_cell_was_asked_as_its_form_is(support: Support) -> None:
     check_digests(support, None)
 
 
-@pytest.mark.parametrize("support", KEPT.values(), ids=KEPT)
-def test_what_the_catalogue_knows_of_a_kept_matrix_is_what_it_says_of_its_cells(support: Support) -> None:
+def check_known(support: Support) -> None:
     anew = support_page.looked_up(support)
     assert [  # a few words, where two documents beside each other would be megabytes
         f"{row.op} {row.label}, {was.context}: {was.known!r}, now {now.known!r}"
@@ -82,6 +82,18 @@ def test_what_the_catalogue_knows_of_a_kept_matrix_is_what_it_says_of_its_cells(
         if was.known != now.known
     ] == []
     assert anew == support
+
+
+@EACH_KEPT
+def test_what_the_catalogue_knows_of_a_sample_is_what_the_matrix_says(support: Support) -> None:
+    rows = random.Random(4).sample(support.rows, 200)
+    check_known(replace(support, rows=tuple(rows)))
+
+
+@pytest.mark.slow
+@EACH_KEPT
+def test_what_the_catalogue_knows_of_a_kept_matrix_is_what_it_says_of_its_cells(support: Support) -> None:
+    check_known(support)
 
 
 def test_a_form_that_was_asked_as_another_model_keeps_what_was_said() -> None:
