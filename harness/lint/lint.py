@@ -66,5 +66,5 @@ def _finding(entry: Entry, match: Match, there: tuple[Effect, Sure], target: Tar
         shape=about.shape or (),
         constant=about.role != "runtime",
         sentence=entry.tell(entry.sentence, match),
-        fix=entry.tell(entry.helps, match),
+        fix=entry.help(match),
     )

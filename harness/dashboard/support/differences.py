@@ -11,13 +11,6 @@ from packaging.version import InvalidVersion, Version
 from harness.dashboard.support.document import Outcome, Support
 
 Kind = Literal["mended", "broken", "taken", "refused", "other"]
-KIND_WORDS: Mapping[Kind, str] = {
-    "mended": "wrong before, right now",
-    "broken": "right before, wrong now",
-    "taken": "refused before, right now",
-    "refused": "right before, refused now",
-    "other": "otherwise",
-}
 _GROUP: Mapping[Outcome, str] = {
     "pass": "right", "precision": "wrong", "wrong": "wrong", "crash": "wrong", "refused": "refused", "not asked": "",
 }  # fmt: skip
@@ -27,6 +20,8 @@ _KINDS: Mapping[tuple[str, str], Kind] = {
     ("refused", "right"): "taken",
     ("right", "refused"): "refused",
 }
+_RELEASES = "before", "now"
+_DEVICES = "on the first", "on the second"
 
 
 @dataclass(frozen=True)
@@ -52,12 +47,21 @@ class Difference:
 
 @dataclass(frozen=True)
 class Differences:
-    """All cells that are not the same, of those that both have. `compared` counts these."""
+    """All cells that are not the same, of those that both have. `compared` counts these; `releases` is whether both are
+    of one device."""
 
     before: str
     after: str
     compared: int
     cells: tuple[Difference, ...]
+    releases: bool
+
+    @property
+    def words(self) -> Mapping[Kind, str]:
+        """Each kind in words."""
+        first, second = _RELEASES if self.releases else _DEVICES
+        told = {kind: f"{was} {first}, {became} {second}" for (was, became), kind in _KINDS.items()}
+        return {**told, "other": "otherwise"}
 
     def of(self, kind: Kind) -> tuple[Difference, ...]:
         """Those of a kind."""
@@ -65,7 +69,7 @@ class Differences:
 
     def sentence(self) -> str:
         """The figures in a sentence."""
-        told = [f"{len(self.of(kind))} {words}" for kind, words in KIND_WORDS.items() if self.of(kind)]
+        told = [f"{len(self.of(kind))} {words}" for kind, words in self.words.items() if self.of(kind)]
         said = f": {', '.join(told)}" if told else ""
         return f"{self.before} to {self.after}: {len(self.cells)} of {self.compared} cells differ{said}."
 
@@ -85,19 +89,26 @@ def differences(before: Support, after: Support) -> Differences:
         compared += 1
         if was.outcome != cell.outcome:
             found.append(Difference(row.op, row.id, row.label, cell.context, was.outcome, cell.outcome))
-    return Differences(before.title, after.title, compared, tuple(found))
+    releases = _device(before) == _device(after)
+    return Differences(before.title, after.title, compared, tuple(found), releases)
 
 
 def in_order(supports: Sequence[Support]) -> list[Support]:
     """Devices as they were given, each device's releases from the oldest to the newest: what is told of two is what
     the later one changed. A release that is none, as a phone's app may name one, comes first."""
-    names = [support.device["name"].partition("@")[0] for support in supports]
+    names = [_device(support) for support in supports]
 
     def key(support: Support) -> tuple[int, Version]:
         try:
             release = Version(support.device.get("runtime", ""))
         except InvalidVersion:
             release = Version("0")
-        return names.index(support.device["name"].partition("@")[0]), release
+        return names.index(_device(support)), release
 
     return sorted(supports, key=key)
+
+
+def _device(support: Support) -> str:
+    """Its name, whatever the release."""
+    name: str = support.device["name"]
+    return name.partition("@")[0]

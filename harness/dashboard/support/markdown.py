@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness.dashboard.support.differences import KIND_WORDS, Differences
+from harness.dashboard.support.differences import Differences
 from harness.dashboard.support.document import FAILING, OUTCOMES, Cell, FormRow, Support
 from harness.dashboard.support.page import finds_by_op
 
@@ -30,9 +30,9 @@ def changes(compared: Differences) -> str:
     found: dict[str, Counter[str]] = {}
     for cell in compared.cells:
         found.setdefault(cell.op, Counter())[cell.kind] += 1
-    kinds = [kind for kind in KIND_WORDS if compared.of(kind)]
+    kinds = [kind for kind in compared.words if compared.of(kind)]
     rows = [[op, *(str(counts[kind] or "") for kind in kinds)] for op, counts in found.items()]
-    return f"{compared.sentence()}\n\n" + _table(["op", *(KIND_WORDS[kind] for kind in kinds)], rows)
+    return f"{compared.sentence()}\n\n" + _table(["op", *(compared.words[kind] for kind in kinds)], rows)
 
 
 def named(support: Support, titles: Mapping[str, str]) -> str:

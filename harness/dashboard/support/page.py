@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.run_folder import write_page
 from harness.dashboard.pages import environment_of_pages, inlined
-from harness.dashboard.support.differences import KIND_WORDS, Differences
+from harness.dashboard.support.differences import Differences
 from harness.dashboard.support.document import OUTCOMES, Cell, FormRow, Outcome, Support, in_context_only
 
 MARKS: Mapping[Outcome, str] = {
@@ -114,7 +114,6 @@ def render_support(supports: Sequence[Support], compared: Sequence[Differences])
         "lines": op_lines(supports),
         "finds_by_op": finds_by_op,
         "compared": compared,
-        "kinds": KIND_WORDS,
         "outcomes": OUTCOMES,
         "marks": MARKS,
         "tones": TONES,

@@ -107,7 +107,8 @@ class Signs:
 class Entry:
     """One thing that is known. `about` names the pattern's tensor that a finding is about. `listed`: the file alone
     tells; else it depends on values that are only there when the model runs, and only a culprit is looked up in it.
-    `half_only`: right in float32. `remedy` is the name of a rewrite of `harness.remedies` that helps."""
+    `half_only`: right in float32. `remedy` is the name of a rewrite of `harness.remedies` that helps. `helps_of` is what
+    helps for an accused op of that kind, where it is another thing than `helps`."""
 
     name: str
     title: str
@@ -123,6 +124,7 @@ class Entry:
     remedy: str | None = None
     listed: bool = True
     half_only: bool = False
+    helps_of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def releases(self) -> tuple[str, ...]:
@@ -146,6 +148,10 @@ class Entry:
     def known_at(self, target: Target) -> bool:
         """Whether it was seen on this very target: its kind, its GPU's family, its release."""
         return any(place.asked(target) for place in self.places)
+
+    def help(self, match: Match) -> str:
+        """What helps where a graph has the pattern."""
+        return self.tell(self.helps_of.get(match.op.name, self.helps), match)
 
     def tell(self, text: str, match: Match) -> str:
         """A sentence about a match: what stands in braces is filled in."""

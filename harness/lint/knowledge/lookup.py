@@ -70,7 +70,7 @@ def look_up(model: Model, seen: Seen, target: Target | None) -> Known:
         for match in _at(scene, entry, seen):
             missing = _misfit(entry, match, seen, target)
             if not missing:
-                return Known(entry, _is(entry, target), entry.tell(entry.helps, match))
+                return Known(entry, _is(entry, target), entry.help(match))
             if entry.listed:
                 nearest.append(f"it has the pattern of {entry.name}, but {missing}")
     why = "; ".join(dict.fromkeys(nearest)) or "no entry of the catalogue has its pattern"

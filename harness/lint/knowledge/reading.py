@@ -62,6 +62,7 @@ def _entry(name: str, table: Mapping[str, Any]) -> Entry:
         remedy=table.get("remedy"),
         listed=table.get("listed", True),
         half_only=table.get("half_only", False),
+        helps_of=table.get("helps_of", {}),
     )
 
 
@@ -118,7 +119,9 @@ def _check(made: Entry) -> None:
     for name, expression in pattern.let.items():
         _check_names(expression, names)
         names |= {name}
-    for text in (made.sentence, made.helps):
+    for kind in made.helps_of.keys() - pattern.ops[0].kinds:
+        raise EntryError(f"it says what helps for {kind}, which it does not accuse")
+    for text in (made.sentence, made.helps, *made.helps_of.values()):
         expressions += braces(text)
     for expression in expressions:
         _check_names(expression, names)

@@ -83,6 +83,8 @@ def test_the_schema_and_the_reader_refuse_what_is_no_entry() -> None:
         whole | {"pattern": pattern | {"where": ["x.rank if"]}},
         whole | {"pattern": pattern | {"ops": [*pattern["ops"], {"name": "apart", "reads": ["z"]}]}},
         whole | {"sentence": "The GPU pads {y}."},
+        whole | {"helps_of": {"TANH": "Write it as another op."}},
+        whole | {"helps_of": {"PAD": "Pad {y} less."}},
         whole | {"known": {"causes": ["kernel"], "signatures": ["("]}},
     ):
         with pytest.raises(EntryError, match="spoilt"):
@@ -143,6 +145,12 @@ def test_a_refused_graph_is_told_by_the_entry_that_names_it(refused: Any) -> Non
     certain = [f for f in lint(model, target_of(f"host@{refused.release or '2.3.0'}")) if f.sure == "certain"]
     assert [(f.op, f.op_name, f.effect) for f in certain] == [(*refused.op, "refused")]
     assert refused.name in corpus_of(certain[0].entry)
+
+
+def test_what_helps_is_told_of_the_kind_of_op_that_is_accused() -> None:
+    fixes = {refused.name: [f.fix for f in lint(refused.build())] for refused in REFUSED}
+    assert fixes["refused_squeeze"] == ["Write it as RESHAPE."]
+    assert fixes["refused_gather_nd"] == ["Write it as SLICE and CONCATENATION."]
 
 
 def test_no_graph_is_named_that_is_not_there() -> None:
