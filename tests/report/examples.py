@@ -245,7 +245,7 @@ class Examples:
         return [clicked(1.0, -1.0).to_json()]
 
     def _sam2_serve(self) -> list[Any]:
-        return [{"schema": 1, "address": "http://127.0.0.1:8123/token/"}]
+        return [{"schema": 1, "address": "http://127.0.0.1:8123/token/", "random_weights": False}]
 
     def _sam2_fidelity(self) -> list[Any]:
         return [measured(0.9997).to_json()]

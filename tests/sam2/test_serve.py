@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 from harness.cli.sam2 import app
 from harness.cli.tap import serve as command
 from harness.core.errors import UsageError
+from harness.sam2.image_path.tap_page import serving
 from harness.sam2.shared.image import sample_photo
 from tests.cli.conftest import environment
 from tests.documents import check_printed
@@ -92,6 +94,22 @@ def test_ctrl_c_ends_it_with_no_process_left(photo: Path, published_folder: Path
         assert process.wait(60) == 128 + number
         gone, alive = psutil.wait_procs(children, 20)
         assert (len(gone), alive) == (len(children), [])
+
+
+@pytest.mark.parametrize("is_random", [True, False])
+def test_random_weights_are_told_beside_the_address(
+    is_random: bool, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def served(app: Any, close: Any, port: int, ready: Callable[[str], None], stopping: Any) -> int:
+        ready("http://127.0.0.1:1/token/")
+        return 0
+
+    page = command._Page(lambda *_: None, lambda: None, is_random)  # type: ignore[arg-type]
+    monkeypatch.setattr(serving, "serve", served)
+    monkeypatch.setattr(command, "_photo_page", lambda *_: page)
+    said = CliRunner().invoke(app, ["serve", str(photo), "--no-open"], catch_exceptions=False).output
+    assert said.startswith("http://127.0.0.1:1/token/\n")
+    assert ("Random weights: the masks mean nothing" in said) is is_random
 
 
 def test_the_port_is_the_one_asked_for_and_a_taken_one_is_a_sentence(photo: Path, published_folder: Path) -> None:

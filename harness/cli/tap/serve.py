@@ -7,6 +7,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,6 +39,15 @@ if TYPE_CHECKING:
     from harness.sam2.video.stages import Stages
 
 PACKAGES = ("starlette", "uvicorn")
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What is served, what ends it, and whether the weights behind it are random."""
+
+    app: ASGIApp
+    close: Callable[[], None]
+    is_random: bool
 
 
 def serve(
@@ -80,6 +90,7 @@ def serve(
         )
     from harness.sam2.image_path.tap_page.photos import SUFFIXES
     from harness.sam2.image_path.tap_page.serving import serve as run
+    from harness.sam2.shared.unit import RANDOM_NOTE
 
     is_clip = clip or (photo.is_file() and photo.suffix.lower() not in SUFFIXES)
     if is_clip:
@@ -90,24 +101,26 @@ def serve(
                 f"{photo} is {what}, and {given[0]} does not go with one: its tracker runs on ONNX Runtime.",
                 f"Leave {given[0]} out; `harness sam2 track` runs its graphs on a device.",
             )
-        made, close = _clip_page(photo, models, weights, seed, side)
+        page = _clip_page(photo, models, weights, seed, side)
     else:
         if side is not None:
             raise UsageError("--side goes with a video.", "Leave it out.")
         words = DecoderWords(weights=weights, seed=seed)
-        made, close = _photo_page(photo, device or ["host"], models, tuple(variant or ()), words, encoder, out, timeout)
+        page = _photo_page(photo, device or ["host"], models, tuple(variant or ()), words, encoder, out, timeout)
 
     def ready(address: str) -> None:
         if as_json:
-            screen.print_json({"schema": 1, "address": address})
+            screen.print_json({"schema": 1, "address": address, "random_weights": page.is_random})
             sys.stdout.flush()
         else:
             screen.say(f"{escape(address)}\n[dim]Ctrl-C ends it. Who has this address can tap.[/]")
+            if page.is_random:
+                screen.say(RANDOM_NOTE)
         if browser or (browser is None and not as_json and _has_screen()):
             webbrowser.open(address)
 
     def work(stopping: asyncio.Event) -> Any:
-        return run(made, close, port, ready, stopping)
+        return run(page.app, page.close, port, ready, stopping)
 
     screen.until_ended(work)
 
@@ -126,7 +139,7 @@ def _photo_page(
     encoder: Unit,
     out: Path,
     timeout: float,
-) -> tuple[ASGIApp, Callable[[], None]]:
+) -> _Page:
     from harness.devices.registry import check_device
     from harness.sam2.image_path.tap_page.app import make_app
     from harness.sam2.image_path.tap_page.choices import back_ends, first_choice
@@ -143,12 +156,10 @@ def _photo_page(
         decoders = _decoders(models, named, words, progress)
     first = first_choice(decoders, named=bool(named))
     desk = Desk(Setup(photos, decoders, ends, first, encoder, timeout, LocalizerProcess(), out))
-    return make_app(desk), desk.close
+    return _Page(make_app(desk), desk.close, any(choice.models.is_random for choice in decoders))
 
 
-def _clip_page(
-    path: Path, models: str | None, weights: str | None, seed: int, side: int | None
-) -> tuple[ASGIApp, Callable[[], None]]:
+def _clip_page(path: Path, models: str | None, weights: str | None, seed: int, side: int | None) -> _Page:
     from harness.sam2.image_path.tap_page.clip import ClipDesk
     from harness.sam2.image_path.tap_page.clip_app import make_clip_app
     from harness.sam2.shared.source import resolve
@@ -174,7 +185,9 @@ def _clip_page(
         return OnnxStages(cached_export(models_folder(), source, side, lambda what: progress.stage(what, 60.0)))
 
     desk = ClipDesk(ClipTracking(path, stages))
-    return make_clip_app(desk), desk.close
+    is_random = source.is_random if source is not None else ready is not None and ready.constants.is_random
+    return _Page(make_clip_app(desk), desk.close, is_random)
+    return _Page(make_clip_app(desk), desk.close, is_random)
 
 
 def _decoders(

@@ -107,7 +107,7 @@ class Signs:
 class Entry:
     """One thing that is known. `about` names the pattern's tensor that a finding is about. `listed`: the file alone
     tells; else it depends on values that are only there when the model runs, and only a culprit is looked up in it.
-    `half_only`: right in float32. `remedy` is the name of a rewrite of `harness.remedies` that helps. `helps_of` is what
+    `half_only`: right in float32. `remedy` is the name of a rewrite of `harness.remedies` that helps. `helps_of`: what
     helps for an accused op of that kind, where it is another thing than `helps`."""
 
     name: str

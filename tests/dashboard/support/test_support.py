@@ -104,7 +104,7 @@ def test_differences_are_told_by_kind_and_what_only_one_has_does_not_count() -> 
         "host 2.1.3 to host 2.3.0: 3 of 4 cells differ: 1 wrong before, right now, "
         "1 refused before, right now, 1 otherwise."
     )
-    elsewhere = differences(OLD, replace(NEW, device=NEW.device | {"name": "web"}))
+    elsewhere = differences(OLD, replace(NEW, device={**NEW.device, "name": "web"}))
     assert ": 1 wrong on the first, right on the second, 1 refused on the first, right on the" in elsewhere.sentence()
 
 
