@@ -94,7 +94,7 @@ def plant(quantized: Quantized, right: dict[str, Array], accelerator: Accelerato
     for draw in range(MOST_DRAWS):
         op = ops[int(rng.integers(len(ops)))]
         fault = FAULTS[(number + draw) % len(FAULTS)]
-        if not applies(fault, quantized.model, op.outputs[0]):
+        if not applies(fault, quantized.model, graph, op.outputs[0]):
             continue
         device = Faulty(quantized.model, op.outputs[0], fault)
         try:

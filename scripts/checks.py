@@ -1,8 +1,8 @@
 """What `make test` runs, all of it, whatever fails on the way. Names of stages as arguments choose some of them.
 
-JOBS=4 is the number of processes for the tests that measure no time, two for each core when nobody says: half of the
-time they wait for a process of their own. `--quick`, whose tests wait for nothing, has one for each core: each of them
-looks through all tests first. PYTEST_ARGS are arguments to every pytest.
+JOBS=3 is the number of processes for the tests that measure no time, one more than there are cores when nobody says:
+they rarely wait for what is no process of their own, and each of them looks through all tests first. `--quick` has one
+for each core. PYTEST_ARGS are arguments to every pytest.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
         Stage("format", (python, "-m", "ruff", "format", "--check", "."), beside=True),
         Stage("types", (python, "-m", "mypy", "--strict"), beside=True),
         Stage("docs", (python, "-m", "mkdocs", "build", "--strict", "--quiet"), SITE, beside=True),
+        Stage("portable", (python, "-m", "scripts.portable", "--short"), beside=True),
         Stage(
             "tests",
             pytest("tests", "device_tests", "--device", "host", *not_slow, "-n", jobs, *IN_THAT_ORDER, *rest),
@@ -118,7 +119,6 @@ def stages(jobs: str, more: list[str]) -> list[Stage]:
             pytest("device_tests/test_explained.py", "--device", OLD_RELEASE, "-k", "8599", *not_slow),
             beside=True,
         ),
-        Stage("portable", (python, "-m", "scripts.portable", "--short"), beside=True),
     ]
 
 
@@ -148,7 +148,7 @@ def quick(jobs: str, more: list[str]) -> list[Stage]:
 
 def main() -> int:
     cores = os.cpu_count() or 1
-    jobs = os.environ.get("JOBS") or str(min(MOST_JOBS, 2 * cores))
+    jobs = os.environ.get("JOBS") or str(min(MOST_JOBS, cores + 1))
     asked = jobs, shlex.split(os.environ.get("PYTEST_ARGS", ""))
     known = stages(*asked)
     parser = argparse.ArgumentParser(prog="python -m scripts.checks", description=(__doc__ or "").split("\n")[0])

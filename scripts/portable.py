@@ -70,8 +70,8 @@ class Setting:
     env: Mapping[str, str] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     """CPU flags, as Linux names them."""
-    only_on: str | None = None
-    """The kind of machine that it is for."""
+    only_on: frozenset[str] = frozenset()
+    """The kinds of machines that it is for, where it is not for all."""
     numpy_without: frozenset[str] = frozenset()
     """Features that numpy is not to use, where it has them."""
     as_set: bool = False
@@ -84,7 +84,8 @@ def threads(count: int) -> dict[str, str]:
     return dict.fromkeys(THREADS, str(count))
 
 
-X86 = "x86_64"
+X86 = frozenset({"x86_64"})
+ARM = frozenset({"aarch64", "arm64"})
 SETTINGS = (
     Setting("as it is", as_set=True),
     Setting("all the CPU has, 1 thread", threads(1)),
@@ -125,7 +126,7 @@ SETTINGS = (
     Setting(
         "Arm without what torch adds, 1 thread",
         {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "ARMV8", **threads(1)},
-        only_on="aarch64", short=True,
+        only_on=ARM, short=True,
     ),
 )  # fmt: skip
 
@@ -151,8 +152,8 @@ def numpy_features() -> frozenset[str]:
 
 def refusal(setting: Setting, machine: str, flags: frozenset[str]) -> str | None:
     """Why a CPU of that kind with those flags cannot take the setting; None when it can."""
-    if setting.only_on not in (None, machine):
-        return f"for {setting.only_on}, this is {machine}"
+    if setting.only_on and machine not in setting.only_on:
+        return f"for {' and '.join(sorted(setting.only_on))}, this is {machine}"
     if missing := setting.needs - flags:
         return f"this CPU has no {', '.join(sorted(missing))}"
     return None

@@ -59,7 +59,7 @@ class Campaign:
         for op in self.graph.ops:
             if op.index not in self.graph.constant_ops:
                 at = op.outputs[0]
-                found[op.index] = tuple((at, fault) for fault in EVERY_FAULT if applies(fault, self.model, at))
+                found[op.index] = tuple((at, f) for f in EVERY_FAULT if applies(f, self.model, self.graph, at))
         return found
 
     def at_every_op(self, *, every_kind: bool = False) -> Iterator[Trial]:

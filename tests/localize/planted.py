@@ -346,9 +346,8 @@ FAULTS = (SCALED, OPERAND, GROUP, NAN, SHIFTED)
 EVERY_FAULT = (*FAULTS, BEYOND)
 
 
-def applies(fault: Fault, model: Model, tensor: int) -> bool:
-    """Whether a fault can be planted at a tensor and makes a difference there."""
-    graph = model.graph()
+def applies(fault: Fault, model: Model, graph: Graph, tensor: int) -> bool:
+    """Whether a fault can be planted at a tensor and makes a difference there; `graph` is the model's."""
     op = graph.ops[graph.producer[tensor]]
     if fault is OPERAND and op.name == "RESHAPE":
         return False  # the right result

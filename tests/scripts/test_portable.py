@@ -49,7 +49,12 @@ def test_numpy_does_without_those_of_its_loops_alone_that_the_setting_lacks() ->
 
 
 @pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS if "ATEN_CPU_CAPABILITY" in s.env], ids=lambda setting: str(setting.name)
+    "setting",
+    [
+        pytest.param(s, id=s.name, marks=() if s.short else pytest.mark.slow)
+        for s in SETTINGS
+        if "ATEN_CPU_CAPABILITY" in s.env
+    ],
 )
 def test_a_setting_takes_effect_in_torch_and_numpy(setting: Setting) -> None:
     from scripts import portable

@@ -56,7 +56,7 @@ def test_opengl_in_opencl_s_place_is_told_on_top_unless_it_was_asked_for(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("command", ["run", "audit"])
+@pytest.mark.parametrize("command", ["audit", pytest.param("run", marks=pytest.mark.slow)])
 def test_what_compares_nothing_says_it_too(
     command: str,
     phone: Phone,

@@ -57,7 +57,7 @@ def serials(make_phone: MakePhone) -> Iterator[tuple[str, ...]]:
         Adb(Server()).call("disconnect", phone.serial)
 
 
-@pytest.mark.parametrize("dealing", ["loadgroup", "load"])
+@pytest.mark.parametrize("dealing", ["loadgroup", pytest.param("load", marks=pytest.mark.slow)])
 def test_parallel_runs_never_share_a_phone(serials: tuple[str, ...], apk: Path, tmp_path: Path, dealing: str) -> None:
     (tmp_path / "test_jobs.py").write_text(TEST_FILE.format(tests=TESTS))
     words = [str(tmp_path), "-n", "2", "--dist", dealing, "--apk", str(apk), "-p", "no:cacheprovider"]

@@ -128,6 +128,7 @@ def test_a_phone_that_stays_away_leaves_what_was_measured(phone: Phone, start: S
         phone.connect()
 
 
+@pytest.mark.slow
 def test_an_app_that_is_killed_is_started_again_and_the_mode_put_back_at_the_end(phone: Phone, start: Start) -> None:
     command = start(LASTING, "--fixed-performance")
     until(command.runs)

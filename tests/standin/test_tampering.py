@@ -98,8 +98,15 @@ def device(phone: Phone, apk: Path) -> Iterator[AndroidDevice]:
         yield opened
 
 
-@pytest.mark.parametrize("tamper", [flip, cut])
-@pytest.mark.parametrize("direction", ["to_phone", "to_host"])
+@pytest.mark.parametrize(
+    ("direction", "tamper"),
+    [
+        ("to_phone", flip),
+        ("to_host", cut),
+        pytest.param("to_phone", cut, marks=pytest.mark.slow),
+        pytest.param("to_host", flip, marks=pytest.mark.slow),
+    ],
+)
 def test_a_payload_that_is_damaged_on_its_way_loses_the_job_and_no_other(
     phone: Phone,
     device: AndroidDevice,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import litert_torch
-import torch
-from torch import nn
-
 SIDE = 64
 """Height and width of the image; ResNet's own is 224."""
 
 
 def write_stem(path: Path) -> None:
     """Convolution 7x7 of stride 2, batch norm, RELU, max-pooling 3x3 of stride 2 with a border of 1; random weights."""
+    import litert_torch
+    import torch
+    from torch import nn
+
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(64)
     assert norm.running_mean is not None and norm.running_var is not None

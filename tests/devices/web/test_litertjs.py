@@ -107,6 +107,7 @@ def masks_of_a_decoder() -> Model:
     return graph.build()
 
 
+@pytest.mark.slow
 def test_a_texture_that_is_too_wide_is_the_culprits_cause_with_its_size(
     web: WebDevice, plus_one: Model, tmp_path: Path
 ) -> None:

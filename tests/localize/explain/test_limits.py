@@ -235,6 +235,7 @@ def test_a_result_that_is_as_long_as_the_input_is_followed_too(explained: Explai
     assert culprit.signature == "all zeros; right up to 262,140 elements, wrong from 262,141"
 
 
+@pytest.mark.slow
 def test_a_large_output_does_not_take_the_taps_along(explained: Explain) -> None:
     """A device writes no output beside one that is too large: that one is left out of what is read."""
     graph = GraphBuilder()

@@ -29,7 +29,8 @@ from tests.localize.planted import (
 # The elements of what is averaged next, in another order; and factors that a normalization takes out again.
 HARMLESS = {("MUL #13", "shifted"), ("ADD #10", "scaled"), ("SUB #12", "scaled")}
 
-PLANTS = [(t, fault) for t in RESULTS for fault in FAULTS if applies(fault, ATTENTION, t)]
+GRAPH = ATTENTION.graph()
+PLANTS = [(t, fault) for t in RESULTS for fault in FAULTS if applies(fault, ATTENTION, GRAPH, t)]
 # One for each op in turn; the slow tests have the rest.
 _AT = [[p for p in PLANTS if p[0] == t] for t in RESULTS]
 SOME = [found[i % len(found)] for i, found in enumerate(_AT)]

@@ -39,7 +39,13 @@ def test_every_op_of_the_decoder_can_be_made_faulty_in_some_way(campaign: Campai
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"), [("SOFTMAX", 2), ("CONV_2D", 1), ("TRANSPOSE", 20), ("FULLY_CONNECTED", 9)]
+    ("kind", "number"),
+    [
+        ("SOFTMAX", 2),
+        ("CONV_2D", 1),
+        pytest.param("TRANSPOSE", 20, marks=pytest.mark.slow),
+        pytest.param("FULLY_CONNECTED", 9, marks=pytest.mark.slow),
+    ],
 )
 def test_a_fault_is_found_exactly(campaign: Campaign, tmp_path: Path, kind: str, number: int) -> None:
     trial = Trial("single", ((at(campaign, kind, number), GROUP if kind == "CONV_2D" else SHIFTED),), seed=number)

@@ -40,9 +40,9 @@ def logcat(words: list[str]) -> int:
                 level, kept, shown = as_logged(line, pid, level, kept)
                 sys.stdout.write(shown + divided(line, pid))
             sys.stdout.flush()
-            # Prompt for as long as there is something to tell, as a phone's log is; lazy when nothing comes.
+            # Prompt for as long as there is something to tell, as a phone's log is; lazier the longer nothing comes.
             idle = 0 if new else idle + 1
-            time.sleep(0.0005 if idle < 200 else 0.005)
+            time.sleep(0.0005 if idle < 100 else 0.005 if idle < 300 else 0.02)
     return 0
 
 

@@ -44,6 +44,7 @@ class TestAsACommand:
         assert without.done.residency.full and app.done.residency.full
 
     @pytest.mark.gpu
+    @pytest.mark.slow
     def test_localize_blames_the_same_op(self, phone: Phone, tools: Path, device: ToolDevice, tmp_path: Path) -> None:
         device.stop()
         bug = min((bug for bug in REPORTED if "host" in bug.broken), key=lambda bug: len(bug.build().to_bytes()))

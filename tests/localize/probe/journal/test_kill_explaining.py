@@ -65,6 +65,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     return Killed(tmp_path_factory.mktemp("explaining"))
 
 
+@pytest.mark.slow
 def test_killed_while_it_explains_it_asks_nothing_twice_and_leaves_nothing(killed: Killed) -> None:
     line = int(np.random.default_rng().integers(killed.first, killed.last - 8))
     finished = killed.once("once", line, 0.0)
