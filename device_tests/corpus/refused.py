@@ -25,6 +25,28 @@ def constants_alone() -> Model:
     return graph.build()
 
 
+def sparse_weights() -> Model:
+    """DENSIFY of a 1x4 matrix stored by rows: dense rows, then where in each the values are."""
+    graph = GraphBuilder()
+    packed = graph.constant(np.asarray([5, 7], np.float32))
+    dense = graph.op("DENSIFY", [packed], (1, 4), schema.DensifyOptionsT())
+    graph.output(graph.binary("MUL", graph.input("x", (1, 4)), dense), "y")
+    root = graph.build().root
+    table = root.subgraphs[0].tensors[packed]
+    table.shape = np.asarray([1, 4], np.int32)
+    rows, columns = schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    rows.format, rows.denseSize = schema.DimensionType.DENSE, 1
+    columns.format = schema.DimensionType.SPARSE_CSR
+    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Int32Vector
+    columns.arraySegments, columns.arrayIndices = schema.Int32VectorT(), schema.Int32VectorT()
+    columns.arraySegments.values = np.asarray([0, 2], np.int32)
+    columns.arrayIndices.values = np.asarray([0, 3], np.int32)
+    table.sparsity = schema.SparsityParametersT()
+    table.sparsity.traversalOrder = np.asarray([0, 1], np.int32)
+    table.sparsity.dimMetadata = [rows, columns]
+    return Model.from_bytes(Model(root).to_bytes())
+
+
 def constant_left() -> Model:
     """A constant times an input."""
     graph = GraphBuilder()
@@ -103,6 +125,7 @@ REFUSED: tuple[Refused, ...] = (
     ),
     Refused("refused_custom", single("CUSTOM", (1, 8), (1, 8), custom="MyOp"), (0, "CUSTOM"), "no custom op 'MyOp'"),
     Refused("refused_constants_alone", constants_alone, (0, "TRANSPOSE"), "TRANSPOSE"),
+    Refused("refused_sparse_weights", sparse_weights, (0, "DENSIFY"), "DENSIFY"),
     Refused(
         "refused_softmax_beta",
         single("SOFTMAX", (1, 8), (1, 8), options("Softmax", beta=2.0)),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
 
+from device_tests.corpus.refused import sparse_weights
 from harness.devices import fold
 from harness.devices.fold import foldable, with_folded_constants
 from harness.graph import surgery
@@ -28,28 +28,6 @@ def prepared() -> Model:
     return graph.build()
 
 
-def sparse() -> Model:
-    """DENSIFY of a 1x4 matrix stored by rows: dense rows, then where in each the values are."""
-    graph = GraphBuilder()
-    packed = graph.constant(np.asarray([5, 7], np.float32))
-    dense = graph.op("DENSIFY", [packed], (1, 4), schema.DensifyOptionsT())
-    graph.output(graph.binary("MUL", graph.input("x", (1, 4)), dense), "y")
-    root = graph.build().root
-    table = root.subgraphs[0].tensors[packed]
-    table.shape = np.asarray([1, 4], np.int32)
-    rows, columns = schema.DimensionMetadataT(), schema.DimensionMetadataT()
-    rows.format, rows.denseSize = schema.DimensionType.DENSE, 1
-    columns.format = schema.DimensionType.SPARSE_CSR
-    columns.arraySegmentsType = columns.arrayIndicesType = schema.SparseIndexVector.Int32Vector
-    columns.arraySegments, columns.arrayIndices = schema.Int32VectorT(), schema.Int32VectorT()
-    columns.arraySegments.values = np.asarray([0, 2], np.int32)
-    columns.arrayIndices.values = np.asarray([0, 3], np.int32)
-    table.sparsity = schema.SparsityParametersT()
-    table.sparsity.traversalOrder = np.asarray([0, 1], np.int32)
-    table.sparsity.dimMetadata = [rows, columns]
-    return Model.from_bytes(Model(root).to_bytes())
-
-
 def test_all_but_the_unpacking_of_weights_and_what_reads_that_is_folded() -> None:
     assert foldable(prepared().graph()) == (0, 1)
 
@@ -64,7 +42,7 @@ def test_the_values_are_the_kernels(evaluate: Evaluate) -> None:
 
 
 def test_sparse_weights_are_unpacked(evaluate: Evaluate) -> None:
-    model, ops = with_folded_constants(sparse())
+    model, ops = with_folded_constants(sparse_weights())
     assert ops == (0,)
     assert evaluate(model, {"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[5, 0, 0, 7]]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_tests.corpus.refused import sparse_weights
 from harness.core.errors import EXIT_DEVICE, EXIT_OK
 from harness.graph.build import GraphBuilder
 from harness.graph.model import Model
 from tests.cli.conftest import Cli, cli  # noqa: F401 - a fixture
-from tests.devices.test_fold import sparse
 from tests.graph.ops.test_custom import SAME, VALID, custom_model
 
 pytestmark = pytest.mark.gpu
@@ -77,7 +77,7 @@ def test_ops_that_only_prepare_constants_are_computed_ahead_unless_the_cpu_may_r
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "sparse.tflite"
-    path.write_bytes(sparse().to_bytes())
+    path.write_bytes(sparse_weights().to_bytes())
     told = "Ops that only prepare constants, which no GPU takes as they are in the file, are computed ahead: 1 DENSIFY."
     compared = cli("compare", path, "--json")
     assert (compared.code, compared.json["notes"]) == (EXIT_OK, [told])
