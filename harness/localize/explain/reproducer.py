@@ -199,7 +199,7 @@ def _limits(expected: dict[str, Array], seen: Observation) -> dict[str, tuple[fl
 
 def _title(graph: Graph, seen: Observation, about: Circumstances) -> str:
     names = list(dict.fromkeys(map(_kind, graph.ops)))
-    what = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    what = names[0] if len(names) == 1 else f"A graph of {', '.join(names[:-1])} and {names[-1]}"
     does = about.cause.does
     return f"{what} {does} on the {about.options.accelerator.upper()} ({_one_line(about.gpu or about.device)})"
 

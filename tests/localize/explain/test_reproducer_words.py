@@ -63,8 +63,8 @@ def test_a_line_of_an_op_names_inputs_outputs_constants_and_what_lies_between() 
     [
         (["RELU"], "RELU gives wrong results on the GPU (Mali)"),
         (["RELU", "RELU"], "RELU gives wrong results on the GPU (Mali)"),
-        (["RELU", "ABS"], "RELU and ABS gives wrong results on the GPU (Mali)"),
-        (["RELU", "ABS", "RELU", "NEG"], "RELU, ABS and NEG gives wrong results on the GPU (Mali)"),
+        (["RELU", "ABS"], "A graph of RELU and ABS gives wrong results on the GPU (Mali)"),
+        (["RELU", "ABS", "RELU", "NEG"], "A graph of RELU, ABS and NEG gives wrong results on the GPU (Mali)"),
     ],
 )
 def test_a_title_has_each_kind_of_op_once(kinds: list[str], title: str) -> None:
