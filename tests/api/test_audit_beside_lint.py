@@ -44,14 +44,14 @@ def test_refusals_and_risks_stand_beside_what_the_device_says(
     found = audit_command(path, None, "planted:mali", 60)
     assert [(e.op, e.op_name, e.rule, e.effect, e.certain) for e in found.lint] == [
         (0, "ADD", "low-rank-constant", "silent", False),
-        (1, "GATHER_ND", "refused-on-phones", "refused", True),
+        (1, "GATHER_ND", "refused-kind-on-phones", "refused", True),
     ]
     assert found.differs == ()
-    assert found.to_json()["lint"][1]["sentence"] == "Phones were reported to refuse GATHER_ND."
+    assert found.to_json()["lint"][1]["sentence"] == "The GPU has no GATHER_ND."
     render.show_audit(found, path)
     said = capsys.readouterr().out
     assert "ADD #0 (at risk: silent): The GPU reads row 0 of constant 'pos' [4x8] for all 4 rows." in said
-    assert "GATHER_ND #1 (refused): Phones were reported to refuse GATHER_ND." in said
+    assert "GATHER_ND #1 (refused): The GPU has no GATHER_ND." in said
 
 
 def test_where_they_differ_is_told(
