@@ -169,7 +169,7 @@ def _difference(values: Array, exact: Array, grid: Grid | None) -> OutputCheck:
     off = np.where(finite, np.abs(one - other), 0.0)
     other = np.where(finite, other, 0.0)
     size = np.maximum(np.abs(other), rms(other))
-    steps = [float((off / _spacing(size, bits)).max()) for bits in (_FLOAT32, _FLOAT16)]
+    steps = [float(np.max(off / _spacing(size, bits))) for bits in (_FLOAT32, _FLOAT16)]
     return OutputCheck("", identical, float(off.max()), steps[0], steps[1], seen=False)
 
 

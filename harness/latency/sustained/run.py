@@ -259,7 +259,7 @@ class _Loading:
     def _timed(self, turn: Round, phase: Phase) -> list[TimedSample]:
         """The samples of a round; `elapsed_s` is when each ended, counted back from the round's own end."""
         totals = np.asarray([total(s) for s in turn.samples], np.float64)
-        ends = turn.elapsed_s + turn.wall_ns / 1e9 - (totals[::-1].cumsum()[::-1] - totals) / 1e9
+        ends = turn.elapsed_s + turn.wall_ns / 1e9 - (np.cumsum(totals[::-1])[::-1] - totals) / 1e9
         return [
             TimedSample(
                 phase, i, s.write_ns, s.run_ns, s.read_ns, turn.replication, turn.number, float(end), turn.conditions

@@ -85,8 +85,9 @@ def distribution(rows: Iterable[TimedRow], percentiles: Sequence[tuple[str, floa
     times = np.asarray([row.total / 1e6 for row in rows if row.phase == "steady"])
     if not times.size:
         return None
-    least, most = float(times.min()), float(np.percentile(times, 99))
-    most = float(times.max()) if times.max() <= 1.5 * most or most <= least else most
+    least, most = float(np.min(times)), float(np.percentile(times, 99))
+    longest = float(np.max(times))
+    most = longest if longest <= 1.5 * most or most <= least else most
     span = (most - least) or max(most, 1e-6) * 0.1
     places = np.floor((times - least) / span * BARS).astype(np.int64)
     inside = places[(times <= most) & (places <= BARS)]

@@ -28,7 +28,8 @@ TICK = Fraction(1, 90_000)
 # concat, dash and others), which have it open any file that they name.
 _FORMATS = (
     *("apng", "asf", "avi", "dv", "flv", "gif", "h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mp4"),
-    *("mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "wav", "webm", "webp_pipe", "yuv4mpegpipe"),
+    *("mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "wav", "webm", "webp_anim", "webp_pipe"),
+    "yuv4mpegpipe",
 )
 _STEP = "Give a video file with pictures in it, or a folder of images."
 
@@ -92,7 +93,7 @@ class Clip:
             except av.error.FFmpegError as error:
                 raise UsageError(
                     f"{str(self.path)!r} cannot be decoded from frame {number} on ({_reason(error)}).",
-                    "FFmpeg reads no animated WebP; save its frames as images into a folder, and give that."
+                    "This FFmpeg reads no animated WebP; save its frames as images into a folder, and give that."
                     if self.path.suffix.lower() == ".webp"
                     else "It may be cut off; mend it, or cut it before that frame.",
                 ) from error
@@ -197,7 +198,8 @@ def _av() -> Any:
 
 
 def _display_matrix(frame: Any) -> bytes:
-    return next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    found = frame.side_data.get("DISPLAYMATRIX")
+    return b"" if found is None else bytes(found)
 
 
 def _as_shown(picture: Photo, matrix: bytes) -> Photo:

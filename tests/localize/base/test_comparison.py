@@ -105,7 +105,7 @@ def test_a_device_that_changes_its_mind_is_asked_more_often_and_its_wrong_runs_a
 ) -> None:
     found, jobs = asked(tmp_path, *results, runs=runs)
     assert (jobs, [output.runs for output in found.outputs]) == (count, [rate])
-    assert [float((run["y"] - EXACT).max()) for run in found.wrong_runs] == wrong
+    assert [float(np.max(run["y"] - EXACT)) for run in found.wrong_runs] == wrong
     assert bool(found.differs) is bool(wrong)
 
 

@@ -143,9 +143,9 @@ class TestContaminated:
             label = label_of(case.graph, t)
             values = (known or {}).get(t, RIGHT)
             if values is not None:
-                store.put(label, "reference", f32(values), "t")  # type: ignore[arg-type]
+                store.put(label, "reference", f32(values), "t")  # type: ignore[arg-type,unused-ignore]
             if t in seen:
-                store.put(label, "device", f32(seen[t]), "t")  # type: ignore[arg-type]
+                store.put(label, "device", f32(seen[t]), "t")  # type: ignore[arg-type,unused-ignore]
         return [r.tensor for r in contaminated(case, store, TestContaminated.READINGS, beyond)]
 
     def test_nothing_is_where_all_is_finite_however_wrong(self, tmp_path: Path) -> None:

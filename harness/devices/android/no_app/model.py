@@ -50,7 +50,7 @@ class PrintedOutput:
         wide = np.asarray(numbers, np.int64)
         kind = np.dtype(np.uint8) if self.dtype.itemsize < 4 else np.dtype(np.int32)
         bounds = np.iinfo(kind)
-        if wide.size and not (bounds.min <= wide.min() and wide.max() <= bounds.max):
+        if wide.size and not (bounds.min <= np.min(wide) and np.max(wide) <= bounds.max):
             raise ValueError(f"a value is beyond {kind}")
         whole = wide.size - wide.size % max(1, self.dtype.itemsize // kind.itemsize)
         values: Array = wide[:whole].astype(kind).view(self.dtype)
