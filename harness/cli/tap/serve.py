@@ -187,7 +187,6 @@ def _clip_page(path: Path, models: str | None, weights: str | None, seed: int, s
     desk = ClipDesk(ClipTracking(path, stages))
     is_random = source.is_random if source is not None else ready is not None and ready.constants.is_random
     return _Page(make_clip_app(desk), desk.close, is_random)
-    return _Page(make_clip_app(desk), desk.close, is_random)
 
 
 def _decoders(
